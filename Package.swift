@@ -1,0 +1,59 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+/// The hot targets decode, match and encode every record. Their state is only reached through
+/// `inout` and owned values, so the dynamic exclusivity check proves nothing there and costs time.
+let hot: [SwiftSetting] = [
+  .swiftLanguageMode(.v6), .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
+]
+let settings: [SwiftSetting] = [.swiftLanguageMode(.v6)]
+
+let package = Package(
+  name: "tieout",
+  products: [
+    .executable(name: "tieout", targets: ["tieout"]),
+    .library(
+      name: "TieoutCore", targets: ["Domain", "Decoding", "Matching", "Configuration", "Pipeline", "Simulation", "Kafka"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+  ],
+  targets: [
+    .systemLibrary(name: "CRdKafka", pkgConfig: "rdkafka", providers: [.apt(["librdkafka-dev"])]),
+    .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .target(name: "CShims", swiftSettings: hot),
+    .target(name: "Domain", swiftSettings: hot),
+    .target(name: "Decoding", dependencies: ["Domain", "CShims"], swiftSettings: hot),
+    .target(name: "Matching", dependencies: ["Domain", "CShims"], swiftSettings: hot),
+    .target(name: "Kafka", dependencies: ["CRdKafka"], swiftSettings: settings),
+    .target(
+      name: "Configuration", dependencies: ["Domain", "Decoding", "Matching", .product(name: "Yams", package: "Yams")],
+      swiftSettings: settings),
+    .target(name: "Simulation", dependencies: ["Domain"], swiftSettings: settings),
+    .target(
+      name: "Pipeline",
+      dependencies: [
+        "Domain", "Decoding", "Matching", "Kafka", "Configuration", "CZstd", "CZlib",
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: hot),
+    .executableTarget(
+      name: "tieout",
+      dependencies: [
+        "Domain", "Decoding", "Matching", "Kafka", "Configuration", "Pipeline", "Simulation",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: settings),
+    .testTarget(name: "DomainTests", dependencies: ["Domain"], swiftSettings: settings),
+    .testTarget(name: "DecodingTests", dependencies: ["Decoding"], swiftSettings: settings),
+    .testTarget(name: "MatchingTests", dependencies: ["Matching", "Simulation"], swiftSettings: settings),
+    .testTarget(name: "KafkaTests", dependencies: ["Kafka"], swiftSettings: settings),
+    .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], swiftSettings: settings),
+    .testTarget(name: "SimulationTests", dependencies: ["Simulation"], swiftSettings: settings),
+    .testTarget(name: "PipelineTests", dependencies: ["Pipeline", "Simulation"], swiftSettings: settings),
+    .testTarget(
+      name: "EndToEndTests", dependencies: ["Pipeline", "Simulation", "Kafka", "tieout"], swiftSettings: settings),
+  ]
+)

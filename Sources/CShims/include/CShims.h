@@ -1,0 +1,15 @@
+#pragma once
+// Header-only C for what Swift cannot say: cache hints and unaligned vector compares.
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/// Asks the processor to bring the line at `address` close, for a read or a write soon.
+static inline void tieout_prefetch(const void *address) { __builtin_prefetch(address, 1, 3); }
+
+/// Asks the kernel to back a large allocation with huge pages; a refusal is harmless.
+static inline void tieout_advise_huge(void *address, uint64_t bytes) {
+  uintptr_t start = ((uintptr_t)address + 4095) & ~(uintptr_t)4095;
+  uintptr_t end = ((uintptr_t)address + bytes) & ~(uintptr_t)4095;
+  if (end > start) { madvise((void *)start, end - start, MADV_HUGEPAGE); }
+}

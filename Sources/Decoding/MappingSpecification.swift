@@ -1,0 +1,212 @@
+import Domain
+
+/// Whether a source carries order events or ledger postings.
+public enum SourceKind: String, Sendable, CaseIterable {
+  case orders, ledger
+}
+
+/// How the bytes of one record are laid out.
+public enum RecordFormat: String, Sendable, CaseIterable {
+  /// One JSON object.
+  case json
+  /// A Debezium change event in JSON, with or without the schema wrapper. Paths start inside `after` (`before` for a
+  /// delete); a path that starts with `$` starts at the envelope (`$.ts_ms`, `$.source.lsn`).
+  case debezium
+  /// One CSV row; paths are column names of the header, or numbers from 1 where `csv.header` is false.
+  case csv
+}
+
+/// How CSV rows are written (RFC 4180 by default).
+public struct CSVDialect: Sendable, Equatable {
+  public enum Encoding: String, Sendable, CaseIterable {
+    case utf8 = "utf-8"
+    case latin1 = "iso-8859-1"
+    case windows1252 = "windows-1252"
+  }
+  public var delimiter: UInt8 = UInt8(ascii: ",")
+  /// nil: no quoting.
+  public var quote: UInt8? = UInt8(ascii: "\"")
+  public var encoding: Encoding = .utf8
+  /// Column names; empty until they are read from the first line of each file.
+  public var columns: [String] = []
+  /// Whether each file's first line names the columns. On a topic, `columns` must be configured.
+  public var hasHeader = true
+
+  public init() {}
+}
+
+/// How a date or a time is written.
+public enum TimeFormat: Sendable, Equatable {
+  case rfc3339
+  case epochSeconds, epochMilliseconds, epochMicroseconds, epochDays
+  /// `YYYYMMDD`, optionally followed by `HHMMSS`.
+  case compact
+  /// Letters `yyyy yy MM M MMM dd d HH H hh h mm ss SSS a`, everything else (or text in single quotes) literal.
+  case pattern(String)
+  /// RFC 3339, ISO date, or compact, told apart by shape.
+  case automatic
+}
+
+/// How an amount is written.
+public struct DecimalStyle: Sendable, Equatable {
+  public var decimalSeparator: UInt8 = UInt8(ascii: ".")
+  /// Thousands separator, nil: none allowed.
+  public var groupingSeparator: UInt8?
+  /// `100-` is −100, as mainframes print it.
+  public var allowsTrailingMinus = false
+  /// Accountants' brackets: `(100)` is −100.
+  public var allowsParentheses = false
+  /// The text is an integer with this many decimals implied: `12345` is 123.45 for 2.
+  public var impliedDecimals: Int?
+  /// Debezium's `base64` decimals (`decimal.handling.mode=precise`): big-endian two's complement with this scale.
+  public var base64Scale: Int?
+  /// Amounts written as binary floating-point noise (`24168654.339999996`) are rounded to the currency by this rule.
+  public var rounding: RoundingRule = .refuse
+  /// Multiplies by −1 (a source that writes credits positive).
+  public var negate = false
+
+  public init() {}
+}
+
+/// What an expression yields before it is interpreted as a field's type.
+public indirect enum ValueExpression: Sendable, Equatable {
+  /// A path into the record: object keys and array indexes, `account.id`, `lines[0].sku`; a key with a dot or a bracket
+  /// in it is quoted, `'a.b'.c`. For CSV a column.
+  case path(String)
+  case constant(String)
+  /// The texts one after the other.
+  case concatenation([ValueExpression])
+  /// The first that is present and not empty.
+  case firstPresent([ValueExpression])
+}
+
+/// How one canonical field is filled.
+public struct FieldMapping: Sendable, Equatable {
+  public var value: ValueExpression
+  /// Translates the text (`order.invoiced` → `invoiced`); nil: as it is.
+  public var table: ValueTable?
+  public var timeFormat: TimeFormat?
+  /// Offset of local times without one, in minutes east of UTC (a fixed offset).
+  public var timeZoneOffset_min: Int?
+  public var decimal = DecimalStyle()
+  /// Taken where the value is absent, null or empty (before the table).
+  public var defaultText: String?
+  /// Strip leading and trailing white space (default) and, where set, leading zeros (SAP document numbers).
+  public var stripsLeadingZeros = false
+
+  public init(_ value: ValueExpression) { self.value = value }
+}
+
+/// A value table: literal text → literal text.
+public struct ValueTable: Sendable, Equatable {
+  public var name: String
+  public var entries: [String: String]
+  /// What an unlisted text becomes.
+  public var unlisted: Unlisted
+
+  public enum Unlisted: Sendable, Equatable {
+    /// The record goes to dead letters: MASTER_DATA_MISSING.
+    case reject
+    /// The record is skipped and counted (events that this reconciliation is not about).
+    case skip
+    /// The text itself.
+    case keep
+    /// This text.
+    case replace(String)
+  }
+
+  public init(name: String, entries: [String: String], unlisted: Unlisted = .reject) {
+    self.name = name
+    self.entries = entries
+    self.unlisted = unlisted
+  }
+}
+
+/// The amount of a posting: one signed column, or one column for debits and one for credits.
+public enum PostingAmount: Sendable, Equatable {
+  case signed(FieldMapping)
+  /// debit − credit; an absent or empty column is zero, both absent is a fault.
+  case debitCredit(debit: FieldMapping, credit: FieldMapping)
+  /// An unsigned amount and a column that says which side (`S`/`H`, `D`/`C`): table to `debit` or `credit`.
+  case indicated(amount: FieldMapping, side: FieldMapping)
+}
+
+/// Keeps only the records where a field has (or has not) one of these values; the rest is skipped and counted.
+public struct RecordFilter: Sendable, Equatable {
+  public var value: ValueExpression
+  public var oneOf: [String]
+  public var negated: Bool
+
+  public init(value: ValueExpression, oneOf: [String], negated: Bool = false) {
+    self.value = value
+    self.oneOf = oneOf
+    self.negated = negated
+  }
+}
+
+/// The mapping of one source, as configured; `MappingPlan` is what it compiles to.
+public struct MappingSpecification: Sendable, Equatable {
+  public var sourceName: String
+  public var sourceIndex: Int
+  public var kind: SourceKind
+  public var format: RecordFormat
+  public var csv = CSVDialect()
+  public var filters: [RecordFilter] = []
+  /// Canonical field name → how it is filled. Names: `OrderField.allCases`, `PostingField.allCases`.
+  public var fields: [String: FieldMapping] = [:]
+  /// Ledger only.
+  public var amount: PostingAmount?
+  /// By index of the configured dimension.
+  public var dimensions: [FieldMapping?] = []
+  /// JSON objects and arrays deeper than this are refused.
+  public var maximumDepth = 64
+  /// Records longer than this are refused (10 MB records are a fault of the sender, not a reason to run out of memory).
+  public var maximumRecordBytes = 4 << 20
+
+  public init(sourceName: String, sourceIndex: Int, kind: SourceKind, format: RecordFormat) {
+    self.sourceName = sourceName
+    self.sourceIndex = sourceIndex
+    self.kind = kind
+    self.format = format
+  }
+}
+
+/// The canonical fields of an order event.
+public enum OrderField: String, CaseIterable, Sendable {
+  case order
+  case eventID = "event_id"
+  case event
+  case eventTime = "event_time"
+  case documentDate = "document_date"
+  case document, customer, currency
+  case lineCount = "line_count"
+  case quantity
+  case net, tax, freight, discount, gross, cost, deposit, fee, applied
+
+  public var isRequired: Bool {
+    switch self {
+    case .order, .event, .eventTime: true
+    default: false
+    }
+  }
+}
+
+/// The canonical fields of a posting; its amount is mapped apart (`PostingAmount`).
+public enum PostingField: String, CaseIterable, Sendable {
+  case order
+  case lineID = "line_id"
+  case journal, document, reverses
+  /// `true`/`false`, or a text that a table turns into one.
+  case reversal
+  case customer, account, role, currency
+  case eventTime = "event_time"
+  case postingDate = "posting_date"
+  case period
+
+  public var isRequired: Bool {
+    switch self {
+    case .order, .role, .currency, .eventTime: true
+    default: false
+    }
+  }
+}

@@ -1,0 +1,178 @@
+/// What kind of disagreement a break is. The raw value is the word in topics and documents.
+public enum BreakType: String, CaseIterable, Sendable, Hashable {
+  // Completeness
+  case missingInLedger = "MISSING_IN_LEDGER"
+  case missingOrder = "MISSING_ORDER"
+  case unbilledShipment = "UNBILLED_SHIPMENT"
+  case billedNotShipped = "BILLED_NOT_SHIPPED"
+  case partial = "PARTIAL"
+  case unbalancedDocument = "UNBALANCED_DOCUMENT"
+  // Amount
+  case amountMismatch = "AMOUNT_MISMATCH"
+  case taxMismatch = "TAX_MISMATCH"
+  case freightMismatch = "FREIGHT_MISMATCH"
+  case discountMismatch = "DISCOUNT_MISMATCH"
+  case quantityMismatch = "QUANTITY_MISMATCH"
+  case rounding = "ROUNDING"
+  // Currency
+  case currencyMismatch = "CURRENCY_MISMATCH"
+  // Time
+  case cutoff = "CUTOFF"
+  case latePosting = "LATE_POSTING"
+  case earlyPosting = "EARLY_POSTING"
+  case lateArrival = "LATE_ARRIVAL"
+  // Identity
+  case duplicatePosting = "DUPLICATE_POSTING"
+  case duplicateOrderEvent = "DUPLICATE_ORDER_EVENT"
+  case wrongCustomer = "WRONG_CUSTOMER"
+  case wrongAccountRole = "WRONG_ACCOUNT_ROLE"
+  // Lifecycle
+  case statusConflict = "STATUS_CONFLICT"
+  case unreversedCancel = "UNREVERSED_CANCEL"
+  case orphanReversal = "ORPHAN_REVERSAL"
+
+  /// One sentence that says when it is raised; the reference documentation is generated from it.
+  public var definition: String {
+    switch self {
+    case .missingInLedger: "The order says that something must be in the ledger, and after window + grace nothing is."
+    case .missingOrder: "The ledger holds postings for an order key of which no order event is known after window + grace."
+    case .unbilledShipment: "Goods were delivered or shipped and nothing was billed."
+    case .billedNotShipped: "An order was billed and nothing was delivered or shipped."
+    case .partial: "Less than expected is posted and the deadline has not passed."
+    case .unbalancedDocument: "The lines of a ledger document do not sum to zero, and that explains the difference."
+    case .amountMismatch: "The posted amount of a role differs from the expected one, and no narrower type explains it."
+    case .taxMismatch: "The tax explains the whole difference."
+    case .freightMismatch: "The freight explains the whole difference."
+    case .discountMismatch: "The discount explains the whole difference."
+    case .quantityMismatch: "Delivered, issued and billed quantities are all there and differ."
+    case .rounding: "A difference of at most half a minor unit a line (at least one minor unit): accepted and counted."
+    case .currencyMismatch: "Posted in another currency than the order's."
+    case .cutoff: "The right amount in another accounting period than the order event's."
+    case .latePosting: "The right amount in the right period, posted more days after the document date than allowed."
+    case .earlyPosting: "The right amount in the right period, posted more days before the document date than allowed."
+    case .lateArrival: "The record that made the order tie out came after window + grace."
+    case .duplicatePosting: "The same billing document was posted more than once."
+    case .duplicateOrderEvent: "Two order events with the same id carry different content; the first one counts."
+    case .wrongCustomer: "The posting names another customer than the order."
+    case .wrongAccountRole: "The right amount stands on an account of another role."
+    case .statusConflict: "Something is posted for an order that is cancelled without having been billed, or is on hold."
+    case .unreversedCancel: "The order was cancelled after billing, and the ledger still holds the billing."
+    case .orphanReversal: "A reversal whose original posting is not known for this order."
+    }
+  }
+}
+
+/// Where a break stands in its life. Every change is a new revision of the same break id.
+public enum BreakState: String, CaseIterable, Sendable, Hashable {
+  case expected, open, explained, accepted
+  case autoCleared = "auto_cleared"
+  case closed
+  case forceClosed = "force_closed"
+  case reopened
+
+  /// Whether the order does not tie out while a break is in this state.
+  public var isOpen: Bool { self == .open || self == .reopened }
+}
+
+/// What a difference looks like: a pointer to its cause on an amount break.
+public enum BreakHint: String, CaseIterable, Sendable, Hashable {
+  case signFlip = "SIGN_FLIP"
+  case scaleError = "SCALE_ERROR"
+  case transposition = "TRANSPOSITION"
+  case grossNetConfusion = "GROSS_NET_CONFUSION"
+}
+
+public enum Severity: String, CaseIterable, Sendable, Hashable, Comparable {
+  case low, medium, high, critical
+
+  public static func < (a: Severity, b: Severity) -> Bool {
+    allCases.firstIndex(of: a)! < allCases.firstIndex(of: b)!
+  }
+}
+
+/// One revision of a break, ready to be encoded. Amounts are signed debit − credit in minor units.
+public struct Break: Sendable, Equatable {
+  /// Expected and posted of one role in one currency.
+  public struct RoleEvidence: Sendable, Equatable {
+    public var role: AccountRole
+    public var currency: Currency
+    public var expected: Int64
+    public var posted: Int64
+
+    public var delta: Int64 { posted &- expected }
+
+    public init(role: AccountRole, currency: Currency, expected: Int64, posted: Int64) {
+      self.role = role
+      self.currency = currency
+      self.expected = expected
+      self.posted = posted
+    }
+  }
+
+  /// A pure function of order key, type and role (and currency, where the tie has more than one):
+  /// see `Break.id(order:type:role:)`.
+  public var id: String
+  public var order: String
+  public var type: BreakType
+  public var role: AccountRole
+  public var currency: Currency
+  /// nil where that side of the tie knows nothing at all.
+  public var expected: Int64?
+  public var posted: Int64?
+  /// The currency of `posted` where it is not `currency` (CURRENCY_MISMATCH).
+  public var postedCurrency: Currency = .none
+  public var state: BreakState
+  /// True until the tie's deadline has passed.
+  public var isProvisional: Bool
+  public var revision: Int
+  public var hints: [BreakHint] = []
+  public var severity: Severity = .low
+  public var customer: String = ""
+  /// By index of the configured dimension; empty where unknown.
+  public var dimensions: [String] = []
+  public var firstEventTime_ms: Int64
+  public var deadline_ms: Int64
+  /// The event time (watermark) at which this revision was made.
+  public var asOf_ms: Int64
+  public var roles: [RoleEvidence] = []
+  /// Ids of the order events and of the ledger documents behind this tie, each sorted, at most
+  /// `maximumEvidenceIDs` of each.
+  public var events: [String] = []
+  public var journals: [String] = []
+  /// Quantities in millionths (ordered, delivered, shipped, billed), for the quantity types; nil otherwise.
+  public var quantities: [Int64]?
+  /// One sentence for a person.
+  public var reason: String = ""
+
+  /// posted − expected.
+  public var delta: Int64 { (posted ?? 0) &- (expected ?? 0) }
+
+  public init(
+    id: String, order: String, type: BreakType, role: AccountRole, currency: Currency, expected: Int64?, posted: Int64?,
+    state: BreakState, isProvisional: Bool, revision: Int, firstEventTime_ms: Int64, deadline_ms: Int64, asOf_ms: Int64
+  ) {
+    self.id = id
+    self.order = order
+    self.type = type
+    self.role = role
+    self.currency = currency
+    self.expected = expected
+    self.posted = posted
+    self.state = state
+    self.isProvisional = isProvisional
+    self.revision = revision
+    self.firstEventTime_ms = firstEventTime_ms
+    self.deadline_ms = deadline_ms
+    self.asOf_ms = asOf_ms
+  }
+
+  /// `ORDER:TYPE:role`, with `:CUR` behind it where the tie's main currency is another one. Neither type nor role
+  /// contains a colon, so that the id can be taken apart again from the right.
+  public static func id(order: String, type: BreakType, role: AccountRole, otherCurrency: Currency = .none) -> String {
+    let id = "\(order):\(type.rawValue):\(role.name)"
+    return otherCurrency == .none ? id : "\(id):\(otherCurrency.code)"
+  }
+}
+
+/// How many event and journal ids a break message names; the counts are complete all the same.
+public let maximumEvidenceIDs = 64

@@ -1,0 +1,117 @@
+import Domain
+
+/// What one order event must put into one role: `sign × amounts[component]`.
+public struct PolicyEntry: Sendable, Equatable {
+  public var role: AccountRole
+  /// +1 debit, −1 credit.
+  public var sign: Int
+  public var component: AmountComponent
+
+  public init(_ role: AccountRole, _ sign: Int, _ component: AmountComponent) {
+    self.role = role
+    self.sign = sign
+    self.component = component
+  }
+}
+
+/// Which quantities a goods flow moves, for the quantity checks.
+public struct QuantityChecks: Sendable, Equatable {
+  /// Compare delivered, shipped and billed quantities at the deadline.
+  public var isEnabled = false
+  /// Largest difference that counts as equal, in millionths of the unit.
+  public var tolerance_u: Int64 = 0
+
+  public init() {}
+}
+
+/// How far posted may be from expected, per role; inclusive. Source: DOMAIN "Tolerance".
+public struct Tolerance: Sendable, Equatable {
+  public enum Combination: String, Sendable, CaseIterable { case max, min }
+
+  /// Largest |posted| − |expected| below zero (`under`) and above zero (`over`), in decimal text of the currency scaled
+  /// to millionths of the major unit, so that one setting serves currencies of any exponent.
+  public var under_u: Int64 = 0
+  public var over_u: Int64 = 0
+  /// Percent of |expected|, in millionths of a percent point (0.5 % is 500 000).
+  public var percent_u: Int64 = 0
+  public var combination: Combination = .max
+
+  public init() {}
+
+  public init(absolute_u: Int64) {
+    under_u = absolute_u
+    over_u = absolute_u
+  }
+}
+
+/// Everything that decides how ties are judged; compiled from configuration, the same for every task.
+public struct MatchingPolicy: Sendable, Equatable {
+  /// By `OrderEventKind.rawValue`: what the event must put into the ledger.
+  public var entries: [[PolicyEntry]]
+  /// By `AccountRole.rawValue`.
+  public var tolerances: [Tolerance]
+  /// How long after an event its counterpart may come.
+  public var window_ms: Int64 = 3 * 86_400_000
+  /// Added to the window before anything is called missing.
+  public var grace_ms: Int64 = 3_600_000
+  /// How long both sides must be quiet before a disagreement is reported as provisional.
+  public var settle_ms: Int64 = 60_000
+  /// How long a closed tie is remembered.
+  public var retention_ms: Int64 = 7 * 86_400_000
+  /// How long a tie with an open break is remembered.
+  public var openRetention_ms: Int64 = 90 * 86_400_000
+  /// How far records of one partition may be out of order: the watermark trails the largest event time by this.
+  public var outOfOrderness_ms: Int64 = 60_000
+  /// A partition without records for this long (wall clock) no longer holds the watermark back.
+  public var idleTimeout_ms: Int64 = 30_000
+  /// Event times further ahead of the wall clock than this are quarantined.
+  public var maximumFuture_ms: Int64 = 86_400_000
+  /// Whether provisional breaks are reported.
+  public var reportsProvisional = true
+  /// A posting date this many days after the document date is still in time (within the same period).
+  public var lateAfter_d: Int32 = 5
+  /// A posting date this many days before the document date is not early.
+  public var earlyBefore_d: Int32 = 1
+  /// Posting dates are not compared with document dates where false.
+  public var checksPostingDates = true
+  /// Customer numbers of the two sides are comparable.
+  public var checksCustomers = true
+  public var quantities = QuantityChecks()
+  /// |amount| in millionths of the major unit from which a break is medium, high, critical.
+  public var severityAmounts_u: [Int64] = [1_000, 10_000, 100_000].map { $0 * 1_000_000 }
+  /// Age after the deadline from which a break is at least medium, high, critical.
+  public var severityAges_ms: [Int64] = [24, 72, 120].map { $0 * 3_600_000 }
+  /// Ties closed at the most in one `advance`, so that a backlog of expiries never stops the intake.
+  public var maximumExpiries = 50_000
+
+  public init() {
+    entries = MatchingPolicy.standardEntries
+    tolerances = Array(repeating: Tolerance(), count: AccountRole.count)
+  }
+
+  /// "What an order event must put into the ledger" of the domain description.
+  public static let standardEntries: [[PolicyEntry]] = OrderEventKind.allCases.map { kind in
+    switch kind {
+    case .booked, .changed, .cancelled, .held, .released, .completed, .delivered, .invoiceCancelled: []
+    case .shipped: [.init(.cogs, 1, .cost), .init(.inventory, -1, .cost)]
+    case .invoiced:
+      [
+        .init(.receivable, 1, .gross), .init(.revenue, -1, .net), .init(.freight, -1, .freight),
+        .init(.tax, -1, .tax), .init(.discount, 1, .discount),
+      ]
+    case .credited:
+      [
+        .init(.returns, 1, .net), .init(.tax, 1, .tax), .init(.freight, 1, .freight), .init(.receivable, -1, .gross),
+      ]
+    case .returned: [.init(.inventory, 1, .cost), .init(.cogs, -1, .cost)]
+    case .depositReceived: [.init(.cash, 1, .deposit), .init(.deposit, -1, .deposit)]
+    case .depositApplied: [.init(.deposit, 1, .deposit), .init(.receivable, -1, .deposit)]
+    case .paid: [.init(.cash, 1, .applied), .init(.receivable, -1, .applied)]
+    case .discountTaken: [.init(.discount, 1, .discount), .init(.receivable, -1, .discount)]
+    case .settled: [.init(.cash, 1, .net), .init(.fees, 1, .fee), .init(.clearing, -1, .gross)]
+    case .refunded: [.init(.receivable, 1, .applied), .init(.cash, -1, .applied)]
+    case .recognised: [.init(.deferred, 1, .net), .init(.revenue, -1, .net)]
+    case .writtenOff: [.init(.writeOff, 1, .applied), .init(.receivable, -1, .applied)]
+    }
+  }
+}

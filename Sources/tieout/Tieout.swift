@@ -1,0 +1,6 @@
+import ArgumentParser
+
+@main
+struct Tieout: ParsableCommand {
+  mutating func run() {}
+}
