@@ -35,7 +35,8 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
   public var definition: String {
     switch self {
     case .missingInLedger: "The order says that something must be in the ledger, and after window + grace nothing is."
-    case .missingOrder: "The ledger holds postings for an order key of which no order event is known after window + grace."
+    case .missingOrder:
+      "The ledger holds postings for an order key of which no order event is known after window + grace."
     case .unbilledShipment: "Goods were delivered or shipped and nothing was billed."
     case .billedNotShipped: "An order was billed and nothing was delivered or shipped."
     case .partial: "Less than expected is posted and the deadline has not passed."
@@ -55,7 +56,8 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
     case .duplicateOrderEvent: "Two order events with the same id carry different content; the first one counts."
     case .wrongCustomer: "The posting names another customer than the order."
     case .wrongAccountRole: "The right amount stands on an account of another role."
-    case .statusConflict: "Something is posted for an order that is cancelled without having been billed, or is on hold."
+    case .statusConflict:
+      "Something is posted for an order that is cancelled without having been billed, or is on hold."
     case .unreversedCancel: "The order was cancelled after billing, and the ledger still holds the billing."
     case .orphanReversal: "A reversal whose original posting is not known for this order."
     }

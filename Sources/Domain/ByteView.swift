@@ -47,7 +47,8 @@ func memoryEqual(_ a: UnsafePointer<UInt8>, _ b: UnsafePointer<UInt8>, _ count: 
   let x = UnsafeRawPointer(a)
   let y = UnsafeRawPointer(b)
   while index + 8 <= count {
-    if x.loadUnaligned(fromByteOffset: index, as: UInt64.self) != y.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+    if x.loadUnaligned(fromByteOffset: index, as: UInt64.self)
+      != y.loadUnaligned(fromByteOffset: index, as: UInt64.self)
     {
       return false
     }

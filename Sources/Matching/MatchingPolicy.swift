@@ -79,8 +79,6 @@ public struct MatchingPolicy: Sendable, Equatable {
   public var quantities = QuantityChecks()
   /// |amount| in millionths of the major unit from which a break is medium, high, critical.
   public var severityAmounts_u: [Int64] = [1_000, 10_000, 100_000].map { $0 * 1_000_000 }
-  /// Age after the deadline from which a break is at least medium, high, critical.
-  public var severityAges_ms: [Int64] = [24, 72, 120].map { $0 * 3_600_000 }
   /// Ties closed at the most in one `advance`, so that a backlog of expiries never stops the intake.
   public var maximumExpiries = 50_000
 

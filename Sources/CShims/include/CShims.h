@@ -13,3 +13,7 @@ static inline void tieout_advise_huge(void *address, uint64_t bytes) {
   uintptr_t end = ((uintptr_t)address + bytes) & ~(uintptr_t)4095;
   if (end > start) { madvise((void *)start, end - start, MADV_HUGEPAGE); }
 }
+
+/// `realloc` for the stores of the matcher: large blocks are remapped by the kernel instead of copied.
+void *tieout_realloc(void *address, uint64_t bytes);
+void tieout_free(void *address);

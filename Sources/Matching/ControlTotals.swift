@@ -1,0 +1,128 @@
+import Domain
+
+/// Σ expected, Σ posted and the differences by currency and role.
+///
+/// Expected and posted are summed record by record as they come in, the differences from the breaks as they are found,
+/// so that `posted − expected = open + accepted + pending` is a check and no tautology; `pending` is what belongs to
+/// ties that are not due yet, and zero once every tie has been judged.
+public struct ControlTotals: Sendable {
+  public struct Line: Sendable, Equatable {
+    public var currency: Currency
+    public var role: AccountRole
+    public var expected: Int128
+    public var posted: Int128
+    /// posted − expected of the differences in open and in accepted breaks.
+    public var open: Int128
+    public var accepted: Int128
+    /// posted − expected that no break explains: not due yet.
+    public var pending: Int128 { posted - expected - open - accepted }
+  }
+
+  enum Column: Int { case expected = 0, posted, open, accepted }
+
+  private var currencies: [Currency] = []
+  private var sums: [Int128] = []
+  private var lastCurrency = Currency.none
+  private var lastBase = -1
+
+  public init() {}
+
+  mutating func add(_ amount: Int128, _ column: Column, _ currency: Currency, _ role: AccountRole) {
+    if lastBase < 0 || currency != lastCurrency {
+      lastCurrency = currency
+      if let found = currencies.firstIndex(of: currency) {
+        lastBase = found * 4 * AccountRole.count
+      } else {
+        lastBase = sums.count
+        currencies.append(currency)
+        sums.append(contentsOf: repeatElement(0, count: 4 * AccountRole.count))
+      }
+    }
+    sums[lastBase + column.rawValue * AccountRole.count + Int(role.rawValue)] += amount
+  }
+
+  /// Adds another task's totals.
+  public mutating func merge(_ other: ControlTotals) {
+    for line in other.lines {
+      add(line.expected, .expected, line.currency, line.role)
+      add(line.posted, .posted, line.currency, line.role)
+      add(line.open, .open, line.currency, line.role)
+      add(line.accepted, .accepted, line.currency, line.role)
+    }
+  }
+
+  /// Every currency and role that ever had an amount, by currency code, then role.
+  public var lines: [Line] {
+    var lines: [Line] = []
+    for (index, currency) in currencies.enumerated() {
+      for role in AccountRole.allCases {
+        func value(_ column: Column) -> Int128 {
+          sums[(index * 4 + column.rawValue) * AccountRole.count + Int(role.rawValue)]
+        }
+        let line = Line(
+          currency: currency, role: role, expected: value(.expected), posted: value(.posted), open: value(.open),
+          accepted: value(.accepted))
+        if line.expected != 0 || line.posted != 0 || line.open != 0 || line.accepted != 0 { lines.append(line) }
+      }
+    }
+    return lines.sorted { ($0.currency.code, $0.role.rawValue) < ($1.currency.code, $1.role.rawValue) }
+  }
+}
+
+/// What one task has done so far. Plain sums, so that tasks add up.
+public struct MatchCounters: Sendable, Equatable {
+  public var orderEvents = 0
+  public var postings = 0
+  /// Records that had been taken in before, dropped.
+  public var duplicates = 0
+  /// Older images of a row that a newer one replaced.
+  public var superseded = 0
+  /// Records that came after window + grace.
+  public var late = 0
+  /// Records dated too far in the future.
+  public var quarantined = 0
+  public var tiesOpened = 0
+  /// Ties whose deadline has passed, and of those the ones without an open break.
+  public var tiesClosed = 0
+  public var tiesTiedOut = 0
+  public var tiesForgotten = 0
+  public var judgements = 0
+  /// Revisions sent, by break type (index in `BreakType.allCases`).
+  public var revisions = [Int](repeating: 0, count: BreakType.allCases.count)
+  /// Breaks now open and now accepted, by break type.
+  public var open = [Int](repeating: 0, count: BreakType.allCases.count)
+  public var accepted = [Int](repeating: 0, count: BreakType.allCases.count)
+  /// Value of the closed ties (size of the main role) and of those that tie out, minor units by currency.
+  public var closedValue: [Currency: Int128] = [:]
+  public var tiedOutValue: [Currency: Int128] = [:]
+
+  public init() {}
+
+  public mutating func add(_ other: MatchCounters) {
+    orderEvents += other.orderEvents
+    postings += other.postings
+    duplicates += other.duplicates
+    superseded += other.superseded
+    late += other.late
+    quarantined += other.quarantined
+    tiesOpened += other.tiesOpened
+    tiesClosed += other.tiesClosed
+    tiesTiedOut += other.tiesTiedOut
+    tiesForgotten += other.tiesForgotten
+    judgements += other.judgements
+    for index in revisions.indices {
+      revisions[index] += other.revisions[index]
+      open[index] += other.open[index]
+      accepted[index] += other.accepted[index]
+    }
+    closedValue.merge(other.closedValue, uniquingKeysWith: +)
+    tiedOutValue.merge(other.tiedOutValue, uniquingKeysWith: +)
+  }
+}
+
+extension BreakType {
+  /// Index in `allCases`: the place in the counters.
+  public var index: Int { BreakType.indexes[self]! }
+  private static let indexes: [BreakType: Int] = Dictionary(
+    uniqueKeysWithValues: allCases.enumerated().map { ($1, $0) })
+}

@@ -1,0 +1,96 @@
+import Domain
+
+/// What the messages about one tie have in common, gathered once when something is to be said about it.
+struct EvidenceContext {
+  let order: String
+  let customer: String
+  let dimensions: [String]
+  let firstEventTime_ms: Int64
+  let roles: [Break.RoleEvidence]
+  let events: [String]
+  let journals: [String]
+  let quantities: [Int64]?
+  let mainCurrency: Currency
+  var deadline_ms: Int64 = 0
+  var watermark_ms: Int64 = 0
+
+  init(_ judge: borrowing Judge, order: String, dimensionCount: Int) {
+    self.order = order
+    mainCurrency = judge.mainCurrency
+    quantities = judge.quantities
+    customer =
+      (judge.events.first { $0.header.customerLength > 0 } ?? judge.postings.first { $0.header.customerLength > 0 })?
+      .customer.string ?? ""
+    dimensions =
+      dimensionCount == 0
+      ? []
+      : (judge.events.first { $0.header.dimensionsLength > 0 }
+        ?? judge.postings.first { $0.header.dimensionsLength > 0 })?.dimensions ?? []
+    var first = Int64.max
+    for event in judge.events { first = min(first, event.header.time_ms) }
+    for posting in judge.postings { first = min(first, posting.header.time_ms) }
+    for event in judge.rejected { first = min(first, event.header.time_ms) }
+    firstEventTime_ms = first == .max ? 0 : first
+    var roles: [Break.RoleEvidence] = []
+    for (at, currency) in judge.currencies.enumerated() {
+      for role in AccountRole.allCases {
+        let index = at * AccountRole.count + Int(role.rawValue)
+        let expected = Int64(clamping: judge.expected[index])
+        let posted = Int64(clamping: judge.posted[index])
+        if expected != 0 || posted != 0 {
+          roles.append(.init(role: role, currency: currency, expected: expected, posted: posted))
+        }
+      }
+    }
+    self.roles = roles
+    events = EvidenceContext.distinct(
+      (judge.events + judge.rejected).map { $0.id.isEmpty ? "@\($0.header.source):\($0.header.offset)" : $0.id.string })
+    journals = EvidenceContext.distinct(
+      judge.postings.map {
+        !$0.journal.isEmpty
+          ? $0.journal.string : $0.id.isEmpty ? "@\($0.header.source):\($0.header.offset)" : $0.id.string
+      })
+  }
+
+  private static func distinct(_ ids: [String]) -> [String] { Array(Set(ids).sorted().prefix(maximumEvidenceIDs)) }
+
+  func severity(_ finding: Finding, _ policy: MatchingPolicy) -> Severity {
+    var size: Int128 = 0
+    for part in finding.parts { size = max(size, Int128(part.delta.magnitude)) }
+    if size == 0 { size = Int128((finding.expected ?? 0).magnitude) }
+    var scaled = size * 1_000_000
+    for _ in 0..<finding.currency.exponent { scaled /= 10 }
+    let byAmount = policy.severityAmounts_u.lastIndex { scaled >= Int128($0) }.map { $0 + 1 } ?? 0
+    return Severity.allCases[finding.isAccepted ? 0 : min(3, byAmount)]
+  }
+
+  func cleared(_ type: BreakType, _ role: AccountRole, _ currency: Currency) -> Finding {
+    let evidence = roles.first { $0.role == role && $0.currency == currency }
+    return Finding(
+      type, role, currency, expected: evidence?.expected, posted: evidence?.posted, reason: "no longer found")
+  }
+
+  func make(
+    _ finding: Finding, state: BreakState, isProvisional: Bool, revision: Int, severity: Severity, idCurrency: Currency
+  ) -> Break {
+    var made = Break(
+      id: Break.id(order: order, type: finding.type, role: finding.role, otherCurrency: idCurrency), order: order,
+      type: finding.type, role: finding.role, currency: finding.currency, expected: finding.expected,
+      posted: finding.posted, state: state, isProvisional: isProvisional, revision: revision,
+      firstEventTime_ms: firstEventTime_ms, deadline_ms: deadline_ms, asOf_ms: watermark_ms)
+    made.postedCurrency = finding.postedCurrency
+    made.hints = finding.hints
+    made.severity = severity
+    made.customer = customer
+    made.dimensions = dimensions
+    made.roles = roles
+    made.events = events
+    made.journals = journals
+    switch finding.type {
+    case .unbilledShipment, .billedNotShipped, .quantityMismatch: made.quantities = quantities
+    default: break
+    }
+    made.reason = finding.reason
+    return made
+  }
+}

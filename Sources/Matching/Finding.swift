@@ -1,0 +1,101 @@
+import Domain
+
+/// One cause why a tie does not agree, as the judgement of one moment sees it.
+struct Finding {
+  /// A part of the difference that this finding explains: expected − posted stays open (or accepted) by this much.
+  struct Part: Equatable {
+    var currency: Currency
+    var role: AccountRole
+    /// posted − expected.
+    var delta: Int64
+  }
+
+  var type: BreakType
+  var role: AccountRole
+  var currency: Currency
+  var expected: Int64?
+  var posted: Int64?
+  var postedCurrency = Currency.none
+  var isAccepted = false
+  var hints: [BreakHint] = []
+  var parts: [Part] = []
+  var reason: String
+
+  init(
+    _ type: BreakType, _ role: AccountRole, _ currency: Currency, expected: Int64?, posted: Int64?, reason: String
+  ) {
+    self.type = type
+    self.role = role
+    self.currency = currency
+    self.expected = expected
+    self.posted = posted
+    self.reason = reason
+  }
+}
+
+/// What an amount difference looks like; pointers to its cause.
+enum DifferencePattern {
+  /// k where posted = expected × 10^k (k ≠ 0, |k| ≤ 6), nil if none. For negative k the posted amount may have lost
+  /// the digits that its currency cannot show.
+  static func scalePower(expected: Int128, posted: Int128) -> Int? {
+    guard expected != 0, posted != 0, (expected < 0) == (posted < 0), expected != posted else { return nil }
+    var power: Int128 = 1
+    for k in 1...6 {
+      power *= 10
+      if expected * power == posted { return k }
+      if abs(posted * power - expected) < power { return -k }
+    }
+    return nil
+  }
+
+  /// Whether two digits of the amounts are swapped and nothing else differs (`718.08` and `178.08`).
+  static func isTransposition(expected: Int128, posted: Int128) -> Bool {
+    guard expected != posted, (expected < 0) == (posted < 0) || posted == 0 || expected == 0 else { return false }
+    var a = expected.magnitude
+    var b = posted.magnitude
+    var firstPair: (UInt128, UInt128)?
+    var differing = 0
+    while a > 0 || b > 0 {
+      let x = a % 10
+      let y = b % 10
+      if x != y {
+        differing += 1
+        if differing == 1 {
+          firstPair = (x, y)
+        } else if differing == 2 {
+          guard let pair = firstPair, pair.0 == y, pair.1 == x else { return false }
+        } else {
+          return false
+        }
+      }
+      a /= 10
+      b /= 10
+    }
+    return differing == 2
+  }
+
+  private static func abs(_ value: Int128) -> Int128 { value < 0 ? -value : value }
+}
+
+extension Tolerance {
+  /// Whether posted − expected is within this tolerance, both in minor units of a currency with that exponent.
+  func accepts(expected: Int128, delta: Int128, exponent: Int) -> Bool {
+    if delta == 0 { return true }
+    // Positive: more than expected, whatever the sign of the role.
+    let excess = expected < 0 ? -delta : delta
+    let absolute = Tolerance.minorUnits(micros: excess > 0 ? over_u : under_u, exponent: exponent)
+    let magnitude = excess < 0 ? -excess : excess
+    guard percent_u > 0 else { return magnitude <= absolute }
+    let size = expected < 0 ? -expected : expected
+    let relative = size * Int128(percent_u) / 100_000_000
+    let limit = combination == .max ? Swift.max(absolute, relative) : Swift.min(absolute, relative)
+    return magnitude <= limit
+  }
+
+  /// Millionths of the major unit in whole minor units, rounded down: a tolerance is never wider than configured.
+  static func minorUnits(micros: Int64, exponent: Int) -> Int128 {
+    var value = Int128(micros)
+    for _ in 0..<exponent { value *= 10 }
+    return value / 1_000_000
+  }
+}

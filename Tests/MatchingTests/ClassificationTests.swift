@@ -1,0 +1,294 @@
+import Domain
+import Testing
+
+@testable import Matching
+
+func expectControlTotals(_ totals: ControlTotals, sourceLocation: SourceLocation = #_sourceLocation) {
+  for line in totals.lines {
+    #expect(
+      line.pending == 0, "\(line.currency) \(line.role): \(line)", sourceLocation: sourceLocation)
+  }
+}
+
+/// The break taxonomy: one cause, one break, of the most specific type.
+@Suite struct ClassificationTests {
+  let r = Records()
+
+  func sale(_ document: String = "INV1") -> OrderEvent {
+    r.event("O1", document: document, net: 100_00, tax: 19_00, freight: 5_00, gross: 124_00, lines: 2)
+  }
+
+  @Test func tiesOut() {
+    #expect(verdicts([sale()], r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00, document: "INV1")) == [])
+  }
+
+  @Test func missingInLedger() {
+    let breaks = finalBreaks([.order(sale())])
+    let only = breaks["O1:MISSING_IN_LEDGER:receivable"]
+    #expect(breaks.count == 1)
+    #expect(only?.expected == 124_00)
+    #expect(only?.posted == nil)
+    #expect(only?.state == .open)
+    #expect(only?.isProvisional == false)
+    #expect(only?.events == ["ev-O1-invoiced-INV1-\(t0)"])
+    #expect(only?.customer == "C1")
+  }
+
+  @Test func missingOrder() {
+    let breaks = finalBreaks(r.invoice("O1", net: 100_00).map { .posting($0) })
+    #expect(breaks.keys.sorted() == ["O1:MISSING_ORDER:receivable"])
+    #expect(breaks.values.first?.expected == nil)
+    #expect(breaks.values.first?.posted == 100_00)
+  }
+
+  @Test func wrongNetIsRevenues() {
+    #expect(
+      verdicts([sale()], r.invoice("O1", net: 90_00, tax: 19_00, freight: 5_00)) == ["AMOUNT_MISMATCH:revenue"])
+  }
+
+  @Test func componentTypes() {
+    #expect(verdicts([sale()], r.invoice("O1", net: 100_00, tax: 17_00, freight: 5_00)) == ["TAX_MISMATCH:tax"])
+    #expect(verdicts([sale()], r.invoice("O1", net: 100_00, tax: 19_00)) == ["FREIGHT_MISMATCH:freight"])
+  }
+
+  @Test func discountMismatch() {
+    var event = sale()
+    event.amounts[.discount] = 10_00
+    event.amounts[.gross] = 114_00
+    #expect(
+      verdicts([event], r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00)) == ["DISCOUNT_MISMATCH:discount"])
+  }
+
+  @Test func patterns() {
+    #expect(
+      verdicts([sale()], r.invoice("O1", net: -100_00, tax: -19_00, freight: -5_00))
+        == ["AMOUNT_MISMATCH:receivable+SIGN_FLIP"])
+    #expect(
+      verdicts([sale()], r.invoice("O1", net: 10_000_00, tax: 1_900_00, freight: 500_00))
+        == ["AMOUNT_MISMATCH:receivable+SCALE_ERROR"])
+    #expect(
+      verdicts([sale()], r.invoice("O1", net: 1_00, tax: 19, freight: 5)) == ["AMOUNT_MISMATCH:receivable+SCALE_ERROR"])
+    let sale = r.event("O1", net: 718_08, tax: 19_00, gross: 737_08)
+    #expect(verdicts([sale], r.invoice("O1", net: 178_08, tax: 19_00)) == ["AMOUNT_MISMATCH:revenue+TRANSPOSITION"])
+  }
+
+  @Test func grossPostedAsNet() {
+    let sale = r.event("O1", net: 100_00, tax: 19_00, gross: 119_00)
+    let lines = [
+      r.posting("O1", .receivable, 138_00), r.posting("O1", .revenue, -119_00), r.posting("O1", .tax, -19_00),
+    ]
+    #expect(verdicts([sale], lines) == ["AMOUNT_MISMATCH:revenue+GROSS_NET_CONFUSION"])
+  }
+
+  @Test func rounding() {
+    let lines =
+      r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00).map { posting in
+        var posting = posting
+        if posting.role == .receivable { posting.amount += 1 }
+        return posting
+      } + [r.posting("O1", .rounding, -1)]
+    #expect(verdicts([sale()], lines) == ["(ROUNDING:receivable)"])
+    // One line allows half a minor unit, which is none; a tolerance of one minor unit does.
+    var single = sale()
+    single.lineCount = 1
+    #expect(verdicts([single], lines) == ["AMOUNT_MISMATCH:rounding"])
+    let tolerant = testPolicy { $0.tolerances = Array(repeating: Tolerance(absolute_u: 10_000), count: 18) }
+    #expect(verdicts([single], lines, policy: tolerant) == ["(ROUNDING:receivable)"])
+  }
+
+  @Test func toleranceIsInclusiveAndPerRole() {
+    let policy = testPolicy {
+      $0.tolerances[Int(AccountRole.tax.rawValue)] = Tolerance(absolute_u: 2_000_000)
+      $0.tolerances[Int(AccountRole.receivable.rawValue)] = Tolerance(absolute_u: 2_000_000)
+    }
+    #expect(
+      verdicts([sale()], r.invoice("O1", net: 100_00, tax: 21_00, freight: 5_00), policy: policy)
+        == ["(AMOUNT_MISMATCH:receivable)"])
+    #expect(
+      verdicts([sale()], r.invoice("O1", net: 100_00, tax: 21_01, freight: 5_00), policy: policy)
+        == ["TAX_MISMATCH:tax"])
+  }
+
+  @Test func toleranceArithmetic() {
+    var tolerance = Tolerance()
+    tolerance.under_u = 1_000_000
+    tolerance.over_u = 3_000_000
+    #expect(tolerance.accepts(expected: 100_00, delta: 3_00, exponent: 2))
+    #expect(!tolerance.accepts(expected: 100_00, delta: 3_01, exponent: 2))
+    #expect(tolerance.accepts(expected: 100_00, delta: -1_00, exponent: 2))
+    #expect(!tolerance.accepts(expected: 100_00, delta: -1_01, exponent: 2))
+    // For a credit role, over means more credit.
+    #expect(tolerance.accepts(expected: -100_00, delta: -3_00, exponent: 2))
+    #expect(!tolerance.accepts(expected: -100_00, delta: 3_00, exponent: 2))
+    tolerance.percent_u = 5_000_000
+    #expect(tolerance.accepts(expected: 100_00, delta: 5_00, exponent: 2))
+    tolerance.combination = .min
+    #expect(!tolerance.accepts(expected: 100_00, delta: 5_00, exponent: 2))
+    #expect(tolerance.accepts(expected: 3, delta: 3, exponent: 0) == false)
+    #expect(Tolerance(absolute_u: 3_000_000).accepts(expected: 3, delta: 3, exponent: 0))
+  }
+
+  @Test func duplicatePosting() {
+    let once = r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00, journal: "JE1", document: "INV1")
+    let again = r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00, journal: "JE2", document: "INV1")
+    let breaks = finalBreaks([.order(sale())] + (once + again).map { .posting($0) })
+    #expect(breaks.keys.sorted() == ["O1:DUPLICATE_POSTING:receivable"])
+    #expect(breaks.values.first?.expected == 124_00)
+    #expect(breaks.values.first?.posted == 248_00)
+    #expect(breaks.values.first?.journals == ["JE1", "JE2"])
+    // The same line delivered again is no second posting.
+    #expect(verdicts([sale()], once + once) == [])
+    // A copy that is reversed leaves nothing to say.
+    let reversal = again.map { posting in
+      var posting = posting
+      posting.id = r.view("JE3-\(posting.role.rawValue)")
+      posting.journal = r.view("JE3")
+      posting.amount = -posting.amount
+      posting.reverses = r.view("JE2")
+      return posting
+    }
+    #expect(verdicts([sale()], once + again + reversal) == [])
+  }
+
+  @Test func duplicateAndAnotherFault() {
+    let once = r.invoice("O1", net: 90_00, tax: 19_00, freight: 5_00, journal: "JE1", document: "INV1")
+    let again = r.invoice("O1", net: 90_00, tax: 19_00, freight: 5_00, journal: "JE2", document: "INV1")
+    #expect(verdicts([sale()], once + again) == ["AMOUNT_MISMATCH:revenue", "DUPLICATE_POSTING:receivable"])
+  }
+
+  @Test func currencyMismatch() {
+    let breaks = finalBreaks(
+      [.order(sale())]
+        + r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00, currency: "EUR").map { .posting($0) })
+    #expect(breaks.keys.sorted() == ["O1:CURRENCY_MISMATCH:receivable"])
+    #expect(breaks.values.first?.expected == 124_00)
+    #expect(breaks.values.first?.posted == 124_00)
+    #expect(breaks.values.first?.currency == Currency("USD"))
+    #expect(breaks.values.first?.postedCurrency == Currency("EUR"))
+  }
+
+  @Test func wrongRole() {
+    let lines = [
+      r.posting("O1", .receivable, 124_00), r.posting("O1", .revenue, -119_00), r.posting("O1", .freight, -5_00),
+    ]
+    let breaks = finalBreaks([.order(sale())] + lines.map { .posting($0) })
+    #expect(breaks.keys.sorted() == ["O1:WRONG_ACCOUNT_ROLE:tax"])
+    #expect(breaks.values.first?.expected == -19_00)
+    #expect(breaks.values.first?.posted == 0)
+  }
+
+  @Test func unbalancedDocument() {
+    var lines = r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00)
+    lines[0].amount += 10_00
+    #expect(verdicts([sale()], lines) == ["UNBALANCED_DOCUMENT:receivable"])
+  }
+
+  @Test func wrongCustomer() {
+    #expect(
+      verdicts([sale()], r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00, customer: "ZZ"))
+        == ["WRONG_CUSTOMER:receivable"])
+  }
+
+  @Test func dates() {
+    let documentDay = day(ofMilliseconds: t0)
+    func dated(_ offset: Int32) -> [String] {
+      verdicts([sale()], r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00, date: documentDay + offset))
+    }
+    #expect(dated(0) == [])
+    #expect(dated(5) == [])
+    #expect(dated(6) == ["LATE_POSTING:revenue"])
+    #expect(dated(-1) == [])
+    #expect(dated(-2) == ["EARLY_POSTING:revenue"])
+    // 2026-03-10 + 22 days is 2026-04-01.
+    #expect(dated(21) == ["LATE_POSTING:revenue"])
+    #expect(dated(22) == ["CUTOFF:revenue"])
+    #expect(dated(-10) == ["CUTOFF:revenue"])
+  }
+
+  @Test func lifecycle() {
+    let booked = r.event("O1", .booked, at: t0 - hour, net: 100_00)
+    let cancelled = r.event("O1", .cancelled, at: t0 + 2 * hour)
+    let lines = r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00, document: "INV1")
+    #expect(verdicts([booked], []) == [])
+    #expect(verdicts([booked, cancelled], []) == [])
+    #expect(verdicts([booked, cancelled], lines) == ["STATUS_CONFLICT:receivable"])
+    #expect(verdicts([booked, sale(), cancelled], lines) == ["UNREVERSED_CANCEL:receivable"])
+    #expect(verdicts([booked, sale(), cancelled], []) == [])
+    let held = r.event("O1", .held, at: t0)
+    #expect(verdicts([booked, held], lines) == ["STATUS_CONFLICT:receivable"])
+    let reversal = lines.map { posting in
+      var posting = posting
+      posting.id = r.view("R1-\(posting.role.rawValue)")
+      posting.journal = r.view("R1")
+      posting.reverses = r.view("JE1")
+      posting.amount = -posting.amount
+      return posting
+    }
+    #expect(verdicts([booked, sale(), cancelled], lines + reversal) == [])
+    #expect(verdicts([sale()], lines + reversal) == ["AMOUNT_MISMATCH:receivable"])
+  }
+
+  @Test func orphanReversal() {
+    let lines = r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00)
+    let orphan = r.invoice("O1", net: -50_00, journal: "R9").map { posting in
+      var posting = posting
+      posting.reverses = r.view("JE404")
+      return posting
+    }
+    #expect(verdicts([sale()], lines + orphan) == ["ORPHAN_REVERSAL:receivable"])
+    #expect(verdicts([], orphan) == ["ORPHAN_REVERSAL:receivable"])
+  }
+
+  @Test func duplicateOrderEvent() {
+    var other = sale()
+    other.amounts[.net] = 200_00
+    other.time_ms += 1
+    let lines = r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00)
+    #expect(verdicts([sale(), other], lines) == ["DUPLICATE_ORDER_EVENT:receivable"])
+    #expect(verdicts([other, sale()], lines) == ["DUPLICATE_ORDER_EVENT:receivable"])
+    #expect(verdicts([sale(), sale()], lines) == [])
+  }
+
+  @Test func severalDocuments() {
+    let first = r.event("O1", document: "INV1", net: 100_00, gross: 100_00)
+    let second = r.event("O1", at: t0 + hour, document: "INV2", net: 50_00, gross: 50_00)
+    let one = r.invoice("O1", net: 100_00, journal: "J1", document: "INV1")
+    let two = r.invoice("O1", net: 50_00, journal: "J2", document: "INV2")
+    #expect(verdicts([first, second], one + two) == [])
+    #expect(verdicts([first, second], one) == ["MISSING_IN_LEDGER:receivable"])
+    // Split in two journals that add up.
+    let half = r.invoice("O1", net: 50_00, journal: "J3", document: "INV1")
+    let otherHalf = r.invoice("O1", net: 50_00, journal: "J4", document: "INV1")
+    #expect(verdicts([first], half + otherHalf) == [])
+  }
+
+  @Test func payment() {
+    let paid = r.event("O1", .paid, at: t0 + hour, applied: 124_00)
+    let lines =
+      r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00)
+      + [r.posting("O1", .cash, 124_00, journal: "P1"), r.posting("O1", .receivable, -124_00, journal: "P1")]
+    #expect(verdicts([sale(), paid], lines) == [])
+    let wrong =
+      lines.dropLast(2) + [
+        r.posting("O1", .cash, 120_00, journal: "P1"), r.posting("O1", .receivable, -120_00, journal: "P1"),
+      ]
+    #expect(verdicts([sale(), paid], Array(wrong)) == ["AMOUNT_MISMATCH:cash"])
+  }
+
+  @Test func quantities() {
+    let policy = testPolicy { $0.quantities.isEnabled = true }
+    func flow(_ delivered: Int64?, _ shipped: Int64?, _ billed: Int64?) -> [String] {
+      var events: [OrderEvent] = []
+      if let delivered { events.append(r.event("O1", .delivered, quantity: delivered)) }
+      if let shipped { events.append(r.event("O1", .shipped, quantity: shipped)) }
+      if let billed { events.append(r.event("O1", .invoiced, quantity: billed)) }
+      return verdicts(events, [], policy: policy)
+    }
+    #expect(flow(2, 2, 2) == [])
+    #expect(flow(2, 2, nil) == ["UNBILLED_SHIPMENT:unbilled"])
+    #expect(flow(nil, nil, 2) == ["BILLED_NOT_SHIPPED:revenue"])
+    #expect(flow(2, 2, 1) == ["QUANTITY_MISMATCH:revenue"])
+    #expect(flow(2, 1, 2) == ["QUANTITY_MISMATCH:inventory"])
+    #expect(flow(nil, 2, 2) == [])
+  }
+}

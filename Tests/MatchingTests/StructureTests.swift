@@ -1,0 +1,98 @@
+import Domain
+import Testing
+
+@testable import Matching
+
+struct SeededGenerator: RandomNumberGenerator {
+  var state: UInt64
+  mutating func next() -> UInt64 {
+    state &+= 0x9e37_79b9_7f4a_7c15
+    var z = state
+    z = (z ^ z >> 30) &* 0xbf58_476d_1ce4_e5b9
+    z = (z ^ z >> 27) &* 0x94d0_49bb_1331_11eb
+    return z ^ z >> 31
+  }
+}
+
+@Suite struct StructureTests {
+  @Test func indexAgreesWithADictionary() {
+    var generator = SeededGenerator(state: 7)
+    var index = TieIndex(bits: 4)
+    var model: [Int: Fingerprint] = [:]
+    for step in 1...20_000 {
+      if Bool.random(using: &generator) || model.isEmpty {
+        // Few distinct top bits, so that clusters form and wrap around.
+        let high = generator.next() & 0x0f00_0000_0fff_ffff | UInt64.random(in: 0..<3, using: &generator) << 62
+        let fingerprint = Fingerprint(high: high, low: generator.next())
+        index.insert(fingerprint, slot: step)
+        model[step] = fingerprint
+      } else {
+        let slot = model.keys.sorted().randomElement(using: &generator)!
+        index.remove(model[slot]!, slot: slot)
+        model[slot] = nil
+      }
+      if step % 500 == 0 {
+        #expect(index.count == model.count)
+        for (slot, fingerprint) in model { #expect(index.find(fingerprint) { $0 == slot } == slot) }
+      }
+      if model.count > 300 {
+        for (slot, fingerprint) in model { index.remove(fingerprint, slot: slot) }
+        model = [:]
+      }
+    }
+  }
+
+  @Test(arguments: [1, 2, 3, 4, 5, 6, 7, 8] as [UInt64]) func timersAgreeWithASortedList(seed: UInt64) {
+    var generator = SeededGenerator(state: seed)
+    var queue = TimerQueue(quantum_ms: 50)
+    var model: [(Int64, Int)] = []
+    var watermark: Int64 = 1_000_000
+    for slot in 1...3_000 {
+      let reach: Int64 = [10, 1_000, 300_000, 5_000_000].randomElement(using: &generator)!
+      let deadline = watermark + Int64.random(in: -100...reach, using: &generator)
+      queue.push(deadline_ms: deadline, slot: slot, generation: 0)
+      model.append((deadline, slot))
+      if slot % 7 == 0 {
+        watermark += Int64.random(in: 0...([5, 700, 400_000].randomElement(using: &generator)!), using: &generator)
+        var popped: [Int] = []
+        while let entry = queue.pop(before: watermark) { popped.append(Int(entry.slot)) }
+        let due = model.filter { $0.0 < watermark }.sorted { $0 < $1 }
+        #expect(popped == due.map(\.1), "seed \(seed) slot \(slot)")
+        model.removeAll { $0.0 < watermark }
+      }
+    }
+    var rest: [Int] = []
+    while let entry = queue.pop(before: .max) { rest.append(Int(entry.slot)) }
+    #expect(rest == model.sorted { $0 < $1 }.map(\.1))
+    #expect(queue.count == 0)
+  }
+
+  @Test func storeReusesWhatWasFreed() {
+    var store = RecordStore(initialBytes: 4_096)
+    var refs: [(StoreRef, Int)] = []
+    for size in [1, 8, 9, 64, 100, 2_048, 2_049, 5_000] {
+      let ref = store.allocate(size)
+      store.pointer(ref).initializeMemory(as: UInt8.self, repeating: UInt8(size & 255), count: size)
+      refs.append((ref, size))
+    }
+    for (ref, size) in refs {
+      for at in 0..<size { #expect(store.pointer(ref).load(fromByteOffset: at, as: UInt8.self) == UInt8(size & 255)) }
+    }
+    let footprint = store.footprintBytes
+    for (ref, size) in refs { store.free(ref, granules: RecordStore.granules(size)) }
+    #expect(store.liveBytes == 0)
+    for (_, size) in refs { _ = store.allocate(size) }
+    #expect(store.footprintBytes == footprint)
+  }
+
+  @Test func patternsOfDifferences() {
+    #expect(DifferencePattern.scalePower(expected: 2106_47, posted: 210647_00) == 2)
+    #expect(DifferencePattern.scalePower(expected: 123_45, posted: 1_23) == -2)
+    #expect(DifferencePattern.scalePower(expected: 100, posted: 100) == nil)
+    #expect(DifferencePattern.scalePower(expected: 100, posted: -1000) == nil)
+    #expect(DifferencePattern.isTransposition(expected: 718_08, posted: 178_08))
+    #expect(!DifferencePattern.isTransposition(expected: 123, posted: 312))
+    #expect(!DifferencePattern.isTransposition(expected: 100, posted: 100))
+    #expect(DifferencePattern.isTransposition(expected: -589_00, posted: -859_00))
+  }
+}
