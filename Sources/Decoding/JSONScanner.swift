@@ -1,0 +1,468 @@
+import Domain
+
+/// How a captured value was written.
+enum ValueKind: UInt8 {
+  case absent = 0
+  /// Text between the quotes without an escape in it.
+  case string
+  /// Text with escapes; `unescape` makes the real text.
+  case escapedString
+  case number, bool, null
+  /// An object or an array where a path expects a value.
+  case composite
+}
+
+/// A captured value: a view of the record's bytes (inside the quotes for strings).
+struct CapturedValue: BitwiseCopyable {
+  var base: UnsafePointer<UInt8>
+  var count: Int
+  var kind: ValueKind
+}
+
+/// Why a text is no JSON that can be taken in.
+struct JSONFault: Error {
+  var message: StaticString
+  /// Byte offset in the record.
+  var offset: Int
+}
+
+/// A node of the compiled path tree: which keys (or array indexes) matter below it, and which slot a value goes to.
+struct PathNode {
+  var slot = -1
+  /// Child nodes by key: `keys[i]` leads to `children[i]`.
+  var keys: [ByteView] = []
+  var children: [Int] = []
+  /// Child nodes by array index.
+  var indexes: [Int] = []
+  var indexChildren: [Int] = []
+
+  var isLeafOnly: Bool { keys.isEmpty && indexes.isEmpty }
+}
+
+/// Walks one JSON text once, captures the values that the path tree asks for, and validates all the rest as RFC 8259
+/// wants it: structure, literals, the grammar of numbers, escapes, control characters and the UTF-8 of strings, nesting
+/// depth, and that nothing but white space follows.
+///
+/// This is the one audited place where raw pointers walk over input. Every load is checked against `end`; eight bytes
+/// are loaded at once only where eight are left.
+///
+/// A key that is mapped and comes twice in one object is refused: which of the two a system meant cannot be known, and
+/// readers differ. Keys that are not mapped may repeat.
+struct JSONScanner: ~Copyable {
+  private let nodes: [PathNode]
+  private let maximumDepth: Int
+  /// One per slot of the tree.
+  let values: UnsafeMutablePointer<CapturedValue>
+  let slotCount: Int
+  /// By node: the child whose key came next last time. Records of one source repeat their key order.
+  private let learned: UnsafeMutablePointer<Int32>
+  /// By node: whether it was met in this record.
+  private let seen: UnsafeMutablePointer<Bool>
+  private var cursor: UnsafePointer<UInt8>
+  private var start: UnsafePointer<UInt8>
+  private var end: UnsafePointer<UInt8>
+
+  /// One byte that nobody reads: where an absent value points.
+  nonisolated(unsafe) private static let nothing: UnsafePointer<UInt8> = {
+    let byte = UnsafeMutablePointer<UInt8>.allocate(capacity: 1)
+    byte.initialize(to: 0)
+    return UnsafePointer(byte)
+  }()
+
+  init(nodes: [PathNode], slotCount: Int, maximumDepth: Int) {
+    self.nodes = nodes
+    self.slotCount = slotCount
+    self.maximumDepth = maximumDepth
+    values = .allocate(capacity: max(slotCount, 1))
+    learned = .allocate(capacity: nodes.count)
+    learned.initialize(repeating: 0, count: nodes.count)
+    seen = .allocate(capacity: nodes.count)
+    cursor = JSONScanner.nothing
+    start = cursor
+    end = cursor
+    clear()
+  }
+
+  deinit {
+    values.deallocate()
+    learned.deallocate()
+    seen.deallocate()
+  }
+
+  mutating func clear() {
+    for slot in 0..<slotCount {
+      values[slot] = CapturedValue(base: JSONScanner.nothing, count: 0, kind: .absent)
+    }
+    seen.initialize(repeating: false, count: nodes.count)
+  }
+
+  /// Scans a whole record. The captured values borrow from it.
+  mutating func scan(_ text: ByteView) throws(JSONFault) {
+    clear()
+    guard let base = text.base, text.count > 0 else { throw JSONFault(message: "empty", offset: 0) }
+    start = base
+    cursor = base
+    end = base + text.count
+    skipSpace()
+    try scanValue(node: 0, depth: 0)
+    skipSpace()
+    guard cursor == end else { throw fault("something follows the value") }
+  }
+
+  private func fault(_ message: StaticString) -> JSONFault { JSONFault(message: message, offset: cursor - start) }
+
+  @inline(__always)
+  private mutating func skipSpace() {
+    while cursor < end {
+      let byte = cursor.pointee
+      if byte > 0x20 { return }
+      guard byte == 0x20 || byte == 0x0a || byte == 0x0d || byte == 0x09 else { return }
+      cursor += 1
+    }
+  }
+
+  /// Scans a value. `node` −1: nothing below it is wanted.
+  private mutating func scanValue(node: Int, depth: Int) throws(JSONFault) {
+    guard cursor < end else { throw fault("the text ends early") }
+    switch cursor.pointee {
+    case UInt8(ascii: "\""):
+      cursor += 1
+      let first = cursor
+      let isEscaped = try scanString()
+      if node >= 0, nodes[node].slot >= 0 {
+        capture(node, first, cursor - 1 - first, isEscaped ? .escapedString : .string)
+      }
+    case UInt8(ascii: "{"):
+      guard depth < maximumDepth else { throw fault("nested too deeply") }
+      if node >= 0, nodes[node].slot >= 0 { capture(node, cursor, 0, .composite) }
+      try scanObject(node: node >= 0 && !nodes[node].keys.isEmpty ? node : -1, depth: depth + 1)
+    case UInt8(ascii: "["):
+      guard depth < maximumDepth else { throw fault("nested too deeply") }
+      if node >= 0, nodes[node].slot >= 0 { capture(node, cursor, 0, .composite) }
+      try scanArray(node: node >= 0 && !nodes[node].indexes.isEmpty ? node : -1, depth: depth + 1)
+    case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"):
+      let first = cursor
+      try scanNumber()
+      if node >= 0, nodes[node].slot >= 0 { capture(node, first, cursor - first, .number) }
+    case UInt8(ascii: "t"):
+      try scanLiteral("true", node, .bool)
+    case UInt8(ascii: "f"):
+      try scanLiteral("false", node, .bool)
+    case UInt8(ascii: "n"):
+      try scanLiteral("null", node, .null)
+    default:
+      throw fault("a value must start here")
+    }
+  }
+
+  @inline(__always)
+  private func capture(_ node: Int, _ base: UnsafePointer<UInt8>, _ count: Int, _ kind: ValueKind) {
+    values[nodes[node].slot] = CapturedValue(base: base, count: count, kind: kind)
+  }
+
+  private mutating func scanLiteral(_ literal: StaticString, _ node: Int, _ kind: ValueKind) throws(JSONFault) {
+    let count = literal.utf8CodeUnitCount
+    guard end - cursor >= count else { throw fault("the text ends early") }
+    for at in 0..<count where cursor[at] != literal.utf8Start[at] { throw fault("not a literal of JSON") }
+    if node >= 0, nodes[node].slot >= 0 { capture(node, cursor, count, kind) }
+    cursor += count
+  }
+
+  private mutating func scanObject(node: Int, depth: Int) throws(JSONFault) {
+    cursor += 1
+    skipSpace()
+    guard cursor < end else { throw fault("the text ends early") }
+    if cursor.pointee == UInt8(ascii: "}") {
+      cursor += 1
+      return
+    }
+    while true {
+      guard cursor < end, cursor.pointee == UInt8(ascii: "\"") else { throw fault("a key must start here") }
+      cursor += 1
+      let key = cursor
+      let isEscaped = try scanString()
+      let keyCount = cursor - 1 - key
+      var child = -1
+      if node >= 0 {
+        child = isEscaped ? findEscaped(node, key, keyCount) : find(node, key, keyCount)
+        if child >= 0 {
+          guard !seen[child] else { throw fault("a mapped key comes twice") }
+          seen[child] = true
+        }
+      }
+      skipSpace()
+      guard cursor < end, cursor.pointee == UInt8(ascii: ":") else { throw fault("a colon must follow the key") }
+      cursor += 1
+      skipSpace()
+      try scanValue(node: child, depth: depth)
+      skipSpace()
+      guard cursor < end else { throw fault("the text ends early") }
+      if cursor.pointee == UInt8(ascii: ",") {
+        cursor += 1
+        skipSpace()
+      } else if cursor.pointee == UInt8(ascii: "}") {
+        cursor += 1
+        return
+      } else {
+        throw fault("a comma or a closing brace must follow")
+      }
+    }
+  }
+
+  private mutating func scanArray(node: Int, depth: Int) throws(JSONFault) {
+    cursor += 1
+    skipSpace()
+    guard cursor < end else { throw fault("the text ends early") }
+    if cursor.pointee == UInt8(ascii: "]") {
+      cursor += 1
+      return
+    }
+    var index = 0
+    while true {
+      var child = -1
+      if node >= 0, let at = nodes[node].indexes.firstIndex(of: index) { child = nodes[node].indexChildren[at] }
+      try scanValue(node: child, depth: depth)
+      skipSpace()
+      guard cursor < end else { throw fault("the text ends early") }
+      if cursor.pointee == UInt8(ascii: ",") {
+        cursor += 1
+        skipSpace()
+        index += 1
+      } else if cursor.pointee == UInt8(ascii: "]") {
+        cursor += 1
+        return
+      } else {
+        throw fault("a comma or a closing bracket must follow")
+      }
+    }
+  }
+
+  /// The child that a key leads to, or −1. Tries first the one that followed last time.
+  @inline(__always)
+  private func find(_ node: Int, _ key: UnsafePointer<UInt8>, _ count: Int) -> Int {
+    let guess = Int(learned[node])
+    let total = nodes[node].keys.count
+    let view = ByteView(base: key, count: count)
+    var at = guess
+    for _ in 0..<total {
+      if at >= total { at = 0 }
+      if nodes[node].keys[at].elementsEqual(view) {
+        learned[node] = Int32(at + 1)
+        return nodes[node].children[at]
+      }
+      at += 1
+    }
+    return -1
+  }
+
+  private func findEscaped(_ node: Int, _ key: UnsafePointer<UInt8>, _ count: Int) -> Int {
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: count) { space in
+      let used = JSONScanner.unescape(ByteView(base: key, count: count), into: space.baseAddress!)
+      return find(node, UnsafePointer(space.baseAddress!), used)
+    }
+  }
+
+  // MARK: - Strings
+
+  private static let lows: UInt64 = 0x0101_0101_0101_0101
+  private static let highs: UInt64 = 0x8080_8080_8080_8080
+
+  /// From behind the opening quote to behind the closing one. Returns whether there is an escape in it.
+  private mutating func scanString() throws(JSONFault) -> Bool {
+    var isEscaped = false
+    var isPlain = true
+    let first = cursor
+    while true {
+      // Eight bytes at a time while none of them is a quote, a backslash, a control character, or above ASCII.
+      while end - cursor >= 8 {
+        let word = UnsafeRawPointer(cursor).loadUnaligned(as: UInt64.self).littleEndian
+        let quotes = word ^ 0x2222_2222_2222_2222
+        let slashes = word ^ 0x5c5c_5c5c_5c5c_5c5c
+        let stops =
+          ((quotes &- JSONScanner.lows) & ~quotes)
+          | ((slashes &- JSONScanner.lows) & ~slashes)
+          | ((word &- 0x2020_2020_2020_2020) & ~word)
+          | word
+        let mask = stops & JSONScanner.highs
+        if mask == 0 {
+          cursor += 8
+          continue
+        }
+        cursor += mask.trailingZeroBitCount >> 3
+        break
+      }
+      guard cursor < end else { throw fault("a string does not end") }
+      let byte = cursor.pointee
+      if byte == UInt8(ascii: "\"") {
+        if !isPlain { try validateUTF8(first, cursor) }
+        cursor += 1
+        return isEscaped
+      }
+      if byte == UInt8(ascii: "\\") {
+        isEscaped = true
+        try scanEscape()
+      } else if byte < 0x20 {
+        throw fault("a control character in a string")
+      } else {
+        if byte >= 0x80 { isPlain = false }
+        cursor += 1
+      }
+    }
+  }
+
+  private mutating func scanEscape() throws(JSONFault) {
+    guard end - cursor >= 2 else { throw fault("a string does not end") }
+    switch cursor[1] {
+    case UInt8(ascii: "\""), UInt8(ascii: "\\"), UInt8(ascii: "/"), UInt8(ascii: "b"), UInt8(ascii: "f"),
+      UInt8(ascii: "n"), UInt8(ascii: "r"), UInt8(ascii: "t"):
+      cursor += 2
+    case UInt8(ascii: "u"):
+      guard let unit = JSONScanner.hex4(cursor + 2, end) else { throw fault("not four hexadecimal digits") }
+      if unit >= 0xd800, unit < 0xdc00 {
+        guard end - cursor >= 12, cursor[6] == UInt8(ascii: "\\"), cursor[7] == UInt8(ascii: "u"),
+          let low = JSONScanner.hex4(cursor + 8, end), low >= 0xdc00, low < 0xe000
+        else { throw fault("half a surrogate pair") }
+        cursor += 12
+      } else {
+        guard unit < 0xdc00 || unit >= 0xe000 else { throw fault("half a surrogate pair") }
+        cursor += 6
+      }
+    default: throw fault("not an escape of JSON")
+    }
+  }
+
+  private static func hex4(_ base: UnsafePointer<UInt8>, _ end: UnsafePointer<UInt8>) -> UInt32? {
+    guard end - base >= 4 else { return nil }
+    var value: UInt32 = 0
+    for at in 0..<4 {
+      let byte = base[at]
+      let digit: UInt8
+      switch byte {
+      case 0x30...0x39: digit = byte - 0x30
+      case 0x41...0x46: digit = byte - 0x41 + 10
+      case 0x61...0x66: digit = byte - 0x61 + 10
+      default: return nil
+      }
+      value = value << 4 | UInt32(digit)
+    }
+    return value
+  }
+
+  /// Well-formed UTF-8 by table 3-7 of the Unicode standard.
+  private func validateUTF8(_ first: UnsafePointer<UInt8>, _ last: UnsafePointer<UInt8>) throws(JSONFault) {
+    guard isUTF8(ByteView(base: first, count: last - first)) else {
+      throw JSONFault(message: "a string is not UTF-8", offset: first - start)
+    }
+  }
+
+  /// Writes the text of a scanned string to `target`, which has room for as many bytes as the source; returns how many
+  /// were written. The escapes were validated by the scan.
+  static func unescape(_ source: ByteView, into target: UnsafeMutablePointer<UInt8>) -> Int {
+    guard let base = source.base else { return 0 }
+    let end = base + source.count
+    var at = base
+    var out = target
+    func put(_ byte: UInt8) {
+      out.pointee = byte
+      out += 1
+    }
+    while at < end {
+      guard at.pointee == UInt8(ascii: "\\") else {
+        put(at.pointee)
+        at += 1
+        continue
+      }
+      switch at[1] {
+      case UInt8(ascii: "b"): put(8)
+      case UInt8(ascii: "f"): put(12)
+      case UInt8(ascii: "n"): put(10)
+      case UInt8(ascii: "r"): put(13)
+      case UInt8(ascii: "t"): put(9)
+      case UInt8(ascii: "u"):
+        var scalar = hex4(at + 2, end) ?? 0xfffd
+        if scalar >= 0xd800, scalar < 0xdc00 {
+          scalar = 0x10000 + (scalar - 0xd800) << 10 + ((hex4(at + 8, end) ?? 0xdc00) - 0xdc00)
+          at += 6
+        }
+        at += 4
+        if scalar < 0x80 {
+          put(UInt8(scalar))
+        } else if scalar < 0x800 {
+          put(UInt8(0xc0 | scalar >> 6))
+          put(UInt8(0x80 | scalar & 63))
+        } else if scalar < 0x10000 {
+          put(UInt8(0xe0 | scalar >> 12))
+          put(UInt8(0x80 | scalar >> 6 & 63))
+          put(UInt8(0x80 | scalar & 63))
+        } else {
+          put(UInt8(0xf0 | scalar >> 18))
+          put(UInt8(0x80 | scalar >> 12 & 63))
+          put(UInt8(0x80 | scalar >> 6 & 63))
+          put(UInt8(0x80 | scalar & 63))
+        }
+      default: put(at[1])
+      }
+      at += 2
+    }
+    return out - target
+  }
+
+  // MARK: - Numbers
+
+  private mutating func scanNumber() throws(JSONFault) {
+    if cursor.pointee == UInt8(ascii: "-") { cursor += 1 }
+    guard cursor < end else { throw fault("the text ends early") }
+    if cursor.pointee == UInt8(ascii: "0") {
+      cursor += 1
+    } else {
+      guard skipDigits() else { throw fault("a digit must follow") }
+    }
+    if cursor < end, cursor.pointee == UInt8(ascii: ".") {
+      cursor += 1
+      guard skipDigits() else { throw fault("a digit must follow the point") }
+    }
+    if cursor < end, cursor.pointee | 0x20 == UInt8(ascii: "e") {
+      cursor += 1
+      if cursor < end, cursor.pointee == UInt8(ascii: "+") || cursor.pointee == UInt8(ascii: "-") { cursor += 1 }
+      guard skipDigits() else { throw fault("a digit must follow the exponent") }
+    }
+  }
+
+  @inline(__always)
+  private mutating func skipDigits() -> Bool {
+    let first = cursor
+    while cursor < end, cursor.pointee &- 0x30 <= 9 { cursor += 1 }
+    return cursor != first
+  }
+}
+
+/// Whether bytes are well-formed UTF-8 (Unicode standard, table 3-7).
+func isUTF8(_ text: ByteView) -> Bool {
+  guard var at = text.base else { return true }
+  let end = at + text.count
+  @inline(__always) func isContinuation(_ offset: Int) -> Bool { at[offset] & 0xc0 == 0x80 }
+  while at < end {
+    let lead = at.pointee
+    if lead < 0x80 {
+      at += 1
+    } else if lead < 0xc2 {
+      return false
+    } else if lead < 0xe0 {
+      guard end - at >= 2, isContinuation(1) else { return false }
+      at += 2
+    } else if lead < 0xf0 {
+      guard end - at >= 3, isContinuation(1), isContinuation(2) else { return false }
+      if lead == 0xe0, at[1] < 0xa0 { return false }
+      if lead == 0xed, at[1] >= 0xa0 { return false }
+      at += 3
+    } else if lead < 0xf5 {
+      guard end - at >= 4, isContinuation(1), isContinuation(2), isContinuation(3) else { return false }
+      if lead == 0xf0, at[1] < 0x90 { return false }
+      if lead == 0xf4, at[1] >= 0x90 { return false }
+      at += 4
+    } else {
+      return false
+    }
+  }
+  return true
+}

@@ -1,0 +1,364 @@
+import Domain
+
+/// A mapping that cannot be compiled: the configuration is wrong, not the data.
+public struct MappingError: Error, CustomStringConvertible, Equatable {
+  public var source: String
+  public var field: String
+  public var message: String
+
+  public var description: String {
+    field.isEmpty ? "source '\(source)': \(message)" : "source '\(source)', field '\(field)': \(message)"
+  }
+}
+
+/// One step of an expression.
+struct CompiledValue {
+  enum Kind: UInt8 { case slot, key, constant, concatenation, first, none }
+  var kind: Kind
+  /// Slot of the record as it is, and of its image before the change (Debezium).
+  var slot = -1
+  var slotBefore = -1
+  var text = ByteView.empty
+  var parts: [CompiledValue] = []
+}
+
+/// A value table, compiled: text → text, or text → number where the field is an enumeration.
+struct CompiledTable {
+  enum Unlisted: UInt8 { case reject, skip, keep, replace }
+  var name: String
+  var keys: [ByteView]
+  var values: [ByteView]
+  /// Open addressing by fingerprint: entry + 1, 0 is empty.
+  var hash: [Int32]
+  var unlisted: Unlisted
+  var replacement: ByteView
+
+  func find(_ text: ByteView) -> Int {
+    let mask = hash.count - 1
+    var at = Int(truncatingIfNeeded: Fingerprint(text).high) & mask
+    while hash[at] != 0 {
+      let entry = Int(hash[at]) - 1
+      if keys[entry].elementsEqual(text) { return entry }
+      at = (at + 1) & mask
+    }
+    return -1
+  }
+}
+
+struct CompiledField {
+  var name: String
+  var value: CompiledValue
+  var table: CompiledTable?
+  var time: TimeParser?
+  var decimal: DecimalStyle
+  var fallback: ByteView
+  var stripsLeadingZeros: Bool
+  var isMapped: Bool
+}
+
+/// A mapping compiled for decoding; immutable, shared by all workers.
+public final class MappingPlan: @unchecked Sendable {
+  public let specification: MappingSpecification
+  let nodes: [PathNode]
+  let slotCount: Int
+  /// By `OrderField` or `PostingField` in the order of `allCases`.
+  let fields: [CompiledField]
+  let dimensions: [CompiledField]
+  let filters: [(value: CompiledValue, texts: [ByteView], negated: Bool)]
+  let amountKind: AmountKind
+  let amount: CompiledField
+  let otherAmount: CompiledField
+  /// Slots of the Debezium envelope.
+  let opSlot: Int
+  let afterSlot: Int
+  let beforeSlot: Int
+  private let texts: PlanTexts
+  /// CSV: the column names that paths ask for, by slot.
+  let columns: [(name: String, slot: Int)]
+
+  enum AmountKind { case none, signed, debitCredit, indicated }
+
+  /// Compiles a mapping; throws where a field, path, table or format is wrong, naming the nearest known word.
+  public init(_ specification: MappingSpecification) throws(MappingError) {
+    self.specification = specification
+    var compiler = Compiler(specification)
+    let isOrders = specification.kind == .orders
+    let known = isOrders ? OrderField.allCases.map(\.rawValue) : PostingField.allCases.map(\.rawValue)
+    for name in specification.fields.keys.sorted() where !known.contains(name) {
+      let hint = nearestName(name, in: known).map { "; did you mean '\($0)'?" } ?? ""
+      throw compiler.error(name, "unknown field\(hint)")
+    }
+    let required =
+      isOrders
+      ? OrderField.allCases.filter(\.isRequired).map(\.rawValue)
+      : PostingField.allCases.filter(\.isRequired).map(\.rawValue)
+    for name in required where specification.fields[name] == nil {
+      throw compiler.error(name, "is required and not mapped")
+    }
+    guard specification.dimensions.count <= maximumDimensions else {
+      throw compiler.error("", "more than \(maximumDimensions) dimensions")
+    }
+    var fields: [CompiledField] = []
+    for name in known {
+      let isTime = name == "event_time" || name == "document_date" || name == "posting_date"
+      fields.append(try compiler.field(name, specification.fields[name], isTime: isTime))
+    }
+    self.fields = fields
+    if isOrders {
+      try compiler.checkTable("event", specification.fields["event"], known: OrderEventKind.allCases.map(\.name))
+    } else {
+      try compiler.checkTable("role", specification.fields["role"], known: AccountRole.allCases.map(\.name))
+    }
+    var dimensions: [CompiledField] = []
+    for (index, mapping) in specification.dimensions.enumerated() {
+      dimensions.append(try compiler.field("dimension \(index + 1)", mapping, isTime: false))
+    }
+    self.dimensions = dimensions
+    var filters: [(value: CompiledValue, texts: [ByteView], negated: Bool)] = []
+    for filter in specification.filters {
+      filters.append(
+        (try compiler.value("where", filter.value), filter.oneOf.map { compiler.texts.intern($0) }, filter.negated))
+    }
+    self.filters = filters
+    switch specification.amount {
+    case nil:
+      guard isOrders else { throw compiler.error("amount", "is required and not mapped") }
+      amountKind = .none
+      amount = try compiler.field("amount", nil, isTime: false)
+      otherAmount = amount
+    case .signed(let mapping):
+      amountKind = .signed
+      amount = try compiler.field("amount", mapping, isTime: false)
+      otherAmount = amount
+    case .debitCredit(let debit, let credit):
+      amountKind = .debitCredit
+      amount = try compiler.field("amount.debit", debit, isTime: false)
+      otherAmount = try compiler.field("amount.credit", credit, isTime: false)
+    case .indicated(let value, let side):
+      amountKind = .indicated
+      amount = try compiler.field("amount", value, isTime: false)
+      otherAmount = try compiler.field("amount.side", side, isTime: false)
+      try compiler.checkTable("amount.side", side, known: ["debit", "credit"])
+    }
+    if isOrders, specification.amount != nil { throw compiler.error("amount", "belongs to ledger sources") }
+    if specification.format == .debezium {
+      opSlot = try compiler.envelopeSlot("op")
+      afterSlot = try compiler.envelopeSlot("after")
+      beforeSlot = try compiler.envelopeSlot("before")
+    } else {
+      opSlot = -1
+      afterSlot = -1
+      beforeSlot = -1
+    }
+    nodes = compiler.nodes
+    slotCount = compiler.slotCount
+    texts = compiler.texts
+    columns = compiler.columns
+  }
+}
+
+/// Builds the path tree and the compiled fields.
+private struct Compiler {
+  let specification: MappingSpecification
+  var nodes = [PathNode()]
+  var slotCount = 0
+  var texts = PlanTexts()
+  var columns: [(name: String, slot: Int)] = []
+
+  init(_ specification: MappingSpecification) { self.specification = specification }
+
+  func error(_ field: String, _ message: String) -> MappingError {
+    MappingError(source: specification.sourceName, field: field, message: message)
+  }
+
+  enum Step: Equatable {
+    case key(String)
+    case index(Int)
+  }
+
+  /// `a.b[0].'c.d'` in steps.
+  func steps(_ field: String, _ path: String) throws(MappingError) -> [Step] {
+    var steps: [Step] = []
+    var rest = Substring(path)
+    var mustSeparate = false
+    while let first = rest.first {
+      if first == "[" {
+        guard let close = rest.firstIndex(of: "]"), let index = Int(rest[rest.index(after: rest.startIndex)..<close]),
+          index >= 0
+        else { throw error(field, "'\(path)': an array index in brackets is expected") }
+        steps.append(.index(index))
+        rest = rest[rest.index(after: close)...]
+        mustSeparate = true
+        continue
+      }
+      if mustSeparate {
+        guard first == "." else { throw error(field, "'\(path)': a dot is expected before '\(rest)'") }
+        rest = rest.dropFirst()
+        mustSeparate = false
+        guard !rest.isEmpty else { throw error(field, "'\(path)' ends with a dot") }
+        continue
+      }
+      if first == "'" {
+        let body = rest.dropFirst()
+        guard let close = body.firstIndex(of: "'") else { throw error(field, "'\(path)': a quote is not closed") }
+        steps.append(.key(String(body[..<close])))
+        rest = body[body.index(after: close)...]
+      } else {
+        let stop = rest.firstIndex { $0 == "." || $0 == "[" } ?? rest.endIndex
+        guard stop > rest.startIndex else { throw error(field, "'\(path)': a name is missing") }
+        steps.append(.key(String(rest[..<stop])))
+        rest = rest[stop...]
+      }
+      mustSeparate = true
+    }
+    guard !steps.isEmpty else { throw error(field, "the path is empty") }
+    return steps
+  }
+
+  /// The node that a path leads to below `start`, made where it does not exist.
+  mutating func node(_ steps: [Step], below start: Int = 0) -> Int {
+    var at = start
+    for step in steps {
+      switch step {
+      case .key(let key):
+        let view = texts.intern(key)
+        if let found = nodes[at].keys.firstIndex(where: { $0.elementsEqual(view) }) {
+          at = nodes[at].children[found]
+        } else {
+          nodes.append(PathNode())
+          nodes[at].keys.append(view)
+          nodes[at].children.append(nodes.count - 1)
+          at = nodes.count - 1
+        }
+      case .index(let index):
+        if let found = nodes[at].indexes.firstIndex(of: index) {
+          at = nodes[at].indexChildren[found]
+        } else {
+          nodes.append(PathNode())
+          nodes[at].indexes.append(index)
+          nodes[at].indexChildren.append(nodes.count - 1)
+          at = nodes.count - 1
+        }
+      }
+    }
+    return at
+  }
+
+  mutating func slot(_ steps: [Step]) -> Int {
+    let at = node(steps)
+    if nodes[at].slot < 0 {
+      nodes[at].slot = slotCount
+      slotCount += 1
+    }
+    return nodes[at].slot
+  }
+
+  /// A slot inside the Debezium envelope, which stands at the root or, with the schema, under `payload`.
+  mutating func envelopeSlot(_ steps: [Step]) -> Int {
+    let slot = slot(steps)
+    nodes[node([.key("payload")] + steps)].slot = slot
+    return slot
+  }
+
+  mutating func envelopeSlot(_ path: String) throws(MappingError) -> Int { envelopeSlot(try steps("", path)) }
+
+  mutating func value(_ field: String, _ expression: ValueExpression) throws(MappingError) -> CompiledValue {
+    switch expression {
+    case .constant(let text):
+      return CompiledValue(kind: .constant, text: texts.intern(text))
+    case .concatenation(let parts), .firstPresent(let parts):
+      guard !parts.isEmpty else { throw error(field, "an empty list") }
+      var compiled: [CompiledValue] = []
+      for part in parts { compiled.append(try value(field, part)) }
+      if case .concatenation = expression { return CompiledValue(kind: .concatenation, parts: compiled) }
+      return CompiledValue(kind: .first, parts: compiled)
+    case .path(let path):
+      if path == "$key" { return CompiledValue(kind: .key) }
+      switch specification.format {
+      case .csv:
+        let name = path
+        if let found = columns.first(where: { $0.name == name }) {
+          return CompiledValue(kind: .slot, slot: found.slot, slotBefore: found.slot)
+        }
+        if !specification.csv.columns.isEmpty, !specification.csv.columns.contains(name), Int(name) == nil {
+          let hint = nearestName(name, in: specification.csv.columns).map { "; did you mean '\($0)'?" } ?? ""
+          throw error(field, "no column '\(name)'\(hint)")
+        }
+        columns.append((name, slotCount))
+        slotCount += 1
+        return CompiledValue(kind: .slot, slot: slotCount - 1, slotBefore: slotCount - 1)
+      case .json:
+        let slot = slot(try steps(field, path))
+        return CompiledValue(kind: .slot, slot: slot, slotBefore: slot)
+      case .debezium:
+        if path.hasPrefix("$.") {
+          let slot = envelopeSlot(try steps(field, String(path.dropFirst(2))))
+          return CompiledValue(kind: .slot, slot: slot, slotBefore: slot)
+        }
+        let steps = try steps(field, path)
+        let after = envelopeSlot([.key("after")] + steps)
+        let before = envelopeSlot([.key("before")] + steps)
+        return CompiledValue(kind: .slot, slot: after, slotBefore: before)
+      }
+    }
+  }
+
+  mutating func field(_ name: String, _ mapping: FieldMapping?, isTime: Bool) throws(MappingError) -> CompiledField {
+    guard let mapping else {
+      return CompiledField(
+        name: name, value: CompiledValue(kind: .none), table: nil, time: nil, decimal: DecimalStyle(),
+        fallback: .empty, stripsLeadingZeros: false, isMapped: false)
+    }
+    var time: TimeParser?
+    if isTime {
+      let format = mapping.timeFormat ?? .automatic
+      time = TimeParser(format, offset_min: mapping.timeZoneOffset_min ?? 0)
+      if time == nil { throw error(name, "'\(format)' is no date pattern") }
+    } else if mapping.timeFormat != nil {
+      throw error(name, "a date format on a field that is no date")
+    }
+    return CompiledField(
+      name: name, value: try value(name, mapping.value), table: mapping.table.map { table($0) }, time: time,
+      decimal: mapping.decimal, fallback: mapping.defaultText.map { texts.intern($0) } ?? .empty,
+      stripsLeadingZeros: mapping.stripsLeadingZeros, isMapped: true)
+  }
+
+  func table(_ table: ValueTable) -> CompiledTable {
+    let keys = table.entries.keys.sorted()
+    var size = 8
+    while size < keys.count * 2 { size *= 2 }
+    var compiled = CompiledTable(
+      name: table.name, keys: keys.map { texts.intern($0) }, values: keys.map { texts.intern(table.entries[$0]!) },
+      hash: Array(repeating: 0, count: size), unlisted: .reject, replacement: .empty)
+    for (entry, key) in compiled.keys.enumerated() {
+      var at = Int(truncatingIfNeeded: Fingerprint(key).high) & (size - 1)
+      while compiled.hash[at] != 0 { at = (at + 1) & (size - 1) }
+      compiled.hash[at] = Int32(entry + 1)
+    }
+    switch table.unlisted {
+    case .reject: break
+    case .skip: compiled.unlisted = .skip
+    case .keep: compiled.unlisted = .keep
+    case .replace(let text):
+      compiled.unlisted = .replace
+      compiled.replacement = texts.intern(text)
+    }
+    return compiled
+  }
+
+  /// Every text that a table can yield must be a word of the domain.
+  func checkTable(_ name: String, _ mapping: FieldMapping?, known: [String]) throws(MappingError) {
+    guard let mapping else { return }
+    var yielded: [String] = []
+    if let table = mapping.table {
+      yielded = table.entries.values.sorted()
+      if case .replace(let text) = table.unlisted { yielded.append(text) }
+    } else if case .constant(let text) = mapping.value {
+      yielded = [text]
+    }
+    for text in yielded where !known.contains(text) {
+      let hint = nearestName(text, in: known).map { "; did you mean '\($0)'?" } ?? ""
+      throw error(name, "'\(text)' is not one of \(known.joined(separator: ", "))\(hint)")
+    }
+  }
+}

@@ -1,0 +1,214 @@
+import Domain
+import Testing
+
+@testable import Decoding
+
+@Suite struct FormatTests {
+  func ledger(_ change: (inout MappingSpecification) -> Void = { _ in }) -> MappingSpecification {
+    var spec = MappingSpecification(sourceName: "ledger", sourceIndex: 1, kind: .ledger, format: .debezium)
+    var role = path("account")
+    role.table = ValueTable(name: "chart", entries: ["1200": "receivable", "4000": "revenue"])
+    var time = path("$.ts_ms")
+    time.timeFormat = .epochMilliseconds
+    spec.fields = [
+      "order": path("so"), "line_id": FieldMapping(.concatenation([.path("je"), .constant("-"), .path("line")])),
+      "journal": path("je"), "role": role, "currency": path("cur"), "event_time": time, "posting_date": path("date"),
+      "period": path("period"),
+    ]
+    spec.amount = .debitCredit(debit: path("dr"), credit: path("cr"))
+    change(&spec)
+    return spec
+  }
+
+  func decode(_ text: String?, _ spec: MappingSpecification) throws -> [(String, AccountRole, Int64, Bool, Bool, Int32)]
+  {
+    var decoder = PostingDecoder(plan: try MappingPlan(spec))
+    var postings = RecordBuffer<Posting>()
+    let position = RecordPosition(source: 1, partition: 0, offset: 1)
+    guard let text else {
+      let outcome = try decoder.decode(key: .empty, payload: .empty, position: position, into: &postings)
+      #expect(outcome == .tombstone)
+      return []
+    }
+    return try text.withView {
+      guard
+        case .appended(let count) = try decoder.decode(key: .empty, payload: $0, position: position, into: &postings)
+      else { return [] }
+      return (0..<count).map {
+        let posting = postings[$0]
+        return (
+          posting.order.string + "/" + posting.id.string, posting.role, posting.amount, posting.isDelete,
+          posting.isUpsert, posting.period
+        )
+      }
+    }
+  }
+
+  let row =
+    #"{"je":"J1","line":3,"so":"O1","account":"4000","dr":"0.00","cr":"11.61","cur":"USD","date":"1996-07-10","period":"1996-07"}"#
+
+  @Test func debeziumOperations() throws {
+    let created = try decode(#"{"before":null,"after":\#(row),"op":"c","ts_ms":837012960000}"#, ledger())
+    #expect(created.count == 1)
+    #expect(created[0] == ("O1/J1-3", .revenue, -11_61, false, false, 199607))
+    let wrapped = try decode(
+      #"{"schema":{"type":"struct","fields":[]},"payload":{"op":"r","ts_ms":1,"after":\#(row),"before":null}}"#,
+      ledger())
+    #expect(wrapped[0] == ("O1/J1-3", .revenue, -11_61, false, true, 199607))
+    let deleted = try decode(#"{"op":"d","before":\#(row),"after":null,"ts_ms":1}"#, ledger())
+    #expect(deleted[0] == ("O1/J1-3", .revenue, -11_61, true, false, 199607))
+    let other = row.replacing("O1", with: "O2")
+    let moved = try decode(#"{"op":"u","before":\#(row),"after":\#(other),"ts_ms":1}"#, ledger())
+    #expect(moved.map(\.0) == ["O1/J1-3", "O2/J1-3"])
+    #expect(moved.map(\.3) == [true, false])
+    let same = try decode(#"{"op":"u","before":\#(row),"after":\#(row),"ts_ms":1}"#, ledger())
+    #expect(same.count == 1)
+    #expect(try decode(nil, ledger()).isEmpty)
+    #expect(try decode(#"{"op":"t","ts_ms":1}"#, ledger()).isEmpty)
+    for bad in [
+      #"{"op":"c","after":null,"ts_ms":1}"#, #"{"op":"z","after":\#(row),"ts_ms":1}"#, #"{"after":\#(row)}"#,
+      #"{"op":"c","after":\#(row)}"#,
+    ] {
+      #expect(throws: DataFault.self, "\(bad)") { _ = try decode(bad, ledger()) }
+    }
+  }
+
+  @Test func unknownAccountIsMissingMasterData() {
+    let text = #"{"op":"c","after":\#(row.replacing("4000", with: "9999")),"ts_ms":1}"#
+    #expect {
+      _ = try decode(text, ledger())
+    } throws: {
+      ($0 as? DataFault)?.reason == .masterDataMissing && ($0 as? DataFault)?.detail.contains("9999") == true
+    }
+  }
+
+  @Test func base64Decimals() throws {
+    var amount = path("amt")
+    amount.decimal.base64Scale = 2
+    let spec = ledger { $0.amount = .signed(amount) }
+    // 300 is 0x012c, −1 is 0xff.
+    for (text, value) in [("ASw=", Int64(300)), ("/w==", -1), ("AA==", 0), ("AP//", 65_535)] {
+      let row = row.replacing(#""dr":"0.00""#, with: #""amt":"\#(text)""#)
+      #expect(try decode(#"{"op":"c","after":\#(row),"ts_ms":1}"#, spec)[0].2 == value)
+    }
+    let bad = row.replacing(#""dr":"0.00""#, with: #""amt":"A""#)
+    #expect(throws: DataFault.self) { _ = try decode(#"{"op":"c","after":\#(bad),"ts_ms":1}"#, spec) }
+  }
+
+  @Test func amountStyles() throws {
+    func parse(_ text: String, _ change: (inout DecimalStyle) -> Void) throws -> Int64 {
+      var style = DecimalStyle()
+      change(&style)
+      return try text.withView { try parseAmount($0, style).units(decimals: 2) }
+    }
+    let german: (inout DecimalStyle) -> Void = {
+      $0.decimalSeparator = UInt8(ascii: ",")
+      $0.groupingSeparator = UInt8(ascii: ".")
+    }
+    #expect(try parse("1.234.567,89", german) == 1_234_567_89)
+    #expect(try parse("-1.234,5", german) == -1_234_50)
+    #expect(throws: DecimalFault.self) { try parse("1.23", german) }
+    #expect(throws: DecimalFault.self) { try parse("1.2345", german) }
+    #expect(try parse("100.00-") { $0.allowsTrailingMinus = true } == -100_00)
+    #expect(throws: DecimalFault.self) { try parse("100-") { _ in } }
+    #expect(try parse("(7.5)") { $0.allowsParentheses = true } == -7_50)
+    #expect(try parse("12345") { $0.impliedDecimals = 2 } == 123_45)
+    #expect(try parse("1.5") { $0.negate = true } == -1_50)
+  }
+
+  func csvOrders(_ change: (inout MappingSpecification) -> Void = { _ in }) -> MappingSpecification {
+    var spec = MappingSpecification(sourceName: "vbfa", sourceIndex: 0, kind: .orders, format: .csv)
+    var event = path("TYP")
+    event.table = ValueTable(name: "t", entries: ["J": "delivered", "M": "invoiced"], unlisted: .skip)
+    var time = FieldMapping(.concatenation([.path("DAY"), .path("TIME")]))
+    time.timeFormat = .compact
+    spec.fields = [
+      "order": path("ORDER"), "event": event, "event_time": time, "quantity": path("QTY"), "customer": path("C"),
+    ]
+    change(&spec)
+    return spec
+  }
+
+  @Test func csvRows() throws {
+    let header = "ORDER,TYP,DAY,TIME,QTY,C"
+    let event = try #require(
+      try decodeRow("O1,J,20200326,081257,1.667,\"Mü, \"\"x\"\"\"\r", csvOrders(), header: header).first)
+    #expect(event.order == "O1")
+    #expect(event.kind == .delivered)
+    #expect(event.quantity_u == 1_667_000)
+    #expect(event.customer == "Mü, \"x\"")
+    #expect(formatTimestamp(event.time_ms) == "2020-03-26T08:12:57.000Z")
+    #expect(try decodeRow("O1,Z,20200326,081257,1,", csvOrders(), header: header).isEmpty)
+    #expect(try decodeRow("O1,M,20200326,081257", csvOrders(), header: header).first?.quantity_u == nil)
+    #expect(fault("O1,M,20200326,081257,1,c,extra", csvOrders(), header: header)?.detail.contains("7 columns") == true)
+    #expect(fault("O1,M,20200326,081257,1,\"c", csvOrders(), header: header)?.detail.contains("does not end") == true)
+    #expect(fault("x", csvOrders(), header: "ORDR,TYP")?.detail.contains("did you mean 'ORDR'") == true)
+    #expect(fault("O1,M,20200326,081257,x,", csvOrders(), header: header)?.reason == .nonDecimalAmount)
+  }
+
+  @Test func csvEncodingsAndDialects() throws {
+    var decoder = OrderDecoder(
+      plan: try MappingPlan(
+        csvOrders {
+          $0.csv.delimiter = UInt8(ascii: ";")
+          $0.csv.encoding = .windows1252
+          $0.csv.columns = ["ORDER", "TYP", "DAY", "TIME", "C"]
+          $0.fields["quantity"] = nil
+        }))
+    var events = RecordBuffer<OrderEvent>()
+    let bytes = Array("O1;J;20200326;081257;".utf8) + [0x80, 0xe9]
+    try bytes.withUnsafeBufferPointer { buffer in
+      _ = try decoder.decode(
+        key: .empty, payload: ByteView(buffer), position: RecordPosition(source: 0, partition: 0, offset: 0),
+        into: &events)
+      #expect(events[0].customer.string == "€é")
+    }
+  }
+
+  @Test(arguments: [
+    ("1996-07-10T09:00:00Z", TimeFormat.rfc3339, "1996-07-10T09:00:00.000Z"),
+    ("1996-07-10 09:00:00.123456+02:00", .rfc3339, "1996-07-10T07:00:00.123Z"),
+    ("1996-07-10", .rfc3339, "1996-07-10T00:00:00.000Z"), ("1700000000", .epochSeconds, "2023-11-14T22:13:20.000Z"),
+    ("1700000000.5", .epochSeconds, "2023-11-14T22:13:20.500Z"),
+    ("1700000000123", .epochMilliseconds, "2023-11-14T22:13:20.123Z"),
+    ("1700000000123456", .epochMicroseconds, "2023-11-14T22:13:20.123Z"),
+    ("-1", .epochMicroseconds, "1969-12-31T23:59:59.999Z"), ("19675", .epochDays, "2023-11-14T00:00:00.000Z"),
+    ("20240229", .compact, "2024-02-29T00:00:00.000Z"), ("20240229235959", .compact, "2024-02-29T23:59:59.000Z"),
+    ("4/6/2013", .pattern("M/d/yyyy"), "2013-04-06T00:00:00.000Z"),
+    ("06-Apr-13 1:05 PM", .pattern("dd-MMM-yy h:mm a"), "2013-04-06T13:05:00.000Z"),
+    ("20240229", .automatic, "2024-02-29T00:00:00.000Z"),
+    ("2024-02-29T01:02:03Z", .automatic, "2024-02-29T01:02:03.000Z"),
+  ]) func times(text: String, format: TimeFormat, expected: String) throws {
+    let parser = try #require(TimeParser(format, offset_min: 0))
+    #expect(text.withView { parser.parse($0) }.map { formatTimestamp($0.ms) } == expected)
+  }
+
+  @Test func wrongTimes() throws {
+    let cases: [(String, TimeFormat)] = [
+      ("2023-02-29", .rfc3339), ("2023-13-01", .rfc3339), ("2023-01-01T24:00:00Z", .rfc3339), ("", .rfc3339),
+      ("2023-01-01T00:00:00+2", .rfc3339), ("x", .epochSeconds), ("99999999999999999", .epochMilliseconds),
+      ("2024-02-29", .compact), ("1/1", .pattern("M/d/yyyy")), ("1/1/2020x", .pattern("M/d/yyyy")),
+    ]
+    for (text, format) in cases {
+      #expect(text.withView { TimeParser(format, offset_min: 0)!.parse($0) } == nil, "\(text)")
+    }
+    #expect(TimeParser(.pattern("qq"), offset_min: 0) == nil)
+    let zone = try #require(TimeParser(.compact, offset_min: 120))
+    let parsed = "20240301".withView { zone.parse($0) }
+    #expect(parsed?.day == Int32(daysFromCivil(year: 2024, month: 3, day: 1)))
+    #expect(parsed.map { formatTimestamp($0.ms) } == "2024-02-29T22:00:00.000Z")
+  }
+
+  @Test func periods() {
+    for text in ["1996-07", "199607", "1996/07", "07/1996", "1996-7"] {
+      #expect(text.withView { parsePeriod($0) } == 199607, "\(text)")
+    }
+    for text in ["", "1996", "1996-17", "1996-00", "x", "1996-07-01"] {
+      #expect(text.withView { parsePeriod($0) } == nil, "\(text)")
+    }
+  }
+}
+
+func decodeRow(_ text: String, _ spec: MappingSpecification, header: String) throws -> [OrderEventText] {
+  try decode(text, spec, header: header)
+}
