@@ -1,0 +1,146 @@
+/// One key of the configuration file: drives the check for unknown keys and the generated reference.
+public struct KeyReference: Sendable {
+  /// Dotted path; `*` stands for a name that the file chooses.
+  public var path: String
+  public var type: String
+  public var standard: String
+  public var meaning: String
+
+  init(_ path: String, _ type: String, _ standard: String, _ meaning: String) {
+    self.path = path
+    self.type = type
+    self.standard = standard
+    self.meaning = meaning
+  }
+
+  private static let field =
+    "path, or a map of `path | constant | concat | first` with `values`, `unlisted`, `table`, `format`, `time_zone`, `decimal`, `default`, `strip_leading_zeros`"
+
+  public static let all: [KeyReference] = [
+    .init("version", "integer", "1", "Version of the file's format."),
+    .init("name", "text", "tieout", "Name of this reconciliation, in logs."),
+    .init("prefix", "text", "the name", "Output topics are named `<prefix>.breaks` and so on."),
+    .init("workers", "integer", "1", "Threads, each one member of the consumer group."),
+    .init("dimensions", "list of names", "[]", "Up to eight dimensions that ride along with every order and break."),
+    .init("kafka", "map", "", "The cluster."),
+    .init("kafka.bootstrap", "text", "127.0.0.1:9092", "Bootstrap servers, comma-separated."),
+    .init("kafka.group", "text", "tieout-<name>", "Consumer group."),
+    .init(
+      "kafka.start", "rebuild, committed, latest", "rebuild",
+      "Where a worker starts in a partition. `rebuild` reads everything that Kafka still has, so that no open tie is lost by a restart."
+    ),
+    .init("kafka.properties", "map of librdkafka properties", "{}", "Passed to every client as they are."),
+    .init("kafka.properties.*", "text, or {env: NAME}, or {file: path}", "", "A property; secrets are never printed."),
+    .init("kafka.consumer", "map of librdkafka properties", "{}", "For consumers only."),
+    .init("kafka.consumer.*", "text, or {env: NAME}, or {file: path}", "", "A property."),
+    .init("kafka.producer", "map of librdkafka properties", "{}", "For producers only."),
+    .init("kafka.producer.*", "text, or {env: NAME}, or {file: path}", "", "A property."),
+    .init("topics", "map", "", "Names of output topics, where they are not to follow the prefix."),
+    .init("topics.breaks", "text", "<prefix>.breaks", "Breaks, keyed by break id; to be compacted."),
+    .init("topics.dead_letters", "text", "<prefix>.dead-letters", "Records that could not be taken in."),
+    .init("tables", "map", "{}", "Named value tables."),
+    .init("tables.*", "map", "", "A value table: literal text to literal text."),
+    .init("tables.*.entries", "map of texts", "{}", "The entries."),
+    .init("tables.*.entries.*", "text", "", "What the text becomes."),
+    .init("tables.*.file", "path", "", "A CSV file with the entries, relative to the configuration file."),
+    .init("tables.*.key", "text", "first column", "Column of the file that holds the key."),
+    .init("tables.*.value", "text", "second column", "Column of the file that holds the value."),
+    .init(
+      "tables.*.unlisted", "reject, skip, keep, or {replace: text}", "reject",
+      "What an unlisted text does: the record goes to dead letters (MASTER_DATA_MISSING), is skipped and counted, keeps its text, or gets another."
+    ),
+    .init("sources", "map", "", "The inputs."),
+    .init("sources.*", "map", "", "One input, by name."),
+    .init("sources.*.kind", "orders, ledger", "", "What its records are."),
+    .init("sources.*.topic", "text", "<prefix>.<source>", "Topic to consume."),
+    .init("sources.*.format", "json, debezium, csv", "json", "How its records are written."),
+    .init("sources.*.csv", "map", "", "How CSV is written."),
+    .init("sources.*.csv.delimiter", "one character or `tab`", ",", "Between columns."),
+    .init("sources.*.csv.quote", "one character or `none`", "\"", "Around columns."),
+    .init("sources.*.csv.encoding", "utf-8, iso-8859-1, windows-1252", "utf-8", "Of the file."),
+    .init("sources.*.csv.header", "true, false", "true", "Whether the first line of a file names the columns."),
+    .init("sources.*.csv.columns", "list of names", "[]", "The columns, where no header names them (topics)."),
+    .init(
+      "sources.*.where", "list of {path, in} or {path, not_in}", "[]",
+      "Only records that pass every condition are taken in; the others are skipped and counted."),
+    .init("sources.*.fields", "map", "", "Canonical field to where it comes from."),
+    .init("sources.*.fields.*", field, "", "See the list of canonical fields."),
+    .init(
+      "sources.*.amount", "field, or {debit, credit}, or {amount, side}", "",
+      "Ledger sources: the signed amount, or two columns, or an amount and a text that a table turns into debit or credit."
+    ),
+    .init("sources.*.dimensions", "map", "{}", "Configured dimension to field."),
+    .init("sources.*.dimensions.*", field, "", "A dimension of this source."),
+    .init("matching", "map", "", "How ties are judged."),
+    .init("matching.window", "duration", "3d", "How long after an event its counterpart may come (event time)."),
+    .init("matching.grace", "duration", "1h", "Added before anything is called missing."),
+    .init("matching.settle", "duration", "1m", "Both sides quiet this long before a provisional break."),
+    .init("matching.retention", "duration", "7d", "How long a closed tie is remembered."),
+    .init("matching.open_retention", "duration", "90d", "How long a tie with an open break is remembered."),
+    .init("matching.out_of_orderness", "duration", "1m", "How far the watermark trails the largest event time."),
+    .init(
+      "matching.idle_timeout", "duration", "30s",
+      "A partition silent this long (wall clock) holds nothing back; when all are, the clock moves the watermark."),
+    .init("matching.maximum_future", "duration", "1d", "Event times further ahead of the clock are quarantined."),
+    .init("matching.provisional", "true, false", "true", "Whether breaks are reported before the deadline."),
+    .init("matching.late_after_days", "integer", "5", "Posting dates this long after the document date are in time."),
+    .init("matching.early_before_days", "integer", "1", "Posting dates this long before the document date are in time."),
+    .init("matching.posting_dates", "true, false", "true", "Compare posting dates (CUTOFF, LATE_, EARLY_POSTING)."),
+    .init("matching.customers", "true, false", "true", "Compare customers (WRONG_CUSTOMER)."),
+    .init("matching.quantities", "map", "", "Delivered, issued and billed quantities."),
+    .init("matching.quantities.compare", "true, false", "false", "Compare them."),
+    .init("matching.quantities.tolerance", "decimal", "0", "Largest difference that counts as equal."),
+    .init("matching.tolerances", "map", "{}", "Tolerance by account role; `default` for all others."),
+    .init("matching.tolerances.*", "map", "", "Inclusive; on the cumulative difference of an order."),
+    .init("matching.tolerances.*.absolute", "decimal", "0", "Major units, both ways."),
+    .init("matching.tolerances.*.under", "decimal", "absolute", "Major units below expected."),
+    .init("matching.tolerances.*.over", "decimal", "absolute", "Major units above expected."),
+    .init("matching.tolerances.*.percent", "decimal", "0", "Percent of |expected|."),
+    .init("matching.tolerances.*.combine", "max, min", "max", "How absolute and percent combine."),
+    .init("matching.severity", "list of three decimals", "[1000, 10000, 100000]", "|amount| from which a break is medium, high, critical."),
+    .init("matching.maximum_expiries", "integer", "50000", "Ties closed at the most in one turn."),
+    .init("policy", "map", "the standard policy", "What each order event must put into the ledger."),
+    .init("policy.replace_defaults", "true, false", "false", "Start from an empty policy."),
+    .init("policy.*", "map of role to `+component` or `-component`", "", "Replaces the standard entry of the event; `{}` switches it off."),
+    .init("policy.*.*", "text", "", "Sign (debit `+`, credit `-`) and amount component, or a list of them."),
+    .init("epoch", "map", "", "The turn of a worker."),
+    .init("epoch.records", "integer", "50000", "Records after which outputs are flushed and offsets stored."),
+    .init("epoch.interval", "duration", "100ms", "Time after which they are."),
+    .init("limits", "map", "", "Bounds."),
+    .init("limits.memory", "size", "4GiB", "Matching state of the process at which intake slows down."),
+    .init("limits.record_bytes", "size", "4MiB", "Longest record that is taken in."),
+    .init("limits.depth", "integer", "64", "Deepest nesting of JSON."),
+    .init("logging", "map", "", "Logs, on standard error."),
+    .init("logging.level", "trace, debug, info, notice, warning, error", "info", "Least severe level."),
+    .init("logging.format", "text, json", "text", "One line a record."),
+  ]
+
+  /// The keys that may stand below a path.
+  static func children(of path: [String]) -> (names: [String], isOpen: Bool) {
+    var names: [String] = []
+    var isOpen = false
+    for key in all {
+      let parts = key.path.split(separator: ".").map(String.init)
+      guard parts.count == path.count + 1, zip(parts, path).allSatisfy({ $0 == "*" || $0 == $1 }) else { continue }
+      if parts.last == "*" { isOpen = true } else { names.append(parts.last!) }
+    }
+    return (names, isOpen)
+  }
+
+  /// The reference of all keys in Markdown.
+  public static func markdown() -> String {
+    var lines = [
+      "# Configuration", "",
+      "Generated by `tieout docs`; do not edit. An unknown key is an error that names the nearest one. `${NAME}` and",
+      "`${NAME:-default}` in a value are replaced from the environment. Durations: `500ms 5s 10m 4h 7d 2w`; sizes:",
+      "`64KiB 4MiB 2GiB`.", "", "| key | value | default | meaning |", "|---|---|---|---|",
+    ]
+    func cell(_ text: String) -> String { text.replacing("|", with: "\\|") }
+    for key in all {
+      let path = key.path.replacing("*", with: "‹name›")
+      lines.append(
+        "| `\(path)` | \(cell(key.type)) | \(key.standard.isEmpty ? "" : "`\(cell(key.standard))`") | \(cell(key.meaning)) |")
+    }
+    return lines.joined(separator: "\n") + "\n"
+  }
+}

@@ -1,0 +1,171 @@
+import Domain
+import Foundation
+
+/// Encodes breaks as they go to `<prefix>.breaks` and `breaks.jsonl`; the schema is `config/schemas/break.schema.json`.
+public struct BreakEncoder: Sendable {
+  public let dimensionNames: [String]
+  private var writer = JSONWriter()
+
+  public init(dimensionNames: [String]) { self.dimensionNames = dimensionNames }
+
+  /// One JSON object without a line end.
+  public mutating func encode(_ made: Break) -> [UInt8] {
+    writer.removeAll()
+    writer.beginObject()
+    write("id", made.id)
+    write("order", made.order)
+    write("type", made.type.rawValue)
+    write("role", made.role.name)
+    write("currency", made.currency.code)
+    writer.key("expected")
+    writer.amount(made.expected, made.currency)
+    let postedCurrency = made.postedCurrency == .none ? made.currency : made.postedCurrency
+    writer.key("posted")
+    writer.amount(made.posted, postedCurrency)
+    writer.key("delta")
+    // A difference between two currencies is no amount.
+    if made.postedCurrency == .none { writer.amount(Int128(made.delta), made.currency) } else { writer.null() }
+    if made.postedCurrency != .none { write("posted_currency", made.postedCurrency.code) }
+    write("state", made.state.rawValue)
+    writer.key("provisional")
+    writer.bool(made.isProvisional)
+    writer.key("revision")
+    writer.integer(made.revision)
+    writer.key("hints")
+    strings(made.hints.map(\.rawValue))
+    write("severity", made.severity.rawValue)
+    write("customer", made.customer)
+    writer.key("dimensions")
+    writer.beginObject()
+    for (name, value) in zip(dimensionNames, made.dimensions) { write(name, value) }
+    writer.endObject()
+    writer.key("first_event_time")
+    writer.timestamp(made.firstEventTime_ms)
+    writer.key("deadline")
+    writer.timestamp(made.deadline_ms)
+    writer.key("as_of")
+    writer.timestamp(made.asOf_ms)
+    write("reason", made.reason)
+    writer.key("evidence")
+    writer.beginObject()
+    writer.key("roles")
+    writer.beginArray()
+    for evidence in made.roles {
+      writer.beginObject()
+      write("role", evidence.role.name)
+      write("currency", evidence.currency.code)
+      writer.key("expected")
+      writer.amount(Int128(evidence.expected), evidence.currency)
+      writer.key("posted")
+      writer.amount(Int128(evidence.posted), evidence.currency)
+      writer.key("delta")
+      writer.amount(Int128(evidence.delta), evidence.currency)
+      writer.endObject()
+    }
+    writer.endArray()
+    writer.key("events")
+    strings(made.events)
+    writer.key("journals")
+    strings(made.journals)
+    if let quantities = made.quantities, quantities.count == 3 {
+      writer.key("quantities")
+      writer.beginObject()
+      for (name, value) in zip(["delivered", "shipped", "billed"], quantities) {
+        write(name, formatDecimal(Int128(value), decimals: 6))
+      }
+      writer.endObject()
+    }
+    writer.endObject()
+    writer.endObject()
+    return writer.bytes
+  }
+
+  private mutating func write(_ key: String, _ value: String) {
+    writer.key(key)
+    writer.string(value)
+  }
+
+  private mutating func strings(_ values: [String]) {
+    writer.beginArray()
+    for value in values { writer.string(value) }
+    writer.endArray()
+  }
+}
+
+/// A record that could not be taken in, with its place and its bytes.
+public struct DeadLetter: Sendable {
+  public var source: String
+  /// Topic, or path of the file.
+  public var origin: String
+  public var isFile: Bool
+  public var partition: Int32
+  /// Kafka offset, or line number of the file, from 1.
+  public var offset: Int64
+  public var key: [UInt8]?
+  public var payload: [UInt8]?
+  public var fault: DataFault
+  /// Bytes that the payload had, where only its beginning was kept.
+  public var payloadBytes: Int
+  public var receivedAt_ms: Int64?
+
+  /// Where it stands: `topic orders, partition 3, offset 17, key K`.
+  public var place: String {
+    let keyText = key.map { ", key '\(String(decoding: $0.prefix(DataFault.maximumQuotedBytes), as: UTF8.self))'" } ?? ""
+    return isFile ? "\(origin), line \(offset)\(keyText)" : "topic \(origin), partition \(partition), offset \(offset)\(keyText)"
+  }
+}
+
+/// Encodes dead letters; the schema is `config/schemas/dead-letter.schema.json`.
+public struct DeadLetterEncoder: Sendable {
+  /// A payload longer than this is cut: a message must fit into a topic's limit (1 MB by default) even as base64.
+  public static let maximumPayloadBytes = 512 << 10
+  private var writer = JSONWriter()
+
+  public init() {}
+
+  public mutating func encode(_ letter: DeadLetter) -> [UInt8] {
+    writer.removeAll()
+    writer.beginObject()
+    write("source", letter.source)
+    write(letter.isFile ? "file" : "topic", letter.origin)
+    if !letter.isFile {
+      writer.key("partition")
+      writer.integer(Int(letter.partition))
+    }
+    writer.key(letter.isFile ? "line" : "offset")
+    writer.integer(Int(letter.offset))
+    bytes("key", letter.key)
+    write("reason", letter.fault.reason.rawValue)
+    write("field", letter.fault.field)
+    write("detail", letter.fault.detail)
+    if let received = letter.receivedAt_ms {
+      writer.key("received_at")
+      writer.timestamp(received)
+    }
+    let payload = letter.payload.map { Array($0.prefix(DeadLetterEncoder.maximumPayloadBytes)) }
+    bytes("payload", payload)
+    writer.key("payload_bytes")
+    writer.integer(letter.payloadBytes)
+    writer.endObject()
+    return writer.bytes
+  }
+
+  private mutating func write(_ key: String, _ value: String) {
+    writer.key(key)
+    writer.string(value)
+  }
+
+  /// Text as text, anything else as base64 under `<name>_base64`; null where there is none.
+  private mutating func bytes(_ name: String, _ bytes: [UInt8]?) {
+    guard let bytes else {
+      writer.key(name)
+      writer.null()
+      return
+    }
+    if let text = String(validating: bytes, as: UTF8.self) {
+      write(name, text)
+    } else {
+      write(name + "_base64", Data(bytes).base64EncodedString())
+    }
+  }
+}

@@ -1,0 +1,420 @@
+import Configuration
+import Decoding
+import Dispatch
+import Domain
+import Foundation
+import Matching
+
+/// What a file run takes.
+public struct FileRunOptions: Sendable {
+  /// Paths, or `SOURCE=PATH` where the configuration has several sources of the kind; `-` is standard input.
+  public var orders: [String]
+  public var ledger: [String]
+  public var directory: String
+  public var threads: Int
+  /// The wall clock, for the future-dating guard.
+  public var now_ms: Int64
+  /// Ties whose deadline lies behind this time are left alone as not due; nil: everything is due at the end.
+  public var asOf_ms: Int64?
+
+  public init(
+    orders: [String], ledger: [String], directory: String, threads: Int, now_ms: Int64, asOf_ms: Int64? = nil
+  ) {
+    self.orders = orders
+    self.ledger = ledger
+    self.directory = directory
+    self.threads = max(1, threads)
+    self.now_ms = now_ms
+    self.asOf_ms = asOf_ms
+  }
+}
+
+public struct FileRunError: Error, CustomStringConvertible {
+  public var description: String
+  init(_ description: String) { self.description = description }
+}
+
+/// Reconciles files with the same decoders and the same matcher as the daemon.
+///
+/// The inputs are read in rounds, always from the one whose event time is furthest behind, so that orders and ledger
+/// advance together and only a window of ties is held. Each round is decoded in slices and matched by key in
+/// `FileReconciler.taskCount` fixed tasks; how many threads share that work changes nothing in what comes out.
+public final class FileReconciler {
+  /// Fixed, so that the result does not depend on the number of threads.
+  static let taskCount = 16
+  /// Records of one round: enough to share out, little enough to stay in cache.
+  static let roundRecords = 16_384
+
+  private final class Task {
+    var matcher: Matcher
+    var outputs = MatchOutputs()
+    var orders = RecordBuffer<OrderEvent>()
+    var postings = RecordBuffer<Posting>()
+    var quarantined: [Int64] = []
+
+    init(_ configuration: Configuration) {
+      var policy = configuration.policy
+      // One answer at the end: nothing provisional is of use to a reader of files.
+      policy.reportsProvisional = false
+      matcher = Matcher(policy: policy, dimensionCount: configuration.dimensions.count)
+    }
+  }
+
+  private struct Input {
+    var file: InputFile
+    var source: Int
+    var partition: Int32
+    var largest_ms = Int64.min
+    var isEnded = false
+    var needsHeader: Bool
+  }
+
+  private let configuration: Configuration
+  private let options: FileRunOptions
+  private let lanes: [[Lane]]
+  private let tasks: [Task]
+  private var inputs: [Input] = []
+  private let spool: BreakSpool
+  private var encoder: BreakEncoder
+  private var deadLetterEncoder = DeadLetterEncoder()
+  private var deadLetters: [UInt8] = []
+  private var deadLetterFile: Int32 = -1
+  public private(set) var summary = RunSummary()
+  /// Called after each round with (records so far, fraction of the bytes read if known).
+  public var onProgress: ((Int, Double?) -> Void)?
+
+  public init(configuration: Configuration, options: FileRunOptions) throws {
+    self.configuration = configuration
+    self.options = options
+    let plans = try configuration.sources.map { try MappingPlan($0.mapping) }
+    lanes = (0..<options.threads).map { _ in plans.map { Lane($0) } }
+    tasks = (0..<FileReconciler.taskCount).map { _ in Task(configuration) }
+    try FileManager.default.createDirectory(atPath: options.directory, withIntermediateDirectories: true)
+    spool = try BreakSpool(directory: options.directory)
+    encoder = BreakEncoder(dimensionNames: configuration.dimensions)
+    for (kind, paths) in [(SourceKind.orders, options.orders), (.ledger, options.ledger)] {
+      for path in paths { try addInput(path, kind) }
+    }
+    guard !inputs.isEmpty else { throw FileRunError("no input files") }
+  }
+
+  deinit { if deadLetterFile >= 0 { close(deadLetterFile) } }
+
+  private func addInput(_ argument: String, _ kind: SourceKind) throws {
+    let candidates = configuration.sources.indices.filter { configuration.sources[$0].mapping.kind == kind }
+    var path = argument
+    var source = candidates.first
+    if let equals = argument.firstIndex(of: "="),
+      let named = candidates.first(where: { configuration.sources[$0].name == argument[..<equals] })
+    {
+      source = named
+      path = String(argument[argument.index(after: equals)...])
+    } else if candidates.count > 1 {
+      let names = candidates.map { configuration.sources[$0].name }.joined(separator: ", ")
+      throw FileRunError("'\(argument)': the configuration has several \(kind.rawValue) sources (\(names)); write SOURCE=PATH")
+    }
+    guard let source else { throw FileRunError("'\(argument)': the configuration has no source of kind \(kind.rawValue)") }
+    let mapping = configuration.sources[source].mapping
+    let isCSV = mapping.format == .csv
+    let file = try InputFile(
+      path: path, style: isCSV ? .csv(quote: mapping.csv.quote) : .lines, maximumLineBytes: mapping.maximumRecordBytes)
+    let partition = Int32(inputs.filter { $0.source == source }.count)
+    inputs.append(
+      Input(
+        file: file, source: source, partition: partition,
+        needsHeader: isCSV && mapping.csv.hasHeader))
+    for task in tasks {
+      task.matcher.watermarks.register(source: UInt16(source), partition: partition, now_ms: options.now_ms)
+    }
+  }
+
+  /// Reads everything, writes `breaks.jsonl`, `dead-letters.jsonl` and `summary.json`, and returns the summary.
+  public func run() throws -> RunSummary {
+    let deadLetterPath = options.directory + "/dead-letters.jsonl"
+    deadLetterFile = open(deadLetterPath, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    guard deadLetterFile >= 0 else { throw FileRunError("\(deadLetterPath): \(String(cString: strerror(errno)))") }
+    var block = LineBlock()
+    while let at = inputs.indices.filter({ !inputs[$0].isEnded }).min(by: { inputs[$0].largest_ms < inputs[$1].largest_ms }) {
+      if inputs[at].needsHeader { try readHeader(at) }
+      block.removeAll()
+      guard try inputs[at].file.next(into: &block, records: FileReconciler.roundRecords) else {
+        inputs[at].isEnded = true
+        for task in tasks {
+          task.matcher.watermarks.end(
+            source: UInt16(inputs[at].source), partition: inputs[at].partition, now_ms: options.now_ms)
+        }
+        continue
+      }
+      try round(at, block)
+      let state = tasks.reduce(0) { $0 + $1.matcher.liveBytes }
+      summary.peakStateBytes = max(summary.peakStateBytes, state)
+      guard state <= configuration.memoryLimit else {
+        throw FileRunError(
+          "the state of open ties reached \(state >> 20) MiB, the limit is \(configuration.memoryLimit >> 20) MiB: "
+            + "raise limits.memory, or shorten matching.window or matching.retention")
+      }
+      onProgress?(summary.decode.records + block.count, progress)
+    }
+    try finish()
+    try writeAll(deadLetterFile, deadLetters, deadLetterPath)
+    try spool.finish(to: options.directory + "/breaks.jsonl")
+    collect()
+    let summaryPath = options.directory + "/summary.json"
+    guard FileManager.default.createFile(atPath: summaryPath, contents: Data(summary.json(configuration).utf8)) else {
+      throw FileRunError("\(summaryPath): cannot be written")
+    }
+    return summary
+  }
+
+  private var progress: Double? {
+    var read: Int64 = 0
+    var total: Int64 = 0
+    for input in inputs {
+      guard let size = input.file.size else { return nil }
+      read += input.file.bytesRead
+      total += size
+    }
+    return total == 0 ? nil : Double(read) / Double(total)
+  }
+
+  private func readHeader(_ at: Int) throws {
+    var block = LineBlock()
+    inputs[at].needsHeader = false
+    guard try inputs[at].file.next(into: &block, records: 1) else { return }
+    for lane in lanes {
+      do throws(DataFault) {
+        try block.bytes.withUnsafeBufferPointer { bytes throws(DataFault) in
+          try lane[inputs[at].source].readHeader(ByteView(UnsafeBufferPointer(rebasing: bytes[0..<block.lines[0].length])))
+        }
+      } catch {
+        throw FileRunError("\(inputs[at].file.path), line 1: \(error.detail)")
+      }
+    }
+  }
+
+  /// Decodes a block in slices, routes it to the tasks by order key, and moves the time of all of them.
+  private func round(_ at: Int, _ block: LineBlock) throws {
+    let source = inputs[at].source
+    let partition = inputs[at].partition
+    let mapping = configuration.sources[source].mapping
+    let threads = options.threads
+    let isCSV = mapping.format == .csv
+    let faults = Slots<[(Int, DataFault)]>(repeating: [], count: threads)
+    let largest = Slots<Int64>(repeating: .min, count: threads)
+    let routes = Slots<[UInt8]>(repeating: [], count: threads)
+    let now_ms = options.now_ms
+    let lanes = SendableBox(self.lanes)
+    let tasks = SendableBox(self.tasks)
+    let latest = now_ms.addingReportingOverflow(configuration.policy.maximumFuture_ms).partialValue
+    block.bytes.withUnsafeBufferPointer { bytes in
+      let base = SendableBox(bytes.baseAddress)
+      DispatchQueue.concurrentPerform(iterations: threads) { thread in
+        let lane = lanes.value[thread][source]
+        let slice = block.count * thread / threads..<block.count * (thread + 1) / threads
+        for index in slice {
+          let line = block.lines[index]
+          guard line.fullLength <= mapping.maximumRecordBytes else {
+            faults[thread].append(
+              (
+                index,
+                DataFault(
+                  .schemaInvalid,
+                  detail: "the record has \(line.fullLength) bytes, more than the limit of \(mapping.maximumRecordBytes)")
+              ))
+            continue
+          }
+          let view = ByteView(base: base.value.map { $0 + line.start }, count: line.length)
+          let (key, payload) = isCSV ? (.empty, view) : splitKey(view)
+          let position = RecordPosition(source: UInt16(source), partition: partition, offset: line.number)
+          if let fault = lane.decode(key: key, payload: payload, position: position) {
+            faults[thread].append((index, fault))
+          }
+        }
+        func note(_ key: ByteView, _ time_ms: Int64) {
+          routes[thread].append(UInt8(FileReconciler.task(of: key)))
+          if time_ms <= latest, time_ms > largest[thread] { largest[thread] = time_ms }
+        }
+        switch lane {
+        case .orders(let lane):
+          let records = lane.records.buffer
+          for index in records.indices { note(records[index].order, records[index].time_ms) }
+        case .ledger(let lane):
+          let records = lane.records.buffer
+          for index in records.indices { note(records[index].order, records[index].time_ms) }
+        }
+      }
+      let roundLargest = (0..<threads).map { largest[$0] }.max()!
+      DispatchQueue.concurrentPerform(iterations: threads) { thread in
+        for number in stride(from: thread, to: FileReconciler.taskCount, by: threads) {
+          let task = tasks.value[number]
+          for thread in 0..<threads {
+            switch lanes.value[thread][source] {
+            case .orders(let lane):
+              for (index, route) in routes[thread].enumerated() where route == number {
+                task.orders.append(lane.records[index])
+              }
+            case .ledger(let lane):
+              for (index, route) in routes[thread].enumerated() where route == number {
+                task.postings.append(lane.records[index])
+              }
+            }
+          }
+          if task.orders.count > 0 {
+            task.matcher.apply(orders: task.orders.buffer, now_ms: now_ms, outputs: &task.outputs)
+            task.quarantined.append(contentsOf: task.outputs.quarantined.map { task.orders[$0].position.offset })
+          }
+          if task.postings.count > 0 {
+            task.matcher.apply(postings: task.postings.buffer, now_ms: now_ms, outputs: &task.outputs)
+            task.quarantined.append(contentsOf: task.outputs.quarantined.map { task.postings[$0].position.offset })
+          }
+          task.orders.removeAll()
+          task.postings.removeAll()
+          task.matcher.watermarks.observe(
+            source: UInt16(source), partition: partition, largest_ms: roundLargest, now_ms: now_ms)
+          while task.matcher.advance(now_ms: now_ms, outputs: &task.outputs) {}
+        }
+      }
+      inputs[at].largest_ms = max(inputs[at].largest_ms, roundLargest)
+    }
+    for lane in self.lanes { lane[source].reset() }
+    try deadLetter(at, block, (0..<threads).flatMap { faults[$0] })
+    try drain()
+    summary.decode.records = self.lanes.reduce(0) { $0 + $1.reduce(0) { $0 + $1.counters.records } }
+  }
+
+  @inline(__always)
+  static func task(of key: ByteView) -> Int { Int(truncatingIfNeeded: Fingerprint(key).low >> 32) & (taskCount - 1) }
+
+  private func deadLetter(_ at: Int, _ block: LineBlock, _ faults: [(Int, DataFault)]) throws {
+    var all = faults
+    for task in tasks where !task.quarantined.isEmpty {
+      for line in task.quarantined {
+        guard let index = block.lines.firstIndex(where: { $0.number == line }) else { continue }
+        let fault = DataFault(
+          .futureDated, field: "event_time", detail: "the event time lies further ahead of the clock than allowed")
+        all.append((index, fault))
+        summary.quarantined += 1
+      }
+      task.quarantined.removeAll()
+    }
+    guard !all.isEmpty else { return }
+    all.sort { $0.0 < $1.0 }
+    let mapping = configuration.sources[inputs[at].source].mapping
+    var previous = -1
+    for (index, fault) in all where index != previous || fault.reason != .futureDated {
+      previous = index
+      let line = block.lines[index]
+      let bytes = Array(block.bytes[line.start..<line.start + line.length])
+      var key: [UInt8]?
+      var payload = bytes
+      if mapping.format != .csv {
+        bytes.withUnsafeBufferPointer { buffer in
+          let (keyView, payloadView) = splitKey(ByteView(buffer))
+          if !keyView.isEmpty {
+            key = Array(keyView.buffer)
+            payload = Array(payloadView.buffer)
+          }
+        }
+      }
+      if line.fullLength > mapping.maximumRecordBytes { summary.oversized += 1 }
+      deadLetters.append(
+        contentsOf: deadLetterEncoder.encode(
+          DeadLetter(
+            source: configuration.sources[inputs[at].source].name, origin: inputs[at].file.path, isFile: true,
+            partition: inputs[at].partition, offset: line.number, key: key, payload: payload, fault: fault,
+            payloadBytes: line.fullLength, receivedAt_ms: nil)))
+      deadLetters.append(0x0a)
+      summary.deadLetters[fault.reason.rawValue, default: 0] += 1
+    }
+    if deadLetters.count > 1 << 22 {
+      try writeAll(deadLetterFile, deadLetters, "dead-letters.jsonl")
+      deadLetters.removeAll(keepingCapacity: true)
+    }
+  }
+
+  /// Spools what the tasks found, in the order of the tasks.
+  private func drain() throws {
+    for task in tasks {
+      for made in task.outputs.breaks {
+        try spool.append(
+          id: made.id, isReported: made.state.isOpen || made.state == .accepted, encoder.encode(made))
+      }
+      task.outputs.removeAll()
+    }
+  }
+
+  private func finish() throws {
+    let tasks = SendableBox(self.tasks)
+    let threads = options.threads
+    let asOf_ms = options.asOf_ms
+    DispatchQueue.concurrentPerform(iterations: threads) { thread in
+      for number in stride(from: thread, to: FileReconciler.taskCount, by: threads) {
+        let task = tasks.value[number]
+        if let asOf_ms {
+          task.matcher.finish(asOf_ms: asOf_ms, outputs: &task.outputs)
+        } else {
+          task.matcher.finish(outputs: &task.outputs)
+        }
+      }
+    }
+    try drain()
+  }
+
+  private func collect() {
+    for task in tasks {
+      summary.match.add(task.matcher.counters)
+      summary.totals.merge(task.matcher.totals)
+      summary.tiesHeld += task.matcher.tieCount
+    }
+    var decode = DecodeCounters()
+    for lane in lanes { for lane in lane { decode.add(lane.counters) } }
+    summary.decode = decode
+    summary.decode.records += summary.oversized
+  }
+}
+
+/// Splits `key<TAB>value`: a TAB before the first brace or bracket. Without one, everything is the value.
+func splitKey(_ line: ByteView) -> (key: ByteView, payload: ByteView) {
+  guard let base = line.base else { return (.empty, line) }
+  for at in 0..<line.count {
+    switch base[at] {
+    case UInt8(ascii: "{"), UInt8(ascii: "["): return (.empty, line)
+    case 0x09:
+      let rest = line.count - at - 1
+      return (
+        ByteView(base: base, count: at), rest == 0 ? .empty : ByteView(base: base + at + 1, count: rest)
+      )
+    default: break
+    }
+  }
+  return (.empty, line)
+}
+
+/// One element for each of the threads of a round; each thread touches only its own.
+final class Slots<Element>: @unchecked Sendable {
+  private let storage: UnsafeMutablePointer<Element>
+  private let count: Int
+
+  init(repeating element: Element, count: Int) {
+    storage = .allocate(capacity: count)
+    storage.initialize(repeating: element, count: count)
+    self.count = count
+  }
+
+  deinit {
+    storage.deinitialize(count: count)
+    storage.deallocate()
+  }
+
+  subscript(index: Int) -> Element {
+    get { storage[index] }
+    _modify { yield &storage[index] }
+  }
+}
+
+/// Carries a value to the threads of one `concurrentPerform`, which share out the work so that no two touch the same
+/// lane or task.
+struct SendableBox<Value>: @unchecked Sendable {
+  let value: Value
+  init(_ value: Value) { self.value = value }
+}

@@ -1,0 +1,40 @@
+import Configuration
+import Domain
+
+extension RunSummary {
+  /// The summary for a person.
+  public func table(_ configuration: Configuration) -> String {
+    var parts: [String] = []
+    parts.append(
+      "\(configuration.name): \(match.tiesTiedOut) of \(match.tiesClosed) ties tie out "
+        + "(\(RunSummary.percent(Int128(match.tiesTiedOut), of: Int128(match.tiesClosed))) %)")
+    for currency in currencies {
+      let due = match.closedValue[currency]!
+      let tied = match.tiedOutValue[currency] ?? 0
+      parts.append(
+        "  \(currency.code) \(formatDecimal(tied, decimals: currency.exponent)) of "
+          + "\(formatDecimal(due, decimals: currency.exponent)) (\(RunSummary.percent(tied, of: due)) %)")
+    }
+    var breaks = TextTable(["break", "open", "accepted"], numeric: [1, 2])
+    for type in BreakType.allCases where match.open[type.index] + match.accepted[type.index] > 0 {
+      breaks.add(type.rawValue, String(match.open[type.index]), String(match.accepted[type.index]))
+    }
+    if !breaks.rows.isEmpty { parts.append("\n" + breaks.text) }
+    var totals = TextTable(
+      ["", "role", "expected", "posted", "difference", "in open breaks", "accepted", "not due"],
+      numeric: [2, 3, 4, 5, 6, 7])
+    for line in self.totals.lines {
+      func amount(_ value: Int128) -> String { formatDecimal(value, decimals: line.currency.exponent) }
+      totals.add(
+        line.currency.code, line.role.name, amount(line.expected), amount(line.posted),
+        amount(line.posted - line.expected), amount(line.open), amount(line.accepted), amount(line.pending))
+    }
+    if !totals.rows.isEmpty { parts.append("\n" + totals.text) }
+    if deadLetterCount > 0 {
+      var dead = TextTable(["dead letters", "records"], numeric: [1])
+      for (reason, count) in deadLetters.sorted(by: { $0.key < $1.key }) { dead.add(reason, String(count)) }
+      parts.append("\n" + dead.text)
+    }
+    return parts.joined(separator: "\n")
+  }
+}

@@ -1,0 +1,126 @@
+import Configuration
+import Domain
+import Matching
+
+/// What a run did and found.
+public struct RunSummary: Sendable {
+  public var decode = DecodeCounters()
+  public var match = MatchCounters()
+  public var totals = ControlTotals()
+  public var quarantined = 0
+  public var oversized = 0
+  public var tiesHeld = 0
+  /// By reason.
+  public var deadLetters: [String: Int] = [:]
+  public var peakStateBytes = 0
+
+  public init() {}
+
+  public var deadLetterCount: Int { deadLetters.values.reduce(0, +) }
+  public var openBreaks: Int { match.open.reduce(0, +) }
+  public var acceptedBreaks: Int { match.accepted.reduce(0, +) }
+  /// No open break and nothing that could not be read.
+  public var tiesOut: Bool { openBreaks == 0 && deadLetterCount == 0 }
+
+  /// `part` of `whole` in percent with two decimals, rounded down: 100.00 means all of it. "n/a" of nothing.
+  public static func percent(_ part: Int128, of whole: Int128) -> String {
+    whole == 0 ? "n/a" : formatDecimal(part * 10_000 / whole, decimals: 2)
+  }
+
+  public var currencies: [Currency] { match.closedValue.keys.sorted { $0.code < $1.code } }
+
+  /// The summary as JSON; nothing in it depends on speed, threads or the clock.
+  public func json(_ configuration: Configuration) -> String {
+    var writer = JSONWriter()
+    func integer(_ key: String, _ value: Int) {
+      writer.key(key)
+      writer.integer(value)
+    }
+    func text(_ key: String, _ value: String) {
+      writer.key(key)
+      writer.string(value)
+    }
+    func rate(_ key: String, _ part: Int128, _ whole: Int128) {
+      writer.key(key)
+      if whole == 0 { writer.null() } else { writer.string(RunSummary.percent(part, of: whole)) }
+    }
+    writer.beginObject()
+    text("name", configuration.name)
+    writer.key("ties_out")
+    writer.bool(tiesOut)
+    writer.key("records")
+    writer.beginObject()
+    integer("read", decode.records)
+    integer("order_events", match.orderEvents)
+    integer("postings", match.postings)
+    integer("skipped", decode.skipped)
+    integer("tombstones", decode.tombstones)
+    integer("duplicates", match.duplicates)
+    integer("superseded", match.superseded)
+    integer("late", match.late)
+    integer("dead_letters", deadLetterCount)
+    writer.endObject()
+    writer.key("dead_letters")
+    writer.beginObject()
+    for (reason, count) in deadLetters.sorted(by: { $0.key < $1.key }) { integer(reason, count) }
+    writer.endObject()
+    writer.key("ties")
+    writer.beginObject()
+    integer("opened", match.tiesOpened)
+    integer("due", match.tiesClosed)
+    integer("tied_out", match.tiesTiedOut)
+    rate("match_rate_percent", Int128(match.tiesTiedOut), Int128(match.tiesClosed))
+    writer.endObject()
+    writer.key("value")
+    writer.beginArray()
+    for currency in currencies {
+      writer.beginObject()
+      text("currency", currency.code)
+      writer.key("due")
+      writer.amount(match.closedValue[currency]!, currency)
+      writer.key("tied_out")
+      writer.amount(match.tiedOutValue[currency] ?? 0, currency)
+      rate("match_rate_percent", match.tiedOutValue[currency] ?? 0, match.closedValue[currency]!)
+      writer.endObject()
+    }
+    writer.endArray()
+    writer.key("breaks")
+    writer.beginObject()
+    integer("open", openBreaks)
+    integer("accepted", acceptedBreaks)
+    writer.key("by_type")
+    writer.beginObject()
+    for type in BreakType.allCases where match.open[type.index] + match.accepted[type.index] > 0 {
+      writer.key(type.rawValue)
+      writer.beginObject()
+      integer("open", match.open[type.index])
+      integer("accepted", match.accepted[type.index])
+      writer.endObject()
+    }
+    writer.endObject()
+    writer.endObject()
+    writer.key("control_totals")
+    writer.beginArray()
+    for line in totals.lines {
+      writer.beginObject()
+      text("currency", line.currency.code)
+      text("role", line.role.name)
+      writer.key("expected")
+      writer.amount(line.expected, line.currency)
+      writer.key("posted")
+      writer.amount(line.posted, line.currency)
+      writer.key("difference")
+      writer.amount(line.posted - line.expected, line.currency)
+      writer.key("open")
+      writer.amount(line.open, line.currency)
+      writer.key("accepted")
+      writer.amount(line.accepted, line.currency)
+      writer.key("not_due")
+      writer.amount(line.pending, line.currency)
+      writer.endObject()
+    }
+    writer.endArray()
+    writer.endObject()
+    return writer.text + "\n"
+  }
+}

@@ -1,0 +1,103 @@
+import ArgumentParser
+import Configuration
+import Decoding
+import Domain
+import Foundation
+import Pipeline
+
+struct Reconcile: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Reconciles files: scheduled sync, backfill, month-end.",
+    discussion: """
+      Reads .jsonl (one JSON value a line, or key<TAB>value), .csv, each plain or .gz or .zst, or standard input (-). \
+      Writes breaks.jsonl, dead-letters.jsonl and summary.json to the output directory. The same input gives the same \
+      bytes, whatever the number of threads.
+
+      EXAMPLES
+        tieout reconcile --config shop.yaml --orders orders.jsonl --ledger ledger.jsonl.gz --out out/shop
+        zcat ledger.gz | tieout reconcile --config shop.yaml --orders orders.csv --ledger - --out out
+        tieout reconcile --config two.yaml --orders web=web.jsonl --orders store=store.csv --ledger gl.csv --out out
+      """)
+
+  @Option(help: "Configuration file.") var config: String
+  @Option(parsing: .upToNextOption, help: "Order files, or SOURCE=FILE.") var orders: [String] = []
+  @Option(parsing: .upToNextOption, help: "Ledger files, or SOURCE=FILE.") var ledger: [String] = []
+  @Option(help: "Directory for the results; made if it does not exist.") var out: String
+  @Option(help: "Threads (default: all processors).") var threads: Int = ProcessInfo.processInfo.activeProcessorCount
+  @Option(help: "Judge ties as they stand at this time (RFC 3339): what is due later is left alone.") var asOf: String?
+  @Flag(help: "Print nothing but errors.") var quiet = false
+
+  func validate() throws {
+    if orders.isEmpty, ledger.isEmpty { throw ValidationError("Give --orders and --ledger files.") }
+    if threads < 1 || threads > 256 { throw ValidationError("--threads must be from 1 to 256.") }
+    if let asOf, parseTimestamp(asOf) == nil { throw ValidationError("--as-of '\(asOf)' is no RFC 3339 time.") }
+  }
+
+  func run() throws {
+    do {
+      let configuration = try Configuration.load(path: config)
+      let reconciler = try FileReconciler(
+        configuration: configuration,
+        options: FileRunOptions(
+          orders: orders, ledger: ledger, directory: out, threads: threads, now_ms: wallClock_ms(),
+          asOf_ms: asOf.flatMap(parseTimestamp)))
+      let progress = Pipeline.Progress()
+      if !quiet { reconciler.onProgress = { progress.update(records: $0, fraction: $1) } }
+      let started = monotonic_ms()
+      let summary = try reconciler.run()
+      progress.end()
+      if !quiet {
+        print(summary.table(configuration))
+        let elapsed = monotonic_ms() - started
+        print("\n\(summary.decode.records) records in \(formatDecimal(Int128(elapsed), decimals: 3)) s; results in \(out)")
+      }
+      throw ExitCode(summary.tiesOut ? 0 : 1)
+    } catch let code as ExitCode {
+      throw code
+    } catch {
+      fail(error)
+    }
+  }
+}
+
+struct Check: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Checks a configuration and prints what is in effect.",
+    discussion: """
+      Every problem is shown at once, with file, line and column. Secrets are printed as ***.
+
+      EXAMPLE
+        tieout check --config shop.yaml
+      """)
+
+  @Option(help: "Configuration file.") var config: String
+
+  func run() throws {
+    do {
+      let configuration = try Configuration.load(path: config)
+      print(configuration.effectiveYAML(), terminator: "")
+    } catch { fail(error) }
+  }
+}
+
+struct Docs: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Writes the generated reference documentation and schemas.",
+    discussion: "EXAMPLE\n  tieout docs --root .")
+
+  @Option(help: "Root of the source tree.") var root = "."
+
+  func run() throws {
+    do {
+      for (path, text) in ReferenceDocuments.all() {
+        let target = root + "/" + path
+        try FileManager.default.createDirectory(
+          atPath: (target as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
+        try text.write(toFile: target, atomically: true, encoding: .utf8)
+      }
+    } catch { fail(error) }
+  }
+}
+
+/// Milliseconds of an RFC 3339 time.
+func parseTimestamp(_ text: String) -> Int64? { Timestamps.parse(text) }
