@@ -17,7 +17,8 @@ extension Configuration {
         problems: [.init(file: path, line: 0, column: 0, message: "cannot be read: \(error.localizedDescription)")])
     }
     return try parse(
-      yaml: text, file: path, directory: (path as NSString).deletingLastPathComponent.isEmpty
+      yaml: text, file: path,
+      directory: (path as NSString).deletingLastPathComponent.isEmpty
         ? "." : (path as NSString).deletingLastPathComponent, environment: environment)
   }
 
@@ -133,13 +134,17 @@ extension Configuration {
   private struct TableFault: Error, CustomStringConvertible { var description: String }
 
   private func tableEntries(file: String, key: String?, value: String?) throws -> [String: String] {
-    guard let text = try? String(contentsOfFile: file, encoding: .utf8) else { throw TableFault(description: "cannot read \(file)") }
+    guard let text = try? String(contentsOfFile: file, encoding: .utf8) else {
+      throw TableFault(description: "cannot read \(file)")
+    }
     let rows = text.split(whereSeparator: \.isNewline).map { row in
       row.split(separator: ",", omittingEmptySubsequences: false).map {
         $0.trimmingCharacters(in: CharacterSet(charactersIn: " \"\u{feff}"))
       }
     }
-    guard let header = rows.first, header.count >= 2 else { throw TableFault(description: "\(file) has no header of two columns") }
+    guard let header = rows.first, header.count >= 2 else {
+      throw TableFault(description: "\(file) has no header of two columns")
+    }
     func column(_ name: String?, _ standard: Int) throws -> Int {
       guard let name else { return standard }
       guard let at = header.firstIndex(of: name) else {
@@ -291,7 +296,8 @@ extension Configuration {
   private func readExpression(_ node: Node, _ path: [String], _ reader: ConfigurationReader) -> ValueExpression {
     if node.scalar != nil { return .path(reader.text(node, path, "")) }
     guard let map = node.mapping, map.count == 1, let (key, value) = map.first.map({ ($0.key, $0.value) }) else {
-      reader.problem(node, "\(path.joined(separator: ".")): a path, or one of path, constant, concat, first is expected")
+      reader.problem(
+        node, "\(path.joined(separator: ".")): a path, or one of path, constant, concat, first is expected")
       return .constant("")
     }
     switch key.string ?? "" {
@@ -305,7 +311,8 @@ extension Configuration {
       let parts = list.enumerated().map { readExpression($1, path + [key.string!, String($0 + 1)], reader) }
       return key.string == "concat" ? .concatenation(parts) : .firstPresent(parts)
     case let other:
-      let hint = nearestName(other, in: ["path", "constant", "concat", "first"]).map { "; did you mean '\($0)'?" } ?? ""
+      let hint =
+        nearestName(other, in: ["path", "constant", "concat", "first"]).map { "; did you mean '\($0)'?" } ?? ""
       reader.problem(key, "unknown key '\(other)' in \(path.joined(separator: "."))\(hint)")
       return .constant("")
     }
@@ -392,7 +399,8 @@ extension Configuration {
   private func readDecimal(_ node: Node, _ path: [String], _ reader: ConfigurationReader) -> DecimalStyle {
     var style = DecimalStyle()
     let known = [
-      "separator", "grouping", "trailing_minus", "parentheses", "implied_decimals", "base64_scale", "rounding", "negate",
+      "separator", "grouping", "trailing_minus", "parentheses", "implied_decimals", "base64_scale", "rounding",
+      "negate",
     ]
     for (keyNode, value) in node.mapping ?? [:] {
       let key = keyNode.string ?? ""
@@ -470,6 +478,7 @@ extension Configuration {
     var quantities: [String: Node] = [:]
     for (key, value, _) in reader.mapping(nodes["quantities"], base + ["quantities"]) { quantities[key] = value }
     policy.quantities.isEnabled = reader.bool(quantities["compare"], base + ["quantities", "compare"], false)
+    policy.quantities.basis = reader.choice(quantities["basis"], base + ["quantities", "basis"], .delivered)
     policy.quantities.tolerance_u = reader.micros(quantities["tolerance"], base + ["quantities", "tolerance"], 0)
     if let severity = nodes["severity"] {
       if let list = severity.sequence, list.count == 3 {

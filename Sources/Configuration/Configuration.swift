@@ -130,7 +130,8 @@ public struct ConfigurationError: Error, CustomStringConvertible, Equatable {
   public var description: String {
     problems.map { problem in
       problem.line > 0
-        ? "\(problem.file):\(problem.line):\(problem.column): \(problem.message)" : "\(problem.file): \(problem.message)"
+        ? "\(problem.file):\(problem.line):\(problem.column): \(problem.message)"
+        : "\(problem.file): \(problem.message)"
     }.joined(separator: "\n")
   }
 }

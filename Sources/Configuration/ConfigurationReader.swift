@@ -85,7 +85,10 @@ final class ConfigurationReader {
 
   func quote(_ text: String) -> String {
     let isPlain =
-      !text.isEmpty && text.unicodeScalars.allSatisfy { $0.properties.isAlphabetic || ($0.value >= 48 && $0.value < 58) || "_.-/".unicodeScalars.contains($0) }
+      !text.isEmpty
+      && text.unicodeScalars.allSatisfy {
+        $0.properties.isAlphabetic || ($0.value >= 48 && $0.value < 58) || "_.-/".unicodeScalars.contains($0)
+      }
       && !["true", "false", "null", "yes", "no", "on", "off", "~"].contains(text.lowercased()) && Double(text) == nil
     if isPlain { return text }
     return "\"" + text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n") + "\""
@@ -103,7 +106,9 @@ final class ConfigurationReader {
       if let parsed = Int(text.replacing("_", with: "")), range.contains(parsed) {
         value = parsed
       } else {
-        problem(node, "\(dotted(path)): a whole number from \(range.lowerBound) to \(range.upperBound) is expected, not '\(text)'")
+        problem(
+          node,
+          "\(dotted(path)): a whole number from \(range.lowerBound) to \(range.upperBound) is expected, not '\(text)'")
       }
     }
     note(path, String(value))
@@ -158,7 +163,8 @@ final class ConfigurationReader {
 
   static func duration_ms(_ text: String) -> Int64? {
     let digits = text.prefix { $0.isASCII && $0.isNumber }
-    guard let count = Int64(digits), let unit = durationUnits.first(where: { $0.0 == text.dropFirst(digits.count) }) else {
+    guard let count = Int64(digits), let unit = durationUnits.first(where: { $0.0 == text.dropFirst(digits.count) })
+    else {
       return nil
     }
     let (value, overflow) = count.multipliedReportingOverflow(by: unit.1)
@@ -253,7 +259,9 @@ final class ConfigurationReader {
         return nil
       }
       guard let text = scalar(value, path + [key]) else { return nil }
-      let isSecret = ["password", "secret", "token", "pem", "key.pem", "credentials", "jaas"].contains { key.contains($0) }
+      let isSecret = ["password", "secret", "token", "pem", "key.pem", "credentials", "jaas"].contains {
+        key.contains($0)
+      }
       note(path + [key], isSecret ? "\"***\"" : quote(text))
       return (key, isSecret ? .secret(Secret(text)) : .plain(text))
     }

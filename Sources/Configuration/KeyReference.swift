@@ -84,11 +84,15 @@ public struct KeyReference: Sendable {
     .init("matching.maximum_future", "duration", "1d", "Event times further ahead of the clock are quarantined."),
     .init("matching.provisional", "true, false", "true", "Whether breaks are reported before the deadline."),
     .init("matching.late_after_days", "integer", "5", "Posting dates this long after the document date are in time."),
-    .init("matching.early_before_days", "integer", "1", "Posting dates this long before the document date are in time."),
+    .init(
+      "matching.early_before_days", "integer", "1", "Posting dates this long before the document date are in time."),
     .init("matching.posting_dates", "true, false", "true", "Compare posting dates (CUTOFF, LATE_, EARLY_POSTING)."),
     .init("matching.customers", "true, false", "true", "Compare customers (WRONG_CUSTOMER)."),
     .init("matching.quantities", "map", "", "Delivered, issued and billed quantities."),
     .init("matching.quantities.compare", "true, false", "false", "Compare them."),
+    .init(
+      "matching.quantities.basis", "delivered, shipped", "delivered",
+      "What billing is compared with; with `delivered`, goods issues are compared with deliveries too."),
     .init("matching.quantities.tolerance", "decimal", "0", "Largest difference that counts as equal."),
     .init("matching.tolerances", "map", "{}", "Tolerance by account role; `default` for all others."),
     .init("matching.tolerances.*", "map", "", "Inclusive; on the cumulative difference of an order."),
@@ -97,11 +101,15 @@ public struct KeyReference: Sendable {
     .init("matching.tolerances.*.over", "decimal", "absolute", "Major units above expected."),
     .init("matching.tolerances.*.percent", "decimal", "0", "Percent of |expected|."),
     .init("matching.tolerances.*.combine", "max, min", "max", "How absolute and percent combine."),
-    .init("matching.severity", "list of three decimals", "[1000, 10000, 100000]", "|amount| from which a break is medium, high, critical."),
+    .init(
+      "matching.severity", "list of three decimals", "[1000, 10000, 100000]",
+      "|amount| from which a break is medium, high, critical."),
     .init("matching.maximum_expiries", "integer", "50000", "Ties closed at the most in one turn."),
     .init("policy", "map", "the standard policy", "What each order event must put into the ledger."),
     .init("policy.replace_defaults", "true, false", "false", "Start from an empty policy."),
-    .init("policy.*", "map of role to `+component` or `-component`", "", "Replaces the standard entry of the event; `{}` switches it off."),
+    .init(
+      "policy.*", "map of role to `+component` or `-component`", "",
+      "Replaces the standard entry of the event; `{}` switches it off."),
     .init("policy.*.*", "text", "", "Sign (debit `+`, credit `-`) and amount component, or a list of them."),
     .init("epoch", "map", "", "The turn of a worker."),
     .init("epoch.records", "integer", "50000", "Records after which outputs are flushed and offsets stored."),
@@ -139,7 +147,8 @@ public struct KeyReference: Sendable {
     for key in all {
       let path = key.path.replacing("*", with: "‹name›")
       lines.append(
-        "| `\(path)` | \(cell(key.type)) | \(key.standard.isEmpty ? "" : "`\(cell(key.standard))`") | \(cell(key.meaning)) |")
+        "| `\(path)` | \(cell(key.type)) | \(key.standard.isEmpty ? "" : "`\(cell(key.standard))`") | \(cell(key.meaning)) |"
+      )
     }
     return lines.joined(separator: "\n") + "\n"
   }

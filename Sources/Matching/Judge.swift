@@ -300,21 +300,19 @@ struct Judge {
     quantities = [delivered, shipped, billed]
     let tolerance = policy.quantities.tolerance_u
     func differs(_ a: Int64, _ b: Int64) -> Bool { (a &- b).magnitude > tolerance.magnitude }
-    let hasDelivery = dueEvents.contains { $0.kind == .delivered }
-    // Without delivery documents the goods issue is the delivery.
-    let supplied = hasDelivery ? delivered : shipped
+    let supplied = policy.quantities.basis == .delivered ? delivered : shipped
     func add(_ type: BreakType, _ role: AccountRole, _ reason: String) {
       findings.append(Finding(type, role, mainCurrency, expected: nil, posted: nil, reason: reason))
     }
-    if differs(supplied, 0), !differs(billed, 0) {
+    if supplied > tolerance, !differs(billed, 0) {
       guard isDecided else { return }
       add(.unbilledShipment, .unbilled, "delivered and not billed")
-    } else if differs(billed, 0), !differs(supplied, 0) {
+    } else if billed > tolerance, !differs(supplied, 0) {
       guard isDecided else { return }
       add(.billedNotShipped, .revenue, "billed and not delivered")
     } else if differs(billed, supplied) {
       add(.quantityMismatch, .revenue, "delivered and billed quantities differ")
-    } else if hasDelivery, isShippedKnown || isDecided, differs(shipped, delivered) {
+    } else if policy.quantities.basis == .delivered, isShippedKnown || isDecided, differs(shipped, delivered) {
       add(.quantityMismatch, .inventory, "delivered and issued quantities differ")
     }
   }

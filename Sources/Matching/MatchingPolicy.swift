@@ -16,6 +16,11 @@ public struct PolicyEntry: Sendable, Equatable {
 
 /// Which quantities a goods flow moves, for the quantity checks.
 public struct QuantityChecks: Sendable, Equatable {
+  /// What billing is compared with. Where deliveries are documents of their own, goods issues are compared with them
+  /// too; without, the goods issue is the delivery.
+  public enum Basis: String, Sendable, CaseIterable { case delivered, shipped }
+
+  public var basis = Basis.delivered
   /// Compare delivered, shipped and billed quantities at the deadline.
   public var isEnabled = false
   /// Largest difference that counts as equal, in millionths of the unit.

@@ -32,7 +32,8 @@ public enum ReferenceDocuments {
     ]
     lines += BreakType.allCases.map { "| `\($0.rawValue)` | \($0.definition) |" }
     lines += [
-      "", "Hints on an amount break: " + BreakHint.allCases.map { "`\($0.rawValue)`" }.joined(separator: ", ") + ".", "",
+      "", "Hints on an amount break: " + BreakHint.allCases.map { "`\($0.rawValue)`" }.joined(separator: ", ") + ".",
+      "",
       "States: " + BreakState.allCases.map { "`\($0.rawValue)`" }.joined(separator: ", ") + ".", "",
     ]
     return lines.joined(separator: "\n")

@@ -3,6 +3,7 @@ import Configuration
 import Decoding
 import Domain
 import Foundation
+import Logging
 import Pipeline
 
 struct Reconcile: ParsableCommand {
@@ -49,7 +50,8 @@ struct Reconcile: ParsableCommand {
       if !quiet {
         print(summary.table(configuration))
         let elapsed = monotonic_ms() - started
-        print("\n\(summary.decode.records) records in \(formatDecimal(Int128(elapsed), decimals: 3)) s; results in \(out)")
+        print(
+          "\n\(summary.decode.records) records in \(formatDecimal(Int128(elapsed), decimals: 3)) s; results in \(out)")
       }
       throw ExitCode(summary.tiesOut ? 0 : 1)
     } catch let code as ExitCode {
@@ -64,18 +66,32 @@ struct Check: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Checks a configuration and prints what is in effect.",
     discussion: """
-      Every problem is shown at once, with file, line and column. Secrets are printed as ***.
+      Every problem is shown at once, with file, line and column. Secrets are printed as ***. With --topics the \
+      cluster is asked too: whether it can be reached, whether the source topics exist and are co-partitioned.
 
-      EXAMPLE
+      EXAMPLES
         tieout check --config shop.yaml
+        tieout check --config shop.yaml --topics
       """)
 
   @Option(help: "Configuration file.") var config: String
+  @Flag(help: "Check the topics on the cluster too.") var topics = false
+  @Option(help: "Bootstrap servers instead of the configured ones.") var bootstrap: String?
 
   func run() throws {
     do {
-      let configuration = try Configuration.load(path: config)
+      var configuration = try Configuration.load(path: config)
+      if let bootstrap { configuration.kafka.bootstrap = bootstrap }
       print(configuration.effectiveYAML(), terminator: "")
+      if topics {
+        let counts = try TopicCheck(configuration).run(log: Logger(label: "tieout"), createsOutputs: false)
+        var table = TextTable(["topic", "partitions"], numeric: [1])
+        for (topic, count) in counts.sorted(by: { $0.key < $1.key }) { table.add(topic, String(count)) }
+        print("\n" + table.text)
+        for topic in [configuration.breaksTopic, configuration.deadLettersTopic] where counts[topic] == nil {
+          print("'\(topic)' does not exist yet; the daemon creates it where the broker lets it")
+        }
+      }
     } catch { fail(error) }
   }
 }

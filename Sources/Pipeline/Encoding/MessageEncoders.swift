@@ -110,8 +110,10 @@ public struct DeadLetter: Sendable {
 
   /// Where it stands: `topic orders, partition 3, offset 17, key K`.
   public var place: String {
-    let keyText = key.map { ", key '\(String(decoding: $0.prefix(DataFault.maximumQuotedBytes), as: UTF8.self))'" } ?? ""
-    return isFile ? "\(origin), line \(offset)\(keyText)" : "topic \(origin), partition \(partition), offset \(offset)\(keyText)"
+    let keyText =
+      key.map { ", key '\(String(decoding: $0.prefix(DataFault.maximumQuotedBytes), as: UTF8.self))'" } ?? ""
+    return isFile
+      ? "\(origin), line \(offset)\(keyText)" : "topic \(origin), partition \(partition), offset \(offset)\(keyText)"
   }
 }
 

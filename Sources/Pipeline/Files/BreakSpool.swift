@@ -20,7 +20,9 @@ final class BreakSpool {
   init(directory: String) throws {
     path = directory + "/.breaks.spool"
     descriptor = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-    guard descriptor >= 0 else { throw InputError(file: path, byteOffset: 0, message: String(cString: strerror(errno))) }
+    guard descriptor >= 0 else {
+      throw InputError(file: path, byteOffset: 0, message: String(cString: strerror(errno)))
+    }
   }
 
   deinit {
@@ -48,7 +50,9 @@ final class BreakSpool {
     guard output >= 0 else { throw InputError(file: target, byteOffset: 0, message: String(cString: strerror(errno))) }
     defer { close(output) }
     var block: [UInt8] = []
-    let ids = entries.filter(\.value.isReported).keys.sorted { Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8)) }
+    let ids = entries.filter(\.value.isReported).keys.sorted {
+      Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8))
+    }
     for id in ids {
       let entry = entries[id]!
       var line = [UInt8](repeating: 0, count: entry.length)

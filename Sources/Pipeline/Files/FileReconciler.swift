@@ -111,9 +111,12 @@ public final class FileReconciler {
       path = String(argument[argument.index(after: equals)...])
     } else if candidates.count > 1 {
       let names = candidates.map { configuration.sources[$0].name }.joined(separator: ", ")
-      throw FileRunError("'\(argument)': the configuration has several \(kind.rawValue) sources (\(names)); write SOURCE=PATH")
+      throw FileRunError(
+        "'\(argument)': the configuration has several \(kind.rawValue) sources (\(names)); write SOURCE=PATH")
     }
-    guard let source else { throw FileRunError("'\(argument)': the configuration has no source of kind \(kind.rawValue)") }
+    guard let source else {
+      throw FileRunError("'\(argument)': the configuration has no source of kind \(kind.rawValue)")
+    }
     let mapping = configuration.sources[source].mapping
     let isCSV = mapping.format == .csv
     let file = try InputFile(
@@ -134,7 +137,9 @@ public final class FileReconciler {
     deadLetterFile = open(deadLetterPath, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard deadLetterFile >= 0 else { throw FileRunError("\(deadLetterPath): \(String(cString: strerror(errno)))") }
     var block = LineBlock()
-    while let at = inputs.indices.filter({ !inputs[$0].isEnded }).min(by: { inputs[$0].largest_ms < inputs[$1].largest_ms }) {
+    while let at = inputs.indices.filter({ !inputs[$0].isEnded }).min(by: {
+      inputs[$0].largest_ms < inputs[$1].largest_ms
+    }) {
       if inputs[at].needsHeader { try readHeader(at) }
       block.removeAll()
       guard try inputs[at].file.next(into: &block, records: FileReconciler.roundRecords) else {
@@ -184,7 +189,8 @@ public final class FileReconciler {
     for lane in lanes {
       do throws(DataFault) {
         try block.bytes.withUnsafeBufferPointer { bytes throws(DataFault) in
-          try lane[inputs[at].source].readHeader(ByteView(UnsafeBufferPointer(rebasing: bytes[0..<block.lines[0].length])))
+          try lane[inputs[at].source].readHeader(
+            ByteView(UnsafeBufferPointer(rebasing: bytes[0..<block.lines[0].length])))
         }
       } catch {
         throw FileRunError("\(inputs[at].file.path), line 1: \(error.detail)")
@@ -219,7 +225,8 @@ public final class FileReconciler {
                 index,
                 DataFault(
                   .schemaInvalid,
-                  detail: "the record has \(line.fullLength) bytes, more than the limit of \(mapping.maximumRecordBytes)")
+                  detail:
+                    "the record has \(line.fullLength) bytes, more than the limit of \(mapping.maximumRecordBytes)")
               ))
             continue
           }

@@ -9,6 +9,12 @@ public struct InputError: Error, CustomStringConvertible {
   public var byteOffset: Int64
   public var message: String
   public var description: String { "\(file), byte \(byteOffset): \(message)" }
+
+  public init(file: String, byteOffset: Int64, message: String) {
+    self.file = file
+    self.byteOffset = byteOffset
+    self.message = message
+  }
 }
 
 /// How lines are cut out of a file.
@@ -216,7 +222,9 @@ public final class InputFile {
 
   private func inflateSome() throws(InputError) {
     if isRawEnd, rawStart == rawEnd {
-      guard !isFrameOpen else { throw InputError(file: path, byteOffset: bytesRead, message: "the gzip data ends early") }
+      guard !isFrameOpen else {
+        throw InputError(file: path, byteOffset: bytesRead, message: "the gzip data ends early")
+      }
       isEnd = true
       return
     }
@@ -247,7 +255,9 @@ public final class InputFile {
 
   private func decompressSome() throws(InputError) {
     if isRawEnd, rawStart == rawEnd {
-      guard !isFrameOpen else { throw InputError(file: path, byteOffset: bytesRead, message: "the zstd data ends early") }
+      guard !isFrameOpen else {
+        throw InputError(file: path, byteOffset: bytesRead, message: "the zstd data ends early")
+      }
       isEnd = true
       return
     }

@@ -1,0 +1,79 @@
+import CRdKafka
+
+/// What became of a topic that was asked for.
+public enum TopicCreation: Sendable, Equatable { case created, exists }
+
+/// Looks at and changes the cluster.
+public final class Admin {
+  private let client: OpaquePointer
+  private let context: ClientContext
+
+  public init(properties: [KafkaProperty], log: @escaping KafkaLogHandler = { _, _, _ in }) throws(KafkaError) {
+    context = ClientContext(log: log)
+    client = try makeClient(RD_KAFKA_PRODUCER, properties: properties, context: context)
+  }
+
+  deinit { rd_kafka_destroy(client) }
+
+  /// Partition counts by topic, of all topics.
+  public func topics(timeout_ms: Int = 10_000) throws(KafkaError) -> [String: Int] {
+    var metadata: UnsafePointer<rd_kafka_metadata>?
+    try KafkaError.check(
+      rd_kafka_metadata(client, 1, nil, &metadata, Int32(timeout_ms)), "reading the cluster's metadata")
+    defer { rd_kafka_metadata_destroy(metadata) }
+    var found: [String: Int] = [:]
+    for index in 0..<Int(metadata!.pointee.topic_cnt) {
+      let topic = metadata!.pointee.topics[index]
+      if topic.err == RD_KAFKA_RESP_ERR_NO_ERROR { found[String(cString: topic.topic)] = Int(topic.partition_cnt) }
+    }
+    return found
+  }
+
+  /// Creates a topic; replication as the broker's default. The embedded broker does not do this: it times out.
+  public func createTopic(
+    _ name: String, partitions: Int, config: [String: String] = [:], timeout_ms: Int = 15_000
+  ) throws(KafkaError) -> TopicCreation {
+    var space = [CChar](repeating: 0, count: 512)
+    var topic = rd_kafka_NewTopic_new(name, Int32(partitions), -1, &space, space.count)
+    guard topic != nil else { throw KafkaError(text(space), context: "topic \(name)") }
+    defer { rd_kafka_NewTopic_destroy(topic) }
+    for (key, value) in config.sorted(by: { $0.key < $1.key }) { rd_kafka_NewTopic_set_config(topic, key, value) }
+    let queue = rd_kafka_queue_new(client)
+    defer { rd_kafka_queue_destroy(queue) }
+    let options = rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_CREATETOPICS)
+    defer { rd_kafka_AdminOptions_destroy(options) }
+    rd_kafka_AdminOptions_set_request_timeout(options, Int32(timeout_ms), &space, space.count)
+    // Wait until the controller knows the topic.
+    rd_kafka_AdminOptions_set_operation_timeout(options, Int32(timeout_ms), &space, space.count)
+    rd_kafka_CreateTopics(client, &topic, 1, options, queue)
+    guard let event = rd_kafka_queue_poll(queue, Int32(timeout_ms) + 1_000) else {
+      throw KafkaError(RD_KAFKA_RESP_ERR__TIMED_OUT, "creating topic \(name)")
+    }
+    defer { rd_kafka_event_destroy(event) }
+    let code = rd_kafka_event_error(event)
+    try KafkaError.check(code, "creating topic \(name)")
+    var count = 0
+    let results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &count)
+    guard count == 1, let result = results?[0] else { return .created }
+    switch rd_kafka_topic_result_error(result) {
+    case RD_KAFKA_RESP_ERR_NO_ERROR: return .created
+    case RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS: return .exists
+    case let code:
+      throw KafkaError(
+        code, "creating topic \(name)", message: rd_kafka_topic_result_error_string(result).map { String(cString: $0) })
+    }
+  }
+
+  public func deleteTopic(_ name: String, timeout_ms: Int = 15_000) throws(KafkaError) {
+    var topic = rd_kafka_DeleteTopic_new(name)
+    defer { rd_kafka_DeleteTopic_destroy(topic) }
+    let queue = rd_kafka_queue_new(client)
+    defer { rd_kafka_queue_destroy(queue) }
+    rd_kafka_DeleteTopics(client, &topic, 1, nil, queue)
+    guard let event = rd_kafka_queue_poll(queue, Int32(timeout_ms)) else {
+      throw KafkaError(RD_KAFKA_RESP_ERR__TIMED_OUT, "deleting topic \(name)")
+    }
+    defer { rd_kafka_event_destroy(event) }
+    try KafkaError.check(rd_kafka_event_error(event), "deleting topic \(name)")
+  }
+}

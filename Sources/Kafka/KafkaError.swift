@@ -1,0 +1,105 @@
+import CRdKafka
+
+/// An error of the Kafka client, with what was being done.
+public struct KafkaError: Error, CustomStringConvertible, Sendable, Equatable {
+  /// librdkafka's name of the code, `_TRANSPORT`, `UNKNOWN_TOPIC_OR_PART`.
+  public var name: String
+  public var code: Int
+  public var message: String
+  public var context: String
+  /// The client instance can no longer be used.
+  public var isFatal = false
+
+  public var description: String { "\(context): \(message) (\(name))" }
+
+  init(_ code: rd_kafka_resp_err_t, _ context: String, message: String? = nil, isFatal: Bool = false) {
+    name = String(cString: rd_kafka_err2name(code))
+    self.code = Int(code.rawValue)
+    self.message = message ?? String(cString: rd_kafka_err2str(code))
+    self.context = context
+    self.isFatal = isFatal
+  }
+
+  public init(_ message: String, context: String) {
+    name = "CONFIG"
+    code = 0
+    self.message = message
+    self.context = context
+  }
+
+  static func check(_ code: rd_kafka_resp_err_t, _ context: String) throws(KafkaError) {
+    guard code == RD_KAFKA_RESP_ERR_NO_ERROR else { throw KafkaError(code, context) }
+  }
+}
+
+/// A client property; the value of a secret one never shows in descriptions.
+public struct KafkaProperty: Sendable, CustomStringConvertible, CustomDebugStringConvertible {
+  public var name: String
+  public var value: String
+  public var isSecret: Bool
+
+  public init(_ name: String, _ value: String, isSecret: Bool = false) {
+    self.name = name
+    self.value = value
+    self.isSecret = isSecret
+  }
+
+  public var description: String { "\(name)=\(isSecret ? "***" : value)" }
+  public var debugDescription: String { description }
+}
+
+/// Receives what the client library logs: syslog level (0–7), facility, message.
+public typealias KafkaLogHandler = @Sendable (_ level: Int, _ facility: String, _ message: String) -> Void
+
+/// What the C callbacks of one client lead back to.
+final class ClientContext: @unchecked Sendable {
+  let log: KafkaLogHandler
+  /// Only touched on the thread that polls the client.
+  var onDelivery: ((UnsafePointer<rd_kafka_message_t>) -> Void)?
+  var onRebalance: ((rd_kafka_resp_err_t, UnsafeMutablePointer<rd_kafka_topic_partition_list_t>?) -> Void)?
+
+  init(log: @escaping KafkaLogHandler) { self.log = log }
+}
+
+/// Creates a client. The context must outlive it.
+func makeClient(
+  _ type: rd_kafka_type_t, properties: [KafkaProperty], context: ClientContext
+) throws(KafkaError) -> OpaquePointer {
+  let conf = rd_kafka_conf_new()!
+  var space = [CChar](repeating: 0, count: 512)
+  for property in properties {
+    let result = rd_kafka_conf_set(conf, property.name, property.value, &space, space.count)
+    if result != RD_KAFKA_CONF_OK {
+      rd_kafka_conf_destroy(conf)
+      // The library's message repeats the value, which may be a secret.
+      let message = property.isSecret ? "the value is not accepted" : text(space)
+      throw KafkaError(message, context: "property \(property.name)")
+    }
+  }
+  rd_kafka_conf_set_opaque(conf, Unmanaged.passUnretained(context).toOpaque())
+  rd_kafka_conf_set_log_cb(conf) { client, level, facility, message in
+    guard let opaque = rd_kafka_opaque(client), let facility, let message else { return }
+    let context = Unmanaged<ClientContext>.fromOpaque(opaque).takeUnretainedValue()
+    context.log(Int(level), String(cString: facility), String(cString: message))
+  }
+  if type == RD_KAFKA_PRODUCER {
+    rd_kafka_conf_set_dr_msg_cb(conf) { _, message, opaque in
+      guard let opaque, let message else { return }
+      Unmanaged<ClientContext>.fromOpaque(opaque).takeUnretainedValue().onDelivery?(message)
+    }
+  } else {
+    rd_kafka_conf_set_rebalance_cb(conf) { _, code, partitions, opaque in
+      guard let opaque else { return }
+      Unmanaged<ClientContext>.fromOpaque(opaque).takeUnretainedValue().onRebalance?(code, partitions)
+    }
+  }
+  guard let client = rd_kafka_new(type, conf, &space, space.count) else {
+    rd_kafka_conf_destroy(conf)
+    throw KafkaError(text(space), context: "creating a client")
+  }
+  return client
+}
+
+func text(_ space: [CChar]) -> String {
+  String(decoding: space.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+}

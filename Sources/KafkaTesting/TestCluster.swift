@@ -1,0 +1,96 @@
+import Foundation
+import Kafka
+
+/// A cluster for tests: the embedded broker, or the real one that `TIEOUT_TEST_BOOTSTRAP` names. Topics get unique
+/// names and are deleted afterwards.
+public final class TestCluster: @unchecked Sendable {
+  public let bootstrap: String
+  public let isReal: Bool
+  private let broker: EmbeddedBroker?
+  private let lock = NSLock()
+  private var created: [String] = []
+  private let suffix = String(UInt64.random(in: 0 ... .max), radix: 36)
+
+  public init() throws {
+    if let address = ProcessInfo.processInfo.environment["TIEOUT_TEST_BOOTSTRAP"], !address.isEmpty {
+      bootstrap = address
+      isReal = true
+      broker = nil
+    } else {
+      let broker = try EmbeddedBroker()
+      self.broker = broker
+      bootstrap = broker.bootstrap
+      isReal = false
+    }
+  }
+
+  deinit {
+    guard isReal, let admin = try? Admin(properties: properties) else { return }
+    for topic in created { try? admin.deleteTopic(topic) }
+  }
+
+  public var properties: [KafkaProperty] { [KafkaProperty("bootstrap.servers", bootstrap)] }
+
+  /// The embedded broker, for fault injection; nil on a real cluster.
+  public var embedded: EmbeddedBroker? { broker }
+
+  /// A name that no other test uses.
+  public func unique(_ name: String) -> String { "tieout-test-\(suffix)-\(name)" }
+
+  /// Creates a topic and remembers to delete it.
+  public func createTopic(_ name: String, partitions: Int, config: [String: String] = [:]) throws {
+    if let broker {
+      try broker.createTopic(name, partitions: partitions)
+    } else {
+      _ = try Admin(properties: properties).createTopic(name, partitions: partitions, config: config)
+    }
+    lock.withLock { created.append(name) }
+  }
+
+  /// Has a topic deleted that the program under test created.
+  public func adopt(_ name: String) { lock.withLock { created.append(name) } }
+
+  public func produce(_ topic: String, _ records: [(key: String?, value: String?, partition: Int32?)]) throws {
+    let producer = try Producer(properties: properties)
+    for record in records {
+      try producer.produce(
+        topic: topic, partition: record.partition, key: record.key.map { Array($0.utf8) },
+        value: record.value.map { Array($0.utf8) })
+    }
+    try producer.flush(timeout_ms: 30_000)
+  }
+
+  public struct Record: Sendable, Equatable {
+    public var partition: Int32
+    public var offset: Int64
+    public var key: String?
+    public var value: String?
+  }
+
+  /// Everything in a topic, up to the end of every partition.
+  public func readAll(_ topic: String, partitions: Int, timeout_s: Int = 30) throws -> [Record] {
+    let consumer = try Consumer(
+      properties: properties + [
+        KafkaProperty("group.id", unique("reader-\(UInt64.random(in: 0 ... .max))")),
+        KafkaProperty("isolation.level", "read_committed"),
+      ], topics: [topic])
+    consumer.onRebalance = { event in
+      guard case .assigned(let places) = event else { return [:] }
+      return Dictionary(uniqueKeysWithValues: places.map { ($0, .beginning) })
+    }
+    defer { consumer.close() }
+    var records: [Record] = []
+    var ended: Set<Int32> = []
+    let until = Date().addingTimeInterval(TimeInterval(timeout_s))
+    while ended.count < partitions, Date() < until {
+      _ = try consumer.consume(timeout_ms: 50) { message in
+        func text(_ bytes: UnsafeBufferPointer<UInt8>?) -> String? { bytes.map { String(decoding: $0, as: UTF8.self) } }
+        records.append(
+          Record(
+            partition: message.partition, offset: message.offset, key: text(message.key), value: text(message.value)))
+      }
+      for place in consumer.ended { ended.insert(place.partition) }
+    }
+    return records
+  }
+}

@@ -1,0 +1,72 @@
+import Configuration
+import Domain
+import Foundation
+import Kafka
+
+/// A break as its topic tells it; the fields that a reader of the newest state needs.
+public struct BreakMessage: Decodable, Sendable, Equatable {
+  public var id: String
+  public var order: String
+  public var type: String
+  public var role: String
+  public var currency: String
+  public var expected: String?
+  public var posted: String?
+  public var state: String
+  public var provisional: Bool
+  public var revision: Int
+  public var hints: [String]
+  public var severity: String
+
+  public var isReported: Bool { ["open", "reopened", "accepted"].contains(state) }
+}
+
+/// Reads a breaks topic from its beginning and keeps the last revision of each break. For one thread.
+public final class BreakReader {
+  private let consumer: Consumer
+  private var ended: Set<TopicPartition> = []
+  private var assigned: Set<TopicPartition> = []
+  /// By break id.
+  public private(set) var breaks: [String: BreakMessage] = [:]
+  public private(set) var messages = 0
+  /// Called for each message in the order read.
+  public var onMessage: ((BreakMessage) -> Void)?
+
+  public init(properties: [KafkaProperty], topic: String) throws {
+    consumer = try Consumer(
+      properties: properties + [
+        KafkaProperty("group.id", "tieout-reader-\(UInt64.random(in: 0 ... .max))"),
+        KafkaProperty("isolation.level", "read_committed"),
+      ], topics: [topic])
+    consumer.onRebalance = { [unowned self] event in
+      guard case .assigned(let places) = event else {
+        assigned = []
+        return [:]
+      }
+      assigned = Set(places)
+      return Dictionary(uniqueKeysWithValues: places.map { ($0, .beginning) })
+    }
+  }
+
+  /// Reads what is there, waiting at most `timeout_ms`.
+  public func poll(timeout_ms: Int) throws {
+    var failure: (any Error)?
+    _ = try consumer.consume(timeout_ms: timeout_ms) { message in
+      messages += 1
+      guard let value = message.value else { return }
+      ended.remove(TopicPartition("", message.partition))
+      do {
+        let made = try JSONDecoder().decode(BreakMessage.self, from: Data(value))
+        breaks[made.id] = made
+        onMessage?(made)
+      } catch { failure = error }
+    }
+    for place in consumer.ended { ended.insert(place) }
+    if let failure { throw failure }
+  }
+
+  /// Whether every partition has been read to its end at least once.
+  public var isAtEnd: Bool { !assigned.isEmpty && assigned.isSubset(of: ended) }
+
+  public func close() { consumer.close() }
+}

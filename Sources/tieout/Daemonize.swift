@@ -1,0 +1,216 @@
+import ArgumentParser
+import Configuration
+import Domain
+import Foundation
+import Kafka
+import Logging
+import Pipeline
+import Simulation
+
+/// Starts logging as configured; once in a process.
+func startLogging(_ configuration: Configuration) -> Logger {
+  let level = Logger.Level(rawValue: configuration.logLevel) ?? .info
+  let isJSON = configuration.logFormat == .json
+  LoggingSystem.bootstrap { label in
+    var handler: any LogHandler = isJSON ? JSONLogHandler(label: label) : StreamLogHandler.standardError(label: label)
+    handler.logLevel = level
+    return handler
+  }
+  return Logger(label: "tieout")
+}
+
+/// Calls `body` on SIGTERM and SIGINT instead of ending the process.
+func onTermination(_ body: @escaping @Sendable () -> Void) -> [any DispatchSourceSignal] {
+  [SIGTERM, SIGINT].map { number in
+    signal(number, SIG_IGN)
+    let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+    source.setEventHandler(handler: body)
+    source.resume()
+    return source
+  }
+}
+
+struct Run: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Runs the reconciler as a daemon between Kafka topics.",
+    discussion: """
+      Consumes the source topics as a member of the consumer group, reports breaks and dead letters on topics, and \
+      ends on SIGTERM or SIGINT after finishing the running epoch. Delivery is at least once; a restarted worker reads \
+      its partitions again from the beginning (kafka.start: rebuild), and break ids make repeats harmless.
+
+      EXAMPLE
+        tieout run --config shop.yaml
+      """)
+
+  @Option(help: "Configuration file.") var config: String
+  @Option(help: "Bootstrap servers instead of the configured ones.") var bootstrap: String?
+  @Option(help: "Workers instead of the configured number.") var workers: Int?
+  @Option(help: "Seconds between status lines in the log.") var statusInterval: Int = 10
+
+  func run() throws {
+    do {
+      var configuration = try Configuration.load(path: config)
+      if let bootstrap { configuration.kafka.bootstrap = bootstrap }
+      if let workers { configuration.workers = max(1, workers) }
+      let log = startLogging(configuration)
+      let daemon = Daemon(configuration: configuration, log: log)
+      let signals = onTermination {
+        log.info("stopping")
+        daemon.stop.stop()
+      }
+      try daemon.start()
+      var nextStatus = monotonic_ms() + Int64(statusInterval) * 1_000
+      while daemon.isRunning, !daemon.stop.isStopped {
+        usleep(50_000)
+        if monotonic_ms() >= nextStatus {
+          daemon.logStatus()
+          nextStatus += Int64(statusInterval) * 1_000
+        }
+      }
+      let isClean = daemon.waitUntilStopped()
+      withExtendedLifetime(signals) {}
+      daemon.logStatus()
+      log.info(isClean ? "stopped" : "stopped before all workers had left")
+      if !isClean { throw ExitCode(2) }
+    } catch let code as ExitCode {
+      throw code
+    } catch { fail(error) }
+  }
+}
+
+struct Broker: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Runs the embedded broker, for trying things out.",
+    discussion: """
+      Listens on a free port of 127.0.0.1 and prints the address. It keeps at most 5 MiB of a partition and nothing \
+      on disk.
+
+      EXAMPLE
+        tieout broker --topic flat.orders:4 --topic flat.ledger:4 --topic flat.breaks:4 --bootstrap-file /tmp/bootstrap
+      """)
+
+  @Option(name: .customLong("topic"), help: "NAME:PARTITIONS, as often as needed.") var topics: [String] = []
+  @Option(help: "Write the address into this file.") var bootstrapFile: String?
+
+  func run() throws {
+    do {
+      let broker = try EmbeddedBroker()
+      for topic in topics {
+        let parts = topic.split(separator: ":")
+        guard let name = parts.first, parts.count <= 2, let count = parts.count == 2 ? Int(parts[1]) : 1, count > 0
+        else {
+          throw ValidationError("--topic '\(topic)' is not NAME:PARTITIONS.")
+        }
+        try broker.createTopic(String(name), partitions: count)
+      }
+      print("listening on \(broker.bootstrap)")
+      fflush(nil)
+      if let bootstrapFile { try broker.bootstrap.write(toFile: bootstrapFile, atomically: true, encoding: .utf8) }
+      let stop = StopFlag()
+      let signals = onTermination { stop.stop() }
+      while !stop.isStopped { usleep(50_000) }
+      withExtendedLifetime((signals, broker)) {}
+    } catch let error as ValidationError {
+      throw error
+    } catch { fail(error) }
+  }
+}
+
+struct WorkloadArguments: ParsableArguments {
+  @Option(help: "Shape of the records: flat or northwind.") var shape: WorkloadShape = .flat
+  @Option(help: "Number of orders.") var orders = 10_000
+  @Option(help: "Seed: the same seed makes the same bytes.") var seed: UInt64 = 1
+  @Option(help: "Faulty orders in ten thousand.") var faults = 200
+  @Option(help: "Postings trail their orders by up to this many orders.") var shuffle = 5_000
+  @Option(help: "Records in ten thousand that are delivered twice.") var redeliveries = 0
+  @Option(help: "Event time between two orders, in milliseconds.") var interval = 60_000
+
+  func options() throws -> WorkloadOptions {
+    guard orders >= 0, shuffle >= 0, (0...10_000).contains(faults), (0...9_000).contains(redeliveries), interval >= 0
+    else {
+      throw ValidationError("--orders, --shuffle, --faults, --redeliveries and --interval must not be negative.")
+    }
+    var options = WorkloadOptions()
+    options.shape = shape
+    options.orders = orders
+    options.seed = seed
+    options.faultsPer10000 = faults
+    options.shuffle = shuffle
+    options.redeliveriesPer10000 = redeliveries
+    options.interval_us = Int64(interval) * 1_000
+    return options
+  }
+}
+
+extension WorkloadShape: ExpressibleByArgument {}
+
+struct Generate: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Makes a seeded load of orders and postings with labelled faults.",
+    discussion: """
+      Into files (orders.jsonl, ledger.jsonl as key<TAB>value, truth.csv) or into the topics of a configuration.
+
+      EXAMPLES
+        tieout generate --shape northwind --orders 100000 --out /tmp/load
+        tieout generate --orders 50000 --config config/examples/flat.yaml --bootstrap 127.0.0.1:9092 --rate 5000
+      """)
+
+  @OptionGroup var workload: WorkloadArguments
+  @Option(help: "Directory for files.") var out: String?
+  @Option(help: "Configuration whose first orders and ledger topics are filled.") var config: String?
+  @Option(help: "Bootstrap servers instead of the configured ones.") var bootstrap: String?
+  @Option(help: "Records a second, 0: as fast as possible.") var rate = 0
+  @Option(help: "File for the truth; with --out its default is truth.csv there.") var truth: String?
+
+  func validate() throws {
+    if (out == nil) == (config == nil) { throw ValidationError("Give either --out or --config.") }
+  }
+
+  func run() throws {
+    do {
+      var load = Workload(try workload.options())
+      var sink: any RecordSink
+      if let out {
+        sink = try FileSink(directory: out)
+      } else {
+        var configuration = try Configuration.load(path: config!)
+        if let bootstrap { configuration.kafka.bootstrap = bootstrap }
+        sink = try TopicSink(configuration)
+      }
+      let count = try pump(&load, into: &sink, rate: rate)
+      if let path = truth ?? out.map({ $0 + "/truth.csv" }) {
+        let text = "order,type,role,expected,posted\n" + load.truth.map { $0.csv + "\n" }.joined()
+        try text.write(toFile: path, atomically: true, encoding: .utf8)
+      }
+      print("\(count) records, \(load.truth.count) faults")
+    } catch let error as ValidationError {
+      throw error
+    } catch { fail(error) }
+  }
+}
+
+struct Play: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Plays files of records into the topics of a configuration.",
+    discussion: """
+      Reads key<TAB>value lines (or values alone, sent without a key) and sends each line as it is.
+
+      EXAMPLE
+        tieout play --config shop.yaml --orders orders.jsonl --ledger ledger.jsonl
+      """)
+
+  @Option(help: "Configuration file.") var config: String
+  @Option(help: "Order files.") var orders: [String] = []
+  @Option(help: "Ledger files.") var ledger: [String] = []
+  @Option(help: "Bootstrap servers instead of the configured ones.") var bootstrap: String?
+
+  func run() throws {
+    do {
+      var configuration = try Configuration.load(path: config)
+      if let bootstrap { configuration.kafka.bootstrap = bootstrap }
+      let player = try FilePlayer(configuration)
+      let count = try player.play(orders: orders, ledger: ledger)
+      print("\(count) records")
+    } catch { fail(error) }
+  }
+}

@@ -1,0 +1,220 @@
+import Configuration
+import Foundation
+import Kafka
+import KafkaTesting
+import Logging
+import Pipeline
+import Simulation
+import Testing
+
+/// Where the data that nobody here wrote lies, if it is there.
+let sharedData: String? = {
+  let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent()
+  let path = root.deletingLastPathComponent().appendingPathComponent("shared/data").path
+  return FileManager.default.fileExists(atPath: path) ? path : nil
+}()
+
+let exampleConfigurations = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+  .deletingLastPathComponent().appendingPathComponent("config/examples").path
+
+@Suite(.serialized) struct EndToEndTests {
+  /// An example configuration on a test cluster, with topics of its own.
+  func prepare(
+    _ example: String, _ cluster: TestCluster, partitions: Int, workers: Int
+  ) throws -> Configuration {
+    var configuration = try Configuration.load(path: exampleConfigurations + "/" + example)
+    configuration.kafka.bootstrap = cluster.bootstrap
+    configuration.kafka.group = cluster.unique("group")
+    configuration.kafka.consumer.append(("session.timeout.ms", .plain("6000")))
+    configuration.workers = workers
+    configuration.policy.idleTimeout_ms = 3_000
+    for index in configuration.sources.indices {
+      configuration.sources[index].topic = cluster.unique(configuration.sources[index].name)
+      try cluster.createTopic(configuration.sources[index].topic, partitions: partitions)
+    }
+    configuration.breaksTopic = cluster.unique("breaks")
+    configuration.deadLettersTopic = cluster.unique("dead")
+    try cluster.createTopic(configuration.breaksTopic, partitions: partitions, config: ["cleanup.policy": "compact"])
+    try cluster.createTopic(configuration.deadLettersTopic, partitions: partitions)
+    return configuration
+  }
+
+  /// Runs daemons until as many records are taken in and every tie is closed, then stops them; the newest breaks.
+  func reconcile(
+    _ configuration: Configuration, records: Int, processes: Int = 1, timeout_s: Int = 90
+  ) throws -> [String: BreakMessage] {
+    let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+    let daemons = (0..<processes).map { _ in Daemon(configuration: configuration, log: log) }
+    for daemon in daemons { try daemon.start() }
+    let until = Date().addingTimeInterval(TimeInterval(timeout_s))
+    var isDone = false
+    while !isDone, Date() < until {
+      Thread.sleep(forTimeInterval: 0.05)
+      let statuses = daemons.map(\.status)
+      let taken = statuses.reduce(0) { $0 + $1.decode.records }
+      let opened = statuses.reduce(0) { $0 + $1.match.tiesOpened }
+      let closed = statuses.reduce(0) { $0 + $1.match.tiesClosed }
+      isDone = taken >= records && opened == closed && opened > 0
+    }
+    #expect(isDone, "the records were not all taken in and closed within \(timeout_s) s")
+    for daemon in daemons { daemon.stop.stop() }
+    for daemon in daemons { #expect(daemon.waitUntilStopped()) }
+    for daemon in daemons {
+      #expect(daemon.status.restarts == 0)
+      for line in daemon.status.totals.lines { #expect(line.pending == 0, "control totals: \(line)") }
+    }
+    let reader = try BreakReader(
+      properties: [KafkaProperty("bootstrap.servers", configuration.kafka.bootstrap)], topic: configuration.breaksTopic)
+    while !reader.isAtEnd, Date() < until { try reader.poll(timeout_ms: 50) }
+    reader.close()
+    return reader.breaks.filter(\.value.isReported)
+  }
+
+  struct FileBreaks { var byID: [String: BreakMessage] }
+
+  /// The same inputs through the files' runner.
+  func fromFiles(_ example: String, orders: String, ledger: String) throws -> [String: BreakMessage] {
+    let out = FileManager.default.temporaryDirectory.appendingPathComponent("tieout-\(UUID().uuidString)").path
+    defer { try? FileManager.default.removeItem(atPath: out) }
+    let configuration = try Configuration.load(path: exampleConfigurations + "/" + example)
+    _ = try FileReconciler(
+      configuration: configuration,
+      options: FileRunOptions(
+        orders: [orders], ledger: [ledger], directory: out, threads: 2, now_ms: wallClock_ms())
+    ).run()
+    var breaks: [String: BreakMessage] = [:]
+    for line in try String(contentsOfFile: out + "/breaks.jsonl", encoding: .utf8).split(separator: "\n") {
+      let made = try JSONDecoder().decode(BreakMessage.self, from: Data(line.utf8))
+      breaks[made.id] = made
+    }
+    return breaks
+  }
+
+  func same(_ a: [String: BreakMessage], _ b: [String: BreakMessage]) -> Bool {
+    func plain(_ breaks: [String: BreakMessage]) -> [String: BreakMessage] {
+      breaks.mapValues {
+        var copy = $0
+        copy.revision = 0
+        return copy
+      }
+    }
+    return plain(a) == plain(b)
+  }
+
+  @Test(arguments: [(1, 1), (2, 2), (4, 4)])
+  func realOrdersGiveTheSameBreaksAsFiles(partitions: Int, workers: Int) throws {
+    guard let data = sharedData else {
+      print("skipped: there is no ../shared/data")
+      return
+    }
+    let (orders, ledger) = (data + "/northwind/orders.jsonl", data + "/northwind/ledger.jsonl")
+    let cluster = try TestCluster()
+    let configuration = try prepare("northwind.yaml", cluster, partitions: partitions, workers: workers)
+    let sent = try FilePlayer(configuration).play(orders: [orders], ledger: [ledger])
+    #expect(sent == 3_610)
+    let breaks = try reconcile(configuration, records: sent)
+    let expected = try fromFiles("northwind.yaml", orders: orders, ledger: ledger)
+    #expect(breaks.count == 69)
+    #expect(same(breaks, expected))
+  }
+
+  @Test func generatedLoadIsFoundExactly() throws {
+    let cluster = try TestCluster()
+    let configuration = try prepare("northwind.yaml", cluster, partitions: 3, workers: 2)
+    var options = WorkloadOptions()
+    options.shape = .northwind
+    options.orders = 1_500
+    options.faultsPer10000 = 600
+    options.shuffle = 300
+    options.redeliveriesPer10000 = 200
+    var load = Workload(options)
+    let producer = try Producer(properties: cluster.properties)
+    var sent = 0
+    while let record = load.next() {
+      try producer.produce(
+        topic: configuration.sources[record.isOrder ? 0 : 1].topic, key: record.key, value: record.value)
+      sent += 1
+    }
+    try producer.flush(timeout_ms: 30_000)
+    let breaks = try reconcile(configuration, records: sent)
+    let found = breaks.values.map {
+      TruthComparison.Found(
+        order: $0.order, type: $0.type, hints: $0.hints, role: $0.role, expected: $0.expected, posted: $0.posted,
+        isAccepted: $0.state == "accepted")
+    }
+    let comparison = TruthComparison(truth: load.truth, breaks: found)
+    #expect(load.truth.count > 50)
+    #expect(comparison.missed == [])
+    #expect(comparison.wrong == [])
+  }
+
+  /// Two processes share the partitions; what they find together is what one finds.
+  @Test func twoProcessesShareTheWork() throws {
+    let cluster = try TestCluster()
+    let configuration = try prepare("flat.yaml", cluster, partitions: 4, workers: 1)
+    var options = WorkloadOptions()
+    options.orders = 1_000
+    options.faultsPer10000 = 500
+    options.shuffle = 100
+    var load = Workload(options)
+    let producer = try Producer(properties: cluster.properties)
+    while let record = load.next() {
+      try producer.produce(
+        topic: configuration.sources[record.isOrder ? 0 : 1].topic, key: record.key, value: record.value)
+    }
+    try producer.flush(timeout_ms: 30_000)
+    let breaks = try reconcile(configuration, records: 0, processes: 2)
+    let comparison = TruthComparison(
+      truth: load.truth,
+      breaks: breaks.values.map {
+        TruthComparison.Found(
+          order: $0.order, type: $0.type, hints: $0.hints, role: $0.role, expected: $0.expected, posted: $0.posted,
+          isAccepted: $0.state == "accepted")
+      })
+    #expect(comparison.isPerfect, "\(comparison.missed) \(comparison.wrong)")
+  }
+
+  @Test func garbageGoesToDeadLettersWithItsPlace() throws {
+    let cluster = try TestCluster()
+    let configuration = try prepare("flat.yaml", cluster, partitions: 1, workers: 1)
+    let topic = configuration.sources[0].topic
+    func order(_ key: String, time: String = "2026-01-01T00:00:00Z") -> String {
+      #"{"order_id":"\#(key)","event_id":"e-\#(key)","event_type":"invoiced","event_time":"\#(time)","currency":"USD","gross":"1.00"}"#
+    }
+    try cluster.produce(
+      topic,
+      [
+        ("a", order("A"), 0), ("bad", "{\"order_id\":", 0),
+        ("nan", order("N").replacingOccurrences(of: "\"1.00\"", with: "NaN"), 0),
+        ("empty", order(""), 0), ("tomb", nil, 0), ("future", order("F", time: "2999-01-01T00:00:00Z"), 0),
+        ("b", order("B"), 0),
+      ])
+    let breaks = try reconcile(configuration, records: 7)
+    #expect(breaks.keys.sorted() == ["A:MISSING_IN_LEDGER:receivable", "B:MISSING_IN_LEDGER:receivable"])
+    let letters = try cluster.readAll(configuration.deadLettersTopic, partitions: 1)
+    let parsed = try letters.map { try JSONSerialization.jsonObject(with: Data($0.value!.utf8)) as! [String: Any] }
+    #expect(parsed.compactMap { $0["offset"] as? Int }.sorted() == [1, 2, 3, 5])
+    #expect(Set(letters.map(\.key)) == ["bad", "nan", "empty", "future"])
+    for letter in parsed {
+      #expect(letter["topic"] as? String == topic)
+      #expect(letter["partition"] as? Int == 0)
+      #expect((letter["detail"] as? String)?.isEmpty == false)
+    }
+    #expect(parsed.first { $0["offset"] as? Int == 5 }?["reason"] as? String == "FUTURE_DATED")
+  }
+
+  @Test func topicsThatDoNotFitAreRefused() throws {
+    let cluster = try TestCluster()
+    var configuration = try prepare("flat.yaml", cluster, partitions: 2, workers: 1)
+    let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+    #expect(try TopicCheck(configuration).run(log: log).values.contains(2))
+    let other = cluster.unique("other")
+    try cluster.createTopic(other, partitions: 3)
+    configuration.sources[1].topic = other
+    let error = #expect(throws: TopicCheckError.self) { try TopicCheck(configuration).run(log: log) }
+    #expect(error?.description.contains("co-partitioned") == true)
+    configuration.sources[1].topic = cluster.unique("absent")
+    #expect(throws: TopicCheckError.self) { try TopicCheck(configuration).run(log: log) }
+  }
+}
