@@ -260,7 +260,8 @@ extension Configuration {
       reader.problem(node, "\(path.joined(separator: ".")): a list of conditions is expected")
       return []
     }
-    return list.compactMap { item in
+    return list.enumerated().compactMap { number, item in
+      let path = path + ["#\(number + 1)"]
       var value: ValueExpression?
       var texts: [String] = []
       var isNegated = false
@@ -308,7 +309,7 @@ extension Configuration {
         reader.problem(value, "\(path.joined(separator: ".")): a list is expected")
         return .constant("")
       }
-      let parts = list.enumerated().map { readExpression($1, path + [key.string!, String($0 + 1)], reader) }
+      let parts = list.enumerated().map { readExpression($1, path + [key.string!, "#\($0 + 1)"], reader) }
       return key.string == "concat" ? .concatenation(parts) : .firstPresent(parts)
     case let other:
       let hint =
@@ -483,7 +484,7 @@ extension Configuration {
     if let severity = nodes["severity"] {
       if let list = severity.sequence, list.count == 3 {
         policy.severityAmounts_u = list.enumerated().map {
-          reader.micros($1, base + ["severity", String($0 + 1)], 0)
+          reader.micros($1, base + ["severity", "#\($0 + 1)"], 0)
         }
         if policy.severityAmounts_u != policy.severityAmounts_u.sorted() {
           reader.problem(severity, "matching.severity: the amounts must rise")
@@ -543,8 +544,9 @@ extension Configuration {
           continue
         }
         let terms = termNode.sequence.map { Array($0) } ?? [termNode]
-        for term in terms {
-          let text = reader.text(term, ["policy", key, roleName], "")
+        for (number, term) in terms.enumerated() {
+          let place = ["policy", key, roleName] + (terms.count > 1 ? ["#\(number + 1)"] : [])
+          let text = reader.text(term, place, "")
           guard let sign = text.first, sign == "+" || sign == "-",
             let component = AmountComponent.allCases.first(where: { $0.name == text.dropFirst() })
           else {
@@ -555,6 +557,7 @@ extension Configuration {
           entries.append(PolicyEntry(role, sign == "-" ? -1 : 1, component))
         }
       }
+      if entries.isEmpty { reader.note(["policy", key], "{}") }
       policy.entries[Int(kind.rawValue)] = entries
     }
   }

@@ -96,24 +96,49 @@ public struct Configuration: Sendable, Equatable {
 
   /// The effective configuration as YAML, defaults filled in, secrets as `***`.
   public func effectiveYAML() -> String {
+    var root = EffectiveNode()
+    for (path, text) in effective { root.insert(path[...], text) }
     var lines: [String] = []
-    var open: [String] = []
-    for (path, text) in effective {
-      let parents = Array(path.dropLast())
-      var common = 0
-      while common < min(open.count, parents.count), open[common] == parents[common] { common += 1 }
-      for depth in common..<parents.count {
-        lines.append(String(repeating: "  ", count: depth) + quoteKey(parents[depth]) + ":")
-      }
-      open = parents
-      lines.append(String(repeating: "  ", count: parents.count) + quoteKey(path.last!) + ": " + text)
-    }
+    root.write(indent: 0, into: &lines)
     return lines.joined(separator: "\n") + "\n"
+  }
+}
+
+/// A tree of the effective values. A path component `#3` is the third item of a list.
+private struct EffectiveNode {
+  var text: String?
+  var children: [(key: String, node: EffectiveNode)] = []
+
+  mutating func insert(_ path: ArraySlice<String>, _ text: String) {
+    guard let key = path.first else {
+      self.text = text
+      return
+    }
+    if let at = children.firstIndex(where: { $0.key == key }) {
+      children[at].node.insert(path.dropFirst(), text)
+    } else {
+      var node = EffectiveNode()
+      node.insert(path.dropFirst(), text)
+      children.append((key, node))
+    }
+  }
+
+  func write(indent: Int, into lines: inout [String]) {
+    let space = String(repeating: "  ", count: indent)
+    for (key, node) in children {
+      let head = key.hasPrefix("#") ? "-" : quoteKey(key) + ":"
+      if let text = node.text {
+        lines.append(space + head + " " + text)
+      } else {
+        lines.append(space + head)
+        node.write(indent: indent + 1, into: &lines)
+      }
+    }
   }
 
   private func quoteKey(_ key: String) -> String {
-    key.allSatisfy { $0.isLetter || $0 == "_" || $0 == "." || $0 == "-" } && !key.isEmpty && Int(key) == nil
-      ? key : "\"\(key)\""
+    let isPlain = key.allSatisfy { $0.isASCII && ($0.isLetter || $0 == "_" || $0 == "." || $0 == "-") }
+    return isPlain && key.first?.isLetter == true ? key : "\"\(key.replacing("\\", with: "\\\\").replacing("\"", with: "\\\""))\""
   }
 }
 

@@ -85,7 +85,7 @@ final class ConfigurationReader {
 
   func quote(_ text: String) -> String {
     let isPlain =
-      !text.isEmpty
+      text.first.map { $0.isLetter || $0 == "/" } == true
       && text.unicodeScalars.allSatisfy {
         $0.properties.isAlphabetic || ($0.value >= 48 && $0.value < 58) || "_.-/".unicodeScalars.contains($0)
       }

@@ -19,9 +19,9 @@ public struct WorkloadOptions: Sendable {
   /// Records in ten thousand that are delivered a second time, byte for byte.
   public var redeliveriesPer10000 = 0
   public var customers = 500
-  public var start_ms: Int64 = 1_767_225_600_000
+  public var start_ms: Int64 = 1_735_689_600_000
   /// Event time between two orders, microseconds.
-  public var interval_us: Int64 = 60_000_000
+  public var interval_us: Int64 = 1_000_000
 
   public init() {}
 }

@@ -123,7 +123,7 @@ struct WorkloadArguments: ParsableArguments {
   @Option(help: "Faulty orders in ten thousand.") var faults = 200
   @Option(help: "Postings trail their orders by up to this many orders.") var shuffle = 5_000
   @Option(help: "Records in ten thousand that are delivered twice.") var redeliveries = 0
-  @Option(help: "Event time between two orders, in milliseconds.") var interval = 60_000
+  @Option(help: "Event time between two orders, in milliseconds.") var interval = 1_000
 
   func options() throws -> WorkloadOptions {
     guard orders >= 0, shuffle >= 0, (0...10_000).contains(faults), (0...9_000).contains(redeliveries), interval >= 0

@@ -106,6 +106,7 @@ struct Demo: ParsableCommand {
       options.orders = orders
       options.seed = seed
       options.shuffle = 200
+      options.interval_us = 60_000_000
       options.redeliveriesPer10000 = 50
       let sender = LoadSender(configuration: configuration, options: options, rate: rate, stop: daemon.stop)
       sender.start()

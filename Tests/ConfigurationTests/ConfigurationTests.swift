@@ -1,0 +1,194 @@
+import Domain
+import Foundation
+import Matching
+import Testing
+
+@testable import Configuration
+
+@Suite struct ConfigurationTests {
+  static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent()
+
+  let base = """
+    name: t
+    sources:
+      orders:
+        kind: orders
+        fields: {order: id, event: {path: type, values: {inv: invoiced}}, event_time: time, currency: cur, gross: gross}
+      ledger:
+        kind: ledger
+        fields: {order: id, role: {constant: receivable}, currency: cur, event_time: time}
+        amount: amt
+    """
+
+  func parse(_ yaml: String, _ environment: [String: String] = [:]) throws -> Configuration {
+    try Configuration.parse(yaml: yaml, file: "t.yaml", directory: "/nonexistent", environment: environment)
+  }
+
+  func problems(_ yaml: String, _ environment: [String: String] = [:]) -> [String] {
+    do {
+      _ = try parse(yaml, environment)
+      return []
+    } catch let error as ConfigurationError {
+      return error.description.split(separator: "\n").map(String.init)
+    } catch { return ["\(error)"] }
+  }
+
+  @Test func examplesLoad() throws {
+    let directory = Self.root.appendingPathComponent("config/examples").path
+    let files = try FileManager.default.contentsOfDirectory(atPath: directory).filter { $0.hasSuffix(".yaml") }
+    #expect(files.count >= 4)
+    for file in files {
+      let environment = ["KAFKA_USER": "u", "KAFKA_PASSWORD": "p", "KAFKA_BOOTSTRAP": "b:9093"]
+      _ = try Configuration.load(path: directory + "/" + file, environment: environment)
+    }
+  }
+
+  @Test func defaults() throws {
+    let configuration = try parse(base)
+    #expect(configuration.prefix == "t")
+    #expect(configuration.breaksTopic == "t.breaks")
+    #expect(configuration.sources.map(\.topic) == ["t.orders", "t.ledger"])
+    #expect(configuration.kafka.group == "tieout-t")
+    #expect(configuration.policy == MatchingPolicy())
+  }
+
+  @Test func unknownKeysNameTheNearest() {
+    #expect(
+      problems(base + "\nmatching:\n  windw: 3d\n") == [
+        "t.yaml:11:3: unknown key 'windw' in matching; did you mean 'window'?"
+      ])
+    #expect(
+      problems(base.replacingOccurrences(of: "gross: gross", with: "gros: gross")) == [
+        "t.yaml:5:104: unknown field 'gros' in sources.orders.fields; did you mean 'gross'?"
+      ])
+    #expect(
+      problems(base.replacingOccurrences(of: "values:", with: "vlaues:")).first?.contains("did you mean 'values'?") == true)
+  }
+
+  @Test func allProblemsAreShownAtOnce() {
+    let found = problems(
+      base + """
+
+        workers: many
+        matching:
+          window: 3 days
+          tolerances:
+            recievable: {absolute: 0.01}
+            tax: {absolute: 0.0000001}
+        policy:
+          invoised: {}
+          invoiced: {receivable: gross}
+        limits: {memory: 4 gigs}
+        """)
+    #expect(found.count == 7, "\(found)")
+    #expect(found.contains { $0.contains("workers: a whole number") })
+    #expect(found.contains { $0.contains("'recievable' is no account role; did you mean 'receivable'?") })
+    #expect(found.contains { $0.contains("did you mean 'invoiced'?") })
+  }
+
+  @Test func wrongShapes() {
+    #expect(problems("- a").first?.contains("the file must hold a map") == true)
+    #expect(problems("a: [").first?.contains("not valid YAML") == true)
+    #expect(problems("name: x").first?.contains("'sources' is missing") == true)
+    #expect(problems(base + "\nname: again").first?.contains("not valid YAML") == true, "duplicate keys")
+    #expect(problems(base + "\nversion: 2").first?.contains("version 2 is not known") == true)
+    #expect(problems(base.replacingOccurrences(of: "amount: amt", with: "topic: t.orders")).isEmpty == false)
+  }
+
+  @Test func mappingErrorsNameTheSource() {
+    let found = problems(base.replacingOccurrences(of: "order: id, event:", with: "event:"))
+    #expect(found.first?.contains("source 'orders', field 'order': is required and not mapped") == true)
+    let event = problems(base.replacingOccurrences(of: "inv: invoiced", with: "inv: invoicd"))
+    #expect(event.first?.contains("did you mean 'invoiced'?") == true)
+  }
+
+  @Test func secretsComeFromOutsideAndAreNeverPrinted() throws {
+    let yaml =
+      base + """
+
+        kafka:
+          properties:
+            sasl.username: {env: WHO}
+            sasl.password: plain-hunter2
+            security.protocol: SASL_SSL
+        """
+    let configuration = try parse(yaml, ["WHO": "hunter1"])
+    #expect(configuration.kafka.properties.map { $0.1.reveal } == ["hunter1", "plain-hunter2", "SASL_SSL"])
+    var dumped = ""
+    dump(configuration, to: &dumped)
+    let printed = configuration.effectiveYAML() + "\(configuration)" + String(reflecting: configuration) + dumped
+    #expect(!printed.contains("hunter"))
+    #expect(printed.contains("SASL_SSL"))
+    #expect(problems(yaml).first?.contains("the environment has no WHO") == true)
+  }
+
+  @Test func environmentIsFilledIn() throws {
+    let yaml = base.replacingOccurrences(of: "name: t", with: "name: ${NAME}-x\nprefix: ${PREFIX:-fallback}")
+    let configuration = try parse(yaml, ["NAME": "shop"])
+    #expect(configuration.name == "shop-x")
+    #expect(configuration.prefix == "fallback")
+    #expect(problems(yaml).first?.contains("no NAME") == true)
+  }
+
+  @Test func effectiveYAMLGivesTheSameConfiguration() throws {
+    for file in ["northwind.yaml", "flat.yaml", "sap-document-flow.yaml"] {
+      let path = Self.root.appendingPathComponent("config/examples/\(file)").path
+      let configuration = try Configuration.load(path: path)
+      let again = try parse(configuration.effectiveYAML())
+      #expect(again == configuration, "\(file)")
+    }
+  }
+
+  @Test func toleranceAndPolicy() throws {
+    let configuration = try parse(
+      base + """
+
+        matching:
+          tolerances:
+            default: {absolute: 0.05}
+            tax: {under: 1, over: 3, percent: 0.5, combine: min}
+        policy:
+          invoiced: {receivable: +gross, revenue: [-net, -freight]}
+          paid: {}
+        """)
+    let tax = configuration.policy.tolerances[Int(AccountRole.tax.rawValue)]
+    #expect(tax.under_u == 1_000_000 && tax.over_u == 3_000_000 && tax.percent_u == 500_000 && tax.combination == .min)
+    #expect(configuration.policy.tolerances[0] == Tolerance(absolute_u: 50_000))
+    #expect(
+      configuration.policy.entries[Int(OrderEventKind.invoiced.rawValue)] == [
+        PolicyEntry(.receivable, 1, .gross), PolicyEntry(.revenue, -1, .net), PolicyEntry(.revenue, -1, .freight),
+      ])
+    #expect(configuration.policy.entries[Int(OrderEventKind.paid.rawValue)].isEmpty)
+    #expect(!configuration.policy.entries[Int(OrderEventKind.credited.rawValue)].isEmpty)
+  }
+
+  @Test func tablesFromFiles() throws {
+    let directory = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).path
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    try "account,role,name\n1200,receivable,Trade\n4000,revenue,Sales\n".write(
+      toFile: directory + "/chart.csv", atomically: true, encoding: .utf8)
+    let yaml =
+      base.replacingOccurrences(of: "role: {constant: receivable}", with: "role: {path: acct, table: chart}")
+      + "\ntables:\n  chart: {file: chart.csv, key: account, value: role}\n"
+    let configuration = try Configuration.parse(yaml: yaml, file: "t.yaml", directory: directory, environment: [:])
+    #expect(configuration.sources[1].mapping.fields["role"]?.table?.entries == ["1200": "receivable", "4000": "revenue"])
+    let wrong = yaml.replacingOccurrences(of: "value: role", with: "value: rle")
+    #expect(throws: ConfigurationError.self) {
+      _ = try Configuration.parse(yaml: wrong, file: "t.yaml", directory: directory, environment: [:])
+    }
+  }
+
+  @Test func durationsAndSizes() {
+    for (text, ms) in [("500ms", Int64(500)), ("5s", 5_000), ("10m", 600_000), ("4h", 14_400_000), ("7d", 604_800_000), ("2w", 1_209_600_000)] {
+      #expect(ConfigurationReader.duration_ms(text) == ms)
+    }
+    for bad in ["", "5", "s", "-5s", "1.5h", "5 s", "99999999999999d"] {
+      #expect(ConfigurationReader.duration_ms(bad) == nil, "\(bad)")
+    }
+    #expect(ConfigurationReader.size("64KiB") == 65_536)
+    #expect(ConfigurationReader.size("2GB") == 2_000_000_000)
+    #expect(ConfigurationReader.size("x") == nil)
+  }
+}
