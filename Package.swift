@@ -13,7 +13,8 @@ let package = Package(
   products: [
     .executable(name: "tieout", targets: ["tieout"]),
     .library(
-      name: "TieoutCore", targets: ["Domain", "Decoding", "Matching", "Configuration", "Pipeline", "Simulation", "Kafka"]),
+      name: "TieoutCore",
+      targets: ["Domain", "Decoding", "Matching", "Configuration", "Pipeline", "Simulation", "Kafka"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -55,6 +56,7 @@ let package = Package(
     .testTarget(name: "SimulationTests", dependencies: ["Simulation"], swiftSettings: settings),
     .testTarget(name: "PipelineTests", dependencies: ["Pipeline", "Simulation"], swiftSettings: settings),
     .testTarget(
-      name: "EndToEndTests", dependencies: ["Pipeline", "Simulation", "Kafka", "KafkaTesting", "tieout"], swiftSettings: settings),
+      name: "EndToEndTests", dependencies: ["Pipeline", "Simulation", "Kafka", "KafkaTesting", "tieout"],
+      swiftSettings: settings),
   ]
 )

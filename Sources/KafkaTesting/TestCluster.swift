@@ -42,7 +42,11 @@ public final class TestCluster: @unchecked Sendable {
     if let broker {
       try broker.createTopic(name, partitions: partitions)
     } else {
-      _ = try Admin(properties: properties).createTopic(name, partitions: partitions, config: config)
+      let admin = try Admin(properties: properties)
+      _ = try admin.createTopic(name, partitions: partitions, config: config)
+      // The controller knows the topic; wait until every broker that is asked does.
+      let until = Date().addingTimeInterval(15)
+      while try admin.topics()[name] != partitions, Date() < until { Thread.sleep(forTimeInterval: 0.1) }
     }
     lock.withLock { created.append(name) }
   }

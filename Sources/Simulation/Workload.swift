@@ -36,6 +36,15 @@ public struct TruthRow: Sendable, Equatable {
   public var posted: Int64?
   public var isAccepted: Bool
 
+  public init(order: String, cause: String, role: AccountRole, expected: Int64?, posted: Int64?, isAccepted: Bool) {
+    self.order = order
+    self.cause = cause
+    self.role = role
+    self.expected = expected
+    self.posted = posted
+    self.isAccepted = isAccepted
+  }
+
   /// As a line of CSV: order, type, role, expected, posted.
   public var csv: String {
     func amount(_ value: Int64?) -> String { value.map { formatDecimal(Int128($0), decimals: 2) } ?? "" }

@@ -63,7 +63,8 @@ import Testing
         "t.yaml:5:104: unknown field 'gros' in sources.orders.fields; did you mean 'gross'?"
       ])
     #expect(
-      problems(base.replacingOccurrences(of: "values:", with: "vlaues:")).first?.contains("did you mean 'values'?") == true)
+      problems(base.replacingOccurrences(of: "values:", with: "vlaues:")).first?.contains("did you mean 'values'?")
+        == true)
   }
 
   @Test func allProblemsAreShownAtOnce() {
@@ -173,7 +174,8 @@ import Testing
       base.replacingOccurrences(of: "role: {constant: receivable}", with: "role: {path: acct, table: chart}")
       + "\ntables:\n  chart: {file: chart.csv, key: account, value: role}\n"
     let configuration = try Configuration.parse(yaml: yaml, file: "t.yaml", directory: directory, environment: [:])
-    #expect(configuration.sources[1].mapping.fields["role"]?.table?.entries == ["1200": "receivable", "4000": "revenue"])
+    #expect(
+      configuration.sources[1].mapping.fields["role"]?.table?.entries == ["1200": "receivable", "4000": "revenue"])
     let wrong = yaml.replacingOccurrences(of: "value: role", with: "value: rle")
     #expect(throws: ConfigurationError.self) {
       _ = try Configuration.parse(yaml: wrong, file: "t.yaml", directory: directory, environment: [:])
@@ -181,7 +183,10 @@ import Testing
   }
 
   @Test func durationsAndSizes() {
-    for (text, ms) in [("500ms", Int64(500)), ("5s", 5_000), ("10m", 600_000), ("4h", 14_400_000), ("7d", 604_800_000), ("2w", 1_209_600_000)] {
+    for (text, ms) in [
+      ("500ms", Int64(500)), ("5s", 5_000), ("10m", 600_000), ("4h", 14_400_000), ("7d", 604_800_000),
+      ("2w", 1_209_600_000),
+    ] {
       #expect(ConfigurationReader.duration_ms(text) == ms)
     }
     for bad in ["", "5", "s", "-5s", "1.5h", "5 s", "99999999999999d"] {

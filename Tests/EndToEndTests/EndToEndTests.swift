@@ -149,6 +149,29 @@ let exampleConfigurations = URL(fileURLWithPath: #filePath).deletingLastPathComp
     #expect(comparison.wrong == [])
   }
 
+  /// A restarted daemon reads everything again and reports the same breaks under the same ids.
+  @Test func restartGivesTheSameBreaks() throws {
+    let cluster = try TestCluster()
+    let configuration = try prepare("flat.yaml", cluster, partitions: 2, workers: 2)
+    var options = WorkloadOptions()
+    options.orders = 600
+    options.faultsPer10000 = 500
+    options.shuffle = 100
+    var load = Workload(options)
+    let producer = try Producer(properties: cluster.properties)
+    var sent = 0
+    while let record = load.next() {
+      try producer.produce(
+        topic: configuration.sources[record.isOrder ? 0 : 1].topic, key: record.key, value: record.value)
+      sent += 1
+    }
+    try producer.flush(timeout_ms: 30_000)
+    let first = try reconcile(configuration, records: sent)
+    let second = try reconcile(configuration, records: sent)
+    #expect(first.count == load.truth.count)
+    #expect(same(first, second))
+  }
+
   /// Two processes share the partitions; what they find together is what one finds.
   @Test func twoProcessesShareTheWork() throws {
     let cluster = try TestCluster()

@@ -24,8 +24,8 @@ public struct BreakMessage: Decodable, Sendable, Equatable {
 /// Reads a breaks topic from its beginning and keeps the last revision of each break. For one thread.
 public final class BreakReader {
   private let consumer: Consumer
-  private var ended: Set<TopicPartition> = []
-  private var assigned: Set<TopicPartition> = []
+  private var ended: Set<Int32> = []
+  private var assigned: Set<Int32> = []
   /// By break id.
   public private(set) var breaks: [String: BreakMessage] = [:]
   public private(set) var messages = 0
@@ -43,7 +43,7 @@ public final class BreakReader {
         assigned = []
         return [:]
       }
-      assigned = Set(places)
+      assigned = Set(places.map(\.partition))
       return Dictionary(uniqueKeysWithValues: places.map { ($0, .beginning) })
     }
   }
@@ -54,14 +54,14 @@ public final class BreakReader {
     _ = try consumer.consume(timeout_ms: timeout_ms) { message in
       messages += 1
       guard let value = message.value else { return }
-      ended.remove(TopicPartition("", message.partition))
+      ended.remove(message.partition)
       do {
         let made = try JSONDecoder().decode(BreakMessage.self, from: Data(value))
         breaks[made.id] = made
         onMessage?(made)
       } catch { failure = error }
     }
-    for place in consumer.ended { ended.insert(place) }
+    for place in consumer.ended { ended.insert(place.partition) }
     if let failure { throw failure }
   }
 

@@ -408,10 +408,13 @@ extension Configuration {
     }
     var all = [KafkaProperty("bootstrap.servers", kafka.bootstrap), KafkaProperty("client.id", "tieout-\(name)")]
     switch role {
-    case .consumer(let group, _):
+    case .consumer(let group, let member):
       all.append(KafkaProperty("group.id", group))
       all.append(KafkaProperty("isolation.level", "read_committed"))
-      all += convert(kafka.properties) + convert(kafka.consumer)
+      // A static member's id must be its own: each worker is one.
+      all += (convert(kafka.properties) + convert(kafka.consumer)).map { property in
+        property.name == "group.instance.id" ? KafkaProperty(property.name, "\(property.value)-\(member)") : property
+      }
     case .producer: all += convert(kafka.properties) + convert(kafka.producer)
     case .admin: all += convert(kafka.properties)
     }

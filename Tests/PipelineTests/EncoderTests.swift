@@ -1,0 +1,100 @@
+import Domain
+import Foundation
+import Testing
+
+@testable import Pipeline
+
+@Suite struct EncoderTests {
+  static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent().path
+
+  func parse(_ bytes: [UInt8]) throws -> [String: Any] {
+    try #require(try JSONSerialization.jsonObject(with: Data(bytes)) as? [String: Any])
+  }
+
+  func example() -> Break {
+    var made = Break(
+      id: "O:CURRENCY_MISMATCH:receivable", order: "O\"\\\n\u{1}é😀", type: .currencyMismatch, role: .receivable,
+      currency: Currency("USD")!, expected: 106_81, posted: 107, state: .open, isProvisional: false, revision: 3,
+      firstEventTime_ms: 841_741_200_000, deadline_ms: 842_432_400_000, asOf_ms: 842_432_400_000)
+    made.postedCurrency = Currency("JPY")!
+    made.hints = [.scaleError]
+    made.dimensions = ["DE", "web"]
+    made.roles = [.init(role: .tax, currency: Currency("KWD")!, expected: -1, posted: 0)]
+    made.events = ["e1"]
+    made.journals = ["j1", "j2"]
+    made.quantities = [1_667_000, 0, -1_000_000]
+    return made
+  }
+
+  @Test func breakHasTheFieldsOfTheSchema() throws {
+    var encoder = BreakEncoder(dimensionNames: ["country", "channel"])
+    let message = try parse(encoder.encode(example()))
+    #expect(message["order"] as? String == "O\"\\\n\u{1}é😀")
+    #expect(message["expected"] as? String == "106.81")
+    #expect(message["posted"] as? String == "107")
+    #expect(message["posted_currency"] as? String == "JPY")
+    #expect(message["delta"] is NSNull)
+    #expect(message["dimensions"] as? [String: String] == ["country": "DE", "channel": "web"])
+    #expect(message["deadline"] as? String == "1996-09-11T09:00:00.000Z")
+    let evidence = try #require(message["evidence"] as? [String: Any])
+    #expect((evidence["roles"] as? [[String: String]])?.first?["delta"] == "0.001")
+    #expect((evidence["quantities"] as? [String: String])?["delivered"] == "1.667000")
+    let schema = try parse(Array(TopicSchemas.breaks.utf8))
+    let properties = try #require(schema["properties"] as? [String: Any])
+    for name in try #require(schema["required"] as? [String]) { #expect(message[name] != nil, "\(name)") }
+    for name in message.keys { #expect(properties[name] != nil, "\(name) is not in the schema") }
+    var missing = example()
+    missing.posted = nil
+    missing.postedCurrency = .none
+    let other = try parse(encoder.encode(missing))
+    #expect(other["posted"] is NSNull)
+    #expect(other["delta"] as? String == "-106.81")
+    #expect(other["posted_currency"] == nil)
+  }
+
+  @Test func deadLettersKeepTheBytes() throws {
+    var encoder = DeadLetterEncoder()
+    var letter = DeadLetter(
+      source: "orders", origin: "t", isFile: false, partition: 3, offset: 17, key: Array("k".utf8),
+      payload: Array("{\"a\":".utf8), fault: DataFault(.schemaInvalid, field: "a", detail: "why"), payloadBytes: 5,
+      receivedAt_ms: 0)
+    let text = try parse(encoder.encode(letter))
+    #expect(text["payload"] as? String == "{\"a\":")
+    #expect(text["offset"] as? Int == 17)
+    #expect(letter.place == "topic t, partition 3, offset 17, key 'k'")
+    letter.payload = [0xff, 0x00, 0xfe]
+    letter.key = nil
+    let binary = try parse(encoder.encode(letter))
+    #expect(binary["payload_base64"] as? String == Data([0xff, 0, 0xfe]).base64EncodedString())
+    #expect(binary["key"] is NSNull)
+    letter.isFile = true
+    let file = try parse(encoder.encode(letter))
+    #expect(file["line"] as? Int == 17 && file["file"] as? String == "t")
+    let schema = try parse(Array(TopicSchemas.deadLetters.utf8))
+    let properties = try #require(schema["properties"] as? [String: Any])
+    for message in [text, binary, file] {
+      for name in message.keys { #expect(properties[name] != nil, "\(name) is not in the schema") }
+    }
+  }
+
+  @Test func generatedDocumentsAreCurrent() throws {
+    for (path, text) in ReferenceDocuments.all() {
+      let target = Self.root + "/" + path
+      if ProcessInfo.processInfo.environment["TIEOUT_UPDATE_DOCS"] != nil {
+        try FileManager.default.createDirectory(
+          atPath: (target as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
+        try text.write(toFile: target, atomically: true, encoding: .utf8)
+      }
+      let committed = try? String(contentsOfFile: target, encoding: .utf8)
+      #expect(committed == text, "\(path) is out of date: run `tieout docs`")
+    }
+  }
+
+  @Test func tables() {
+    var table = TextTable(["name", "n"], numeric: [1])
+    table.add("a", "1")
+    table.add("long name", "1000")
+    #expect(table.text == "name          n\n─────────  ────\na             1\nlong name  1000")
+  }
+}
