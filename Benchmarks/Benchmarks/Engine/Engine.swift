@@ -121,10 +121,10 @@ struct LedgerDecoderBox: ~Copyable {
         order.amounts[.gross] = 100
         order.position = RecordPosition(source: 0, partition: 0, offset: Int64(number))
         orders.append(order)
+        // Every order is answered by one posting, half of the open ties later.
+        guard number >= open / 2 else { continue }
         var posting = Posting()
-        // A posting trails its order by up to half of the open ones.
-        let trailing = max(0, number - (number * 7_919) % max(1, open / 2))
-        posting.order = ByteView(base: keys + trailing * 16, count: 16)
+        posting.order = ByteView(base: keys + (number - open / 2) * 16, count: 16)
         posting.currency = currency
         posting.amount = 100
         posting.time_ms = Int64(number)
@@ -137,7 +137,7 @@ struct LedgerDecoderBox: ~Copyable {
       outputs.removeAll()
     }
     benchmark.stopMeasurement()
-    precondition(matcher.counters.postings == total)
+    precondition(matcher.counters.postings == total - open / 2)
   }
   keys.deallocate()
 }
@@ -150,6 +150,6 @@ let benchmarks: @Sendable () -> Void = {
       Benchmark("decode \(shape.rawValue) \(kind.rawValue), 20 000 orders") { decode($0, shape, kind) }
     }
   }
-  Benchmark("match 800 000 records, 50 000 open") { match($0, open: 50_000) }
-  Benchmark("match 800 000 records, 400 000 open") { match($0, open: 400_000) }
+  Benchmark("match 775 000 records, 50 000 open, each judged") { match($0, open: 50_000) }
+  Benchmark("match 600 000 records, 400 000 open, none due") { match($0, open: 400_000) }
 }
