@@ -124,7 +124,8 @@ struct Demo: ParsableCommand {
         if let failure = sender.failure { throw failure }
         // Everything was sent and read, every tie is closed, and no break has changed for a second.
         let isQuiet =
-          sender.isDone && status.decode.records >= sender.sent && status.match.tiesClosed == status.match.tiesOpened
+          sender.isDone && status.decode.records >= sender.sent && status.partitionsAtEnd == partitions
+          && status.match.tiesClosed == status.match.tiesOpened
         if !isQuiet || display.lastChange_ms > monotonic_ms() - 1_000 {
           settled = nil
         } else {

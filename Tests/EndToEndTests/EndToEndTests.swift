@@ -48,14 +48,20 @@ let exampleConfigurations = URL(fileURLWithPath: #filePath).deletingLastPathComp
     let daemons = (0..<processes).map { _ in Daemon(configuration: configuration, log: log) }
     for daemon in daemons { try daemon.start() }
     let until = Date().addingTimeInterval(TimeInterval(timeout_s))
+    let partitions = try Admin(properties: [KafkaProperty("bootstrap.servers", configuration.kafka.bootstrap)])
+      .topics()[configuration.breaksTopic]!
+    // Every partition has an owner that has read it to its end and closed its ties, for a second without a change.
+    var since: Date?
     var isDone = false
     while !isDone, Date() < until {
       Thread.sleep(forTimeInterval: 0.05)
       let statuses = daemons.map(\.status)
-      let taken = statuses.reduce(0) { $0 + $1.decode.records }
-      let opened = statuses.reduce(0) { $0 + $1.match.tiesOpened }
-      let closed = statuses.reduce(0) { $0 + $1.match.tiesClosed }
-      isDone = taken >= records && opened == closed && opened > 0
+      func sum(_ value: (WorkerStatus) -> Int) -> Int { statuses.reduce(0) { $0 + value($1) } }
+      let isQuiet =
+        sum(\.decode.records) >= records && sum(\.partitionsAtEnd) == partitions && sum(\.match.tiesOpened) > 0
+        && sum(\.match.tiesOpened) == sum(\.match.tiesClosed)
+      since = isQuiet ? since ?? Date() : nil
+      isDone = since.map { Date().timeIntervalSince($0) > 1 } ?? false
     }
     #expect(isDone, "the records were not all taken in and closed within \(timeout_s) s")
     for daemon in daemons { daemon.stop.stop() }

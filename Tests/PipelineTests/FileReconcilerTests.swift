@@ -144,6 +144,30 @@ import Testing
     #expect(results[0][0].count > 10_000)
   }
 
+  /// A small load of every fault, byte for byte as committed: a change of any message shows in review.
+  /// `TIEOUT_UPDATE_DOCS=1` writes it anew.
+  @Test func goldenRun() throws {
+    let scratch = Scratch()
+    var options = WorkloadOptions()
+    options.shape = .northwind
+    options.orders = 120
+    options.faultsPer10000 = 4_000
+    options.shuffle = 20
+    options.redeliveriesPer10000 = 500
+    let (orders, ledger, truth) = load(options, scratch)
+    let out = scratch.path + "/out"
+    _ = try run(try configuration("northwind.yaml"), orders: [orders], ledger: [ledger], out: out)
+    #expect(compare(truth, try breaks(out)).isPerfect)
+    for name in ["breaks.jsonl", "summary.json"] {
+      let golden = Self.root + "/Tests/Golden/northwind-120." + name
+      let text = try String(contentsOfFile: out + "/" + name, encoding: .utf8)
+      if ProcessInfo.processInfo.environment["TIEOUT_UPDATE_DOCS"] != nil {
+        try text.write(toFile: golden, atomically: true, encoding: .utf8)
+      }
+      #expect(try String(contentsOfFile: golden, encoding: .utf8) == text, "\(name) differs from the golden run")
+    }
+  }
+
   /// Garbage between good records: each piece lands in dead letters with its line, and the rest is unharmed.
   @Test func garbageInEveryPosition() throws {
     let scratch = Scratch()

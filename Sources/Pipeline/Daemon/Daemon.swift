@@ -57,6 +57,7 @@ public final class Daemon: @unchecked Sendable {
       sum.match.add(one.match)
       sum.totals.merge(one.totals)
       sum.partitions += one.partitions
+      sum.partitionsAtEnd += one.partitionsAtEnd
       sum.ties += one.ties
       sum.stateBytes += one.stateBytes
       sum.lag += one.lag

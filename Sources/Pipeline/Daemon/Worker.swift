@@ -21,6 +21,8 @@ public struct WorkerStatus: Sendable {
   public var match = MatchCounters()
   public var totals = ControlTotals()
   public var partitions = 0
+  /// Of these, how many have been read to the end of every source.
+  public var partitionsAtEnd = 0
   public var ties = 0
   public var stateBytes = 0
   public var lag: Int64 = 0
@@ -175,8 +177,9 @@ public final class Worker: @unchecked Sendable {
     }
     // Messages that were fetched before the partition was taken away: its new owner reads them.
     guard let task = tasks[message.partition] else { return }
-    if let expected = task.next[message.topic], message.offset < expected { return }
-    task.next[message.topic] = message.offset + 1
+    // A record that comes again (the client library may repeat some around a rebalance) is taken in again: the matcher
+    // knows it by its id or position. Dropping by offset could lose records where a stale one came first.
+    task.next[message.topic] = max(task.next[message.topic] ?? 0, message.offset + 1)
     task.isAtEnd[message.topic] = false
     let position = RecordPosition(source: UInt16(message.topic), partition: message.partition, offset: message.offset)
     runMessages.append(message)
@@ -331,6 +334,7 @@ public final class Worker: @unchecked Sendable {
     status.match = MatchCounters()
     status.totals = ControlTotals()
     status.partitions = tasks.count
+    status.partitionsAtEnd = tasks.values.filter { $0.isAtEnd.allSatisfy { $0 } }.count
     status.ties = 0
     status.stateBytes = 0
     status.lag = 0
