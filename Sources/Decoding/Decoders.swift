@@ -7,7 +7,7 @@ public struct OrderDecoder: ~Copyable {
 
   public init(plan: MappingPlan) {
     precondition(plan.specification.kind == .orders)
-    isMapped = plan.fields.map(\.isMapped)
+    isMapped = (0..<plan.fieldCount).map { plan.fields[$0].isMapped }
     extractor = Extractor(plan: plan)
   }
 
@@ -105,7 +105,7 @@ public struct PostingDecoder: ~Copyable {
 
   public init(plan: MappingPlan) {
     precondition(plan.specification.kind == .ledger)
-    isMapped = plan.fields.map(\.isMapped)
+    isMapped = (0..<plan.fieldCount).map { plan.fields[$0].isMapped }
     extractor = Extractor(plan: plan)
   }
 
@@ -261,11 +261,11 @@ extension Extractor {
   }
 
   mutating func amount(_ index: Int, _ currency: Currency, isSkipped: inout Bool) throws(DataFault) -> Int64? {
-    try amount(plan.fields[index], currency, isSkipped: &isSkipped)
+    try amount(plan.fields + index, currency, isSkipped: &isSkipped)
   }
 
   private mutating func amount(
-    _ field: borrowing CompiledField, _ currency: Currency, isSkipped: inout Bool
+    _ field: UnsafePointer<CompiledField>, _ currency: Currency, isSkipped: inout Bool
   ) throws(DataFault) -> Int64? {
     let text = try finish(field, isSkipped: &isSkipped)
     if text.isEmpty { return nil }
@@ -273,8 +273,8 @@ extension Extractor {
       throw DataFault(.schemaInvalid, field: "currency", detail: "is missing, and there is an amount")
     }
     do throws(DecimalFault) {
-      let value = try parseAmount(text, field.decimal).units(
-        decimals: currency.exponent, rounding: field.decimal.rounding)
+      let value = try parseAmount(text, field.pointee.decimal).units(
+        decimals: currency.exponent, rounding: field.pointee.decimal.rounding)
       // One bit of head room, so that signs can be turned and sides subtracted.
       guard value.magnitude < 1 << 62 else { throw DecimalFault.overflow }
       return value
@@ -285,7 +285,7 @@ extension Extractor {
         case .tooManyDecimals: "has more decimals than \(currency.code)"
         case .overflow: "is too large"
         }
-      throw DataFault(.nonDecimalAmount, field: field.name, detail: "'\(quoted(text))' \(why)")
+      throw DataFault(.nonDecimalAmount, field: field.pointee.name, detail: "'\(quoted(text))' \(why)")
     }
   }
 
@@ -321,8 +321,8 @@ extension Extractor {
   mutating func dimensions(
     _ target: inout InlineArray<8, ByteView>, isSkipped: inout Bool
   ) throws(DataFault) {
-    for index in plan.dimensions.indices where plan.dimensions[index].isMapped {
-      target[index] = try finish(plan.dimensions[index], isSkipped: &isSkipped)
+    for index in 0..<plan.dimensionCount where plan.dimensions[index].isMapped {
+      target[index] = try finish(plan.dimensions + index, isSkipped: &isSkipped)
     }
   }
 }

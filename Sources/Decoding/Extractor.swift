@@ -229,23 +229,26 @@ struct Extractor: ~Copyable {
 
   /// The text of a field: expression, default, table. `isSkipped` is set where its table says to skip the record.
   mutating func fieldText(_ index: Int, isSkipped: inout Bool) throws(DataFault) -> ByteView {
-    try finish(plan.fields[index], isSkipped: &isSkipped)
+    try finish(plan.fields + index, isSkipped: &isSkipped)
   }
 
-  mutating func finish(_ field: borrowing CompiledField, isSkipped: inout Bool) throws(DataFault) -> ByteView {
+  mutating func finish(_ field: UnsafePointer<CompiledField>, isSkipped: inout Bool) throws(DataFault) -> ByteView {
     var text: ByteView
     do throws(DataFault) {
-      text = try self.text(field.value)
+      text =
+        field.pointee.value.kind == .slot
+        ? try slotText(readsBefore ? field.pointee.value.slotBefore : field.pointee.value.slot)
+        : try composedText(field.pointee.value)
     } catch {
-      throw DataFault(error.reason, field: field.name, detail: error.detail)
+      throw DataFault(error.reason, field: field.pointee.name, detail: error.detail)
     }
-    if text.isEmpty { text = field.fallback }
-    if field.stripsLeadingZeros {
+    if text.isEmpty { text = field.pointee.fallback }
+    if field.pointee.stripsLeadingZeros {
       while text.count > 1, text.base!.pointee == UInt8(ascii: "0") {
         text = ByteView(base: text.base! + 1, count: text.count - 1)
       }
     }
-    guard let table = field.table, !text.isEmpty else { return text }
+    guard let table = field.pointee.table, !text.isEmpty else { return text }
     let found = table.find(text)
     if found >= 0 { return table.values[found] }
     switch table.unlisted {
@@ -256,7 +259,7 @@ struct Extractor: ~Copyable {
       return .empty
     case .reject:
       throw DataFault(
-        .masterDataMissing, field: field.name, detail: "'\(quoted(text))' is not in the table '\(table.name)'")
+        .masterDataMissing, field: field.pointee.name, detail: "'\(quoted(text))' is not in the table '\(table.name)'")
     }
   }
 }

@@ -22,8 +22,8 @@ struct CompiledValue {
   var parts: [CompiledValue] = []
 }
 
-/// A value table, compiled: text → text, or text → number where the field is an enumeration.
-struct CompiledTable {
+/// A value table, compiled: text → text. A class, so that a field that is passed on copies one reference.
+final class CompiledTable: @unchecked Sendable {
   enum Unlisted: UInt8 { case reject, skip, keep, replace }
   var name: String
   var keys: [ByteView]
@@ -32,6 +32,15 @@ struct CompiledTable {
   var hash: [Int32]
   var unlisted: Unlisted
   var replacement: ByteView
+
+  init(name: String, keys: [ByteView], values: [ByteView], hash: [Int32]) {
+    self.name = name
+    self.keys = keys
+    self.values = values
+    self.hash = hash
+    unlisted = .reject
+    replacement = .empty
+  }
 
   func find(_ text: ByteView) -> Int {
     let mask = hash.count - 1
@@ -62,12 +71,15 @@ public final class MappingPlan: @unchecked Sendable {
   let nodes: [PathNode]
   let slotCount: Int
   /// By `OrderField` or `PostingField` in the order of `allCases`.
-  let fields: [CompiledField]
-  let dimensions: [CompiledField]
+  /// In memory that never moves and is never written again, so that decoders read a field without copying it.
+  let fields: UnsafePointer<CompiledField>
+  let fieldCount: Int
+  let dimensions: UnsafePointer<CompiledField>
+  let dimensionCount: Int
   let filters: [(value: CompiledValue, texts: [ByteView], negated: Bool)]
   let amountKind: AmountKind
-  let amount: CompiledField
-  let otherAmount: CompiledField
+  let amount: UnsafePointer<CompiledField>
+  let otherAmount: UnsafePointer<CompiledField>
   /// Slots of the Debezium envelope.
   let opSlot: Int
   let afterSlot: Int
@@ -75,6 +87,8 @@ public final class MappingPlan: @unchecked Sendable {
   private let texts: PlanTexts
   /// CSV: the column names that paths ask for, by slot.
   let columns: [(name: String, slot: Int)]
+
+  private let amountCount: Int
 
   enum AmountKind { case none, signed, debitCredit, indicated }
 
@@ -103,7 +117,8 @@ public final class MappingPlan: @unchecked Sendable {
       let isTime = name == "event_time" || name == "document_date" || name == "posting_date"
       fields.append(try compiler.field(name, specification.fields[name], isTime: isTime))
     }
-    self.fields = fields
+    self.fields = MappingPlan.pin(fields)
+    fieldCount = fields.count
     if isOrders {
       try compiler.checkTable("event", specification.fields["event"], known: OrderEventKind.allCases.map(\.name))
     } else {
@@ -113,33 +128,39 @@ public final class MappingPlan: @unchecked Sendable {
     for (index, mapping) in specification.dimensions.enumerated() {
       dimensions.append(try compiler.field("dimension \(index + 1)", mapping, isTime: false))
     }
-    self.dimensions = dimensions
+    self.dimensions = MappingPlan.pin(dimensions)
+    dimensionCount = dimensions.count
     var filters: [(value: CompiledValue, texts: [ByteView], negated: Bool)] = []
     for filter in specification.filters {
       filters.append(
         (try compiler.value("where", filter.value), filter.oneOf.map { compiler.texts.intern($0) }, filter.negated))
     }
     self.filters = filters
+    var amounts: [CompiledField] = []
     switch specification.amount {
     case nil:
       guard isOrders else { throw compiler.error("amount", "is required and not mapped") }
       amountKind = .none
-      amount = try compiler.field("amount", nil, isTime: false)
-      otherAmount = amount
+      amounts = [try compiler.field("amount", nil, isTime: false)]
     case .signed(let mapping):
       amountKind = .signed
-      amount = try compiler.field("amount", mapping, isTime: false)
-      otherAmount = amount
+      amounts = [try compiler.field("amount", mapping, isTime: false)]
     case .debitCredit(let debit, let credit):
       amountKind = .debitCredit
-      amount = try compiler.field("amount.debit", debit, isTime: false)
-      otherAmount = try compiler.field("amount.credit", credit, isTime: false)
+      amounts = [
+        try compiler.field("amount.debit", debit, isTime: false),
+        try compiler.field("amount.credit", credit, isTime: false),
+      ]
     case .indicated(let value, let side):
       amountKind = .indicated
-      amount = try compiler.field("amount", value, isTime: false)
-      otherAmount = try compiler.field("amount.side", side, isTime: false)
+      amounts = [
+        try compiler.field("amount", value, isTime: false), try compiler.field("amount.side", side, isTime: false),
+      ]
       try compiler.checkTable("amount.side", side, known: ["debit", "credit"])
     }
+    amountCount = amounts.count
+    amount = MappingPlan.pin(amounts)
+    otherAmount = amount + (amounts.count - 1)
     if isOrders, specification.amount != nil { throw compiler.error("amount", "belongs to ledger sources") }
     if specification.format == .debezium {
       opSlot = try compiler.envelopeSlot("op")
@@ -154,6 +175,24 @@ public final class MappingPlan: @unchecked Sendable {
     slotCount = compiler.slotCount
     texts = compiler.texts
     columns = compiler.columns
+  }
+
+  deinit {
+    MappingPlan.unpin(fields, fieldCount)
+    MappingPlan.unpin(dimensions, dimensionCount)
+    MappingPlan.unpin(amount, amountCount)
+  }
+
+  private static func pin(_ fields: [CompiledField]) -> UnsafePointer<CompiledField> {
+    let memory = UnsafeMutablePointer<CompiledField>.allocate(capacity: max(fields.count, 1))
+    for (index, field) in fields.enumerated() { (memory + index).initialize(to: field) }
+    return UnsafePointer(memory)
+  }
+
+  private static func unpin(_ fields: UnsafePointer<CompiledField>, _ count: Int) {
+    let memory = UnsafeMutablePointer(mutating: fields)
+    memory.deinitialize(count: count)
+    memory.deallocate()
   }
 }
 
@@ -327,9 +366,9 @@ private struct Compiler {
     let keys = table.entries.keys.sorted()
     var size = 8
     while size < keys.count * 2 { size *= 2 }
-    var compiled = CompiledTable(
+    let compiled = CompiledTable(
       name: table.name, keys: keys.map { texts.intern($0) }, values: keys.map { texts.intern(table.entries[$0]!) },
-      hash: Array(repeating: 0, count: size), unlisted: .reject, replacement: .empty)
+      hash: Array(repeating: 0, count: size))
     for (entry, key) in compiled.keys.enumerated() {
       var at = Int(truncatingIfNeeded: Fingerprint(key).high) & (size - 1)
       while compiled.hash[at] != 0 { at = (at + 1) & (size - 1) }
