@@ -1,0 +1,94 @@
+import Domain
+
+/// What can be wrong where the amounts are right: customer, dates, lateness.
+extension Judge {
+  mutating func judgeCustomers() {
+    guard policy.checksCustomers else { return }
+    guard dueEvents.contains(where: { $0.header.customerLength > 0 }) else { return }
+    let stranger = duePostings.first { posting in
+      posting.header.customerLength > 0 && !dueEvents.contains { $0.customer.elementsEqual(posting.customer) }
+    }
+    guard let stranger, let currency = currencies.firstIndex(of: stranger.currency) else { return }
+    let role = primaryRole(posted, currency)
+    findings.append(
+      Finding(
+        .wrongCustomer, role, currencies[currency], expected: value(expected, currency, role),
+        posted: value(posted, currency, role), reason: "posted to customer \(stranger.customer.string)"))
+  }
+
+  /// The right amount at the wrong time: another period is a cut-off, the same period too late or too early.
+  mutating func judgeDates() {
+    var offender: (role: AccountRole, currency: Int, type: BreakType, posting: FactView)?
+    func rank(_ role: AccountRole) -> Int {
+      role == .revenue ? -1 : Judge.primaryOrder.firstIndex(of: role)!
+    }
+    for posting in duePostings where !posting.isReversal && posting.period != 0 {
+      guard let currency = currencies.firstIndex(of: posting.currency) else { continue }
+      let index = currency * roleCount + Int(posting.header.role)
+      guard expected[index] != 0, isAccepted0(posted[index] - expected[index], index) else { continue }
+      var isNamed = false
+      for event in dueEvents
+      where event.header.documentLength > 0 && event.document.elementsEqual(posting.document)
+        && hasEntry(event, posting)
+      { isNamed = true }
+      var verdict: BreakType?
+      var isCleared = false
+      for event in dueEvents where hasEntry(event, posting) && event.header.date_d != absentDate {
+        if isNamed, !event.document.elementsEqual(posting.document) { continue }
+        if event.period != posting.period {
+          verdict = verdict ?? .cutoff
+        } else if posting.header.date_d == absentDate {
+          isCleared = true
+        } else {
+          let days = posting.header.date_d - event.header.date_d
+          if days > policy.lateAfter_d {
+            verdict = .latePosting
+          } else if days < -policy.earlyBefore_d {
+            verdict = .earlyPosting
+          } else {
+            isCleared = true
+          }
+        }
+      }
+      guard let verdict, !isCleared else { continue }
+      let role = posting.role
+      if offender == nil || verdict == .cutoff && offender!.type != .cutoff
+        || (verdict == .cutoff) == (offender!.type == .cutoff) && rank(role) < rank(offender!.role)
+      {
+        offender = (role, currency, verdict, posting)
+      }
+    }
+    guard let offender else { return }
+    let when = offender.posting.header.date_d == absentDate ? "" : " on \(formatDate(offender.posting.header.date_d))"
+    findings.append(
+      Finding(
+        offender.type, offender.role, currencies[offender.currency],
+        expected: value(expected, offender.currency, offender.role),
+        posted: value(posted, offender.currency, offender.role),
+        reason: "posted in \(offender.posting.period)\(when)"))
+  }
+
+  func isAccepted0(_ delta: Int128, _ index: Int) -> Bool {
+    delta == 0
+      || policy.tolerances[index % roleCount].accepts(
+        expected: expected[index], delta: delta, exponent: currencies[index / roleCount].exponent)
+  }
+
+  func hasEntry(_ event: FactView, _ posting: FactView) -> Bool {
+    policy.entries[Int(event.header.kind)].contains {
+      $0.role == posting.role && event.amount($0.component) != 0
+    }
+  }
+
+  /// The tie agrees, but only since a record came after window + grace: recorded, not open.
+  mutating func judgeLateness() {
+    guard findings.allSatisfy(\.isAccepted), !currencies.isEmpty else { return }
+    guard events.contains(where: \.isLate) || postings.contains(where: \.isLate) else { return }
+    let role = primaryRole(posted, 0)
+    var finding = Finding(
+      .lateArrival, role, currencies[0], expected: value(expected, 0, role), posted: value(posted, 0, role),
+      reason: "a record arrived after window and grace")
+    finding.isAccepted = true
+    findings.append(finding)
+  }
+}
