@@ -71,6 +71,8 @@ public final class InputFile {
       size = fstat(descriptor, &info) == 0 && info.st_mode & S_IFMT == S_IFREG ? Int64(info.st_size) : nil
     }
     try readRaw()
+    // A pipe may hand out less than the first bytes that tell the format.
+    while rawEnd < 4, !isRawEnd { try readRaw() }
     if rawEnd >= 2, raw[0] == 0x1f, raw[1] == 0x8b {
       codec = .gzip
       // 15 + 16: the largest window, gzip framing.
@@ -183,16 +185,19 @@ public final class InputFile {
     }
   }
 
+  /// Reads more behind what has not been decoded yet.
   private func readRaw() throws(InputError) {
-    rawStart = 0
-    rawEnd = 0
+    if rawStart == rawEnd {
+      rawStart = 0
+      rawEnd = 0
+    }
     while true {
-      let count = raw.withUnsafeMutableBytes { read(descriptor, $0.baseAddress, $0.count) }
+      let count = raw.withUnsafeMutableBytes { read(descriptor, $0.baseAddress! + rawEnd, $0.count - rawEnd) }
       if count < 0 {
         if errno == EINTR { continue }
         throw InputError(file: path, byteOffset: bytesRead, message: String(cString: strerror(errno)))
       }
-      rawEnd = count
+      rawEnd += count
       bytesRead += Int64(count)
       if count == 0 { isRawEnd = true }
       return
