@@ -32,7 +32,6 @@ public struct TruthComparison: Sendable {
   public private(set) var wrong: [String] = []
 
   public init(truth: [TruthRow], breaks: [Found]) {
-    func text(_ value: Int64?) -> String? { value.map { formatDecimal(Int128($0), decimals: 2) } }
     var byOrder: [String: TruthRow] = [:]
     for row in truth { byOrder[row.order] = row }
     for one in breaks {
@@ -41,8 +40,8 @@ public struct TruthComparison: Sendable {
         continue
       }
       let agrees =
-        one.cause == row.cause && one.role == row.role.name && one.expected == text(row.expected)
-        && one.posted == text(row.posted) && one.isAccepted == row.isAccepted
+        one.cause == row.cause && one.role == row.role.name && one.expected == row.expectedText
+        && one.posted == row.postedText && one.isAccepted == row.isAccepted
       if agrees {
         found += 1
       } else {
