@@ -180,6 +180,9 @@ public struct Workload: Sendable {
   // MARK: - Ring
 
   private mutating func push(_ pending: Pending, _ delay: Int) {
+    var pending = pending
+    // A second delivery still carries the link of the first.
+    pending.next = -1
     let index: Int32
     if free >= 0 {
       index = free
