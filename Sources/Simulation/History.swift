@@ -142,7 +142,7 @@ public struct HistoryGenerator: Sendable {
   ) {
     var lines = right
     var currency = currency
-    switch random.below(16) {
+    switch random.below(24) {
     case 0: return
     case 1: post(key, document: document, lines, currency, time_ms + 1_000)
     case 2: lines = lines.map { ($0.role, -$0.amount) }

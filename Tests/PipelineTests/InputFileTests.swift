@@ -1,5 +1,6 @@
 import Domain
 import Foundation
+import Simulation
 import Testing
 
 @testable import Pipeline
@@ -18,10 +19,10 @@ final class Scratch {
   func write(_ name: String, _ text: String) -> String { write(name, Array(text.utf8)) }
 
   /// Runs a compressor over a file; nil where it is not installed.
-  func compress(_ file: String, _ tool: String, suffix: String) -> String? {
+  func compress(_ file: String, _ tool: String, suffix: String, _ options: [String] = []) -> String? {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = [tool, "-q", "-f", "-k", file]
+    process.arguments = [tool, "-q", "-f", "-k"] + options + [file]
     process.standardError = FileHandle.nullDevice
     guard (try? process.run()) != nil else { return nil }
     process.waitUntilExit()
@@ -63,6 +64,106 @@ final class Scratch {
     let found = try lines(scratch.write("a.csv", "h1,h2\n\"a\nb\",1\n\"say \"\"x\"\"\",2\n"), style: .csv(quote: 0x22))
     #expect(found.map(\.0) == [1, 2, 4])
     #expect(found.map(\.1) == ["h1,h2", "\"a\nb\",1", "\"say \"\"x\"\"\",2"])
+  }
+
+  @Test func onlyAQuoteAtTheBeginningOfAColumnOpensIt() throws {
+    let scratch = Scratch()
+    let found = try lines(
+      scratch.write("a.csv", "1,5\" pipe,x\n2,\"a;\r\nb\"\n3,it\"s \"odd\n4,\"\"\n5;\"x\ny\"\n"),
+      style: .csv(quote: 0x22))
+    #expect(found.map(\.0) == [1, 2, 4, 5, 6, 7])
+    #expect(found.map(\.1) == ["1,5\" pipe,x", "2,\"a;\r\nb\"", "3,it\"s \"odd", "4,\"\"", "5;\"x", "y\""])
+    let semicolons = try lines(
+      scratch.write("b.csv", "5;\"x\ny\"\n6;z\n"), style: .csv(quote: 0x22, delimiter: 0x3b))
+    #expect(semicolons.map(\.1) == ["5;\"x\ny\"", "6;z"])
+  }
+
+  /// Before this, one forgotten quote made all the rest of the file one row.
+  @Test(arguments: ["\n", "\r\n"]) func aQuoteThatNothingClosesCostsOneLine(end: String) throws {
+    let scratch = Scratch()
+    let text = (1...60_000).map { $0 == 3 ? "3,\"open,x" : "\($0),row of some length,x" }.joined(separator: end) + end
+    #expect(text.utf8.count > 1_300_000, "longer than what is read ahead")
+    for size in [text, String(text.prefix(200))] {
+      let found = try lines(scratch.write("a.csv", size), style: .csv(quote: 0x22), limit: 1_000, records: 500)
+      #expect(found[2].1 == "3,\"open,x")
+      #expect(found[3].1 == "4,row of some length,x")
+      #expect(found.enumerated().allSatisfy { $0.offset + 1 == $0.element.0 }, "numbers of the file's own lines")
+      if size == text { #expect(found.count == 60_000) }
+    }
+  }
+
+  @Test func rowsInQuotesBeyondTheBoundAreCutAsOne() throws {
+    let scratch = Scratch()
+    let row = "\"" + String(repeating: "line\n", count: 1_000) + "\",1"
+    let found = try lines(
+      scratch.write("a.csv", "a,1\n\(row)\nb,2\n"), style: .csv(quote: 0x22), limit: 100)
+    #expect(found.map(\.0) == [1, 2, 1_003])
+    #expect(found.map(\.2) == [3, row.utf8.count, 3])
+    #expect(found[1].1.utf8.count == 100)
+  }
+
+  /// Lines around the sizes of the buffers and the bound, against a plain split.
+  @Test(arguments: 0..<12 as Range<UInt64>) func anySizesOfLines(seed: UInt64) throws {
+    var random = SeededRandom(seed: seed)
+    let scratch = Scratch()
+    let limit = 1_000
+    var bytes: [UInt8] = []
+    var expected: [(Int64, Int)] = []
+    for number in 1...400 {
+      let sizes = [0, 1, 30, 999, 1_000, 1_001, 70_000, 262_143, 262_144, 300_000, 1_049_575, 1_049_576, 1_049_577]
+      var size = sizes[random.below(random.below(10) == 0 ? sizes.count : 6)]
+      if random.below(3) == 0 { size += random.below(50) }
+      // Carriage returns inside, so that one stands wherever a line may be cut.
+      bytes += (0..<size).map { $0 % 2 == 0 && $0 + 1 < size ? 0x0d : 0x61 }
+      if random.below(2) == 0 { bytes.append(0x0d) }
+      bytes.append(0x0a)
+      if size > 0 { expected.append((Int64(number), size)) }
+    }
+    let found = try lines(scratch.write("a", bytes), limit: limit, records: 7)
+    #expect(found.map(\.0) == expected.map(\.0))
+    #expect(found.map(\.2) == expected.map(\.1))
+    // A CR LF inside would be one character of a `String`.
+    #expect(found.map(\.1.utf8.count) == expected.map { min($0.1, limit) })
+  }
+
+  @Test func standardInputLooksLikeAFile() throws {
+    let file = try InputFile(path: "/dev/null", style: .lines, maximumLineBytes: 10)
+    var block = LineBlock()
+    #expect(try !file.next(into: &block, records: 10))
+    #expect(file.size == nil)
+    let error = #expect(throws: InputError.self) { _ = try lines("/tmp") }
+    #expect(error?.description.contains("directory") == true)
+  }
+
+  /// Frames to skip, as parallel compressors write them before the data, and blocks of uneven size.
+  @Test func zstandardOfEveryMake() throws {
+    let scratch = Scratch()
+    var random = SeededRandom(seed: 4)
+    var text: [UInt8] = []
+    while text.count < 5_000_000 {
+      // Stretches that compress well beside some that do not: the compressor cuts blocks between them.
+      let isNoise = random.below(3) == 0
+      for _ in 0..<1_000 + random.below(40_000) { text.append(isNoise ? UInt8(0x21 + random.below(90)) : 0x61) }
+      text.append(0x0a)
+    }
+    guard let path = scratch.compress(scratch.write("big", text), "zstd", suffix: ".zst", ["-19"]) else {
+      print("skipped: zstd is not installed")
+      return
+    }
+    let bytes = try Array(Data(contentsOf: URL(fileURLWithPath: path)))
+    let skipped: [UInt8] = [0x53, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3]
+    let right = text.split(separator: 0x0a).map(\.count)
+    for (name, content) in [("plain", bytes), ("skipped", skipped + bytes), ("behind", bytes + skipped)] {
+      let found = try lines(scratch.write(name, content), limit: 1 << 20, records: 50)
+      #expect(found.map(\.2) == right, "\(name)")
+    }
+    for cut in [5, 9, bytes.count / 3, bytes.count - 1] {
+      let error = #expect(throws: InputError.self, "\(cut) bytes") {
+        _ = try lines(scratch.write("cut", Array(bytes.prefix(cut))), limit: 1 << 20, records: 50)
+      }
+      #expect(error?.description.contains("ends early") == true)
+      #expect(error?.byteOffset == Int64(cut))
+    }
   }
 
   @Test(arguments: [("gzip", ".gz"), ("zstd", ".zst")]) func compressed(tool: String, suffix: String) throws {

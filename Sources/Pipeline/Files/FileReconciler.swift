@@ -120,7 +120,8 @@ public final class FileReconciler {
     let mapping = configuration.sources[source].mapping
     let isCSV = mapping.format == .csv
     let file = try InputFile(
-      path: path, style: isCSV ? .csv(quote: mapping.csv.quote) : .lines, maximumLineBytes: mapping.maximumRecordBytes)
+      path: path, style: isCSV ? .csv(quote: mapping.csv.quote, delimiter: mapping.csv.delimiter) : .lines,
+      maximumLineBytes: mapping.maximumRecordBytes)
     let partition = Int32(inputs.filter { $0.source == source }.count)
     inputs.append(
       Input(

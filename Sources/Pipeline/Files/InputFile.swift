@@ -21,8 +21,15 @@ public struct InputError: Error, CustomStringConvertible {
 public enum LineStyle: Sendable, Equatable {
   /// One JSON value a line; a key may stand before a TAB.
   case lines
-  /// CSV rows: line ends inside quotes belong to the row.
-  case csv(quote: UInt8?)
+  /// CSV rows: line ends inside quoted columns belong to the row. A column is quoted where the quote is its first
+  /// byte, as RFC 4180 has it; a quote inside a column (`5" pipe`) is text.
+  case csv(quote: UInt8?, delimiter: UInt8 = 0x2c)
+}
+
+/// Whether four bytes begin a frame of zstd: one of data, or one to skip (`0x184D2A50`…`5F`, as parallel compressors
+/// write them first). Source: RFC 8878, 3.1.
+private func isZstandard(_ a: UInt8, _ b: UInt8, _ c: UInt8, _ d: UInt8) -> Bool {
+  a == 0x28 && b == 0xb5 && c == 0x2f && d == 0xfd || a & 0xf0 == 0x50 && b == 0x2a && c == 0x4d && d == 0x18
 }
 
 /// A file of records, plain or gzip or zstd (told by its first bytes), read in bounded memory.
@@ -78,7 +85,7 @@ public final class InputFile {
       // 15 + 16: the largest window, gzip framing.
       inflateInit2_(&inflater, 31, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size))
       isInflating = true
-    } else if rawEnd >= 4, raw[0] == 0x28, raw[1] == 0xb5, raw[2] == 0x2f, raw[3] == 0xfd {
+    } else if rawEnd >= 4, isZstandard(raw[0], raw[1], raw[2], raw[3]) {
       codec = .zstd
       zstd = ZSTD_createDStream()
     }
@@ -100,17 +107,15 @@ public final class InputFile {
         let length = end.length
         if length > 0 || end.terminator == 0 {
           let from = start
-          let isCut = length > maximumLineBytes
           buffer.withUnsafeBufferPointer { bytes in
             block.append(
               UnsafeBufferPointer(rebasing: bytes[from..<from + min(length, maximumLineBytes)]), line: lineNumber,
-              fullLength: isCut ? max(length, cutLength) : length)
+              fullLength: fullLength)
           }
           appended = true
         }
         lineNumber += end.lines
         start += length + end.terminator
-        cutLength = 0
       } else {
         return appended
       }
@@ -118,33 +123,51 @@ public final class InputFile {
     return appended
   }
 
-  private var cutLength = 0
+  /// Bytes of the line as it is in the file, also where the buffer holds its beginning only.
+  private var fullLength = 0
   private var scanned = 0
-  private var isQuoted = false
   private var innerLines: Int64 = 0
+  /// Where in a CSV column `scanned` stands.
+  private var column = Column.start
+  /// Distance from `start` to the first line end inside a quoted column; −1 if there is none.
+  private var firstInnerEnd = -1
+
+  private enum Column { case start, plain, quoted, afterQuote }
+
+  /// How much of a line is read before it is cut, or, in quotes, given up.
+  private var lookAhead: Int { maximumLineBytes + (1 << 20) }
 
   /// Finds the end of the line at `start`; nil at the end of the input.
   private func lineEnd() throws(InputError) -> (length: Int, terminator: Int, lines: Int64)? {
     scanned = 0
-    isQuoted = false
     innerLines = 0
+    column = .start
+    firstInnerEnd = -1
     var dropped = 0
     while true {
       let found = scan()
       if let found {
         var length = found
         if length > 0, buffer[start + length - 1] == 0x0d { length -= 1 }
-        cutLength = dropped + length
+        fullLength = dropped + length
         return (length, found - length + 1, innerLines + 1)
+      }
+      if column == .quoted, firstInnerEnd >= 0, isEnd || buffer.count - start > lookAhead {
+        // A quote that nothing closes would swallow all that follows: it costs the one line it stands in, which the
+        // decoder refuses, and the next line is a row again.
+        let hasReturn = firstInnerEnd > 0 && buffer[start + firstInnerEnd - 1] == 0x0d
+        let length = firstInnerEnd - (hasReturn ? 1 : 0)
+        fullLength = dropped + length
+        return (length, hasReturn ? 2 : 1, 1)
       }
       if isEnd {
         let rest = buffer.count - start
         if rest == 0 { return nil }
-        cutLength = dropped + rest
+        fullLength = dropped + rest
         return (rest, 0, innerLines + 1)
       }
       // A line beyond all bounds: its beginning is kept, the rest is read over.
-      if buffer.count - start > maximumLineBytes + (1 << 20) {
+      if buffer.count - start > lookAhead {
         let keep = maximumLineBytes + 1
         let surplus = buffer.count - start - keep
         dropped += surplus
@@ -160,20 +183,8 @@ public final class InputFile {
     buffer.withUnsafeBufferPointer { bytes in
       guard let base = bytes.baseAddress else { return nil }
       let count = bytes.count
-      if case .csv(let quote?) = style {
-        var at = start + scanned
-        while at < count {
-          let byte = base[at]
-          if byte == quote {
-            isQuoted.toggle()
-          } else if byte == 0x0a {
-            if !isQuoted { return at - start }
-            innerLines += 1
-          }
-          at += 1
-        }
-        scanned = count - start
-        return nil
+      if case .csv(let quote?, let delimiter) = style {
+        return scanRow(base, count, quote, delimiter)
       }
       let from = start + scanned
       guard from < count else { return nil }
@@ -183,6 +194,37 @@ public final class InputFile {
       scanned = count - start
       return nil
     }
+  }
+
+  /// The distance from `start` to the row's end, nil if the buffer does not hold it; goes on where it stopped.
+  private func scanRow(_ base: UnsafePointer<UInt8>, _ count: Int, _ quote: UInt8, _ delimiter: UInt8) -> Int? {
+    var at = start + scanned
+    while at < count {
+      if column == .quoted {
+        let byte = base[at]
+        if byte == quote {
+          column = .afterQuote
+        } else if byte == 0x0a {
+          innerLines += 1
+          if firstInnerEnd < 0 { firstInnerEnd = at - start }
+        }
+        at += 1
+        continue
+      }
+      let byte = base[at]
+      if byte == 0x0a { return at - start }
+      if byte == delimiter {
+        column = .start
+      } else if byte == quote, column == .start || column == .afterQuote {
+        // At the beginning of a column, or the second of a doubled quote.
+        column = .quoted
+      } else {
+        column = .plain
+      }
+      at += 1
+    }
+    scanned = count - start
+    return nil
   }
 
   /// Reads more behind what has not been decoded yet.
@@ -225,10 +267,13 @@ public final class InputFile {
     }
   }
 
+  /// Bytes of the file that have been decoded.
+  private var consumed: Int64 { bytesRead - Int64(rawEnd - rawStart) }
+
   private func inflateSome() throws(InputError) {
     if isRawEnd, rawStart == rawEnd {
       guard !isFrameOpen else {
-        throw InputError(file: path, byteOffset: bytesRead, message: "the gzip data ends early")
+        throw InputError(file: path, byteOffset: consumed, message: "the gzip data ends early")
       }
       isEnd = true
       return
@@ -254,15 +299,13 @@ public final class InputFile {
       // Another member may follow.
       inflateReset(&inflater)
     } else if status != Z_OK && status != Z_BUF_ERROR {
-      throw InputError(file: path, byteOffset: bytesRead, message: "damaged gzip data")
+      throw InputError(file: path, byteOffset: consumed, message: "damaged gzip data")
     }
   }
 
   private func decompressSome() throws(InputError) {
-    if isRawEnd, rawStart == rawEnd {
-      guard !isFrameOpen else {
-        throw InputError(file: path, byteOffset: bytesRead, message: "the zstd data ends early")
-      }
+    let isDrained = isRawEnd && rawStart == rawEnd
+    if isDrained, !isFrameOpen {
       isEnd = true
       return
     }
@@ -282,7 +325,11 @@ public final class InputFile {
     buffer.removeSubrange(old + produced..<buffer.count)
     guard ZSTD_isError(result) == 0 else {
       throw InputError(
-        file: path, byteOffset: bytesRead, message: "damaged zstd data: \(String(cString: ZSTD_getErrorName(result)))")
+        file: path, byteOffset: consumed, message: "damaged zstd data: \(String(cString: ZSTD_getErrorName(result)))")
+    }
+    // The decoder may hold decoded bytes back after it has taken the last of the input.
+    guard !isDrained || produced > 0 else {
+      throw InputError(file: path, byteOffset: consumed, message: "the zstd data ends early")
     }
     isFrameOpen = result != 0
   }
