@@ -139,7 +139,7 @@ private struct EffectiveNode {
   private func quoteKey(_ key: String) -> String {
     let isPlain = key.allSatisfy { $0.isASCII && ($0.isLetter || $0 == "_" || $0 == "." || $0 == "-") }
     return isPlain && key.first?.isLetter == true
-      ? key : "\"\(key.replacing("\\", with: "\\\\").replacing("\"", with: "\\\""))\""
+      ? key : doubleQuoted(key)
   }
 }
 

@@ -11,6 +11,8 @@ final class ConfigurationReader {
   let environment: [String: String]
   private(set) var problems: [ConfigurationError.Problem] = []
   var effective: [(path: [String], text: String)] = []
+  /// Every topic that is read or written, with what for: no two may be the same.
+  private var topics: [(topic: String, purpose: String)] = []
 
   init(file: String, directory: String, environment: [String: String]) {
     self.file = file
@@ -20,6 +22,15 @@ final class ConfigurationReader {
 
   func problem(_ node: Node?, _ message: String) {
     problems.append(.init(file: file, line: node?.mark?.line ?? 0, column: node?.mark?.column ?? 0, message: message))
+  }
+
+  func problem(line: Int, column: Int, _ message: String) {
+    problems.append(.init(file: file, line: line, column: column, message: message))
+  }
+
+  /// `; did you mean 'x'?` where a known name is close, else nothing.
+  func hint(_ name: String, _ known: some Sequence<String>) -> String {
+    nearestName(name, in: known).map { "; did you mean '\($0)'?" } ?? ""
   }
 
   func dotted(_ path: [String]) -> String { path.isEmpty ? "the file" : path.joined(separator: ".") }
@@ -40,13 +51,19 @@ final class ConfigurationReader {
         continue
       }
       if !isOpen, !names.contains(key) {
-        let hint = nearestName(key, in: names).map { "; did you mean '\($0)'?" } ?? ""
-        problem(keyNode, "unknown key '\(key)' in \(dotted(path))\(hint)")
+        problem(keyNode, "unknown key '\(key)' in \(dotted(path))\(hint(key, names))")
         continue
       }
       entries.append((key, value, keyNode))
     }
     return entries
+  }
+
+  /// As `mapping`, by key (YAML keys are unique: the parser refuses a second one).
+  func nodes(_ node: Node?, _ path: [String]) -> [String: Node] {
+    var nodes: [String: Node] = [:]
+    for (key, value, _) in mapping(node, path) { nodes[key] = value }
+    return nodes
   }
 
   /// A scalar's text with `${NAME}` replaced; nil and a problem where it is none.
@@ -68,10 +85,14 @@ final class ConfigurationReader {
       let inside = body[..<close]
       let parts = inside.split(separator: ":-", maxSplits: 1, omittingEmptySubsequences: false)
       let name = String(parts[0])
+      guard !name.isEmpty, !inside.contains("${") else {
+        problem(node, "\(dotted(path)): ${NAME} or ${NAME:-default} is expected, without another inside")
+        return nil
+      }
       if let value = environment[name] {
         result += value
-      } else if parts.count == 2 || inside.hasSuffix(":-") {
-        result += parts.count == 2 ? parts[1] : ""
+      } else if parts.count == 2 {
+        result += parts[1]
       } else {
         problem(node, "\(dotted(path)): the environment has no \(name)")
         return nil
@@ -91,12 +112,46 @@ final class ConfigurationReader {
       }
       && !["true", "false", "null", "yes", "no", "on", "off", "~"].contains(text.lowercased()) && Double(text) == nil
     if isPlain { return text }
-    return "\"" + text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n") + "\""
+    return doubleQuoted(text)
   }
 
   func text(_ node: Node?, _ path: [String], _ standard: String) -> String {
     let value = node.flatMap { scalar($0, path) } ?? standard
     note(path, quote(value))
+    return value
+  }
+
+  /// A text that must not be empty: a name, a path, an address.
+  func name(_ node: Node?, _ path: [String], _ standard: String) -> String {
+    let value = text(node, path, standard)
+    if let node, node.scalar != nil, value.isEmpty {
+      problem(node, "\(dotted(path)): a text is expected, not an empty value")
+    }
+    return value
+  }
+
+  /// The name of a topic that Kafka accepts and that serves nothing else. `place` is shown where the file leaves the
+  /// name to the default.
+  func topic(_ node: Node?, _ path: [String], _ standard: String, place: Node?) -> String {
+    let value = name(node, path, standard)
+    let isLegal =
+      value.utf8.count <= 249 && value != "." && value != ".."
+      && value.utf8.allSatisfy { byte in
+        switch byte {
+        case 0x30...0x39, 0x41...0x5a, 0x61...0x7a, 0x2e, 0x5f, 0x2d: true
+        default: false
+        }
+      }
+    if !isLegal {
+      problem(
+        node ?? place,
+        "\(dotted(path)): a topic's name has at most 249 letters, digits, '.', '_' and '-', which '\(value)' has not")
+    }
+    let purpose = dotted(path)
+    if let other = topics.first(where: { $0.topic == value }), !value.isEmpty {
+      problem(node ?? place, "\(purpose): the topic '\(value)' is that of \(other.purpose) already")
+    }
+    topics.append((value, purpose))
     return value
   }
 
@@ -136,19 +191,21 @@ final class ConfigurationReader {
         value = known
       } else {
         let names = C.allCases.map(\.rawValue)
-        let hint = nearestName(text, in: names).map { "; did you mean '\($0)'?" } ?? ""
-        problem(node, "\(dotted(path)): '\(text)' is not one of \(names.joined(separator: ", "))\(hint)")
+        problem(node, "\(dotted(path)): '\(text)' is not one of \(names.joined(separator: ", "))\(hint(text, names))")
       }
     }
     note(path, value.rawValue)
     return value
   }
 
-  func duration_ms(_ node: Node?, _ path: [String], _ standard: Int64) -> Int64 {
+  func duration_ms(_ node: Node?, _ path: [String], _ standard: Int64, atLeast least: Int64 = 0) -> Int64 {
     var value = standard
     if let node, let text = scalar(node, path) {
       if let parsed = Self.duration_ms(text) {
         value = parsed
+        if parsed < least {
+          problem(node, "\(dotted(path)): at least \(Self.durationText(least)) is expected, not '\(text)'")
+        }
       } else {
         problem(node, "\(dotted(path)): a duration such as 500ms, 5s, 10m, 4h, 7d or 2w is expected, not '\(text)'")
       }
@@ -216,8 +273,15 @@ final class ConfigurationReader {
         problem(node, "\(dotted(path)): a decimal of at most six places is expected, not '\(text)'")
       }
     }
-    note(path, "\"" + formatDecimal(Int128(value), decimals: 6) + "\"")
+    note(path, Self.microsText(value))
     return value
+  }
+
+  static func microsText(_ value: Int64) -> String {
+    var text = formatDecimal(Int128(value), decimals: 6)
+    while text.hasSuffix("0") { text.removeLast() }
+    if text.hasSuffix(".") { text.removeLast() }
+    return "\"" + text + "\""
   }
 
   func texts(_ node: Node?, _ path: [String]) -> [String] {
@@ -231,41 +295,100 @@ final class ConfigurationReader {
     return list
   }
 
+  /// A list of names that differ, each with its place.
+  func names(_ node: Node?, _ path: [String], most: Int = .max) -> [String] {
+    let list = texts(node, path)
+    guard let items = node?.sequence, items.count == list.count else { return list }
+    for (number, name) in list.enumerated() {
+      if name.isEmpty { problem(items[number], "\(dotted(path)): a name is expected, not an empty value") }
+      if list[..<number].contains(name) { problem(items[number], "\(dotted(path)): '\(name)' is named twice") }
+    }
+    if list.count > most { problem(items[most], "\(dotted(path)): at most \(most) are possible") }
+    return list
+  }
+
+  /// Properties that have a key of their own, or that delivery depends on, with what to do instead.
+  private static let reserved: [String: String] = [
+    "bootstrap.servers": "use kafka.bootstrap", "group.id": "use kafka.group",
+    "enable.auto.commit": "offsets are committed after their effect, by tieout",
+    "enable.auto.offset.store": "offsets are stored after their effect, by tieout",
+    "enable.partition.eof": "tieout relies on it",
+    "partition.assignment.strategy": "source topics must be assigned by 'range', together",
+  ]
+
   /// librdkafka properties: a text, or `{env: NAME}`, or `{file: path}`.
   func properties(_ node: Node?, _ path: [String]) -> [(String, PropertyValue)] {
-    mapping(node, path).compactMap { key, value, _ in
-      if let map = value.mapping {
-        for (kind, source) in map {
-          guard let name = source.scalar?.string else { break }
-          switch kind.string {
-          case "env":
-            note(path + [key], "\"***\"")
-            guard let text = environment[name] else {
-              problem(source, "\(dotted(path + [key])): the environment has no \(name)")
-              return nil
-            }
-            return (key, .secret(Secret(text)))
-          case "file":
-            note(path + [key], "\"***\"")
-            guard let text = try? String(contentsOfFile: resolve(name), encoding: .utf8) else {
-              problem(source, "\(dotted(path + [key])): cannot read \(resolve(name))")
-              return nil
-            }
-            return (key, .secret(Secret(text.trimmingCharacters(in: .newlines))))
-          default: break
-          }
-        }
-        problem(value, "\(dotted(path + [key])): a text, {env: NAME} or {file: path} is expected")
+    mapping(node, path).compactMap { key, value, keyNode in
+      let place = path + [key]
+      if let instead = Self.reserved[key] {
+        problem(keyNode, "\(dotted(place)): this property cannot be set; \(instead)")
         return nil
       }
-      guard let text = scalar(value, path + [key]) else { return nil }
-      let isSecret = ["password", "secret", "token", "pem", "key.pem", "credentials", "jaas"].contains {
-        key.contains($0)
+      guard value.mapping != nil else {
+        guard let text = scalar(value, place) else { return nil }
+        note(place, Self.isSecret(key) ? "\"***\"" : quote(text))
+        return (key, Self.isSecret(key) ? .secret(Secret(text)) : .plain(text))
       }
-      note(path + [key], isSecret ? "\"***\"" : quote(text))
-      return (key, isSecret ? .secret(Secret(text)) : .plain(text))
+      note(place, "\"***\"")
+      return secret(value, place).map { (key, .secret($0)) }
     }
   }
 
+  /// Whether a property holds a secret although the file writes it out.
+  private static func isSecret(_ key: String) -> Bool {
+    ["password", "secret", "token", "pem", "credential", "jaas", "oauthbearer.config"].contains { key.contains($0) }
+  }
+
+  /// `{env: NAME}` or `{file: path}`.
+  private func secret(_ node: Node, _ path: [String]) -> Secret? {
+    guard let map = node.mapping, map.count == 1, let entry = map.first else {
+      problem(node, "\(dotted(path)): a text, {env: NAME} or {file: path} is expected")
+      return nil
+    }
+    let kind = entry.key.string ?? ""
+    guard kind == "env" || kind == "file" else {
+      problem(
+        entry.key, "unknown key '\(kind)' in \(dotted(path)), which takes env or file\(hint(kind, ["env", "file"]))")
+      return nil
+    }
+    guard let name = entry.value.scalar?.string, !name.isEmpty else {
+      problem(entry.value, "\(dotted(path)).\(kind): a text is expected")
+      return nil
+    }
+    if kind == "env" {
+      guard let text = environment[name] else {
+        problem(entry.value, "\(dotted(path)): the environment has no \(name)")
+        return nil
+      }
+      return Secret(text)
+    }
+    guard let text = try? String(contentsOfFile: resolve(name), encoding: .utf8) else {
+      problem(entry.value, "\(dotted(path)): cannot read \(resolve(name))")
+      return nil
+    }
+    return Secret(text.trimmingCharacters(in: .newlines))
+  }
+
   func resolve(_ path: String) -> String { path.hasPrefix("/") ? path : directory + "/" + path }
+}
+
+/// A text as a YAML scalar in double quotes, with every character escaped that YAML would not give back.
+func doubleQuoted(_ text: String) -> String {
+  var result = "\""
+  for scalar in text.unicodeScalars {
+    switch scalar {
+    case "\\": result += "\\\\"
+    case "\"": result += "\\\""
+    case "\n": result += "\\n"
+    default:
+      if scalar.value < 0x20 || (0x7f..<0xa0).contains(scalar.value) || [0x2028, 0x2029, 0xfeff].contains(scalar.value)
+      {
+        let digits = String(scalar.value, radix: 16)
+        result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
+      } else {
+        result.unicodeScalars.append(scalar)
+      }
+    }
+  }
+  return result + "\""
 }

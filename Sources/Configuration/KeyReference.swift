@@ -1,3 +1,5 @@
+import Domain
+
 /// One key of the configuration file: drives the check for unknown keys and the generated reference.
 public struct KeyReference: Sendable {
   /// Dotted path; `*` stands for a name that the file chooses.
@@ -13,8 +15,42 @@ public struct KeyReference: Sendable {
     self.meaning = meaning
   }
 
-  private static let field =
-    "path, or a map of `path | constant | concat | first` with `values`, `unlisted`, `table`, `format`, `time_zone`, `decimal`, `default`, `strip_leading_zeros`"
+  private static let field = "field"
+
+  /// The keys of a field, wherever one stands (`sources.*.fields.*`, `sources.*.amount`, `sources.*.dimensions.*`).
+  public static let ofFields: [KeyReference] = [
+    .init("path", "text", "", "Where the value stands: `account.id`, `lines[0].sku`, a CSV column, `$key`."),
+    .init("constant", "text", "", "This text, for every record."),
+    .init("concat", "list of paths or of path, constant, concat, first", "", "The texts one after the other."),
+    .init("first", "list of paths or of path, constant, concat, first", "", "The first that is there and not empty."),
+    .init("values", "map of texts", "", "What each literal text becomes."),
+    .init("table", "name of a table", "", "As `values`, from `tables`."),
+    .init("unlisted", "reject, skip, keep, or {replace: text}", "that of the table, else reject", "For other texts."),
+    .init(
+      "format", "rfc3339, epoch_s, epoch_ms, epoch_us, epoch_days, yyyymmdd, auto, or a pattern", "auto",
+      "How a date or time is written; patterns of `yyyy yy MM M MMM dd d HH H hh h mm ss SSS a`, other text in quotes."),
+    .init("time_zone", "Z or an offset such as +02:00", "Z", "Of times that carry none."),
+    .init("decimal", "map", "", "How an amount or a quantity is written."),
+    .init("decimal.separator", "one character", ".", "Before the decimals."),
+    .init("decimal.grouping", "one character or `space`", "none", "Between thousands."),
+    .init("decimal.trailing_minus", "true, false", "false", "`100-` is −100."),
+    .init("decimal.parentheses", "true, false", "false", "`(100)` is −100."),
+    .init("decimal.implied_decimals", "integer from 0 to 18", "", "`12345` is 123.45 for 2."),
+    .init("decimal.base64_scale", "integer from 0 to 18", "", "Debezium's binary decimals, with this scale."),
+    .init(
+      "decimal.rounding", RoundingRule.allCases.map(\.rawValue).joined(separator: ", "), "refuse",
+      "What more decimals than the currency has become."),
+    .init("decimal.negate", "true, false", "false", "The source writes credits positive."),
+    .init("default", "text", "", "Taken where the value is absent, null or empty."),
+    .init("strip_leading_zeros", "true, false", "false", "`0000080015` is `80015`."),
+  ]
+
+  /// The names below a key of a field; of a field itself for the empty one.
+  static func fieldKeys(below key: String = "") -> [String] {
+    let prefix = key.isEmpty ? "" : key + "."
+    return ofFields.map(\.path).filter { $0.hasPrefix(prefix) }.map { String($0.dropFirst(prefix.count)) }
+      .filter { !$0.contains(".") }
+  }
 
   public static let all: [KeyReference] = [
     .init("version", "integer", "1", "Version of the file's format."),
@@ -29,9 +65,17 @@ public struct KeyReference: Sendable {
       "kafka.start", "rebuild, committed, latest", "rebuild",
       "Where a worker starts in a partition. `rebuild` reads everything that Kafka still has, so that no open tie is lost by a restart."
     ),
-    .init("kafka.properties", "map of librdkafka properties", "{}", "Passed to every client as they are."),
-    .init("kafka.properties.*", "text, or {env: NAME}, or {file: path}", "", "A property; secrets are never printed."),
-    .init("kafka.consumer", "map of librdkafka properties", "{}", "For consumers only."),
+    .init(
+      "kafka.properties", "map of librdkafka properties", "{}",
+      "Passed to every client as they are, but for those with a key of their own and those that delivery depends on (`enable.auto.commit`, `enable.auto.offset.store`, `enable.partition.eof`, `partition.assignment.strategy`)."
+    ),
+    .init(
+      "kafka.properties.*", "text, or {env: NAME}, or {file: path}", "",
+      "A property. What comes from a file or the environment this way, and passwords, tokens and keys however they come, are never printed."
+    ),
+    .init(
+      "kafka.consumer", "map of librdkafka properties", "{}",
+      "For consumers only. `group.instance.id` is extended by the number of the worker."),
     .init("kafka.consumer.*", "text, or {env: NAME}, or {file: path}", "", "A property."),
     .init("kafka.producer", "map of librdkafka properties", "{}", "For producers only."),
     .init("kafka.producer.*", "text, or {env: NAME}, or {file: path}", "", "A property."),
@@ -144,12 +188,18 @@ public struct KeyReference: Sendable {
       "`64KiB 4MiB 2GiB`.", "", "| key | value | default | meaning |", "|---|---|---|---|",
     ]
     func cell(_ text: String) -> String { text.replacing("|", with: "\\|") }
-    for key in all {
+    func row(_ key: KeyReference) -> String {
       let path = key.path.replacing("*", with: "‹name›")
-      lines.append(
-        "| `\(path)` | \(cell(key.type)) | \(key.standard.isEmpty ? "" : "`\(cell(key.standard))`") | \(cell(key.meaning)) |"
-      )
+      let standard = key.standard.isEmpty ? "" : "`\(cell(key.standard))`"
+      return "| `\(path)` | \(cell(key.type)) | \(standard) | \(cell(key.meaning)) |"
     }
+    lines += all.map(row)
+    lines += [
+      "", "## Field", "",
+      "A plain text is a path. A map has exactly one of `path`, `constant`, `concat`, `first`, and what else is needed.",
+      "", "| key | value | default | meaning |", "|---|---|---|---|",
+    ]
+    lines += ofFields.map(row)
     return lines.joined(separator: "\n") + "\n"
   }
 }

@@ -92,14 +92,13 @@ import Testing
     #expect(problems("- a").first?.contains("the file must hold a map") == true)
     #expect(problems("a: [").first?.contains("not valid YAML") == true)
     #expect(problems("name: x").first?.contains("'sources' is missing") == true)
-    #expect(problems(base + "\nname: again").first?.contains("not valid YAML") == true, "duplicate keys")
     #expect(problems(base + "\nversion: 2").first?.contains("version 2 is not known") == true)
     #expect(problems(base.replacingOccurrences(of: "amount: amt", with: "topic: t.orders")).isEmpty == false)
   }
 
   @Test func mappingErrorsNameTheSource() {
     let found = problems(base.replacingOccurrences(of: "order: id, event:", with: "event:"))
-    #expect(found.first?.contains("source 'orders', field 'order': is required and not mapped") == true)
+    #expect(found == ["t.yaml:5:13: sources.orders.fields: 'order' is required and not mapped"])
     let event = problems(base.replacingOccurrences(of: "inv: invoiced", with: "inv: invoicd"))
     #expect(event.first?.contains("did you mean 'invoiced'?") == true)
   }

@@ -1,0 +1,139 @@
+import Domain
+import Matching
+import Yams
+
+extension Configuration {
+  mutating func readMatching(_ node: Node?, _ reader: ConfigurationReader) {
+    let base = ["matching"]
+    let nodes = reader.nodes(node, base)
+    func duration(_ key: String, _ standard: Int64, atLeast least: Int64 = 0) -> Int64 {
+      reader.duration_ms(nodes[key], base + [key], standard, atLeast: least)
+    }
+    policy.window_ms = duration("window", policy.window_ms)
+    policy.grace_ms = duration("grace", policy.grace_ms)
+    policy.settle_ms = duration("settle", policy.settle_ms)
+    policy.retention_ms = duration("retention", policy.retention_ms)
+    policy.openRetention_ms = duration("open_retention", policy.openRetention_ms)
+    policy.outOfOrderness_ms = duration("out_of_orderness", policy.outOfOrderness_ms)
+    policy.idleTimeout_ms = duration("idle_timeout", policy.idleTimeout_ms, atLeast: 1)
+    policy.maximumFuture_ms = duration("maximum_future", policy.maximumFuture_ms)
+    policy.reportsProvisional = reader.bool(nodes["provisional"], base + ["provisional"], true)
+    policy.lateAfter_d = Int32(reader.integer(nodes["late_after_days"], base + ["late_after_days"], 5, 0...3_650))
+    policy.earlyBefore_d = Int32(reader.integer(nodes["early_before_days"], base + ["early_before_days"], 1, 0...3_650))
+    policy.checksPostingDates = reader.bool(nodes["posting_dates"], base + ["posting_dates"], true)
+    policy.checksCustomers = reader.bool(nodes["customers"], base + ["customers"], true)
+    policy.maximumExpiries = reader.integer(
+      nodes["maximum_expiries"], base + ["maximum_expiries"], policy.maximumExpiries, 1...100_000_000)
+    let quantities = reader.nodes(nodes["quantities"], base + ["quantities"])
+    policy.quantities.isEnabled = reader.bool(quantities["compare"], base + ["quantities", "compare"], false)
+    policy.quantities.basis = reader.choice(quantities["basis"], base + ["quantities", "basis"], .delivered)
+    policy.quantities.tolerance_u = reader.micros(quantities["tolerance"], base + ["quantities", "tolerance"], 0)
+    if let severity = nodes["severity"] {
+      if let list = severity.sequence, list.count == 3 {
+        policy.severityAmounts_u = list.enumerated().map {
+          reader.micros($1, base + ["severity", "#\($0 + 1)"], 0)
+        }
+        if policy.severityAmounts_u != policy.severityAmounts_u.sorted() {
+          reader.problem(severity, "matching.severity: the amounts must rise")
+        }
+      } else {
+        reader.problem(severity, "matching.severity: three amounts are expected")
+      }
+    } else {
+      for (number, amount) in policy.severityAmounts_u.enumerated() {
+        reader.note(base + ["severity", "#\(number + 1)"], ConfigurationReader.microsText(amount))
+      }
+    }
+    readTolerances(nodes["tolerances"], base + ["tolerances"], reader)
+  }
+
+  private mutating func readTolerances(_ node: Node?, _ path: [String], _ reader: ConfigurationReader) {
+    let entries = reader.mapping(node, path)
+    func tolerance(_ node: Node?, _ path: [String]) -> Tolerance {
+      let nodes = reader.nodes(node, path)
+      let absolute = reader.micros(nodes["absolute"], path + ["absolute"], 0)
+      var tolerance = Tolerance(absolute_u: absolute)
+      if let under = nodes["under"] { tolerance.under_u = reader.micros(under, path + ["under"], absolute) }
+      if let over = nodes["over"] { tolerance.over_u = reader.micros(over, path + ["over"], absolute) }
+      tolerance.percent_u = reader.micros(nodes["percent"], path + ["percent"], 0)
+      tolerance.combination = reader.choice(nodes["combine"], path + ["combine"], .max)
+      return tolerance
+    }
+    let standard = tolerance(entries.first { $0.key == "default" }?.value, path + ["default"])
+    policy.tolerances = Array(repeating: standard, count: AccountRole.count)
+    for (key, value, keyNode) in entries where key != "default" {
+      guard let role = AccountRole(name: key) else {
+        let known = AccountRole.allCases.map(\.name) + ["default"]
+        reader.problem(keyNode, "\(reader.dotted(path)): '\(key)' is no account role\(reader.hint(key, known))")
+        continue
+      }
+      policy.tolerances[Int(role.rawValue)] = tolerance(value, path + [key])
+    }
+  }
+
+  mutating func readPolicy(_ node: Node?, _ reader: ConfigurationReader) {
+    let events = reader.mapping(node, ["policy"])
+    for (key, value, _) in events where key == "replace_defaults" {
+      if let text = reader.scalar(value, ["policy", key]) {
+        switch text {
+        case "true": policy.entries = Array(repeating: [], count: OrderEventKind.allCases.count)
+        case "false": break
+        default: reader.problem(value, "policy.replace_defaults: true or false is expected, not '\(text)'")
+        }
+      }
+    }
+    for (key, value, keyNode) in events where key != "replace_defaults" {
+      guard let kind = OrderEventKind(name: key) else {
+        let known = OrderEventKind.allCases.map(\.name) + ["replace_defaults"]
+        reader.problem(keyNode, "policy: '\(key)' is no order event\(reader.hint(key, known))")
+        continue
+      }
+      policy.entries[Int(kind.rawValue)] = readEntries(value, key, reader)
+    }
+    notePolicy(reader)
+  }
+
+  private func readEntries(_ node: Node, _ event: String, _ reader: ConfigurationReader) -> [PolicyEntry] {
+    var entries: [PolicyEntry] = []
+    for (roleName, termNode, roleNode) in reader.mapping(node, ["policy", event]) {
+      guard let role = AccountRole(name: roleName) else {
+        let known = AccountRole.allCases.map(\.name)
+        reader.problem(
+          roleNode, "policy.\(event): '\(roleName)' is no account role\(reader.hint(roleName, known))")
+        continue
+      }
+      for term in termNode.sequence.map({ Array($0) }) ?? [termNode] {
+        guard let text = reader.scalar(term, ["policy", event, roleName]) else { continue }
+        guard let sign = text.first, sign == "+" || sign == "-",
+          let component = AmountComponent.allCases.first(where: { $0.name == text.dropFirst() })
+        else {
+          let known = AmountComponent.allCases.map(\.name)
+          let hint = reader.hint(String(text.drop { $0 == "+" || $0 == "-" }), known)
+          reader.problem(
+            term,
+            "policy.\(event).\(roleName): '+' or '-' and one of \(known.joined(separator: ", ")) is expected, "
+              + "not '\(text)'\(hint)")
+          continue
+        }
+        entries.append(PolicyEntry(role, sign == "-" ? -1 : 1, component))
+      }
+    }
+    return entries
+  }
+
+  /// The policy that results, in full: what is not shown is not expected in the ledger.
+  private func notePolicy(_ reader: ConfigurationReader) {
+    reader.note(["policy", "replace_defaults"], "true")
+    for kind in OrderEventKind.allCases {
+      let entries = policy.entries[Int(kind.rawValue)]
+      var roles: [AccountRole] = []
+      for entry in entries where !roles.contains(entry.role) { roles.append(entry.role) }
+      for role in roles {
+        let terms = entries.filter { $0.role == role }
+          .map { reader.quote(($0.sign < 0 ? "-" : "+") + $0.component.name) }
+        reader.note(
+          ["policy", kind.name, role.name], terms.count == 1 ? terms[0] : "[" + terms.joined(separator: ", ") + "]")
+      }
+    }
+  }
+}

@@ -1,0 +1,365 @@
+import Decoding
+import Domain
+import Yams
+
+extension Configuration {
+  /// How the text of a field is interpreted: decides which of a field's keys mean anything.
+  private enum FieldType { case text, time, amount }
+
+  func readSource(
+    _ name: String, _ node: Node, _ keyNode: Node, _ tables: [String: ValueTable], _ reader: ConfigurationReader,
+    recordBytes: Int, depth: Int
+  ) -> SourceSettings? {
+    let path = ["sources", name]
+    let problemsBefore = reader.problems.count
+    let nodes = reader.nodes(node, path)
+    let topic = reader.topic(nodes["topic"], path + ["topic"], "\(prefix).\(name)", place: keyNode)
+    guard let kindNode = nodes["kind"] else {
+      if node.mapping != nil { reader.problem(keyNode, "\(reader.dotted(path)): 'kind' is missing (orders or ledger)") }
+      return nil
+    }
+    let problemsBeforeKind = reader.problems.count
+    let kind: SourceKind = reader.choice(kindNode, path + ["kind"], .orders)
+    // A wrong kind must not bring a wrong field for every right one.
+    guard reader.problems.count == problemsBeforeKind else { return nil }
+    let format: RecordFormat = reader.choice(nodes["format"], path + ["format"], .json)
+    var mapping = MappingSpecification(sourceName: name, sourceIndex: sources.count, kind: kind, format: format)
+    mapping.maximumDepth = depth
+    mapping.maximumRecordBytes = recordBytes
+    if let csv = nodes["csv"] {
+      if format != .csv {
+        reader.problem(csv, "\(reader.dotted(path)).csv: only for format csv, this is \(format.rawValue)")
+      }
+      mapping.csv = readCSV(csv, path + ["csv"], reader)
+    }
+    if let conditions = nodes["where"] { mapping.filters = readFilters(conditions, path + ["where"], reader) }
+    // Where each part of the mapping stands, for what only the compilation of the plan finds.
+    var places: [String: Node] = ["where": nodes["where"] ?? keyNode]
+    readFields(nodes["fields"], path, tables, reader, keyNode, into: &mapping, &places)
+    if let amount = nodes["amount"] {
+      mapping.amount = readAmount(amount, path + ["amount"], tables, reader)
+      places["amount"] = amount
+      places["amount.debit"] = amount.mapping?["debit"]
+      places["amount.credit"] = amount.mapping?["credit"]
+      places["amount.side"] = amount.mapping?["side"]
+    }
+    if kind == .ledger, nodes["amount"] == nil {
+      reader.problem(keyNode, "\(reader.dotted(path)): 'amount' is missing")
+    }
+    mapping.dimensions = Array(repeating: nil, count: dimensions.count)
+    for (key, value, keyNode) in reader.mapping(nodes["dimensions"], path + ["dimensions"]) {
+      guard let index = dimensions.firstIndex(of: key) else {
+        reader.problem(
+          keyNode, "unknown dimension '\(key)' in \(reader.dotted(path)).dimensions\(reader.hint(key, dimensions))")
+        continue
+      }
+      mapping.dimensions[index] = readField(value, path + ["dimensions", key], .text, tables, reader)
+      places["dimension \(index + 1)"] = value
+    }
+    if reader.problems.count == problemsBefore { compile(mapping, places, keyNode, reader) }
+    return SourceSettings(name: name, topic: topic, mapping: mapping)
+  }
+
+  private func readFields(
+    _ node: Node?, _ path: [String], _ tables: [String: ValueTable], _ reader: ConfigurationReader, _ keyNode: Node,
+    into mapping: inout MappingSpecification, _ places: inout [String: Node]
+  ) {
+    let path = path + ["fields"]
+    let isOrders = mapping.kind == .orders
+    let known = isOrders ? OrderField.allCases.map(\.rawValue) : PostingField.allCases.map(\.rawValue)
+    let required =
+      isOrders
+      ? OrderField.allCases.filter(\.isRequired).map(\.rawValue)
+      : PostingField.allCases.filter(\.isRequired).map(\.rawValue)
+    let times = ["event_time", "document_date", "posting_date"]
+    let amounts = AmountComponent.allCases.map(\.name) + ["quantity"]
+    var isSeen = Set<String>()
+    for (key, value, keyNode) in reader.mapping(node, path) {
+      guard known.contains(key) else {
+        let hint = reader.hint(key, known)
+        reader.problem(keyNode, "unknown field '\(key)' in \(reader.dotted(path))\(hint)")
+        // A slip of the keyboard in a required field is one problem, not two.
+        if let meant = nearestName(key, in: known) { isSeen.insert(meant) }
+        continue
+      }
+      isSeen.insert(key)
+      let type: FieldType = times.contains(key) ? .time : amounts.contains(key) ? .amount : .text
+      mapping.fields[key] = readField(value, path + [key], type, tables, reader)
+      places[key] = value
+    }
+    for name in required where !isSeen.contains(name) {
+      reader.problem(node ?? keyNode, "\(reader.dotted(path)): '\(name)' is required and not mapped")
+    }
+  }
+
+  /// Compiles the plan to find what is wrong with it. The compiler stops at its first error, so that part is put aside
+  /// and the rest compiled again, until nothing more is found.
+  private func compile(
+    _ mapping: MappingSpecification, _ places: [String: Node], _ keyNode: Node, _ reader: ConfigurationReader
+  ) {
+    var mapping = mapping
+    var isReported = Set<String>()
+    while true {
+      do throws(MappingError) {
+        _ = try MappingPlan(mapping)
+        return
+      } catch {
+        guard isReported.insert(error.field).inserted else { return }
+        reader.problem(places[error.field] ?? keyNode, "\(error)")
+        switch error.field {
+        case "where": mapping.filters = []
+        case "event": mapping.fields["event"] = FieldMapping(.constant(OrderEventKind.booked.name))
+        case "role": mapping.fields["role"] = FieldMapping(.constant(AccountRole.receivable.name))
+        case let name where name.hasPrefix("amount"): mapping.amount = .signed(FieldMapping(.constant("0")))
+        case let name where name.hasPrefix("dimension "): mapping.dimensions[Int(name.dropFirst(10))! - 1] = nil
+        case let name: mapping.fields[name] = FieldMapping(.constant(""))
+        }
+      }
+    }
+  }
+
+  private func readCSV(_ node: Node, _ path: [String], _ reader: ConfigurationReader) -> CSVDialect {
+    var dialect = CSVDialect()
+    let nodes = reader.nodes(node, path)
+    func character(_ key: String, _ standard: UInt8, none: Bool) -> UInt8? {
+      guard let node = nodes[key] else { return standard }
+      let text = reader.text(node, path + [key], "")
+      if text == "tab" || text == "\t" { return 9 }
+      if none, text == "none" || text.isEmpty { return nil }
+      guard text.utf8.count == 1, let byte = text.utf8.first, byte >= 0x20 else {
+        reader.problem(node, "\(reader.dotted(path + [key])): one printable ASCII character is expected")
+        return standard
+      }
+      return byte
+    }
+    dialect.delimiter = character("delimiter", dialect.delimiter, none: false)!
+    dialect.quote = character("quote", UInt8(ascii: "\""), none: true)
+    dialect.encoding = reader.choice(nodes["encoding"], path + ["encoding"], .utf8)
+    dialect.hasHeader = reader.bool(nodes["header"], path + ["header"], true)
+    dialect.columns = reader.names(nodes["columns"], path + ["columns"])
+    if dialect.quote == dialect.delimiter {
+      reader.problem(
+        nodes["quote"] ?? nodes["delimiter"], "\(reader.dotted(path)): the quote and the delimiter must differ")
+    }
+    return dialect
+  }
+
+  private func readFilters(_ node: Node, _ path: [String], _ reader: ConfigurationReader) -> [RecordFilter] {
+    guard let list = node.sequence else {
+      reader.problem(node, "\(path.joined(separator: ".")): a list of conditions is expected")
+      return []
+    }
+    return list.enumerated().compactMap { number, item in
+      let path = path + ["#\(number + 1)"]
+      var value: ValueExpression?
+      var texts: [String] = []
+      var isNegated = false
+      var lists = 0
+      guard let map = item.mapping else {
+        reader.problem(item, "\(path.joined(separator: ".")): {path: …, in: […]} is expected")
+        return nil
+      }
+      for (keyNode, node) in map {
+        switch keyNode.string ?? "" {
+        case "path": value = .path(reader.name(node, path + ["path"], ""))
+        case "in":
+          lists += 1
+          texts = reader.texts(node, path + ["in"])
+        case "not_in":
+          lists += 1
+          texts = reader.texts(node, path + ["not_in"])
+          isNegated = true
+        case let other:
+          let hint = reader.hint(other, ["path", "in", "not_in"])
+          reader.problem(keyNode, "unknown key '\(other)' in \(reader.dotted(path))\(hint)")
+          return nil
+        }
+      }
+      guard let value, !texts.isEmpty, lists == 1 else {
+        reader.problem(item, "\(reader.dotted(path)): a condition needs 'path' and one of 'in' and 'not_in', not empty")
+        return nil
+      }
+      return RecordFilter(value: value, oneOf: texts, negated: isNegated)
+    }
+  }
+
+  private static let fieldKeys = KeyReference.fieldKeys()
+  private static let decimalKeys = KeyReference.fieldKeys(below: "decimal")
+
+  private func readExpression(_ node: Node, _ path: [String], _ reader: ConfigurationReader) -> ValueExpression {
+    if node.scalar != nil { return .path(reader.name(node, path, "")) }
+    guard let map = node.mapping, map.count == 1, let (key, value) = map.first.map({ ($0.key, $0.value) }) else {
+      reader.problem(
+        node, "\(path.joined(separator: ".")): a path, or one of path, constant, concat, first is expected")
+      return .constant("")
+    }
+    switch key.string ?? "" {
+    case "path": return .path(reader.name(value, path + ["path"], ""))
+    case "constant": return .constant(reader.text(value, path + ["constant"], ""))
+    case "concat", "first":
+      guard let list = value.sequence else {
+        reader.problem(value, "\(path.joined(separator: ".")): a list is expected")
+        return .constant("")
+      }
+      if list.isEmpty { reader.problem(value, "\(reader.dotted(path)).\(key.string!): the list is empty") }
+      let parts = list.enumerated().map { readExpression($1, path + [key.string!, "#\($0 + 1)"], reader) }
+      return key.string == "concat" ? .concatenation(parts) : .firstPresent(parts)
+    case let other:
+      let hint = reader.hint(other, ["path", "constant", "concat", "first"])
+      reader.problem(key, "unknown key '\(other)' in \(reader.dotted(path))\(hint)")
+      return .constant("")
+    }
+  }
+
+  private func readField(
+    _ node: Node, _ path: [String], _ type: FieldType, _ tables: [String: ValueTable], _ reader: ConfigurationReader
+  ) -> FieldMapping {
+    let dotted = path.joined(separator: ".")
+    guard let map = node.mapping else { return FieldMapping(readExpression(node, path, reader)) }
+    var value: ValueExpression?
+    var nodes: [String: Node] = [:]
+    // Whether an unknown key stands for the missing one: one problem, not two.
+    var isSlip = false
+    for (keyNode, node) in map {
+      let key = keyNode.string ?? ""
+      guard Self.fieldKeys.contains(key) else {
+        reader.problem(keyNode, "unknown key '\(key)' in \(dotted)\(reader.hint(key, Self.fieldKeys))")
+        isSlip = isSlip || ["path", "constant", "concat", "first"].contains(nearestName(key, in: Self.fieldKeys))
+        continue
+      }
+      if ["path", "constant", "concat", "first"].contains(key) {
+        if value != nil { reader.problem(keyNode, "\(dotted): only one of path, constant, concat, first") }
+        value = readExpression(Node.mapping(.init([(keyNode, node)], .implicit, .any, keyNode.mark)), path, reader)
+      } else {
+        nodes[key] = node
+      }
+    }
+    if value == nil, !isSlip { reader.problem(node, "\(dotted): one of path, constant, concat, first is needed") }
+    var mapping = FieldMapping(value ?? .constant(""))
+    if let tableNode = nodes["table"] {
+      let name = reader.text(tableNode, path + ["table"], "")
+      if let table = tables[name] {
+        mapping.table = table
+      } else {
+        reader.problem(tableNode, "\(dotted): no table '\(name)'\(reader.hint(name, tables.keys))")
+      }
+    }
+    if let valuesNode = nodes["values"] {
+      if nodes["table"] != nil { reader.problem(valuesNode, "\(dotted): either 'values' or 'table'") }
+      var entries: [String: String] = [:]
+      for (key, value) in valuesNode.mapping ?? [:] {
+        guard let from = key.string else {
+          reader.problem(key, "\(dotted).values: a key must be a text")
+          continue
+        }
+        entries[from] = reader.text(value, path + ["values", from], "")
+      }
+      if entries.isEmpty { reader.problem(valuesNode, "\(dotted).values: a map of texts is expected") }
+      mapping.table = ValueTable(name: dotted, entries: entries)
+    }
+    if let unlisted = nodes["unlisted"] {
+      if mapping.table == nil { reader.problem(unlisted, "\(dotted): 'unlisted' without 'values' or 'table'") }
+      mapping.table?.unlisted = readUnlisted(unlisted, path + ["unlisted"], reader)
+    }
+    for key in ["format", "time_zone"] where type != .time {
+      if let node = nodes[key] { reader.problem(node, "\(dotted).\(key): this field is no date and no time") }
+    }
+    if type != .amount, let node = nodes["decimal"] {
+      reader.problem(node, "\(dotted).decimal: this field is no amount and no quantity")
+    }
+    if let format = nodes["format"], type == .time {
+      let text = reader.text(format, path + ["format"], "auto")
+      let named: [String: TimeFormat] = [
+        "rfc3339": .rfc3339, "epoch_s": .epochSeconds, "epoch_ms": .epochMilliseconds, "epoch_us": .epochMicroseconds,
+        "epoch_days": .epochDays, "yyyymmdd": .compact, "auto": .automatic,
+      ]
+      mapping.timeFormat = named[text] ?? .pattern(text)
+      if named[text] == nil, !text.contains("yy") {
+        reader.problem(
+          format,
+          "\(dotted).format: '\(text)' is not one of \(named.keys.sorted().joined(separator: ", ")), and no pattern "
+            + "with a year such as dd.MM.yyyy\(reader.hint(text, named.keys))")
+        mapping.timeFormat = nil
+      }
+    }
+    if let zone = nodes["time_zone"] {
+      let text = reader.text(zone, path + ["time_zone"], "Z")
+      if let minutes = Self.offset_min(text) {
+        mapping.timeZoneOffset_min = minutes
+      } else {
+        reader.problem(zone, "\(dotted): an offset such as Z or +02:00 is expected, not '\(text)'")
+      }
+    }
+    if let decimal = nodes["decimal"] { mapping.decimal = readDecimal(decimal, path + ["decimal"], reader) }
+    if let standard = nodes["default"] { mapping.defaultText = reader.text(standard, path + ["default"], "") }
+    if let strip = nodes["strip_leading_zeros"] {
+      mapping.stripsLeadingZeros = reader.bool(strip, path + ["strip_leading_zeros"], false)
+    }
+    return mapping
+  }
+
+  static func offset_min(_ text: String) -> Int? {
+    if text == "Z" || text == "UTC" { return 0 }
+    guard text.count == 6, let sign = text.first, sign == "+" || sign == "-",
+      let hours = Int(text.dropFirst().prefix(2)), let minutes = Int(text.suffix(2)), hours <= 18, minutes < 60
+    else { return nil }
+    return (sign == "-" ? -1 : 1) * (hours * 60 + minutes)
+  }
+
+  private func readDecimal(_ node: Node, _ path: [String], _ reader: ConfigurationReader) -> DecimalStyle {
+    var style = DecimalStyle()
+    for (keyNode, value) in node.mapping ?? [:] {
+      let key = keyNode.string ?? ""
+      let at = path + [key]
+      func character() -> UInt8? {
+        let text = reader.text(value, at, "")
+        if text == "space" { return 0x20 }
+        let signs = "+-()0123456789eE".utf8
+        guard text.utf8.count == 1, let byte = text.utf8.first, byte >= 0x20, !signs.contains(byte) else {
+          reader.problem(value, "\(reader.dotted(at)): one ASCII character is expected that is no digit and no sign")
+          return nil
+        }
+        return byte
+      }
+      switch key {
+      case "separator": style.decimalSeparator = character() ?? style.decimalSeparator
+      case "grouping": style.groupingSeparator = character()
+      case "trailing_minus": style.allowsTrailingMinus = reader.bool(value, at, false)
+      case "parentheses": style.allowsParentheses = reader.bool(value, at, false)
+      case "implied_decimals": style.impliedDecimals = reader.integer(value, at, 0, 0...18)
+      case "base64_scale": style.base64Scale = reader.integer(value, at, 0, 0...18)
+      case "rounding": style.rounding = reader.choice(value, at, .refuse)
+      case "negate": style.negate = reader.bool(value, at, false)
+      default:
+        reader.problem(keyNode, "unknown key '\(key)' in \(reader.dotted(path))\(reader.hint(key, Self.decimalKeys))")
+      }
+    }
+    if style.groupingSeparator == style.decimalSeparator {
+      reader.problem(
+        node.mapping?["grouping"], "\(reader.dotted(path)).grouping: it must differ from the decimal separator")
+    }
+    if node.mapping == nil { reader.problem(node, "\(path.joined(separator: ".")): a map is expected") }
+    return style
+  }
+
+  private func readAmount(
+    _ node: Node, _ path: [String], _ tables: [String: ValueTable], _ reader: ConfigurationReader
+  ) -> PostingAmount {
+    if let map = node.mapping {
+      if let debit = map["debit"], let credit = map["credit"], map.count == 2 {
+        return .debitCredit(
+          debit: readField(debit, path + ["debit"], .amount, tables, reader),
+          credit: readField(credit, path + ["credit"], .amount, tables, reader))
+      }
+      if let amount = map["amount"], let side = map["side"], map.count == 2 {
+        return .indicated(
+          amount: readField(amount, path + ["amount"], .amount, tables, reader),
+          side: readField(side, path + ["side"], .text, tables, reader))
+      }
+      if map["debit"] != nil || map["credit"] != nil || map["side"] != nil {
+        reader.problem(node, "\(path.joined(separator: ".")): {debit, credit} or {amount, side} is expected")
+      }
+    }
+    return .signed(readField(node, path, .amount, tables, reader))
+  }
+}

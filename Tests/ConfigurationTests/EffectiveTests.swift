@@ -1,0 +1,127 @@
+import Decoding
+import Domain
+import Foundation
+import Testing
+
+@testable import Configuration
+
+/// Value tables from files, and the effective configuration.
+@Suite struct EffectiveTests {
+  let tests = ConfigurationTests()
+
+  @Test func textsSurviveTheWayThroughTheEffectiveConfiguration() throws {
+    let odd = "a\"b\\c\td\u{1}\u{feff}é🧾: #x"
+    let yaml =
+      tests.base.replacingOccurrences(
+        of: "values: {inv: invoiced}", with: "values: {inv: invoiced, \(doubleQuoted(odd)): paid}"
+      )
+      .replacingOccurrences(of: "gross: gross", with: "gross: gross, customer: {constant: \(doubleQuoted(odd))}")
+      + "\ntables: {t: {entries: {'0012': \"true\", x: '${HOME:-none}'}, unlisted: {replace: ''}}}"
+    let configuration = try tests.parse(yaml)
+    let fields = configuration.sources[0].mapping.fields
+    #expect(fields["customer"]?.value == .constant(odd))
+    #expect(fields["event"]?.table?.entries == ["inv": "invoiced", odd: "paid"])
+    #expect(try tests.parse(configuration.effectiveYAML()) == configuration)
+  }
+
+  @Test func defaultsAreFilledIn() throws {
+    let configuration = try tests.parse(tests.base + "\npolicy: {invoiced: {receivable: +gross}, paid: {}}")
+    let lines = configuration.effectiveYAML().split(separator: "\n").map(String.init)
+    for line in [
+      "  window: 3d", "  memory: 4096MiB", "  replace_defaults: true", "    receivable: \"+gross\"", "  credited:",
+      "    returns: \"+net\"",
+    ] {
+      #expect(lines.contains(line), "\(line)")
+    }
+    #expect(!lines.contains("  paid:"))
+    let again = try tests.parse(configuration.effectiveYAML())
+    #expect(again == configuration && again.effectiveYAML() == configuration.effectiveYAML())
+  }
+
+  /// Each key of the reference is told apart from a slip of the keyboard in it.
+  @Test func everyFieldKeyOfTheReferenceIsRead() {
+    for key in KeyReference.ofFields.map(\.path) where !key.contains(".") {
+      let found = tests.problems(
+        tests.base.replacingOccurrences(of: "gross: gross", with: "gross: {\(key)_: x, path: g}"))
+      #expect(
+        found.count == 1 && found[0].contains("unknown key '\(key)_'") && found[0].contains("'\(key)'?"), "\(found)")
+      let known = tests.problems(
+        tests.base.replacingOccurrences(of: "gross: gross", with: "gross: {\(key): [[x]]}"))
+      #expect(!known.isEmpty && !known.contains { $0.contains("unknown key '\(key)'") }, "\(key): \(known)")
+    }
+    for key in KeyReference.fieldKeys(below: "decimal") {
+      let known = tests.problems(
+        tests.base.replacingOccurrences(of: "gross: gross", with: "gross: {path: g, decimal: {\(key): [x]}}"))
+      #expect(!known.isEmpty && !known.contains { $0.contains("unknown key") }, "\(key): \(known)")
+    }
+  }
+
+  private func table(_ text: String, key: String? = nil, value: String? = nil) throws -> [String: String] {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    try Data(text.utf8).write(to: URL(fileURLWithPath: path))
+    return try TableFile(path: path).entries(key: key, value: value)
+  }
+
+  @Test func tableFiles() throws {
+    #expect(
+      try table(
+        "\u{feff}account, role ,\"long name\"\r\n1200,receivable,\"Trade, domestic\"\r\n\r\n4000,revenue,\"a\nb\"")
+        == ["1200": "receivable", "4000": "revenue"])
+    #expect(
+      try table("k,v,n\n1,x,\"Trade, \"\"A\"\"\"\n2,y, \"q\" \n", key: "n", value: "k")
+        == ["Trade, \"A\"": "1", "q": "2"])
+    #expect(try table("k,v\n1,\n") == ["1": ""])
+  }
+
+  @Test func wrongTableFiles() {
+    func message(_ text: String, key: String? = nil) -> String {
+      do { return "\(try table(text, key: key))" } catch let fault as TableFile.Fault {
+        return fault.message.replacing(/^.*?(:\d|$| )/) { String($0.1) }
+      } catch { return "\(error)" }
+    }
+    #expect(message("k,v\n1,\"a\nb\"\n2\n") == ":4: too few columns")
+    #expect(message("k,v\n1,a\n1,b\n") == ":3: '1' comes twice with different values")
+    #expect(message("k,v\n1,\"a\n") == ":2: a quote is not closed")
+    #expect(message("k,v\n1,\"a\"b\n") == ":2: text after a closing quote")
+    #expect(message("k\n1\n") == " has no header of two columns")
+    #expect(message("") == " has no header of two columns")
+    #expect(message("k,v\n") == " has no rows below its header")
+    #expect(message("account,v\n1,2\n", key: "acount") == " has no column 'acount'; did you mean 'account'?")
+  }
+
+  @Test func aWrongColumnIsShownWhereItIsNamed() throws {
+    let directory = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).path
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    try Data("account,role\n1200,receivable\n".utf8).write(to: URL(fileURLWithPath: directory + "/chart.csv"))
+    let yaml = tests.base + "\ntables:\n  chart:\n    file: chart.csv\n    key: account\n    value: rle\n"
+    do {
+      _ = try Configuration.parse(yaml: yaml, file: "t.yaml", directory: directory, environment: [:])
+      Issue.record("a column that is not there was found")
+    } catch let error as ConfigurationError {
+      #expect(error.problems.map { [$0.line, $0.column] } == [[14, 12]])
+      #expect(error.description.hasSuffix("has no column 'rle'; did you mean 'role'?"))
+    }
+  }
+
+  @Test func sizesAndDurationsArePrintedAsTheyAreRead() {
+    for ms in [Int64(0), 1, 999, 1_000, 61_000, 3_600_000, 86_400_000, 604_800_000, 90_061_001] {
+      #expect(ConfigurationReader.duration_ms(ConfigurationReader.durationText(ms)) == ms)
+    }
+    for (text, bytes) in [("4MiB", 4 << 20), ("2GiB", 2 << 30), ("10kB", 10_000), ("3MB", 3_000_000), ("7", 7)] {
+      #expect(ConfigurationReader.size(text) == bytes)
+    }
+    #expect(ConfigurationReader.size("9999999999GiB") == nil)
+    #expect(ConfigurationReader.microsText(50_000) == "\"0.05\"" && ConfigurationReader.microsText(0) == "\"0\"")
+    #expect(ConfigurationReader.microsText(1_000_000_000) == "\"1000\"")
+  }
+
+  @Test func tolerancesAreExactDecimals() throws {
+    // 0.1 + 0.2 in binary floating point is not 0.3; 9007199254740.993 has no nearest double at six places.
+    let configuration = try tests.parse(
+      tests.base + "\nmatching: {tolerances: {default: {absolute: 0.3}, tax: {absolute: 9007199254740.993}}}")
+    #expect(configuration.policy.tolerances[Int(AccountRole.tax.rawValue)].under_u == 9_007_199_254_740_993_000)
+    #expect(configuration.policy.tolerances[Int(AccountRole.cash.rawValue)].over_u == 300_000)
+  }
+}
