@@ -166,6 +166,19 @@ final class Scratch {
     }
   }
 
+  /// The decoder gives out a megabyte at a time and may still hold a part of a block when the input has ended.
+  @Test func zstandardBlocksAcrossTheOutputsEnd() throws {
+    let scratch = Scratch()
+    // A frame by hand: window of 1 MiB, eleven blocks that repeat one byte 100 000 times. Source: RFC 8878, 3.1.1.
+    var frame: [UInt8] = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x50]
+    for block in 1...11 {
+      let header = 100_000 << 3 | 1 << 1 | (block == 11 ? 1 : 0)
+      frame += [UInt8(header & 255), UInt8(header >> 8 & 255), UInt8(header >> 16), 0x61]
+    }
+    let found = try lines(scratch.write("a", frame), limit: 2 << 20)
+    #expect(found.map(\.2) == [1_100_000])
+  }
+
   @Test(arguments: [("gzip", ".gz"), ("zstd", ".zst")]) func compressed(tool: String, suffix: String) throws {
     let scratch = Scratch()
     let text = (0..<50_000).map { "line \($0) with some text behind it" }.joined(separator: "\n")
