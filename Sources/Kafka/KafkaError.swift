@@ -9,6 +9,10 @@ public struct KafkaError: Error, CustomStringConvertible, Sendable, Equatable {
   public var context: String
   /// The client instance can no longer be used.
   public var isFatal = false
+  /// The same call may succeed if it is made again.
+  public var isRetriable = false
+  /// The transaction cannot be committed any more, only aborted.
+  public var requiresAbort = false
 
   public var description: String { "\(context): \(message) (\(name))" }
 
@@ -25,6 +29,32 @@ public struct KafkaError: Error, CustomStringConvertible, Sendable, Equatable {
     code = 0
     self.message = message
     self.context = context
+  }
+
+  /// An error by its name in librdkafka (`_FENCED`, `ILLEGAL_GENERATION`).
+  public init(
+    name: String, _ message: String, context: String, isFatal: Bool = false, isRetriable: Bool = false,
+    requiresAbort: Bool = false
+  ) {
+    self.name = name
+    code = 0
+    self.message = message
+    self.context = context
+    self.isFatal = isFatal
+    self.isRetriable = isRetriable
+    self.requiresAbort = requiresAbort
+  }
+
+  /// Takes an error object of the library over; nothing where there is none.
+  static func check(_ error: OpaquePointer?, _ context: String) throws(KafkaError) {
+    guard let error else { return }
+    defer { rd_kafka_error_destroy(error) }
+    var made = KafkaError(
+      rd_kafka_error_code(error), context, message: String(cString: rd_kafka_error_string(error)),
+      isFatal: rd_kafka_error_is_fatal(error) != 0)
+    made.isRetriable = rd_kafka_error_is_retriable(error) != 0
+    made.requiresAbort = rd_kafka_error_txn_requires_abort(error) != 0
+    throw made
   }
 
   static func check(_ code: rd_kafka_resp_err_t, _ context: String) throws(KafkaError) {

@@ -1,0 +1,99 @@
+/// What the pipeline asks of a Kafka client. `Consumer`, `Producer` and `PartitionReader` answer it over librdkafka; a
+/// simulated cluster answers it in tests. Every function belongs to the thread of the one worker that owns the client.
+
+/// An offset that a group has committed, with the text that was committed beside it.
+public struct CommittedOffset: Sendable, Equatable {
+  /// The next record to read.
+  public var offset: Int64
+  public var metadata: String
+
+  public init(_ offset: Int64, metadata: String = "") {
+    self.offset = offset
+    self.metadata = metadata
+  }
+}
+
+/// Which member of which generation of a group somebody is: what a broker fences zombies by.
+public struct GroupMetadata: Sendable, Equatable {
+  public var bytes: [UInt8]
+  public init(bytes: [UInt8]) { self.bytes = bytes }
+}
+
+/// A member of a consumer group that reads the partitions it is given.
+public protocol GroupConsumer: AnyObject {
+  /// Takes what is there, waiting at most `timeout_ms` for something to come. The bytes stay valid until `finish` has
+  /// returned.
+  /// - Returns: how many messages were handed out.
+  func consume(
+    timeout_ms: Int, _ body: (ConsumedMessage) -> Void, finish: () -> Void
+  ) throws(KafkaError) -> Int
+
+  /// Partitions that the last `consume` read to their end.
+  var ended: [TopicPartition] { get }
+  /// Errors of the last `consume`.
+  var errors: [KafkaError] { get }
+
+  /// A change of assignment that waits to be answered by `assign` or `unassign`; until then the member keeps what it
+  /// has, and belongs to its old generation.
+  var pendingRebalance: Rebalance? { get }
+  /// Reads these partitions from these offsets on. Also takes up anew what is assigned already: what had been fetched
+  /// is dropped. Partitions of the assignment that are left out are held back.
+  func assign(_ starts: [TopicPartition: StartOffset]) throws(KafkaError)
+  /// Gives everything back.
+  func unassign() throws(KafkaError)
+
+  /// The member of the generation that is answered for now. To be asked for once after an assignment, and kept: an
+  /// answer later may already speak of another generation.
+  func groupMetadata() throws(KafkaError) -> GroupMetadata
+  /// Commits offsets as a member of the generation; throws where the group has moved on.
+  func commit(_ offsets: [TopicPartition: CommittedOffset]) throws(KafkaError)
+  /// What the group has committed, none of it still in an open transaction; absent where there is nothing.
+  func committed(_ places: [TopicPartition], timeout_ms: Int) throws(KafkaError) -> [TopicPartition: CommittedOffset]
+  /// Oldest offset and the offset after the newest, as the client last heard.
+  func cachedOffsets(_ place: TopicPartition) -> (low: Int64, high: Int64)?
+  /// Ends the client. A dynamic member leaves its group, a static one (`group.instance.id`) keeps its place until its
+  /// session times out.
+  func close()
+}
+
+/// Sends records, in transactions where it has a `transactional.id`.
+///
+/// Errors of the transaction calls say what Kafka's rules ask for: `isRetriable` (call again), `requiresAbort` (abort,
+/// go back to the last committed state), `isFatal` (somebody else has taken over, or the producer is broken: a new one).
+public protocol RecordProducer: AnyObject {
+  /// Hands a message over; its bytes are copied. nil for the partition leaves it to the partitioner (by key).
+  func produce(
+    topic: String, partition: Int32?, key: UnsafeBufferPointer<UInt8>?, value: UnsafeBufferPointer<UInt8>?
+  ) throws(KafkaError)
+  /// Waits until everything handed over has arrived; throws the first failure since the last flush.
+  func flush(timeout_ms: Int) throws(KafkaError)
+  /// Serves delivery reports without waiting.
+  func poll()
+  /// Messages handed over and not yet delivered.
+  var queued: Int { get }
+
+  /// Fences every earlier producer with this transactional id and ends its open transaction.
+  func initTransactions(timeout_ms: Int) throws(KafkaError)
+  func beginTransaction() throws(KafkaError)
+  /// Makes committed offsets part of the transaction; fenced by the member's generation.
+  func sendOffsets(
+    _ offsets: [TopicPartition: CommittedOffset], group: GroupMetadata, timeout_ms: Int
+  ) throws(KafkaError)
+  func commitTransaction(timeout_ms: Int) throws(KafkaError)
+  func abortTransaction(timeout_ms: Int) throws(KafkaError)
+}
+
+/// Reads given stretches of partitions outside of any group, committed records only.
+public protocol LogReader: AnyObject {
+  /// Offset of the oldest record, and the offset up to which a `read_committed` reader can read now (the last stable
+  /// offset).
+  func bounds(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> (low: Int64, stable: Int64)
+  /// Hands out the records of a partition from an offset on, in order, until `body` returns false or the record before
+  /// `end` has been read. Offsets of aborted, compacted and control records are passed over. The bytes are valid inside
+  /// `body`.
+  /// - Throws: where the partition does not begin at or before `from` (`_AUTO_OFFSET_RESET`), or nothing comes.
+  func read(
+    _ place: TopicPartition, from: Int64, end: Int64, _ body: (ConsumedMessage) -> Bool
+  ) throws(KafkaError)
+  func close()
+}
