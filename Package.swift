@@ -29,6 +29,7 @@ let package = Package(
     .target(name: "Domain", swiftSettings: hot),
     .target(name: "Decoding", dependencies: ["Domain", "CShims"], swiftSettings: hot),
     .target(name: "Matching", dependencies: ["Domain", "CShims"], swiftSettings: hot),
+    .target(name: "Checkpoints", dependencies: ["Domain", "Matching", "CZstd"], swiftSettings: hot),
     .target(name: "Kafka", dependencies: ["CRdKafka"], swiftSettings: settings),
     .target(name: "KafkaTesting", dependencies: ["Kafka"], swiftSettings: settings),
     .target(
@@ -38,7 +39,7 @@ let package = Package(
     .target(
       name: "Pipeline",
       dependencies: [
-        "Domain", "Decoding", "Matching", "Kafka", "Configuration", "CZstd", "CZlib",
+        "Domain", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration", "CZstd", "CZlib",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: hot),
     .executableTarget(

@@ -65,6 +65,29 @@ extension Configuration {
     deadLettersTopic = reader.topic(
       topics["dead_letters"], ["topics", "dead_letters"], prefix + ".dead-letters",
       place: nodes["prefix"] ?? nodes["name"])
+    epochsTopic = reader.topic(
+      topics["epochs"], ["topics", "epochs"], prefix + ".epochs", place: nodes["prefix"] ?? nodes["name"])
+    checkpointsTopic = reader.topic(
+      topics["checkpoints"], ["topics", "checkpoints"], prefix + ".checkpoints",
+      place: nodes["prefix"] ?? nodes["name"])
+    partialsTopic = reader.topic(
+      topics["partials"], ["topics", "partials"], prefix + ".partials", place: nodes["prefix"] ?? nodes["name"])
+    totalsTopic = reader.topic(
+      topics["totals"], ["topics", "totals"], prefix + ".totals", place: nodes["prefix"] ?? nodes["name"])
+    let checkpointNodes = reader.nodes(nodes["checkpoints"], ["checkpoints"])
+    enum Store: String, CaseIterable { case topic, directory, off }
+    switch reader.choice(checkpointNodes["store"], ["checkpoints", "store"], Store.topic) {
+    case .topic: checkpoints = .topic
+    case .off: checkpoints = .off
+    case .directory:
+      if let node = checkpointNodes["directory"] {
+        checkpoints = .directory(reader.resolve(reader.name(node, ["checkpoints", "directory"], "")))
+      } else {
+        reader.problem(nodes["checkpoints"], "checkpoints: 'directory' is missing")
+      }
+    }
+    checkpointInterval_ms = reader.duration_ms(
+      checkpointNodes["interval"], ["checkpoints", "interval"], checkpointInterval_ms, atLeast: 1)
     let limits = reader.nodes(nodes["limits"], ["limits"])
     memoryLimit = reader.size(limits["memory"], ["limits", "memory"], memoryLimit)
     let recordBytes = reader.size(limits["record_bytes"], ["limits", "record_bytes"], 4 << 20)
@@ -84,6 +107,8 @@ extension Configuration {
     let epoch = reader.nodes(nodes["epoch"], ["epoch"])
     epochRecords = reader.integer(epoch["records"], ["epoch", "records"], epochRecords, 1...10_000_000)
     epochInterval_ms = reader.duration_ms(epoch["interval"], ["epoch", "interval"], epochInterval_ms, atLeast: 1)
+    epochRetention_ms = reader.duration_ms(
+      epoch["retention"], ["epoch", "retention"], epochRetention_ms, atLeast: 60_000)
     let logging = reader.nodes(nodes["logging"], ["logging"])
     logLevel = reader.choice(logging["level"], ["logging", "level"], LogLevel.info).rawValue
     logFormat = reader.choice(logging["format"], ["logging", "format"], .text)
@@ -113,7 +138,9 @@ extension Configuration {
     let nodes = reader.nodes(node, ["kafka"])
     kafka.bootstrap = reader.name(nodes["bootstrap"], ["kafka", "bootstrap"], kafka.bootstrap)
     kafka.group = reader.name(nodes["group"], ["kafka", "group"], "tieout-" + name)
-    kafka.start = reader.choice(nodes["start"], ["kafka", "start"], .rebuild)
+    kafka.start = reader.choice(nodes["start"], ["kafka", "start"], .earliest)
+    kafka.delivery = reader.choice(nodes["delivery"], ["kafka", "delivery"], .exactlyOnce)
+    kafka.instance = reader.text(nodes["instance"], ["kafka", "instance"], "")
     kafka.properties = reader.properties(nodes["properties"], ["kafka", "properties"])
     kafka.consumer = reader.properties(nodes["consumer"], ["kafka", "consumer"])
     kafka.producer = reader.properties(nodes["producer"], ["kafka", "producer"])

@@ -57,7 +57,12 @@ extension Configuration {
       places["dimension \(index + 1)"] = value
     }
     if reader.problems.count == problemsBefore { compile(mapping, places, keyNode, reader) }
-    return SourceSettings(name: name, topic: topic, mapping: mapping)
+    var source = SourceSettings(name: name, topic: topic, mapping: mapping)
+    if reader.bool(nodes["routed"], path + ["routed"], false) {
+      source.routedFrom = topic
+      source.topic = reader.topic(nil, path + ["route"], "\(prefix).route.\(name)", place: keyNode)
+    }
+    return source
   }
 
   private func readFields(

@@ -27,20 +27,37 @@ public enum PropertyValue: Sendable, Equatable {
   }
 }
 
-/// Where a worker starts to read a partition.
+/// Where a task starts that nobody has run before.
 public enum StartPosition: String, Sendable, CaseIterable {
-  /// From the oldest record that Kafka has, so that every tie is known again (default).
-  case rebuild
-  /// From the offsets that the group has committed, else the oldest: ties of before are not known.
-  case committed
+  /// From the oldest record that Kafka has (default).
+  case earliest
   /// From the end: only what comes from now on.
   case latest
+}
+
+/// What a reader of the output topics may rely on.
+public enum Delivery: String, Sendable, CaseIterable {
+  /// Outputs, offsets and the epoch's record in one transaction: a `read_committed` reader sees each revision once.
+  case exactlyOnce = "exactly_once"
+  /// For brokers without transactions: after a crash the outputs of the last epoch may come a second time, the same
+  /// bytes again.
+  case atLeastOnce = "at_least_once"
+}
+
+/// Where checkpoints of the matching state are kept.
+public enum CheckpointStorage: Sendable, Equatable {
+  case topic
+  case directory(String)
+  case off
 }
 
 public struct KafkaSettings: Sendable, Equatable {
   public var bootstrap = "127.0.0.1:9092"
   public var group = "tieout"
-  public var start = StartPosition.rebuild
+  public var start = StartPosition.earliest
+  public var delivery = Delivery.exactlyOnce
+  /// Name of this process among those of the group, the same after a restart; empty for a dynamic member.
+  public var instance = ""
   /// librdkafka properties for all clients, for consumers, and for producers, in the order of the file.
   public var properties: [(String, PropertyValue)] = []
   public var consumer: [(String, PropertyValue)] = []
@@ -50,15 +67,29 @@ public struct KafkaSettings: Sendable, Equatable {
     func same(_ x: [(String, PropertyValue)], _ y: [(String, PropertyValue)]) -> Bool {
       x.count == y.count && zip(x, y).allSatisfy { $0.0 == $1.0 && $0.1 == $1.1 }
     }
-    return a.bootstrap == b.bootstrap && a.group == b.group && a.start == b.start && same(a.properties, b.properties)
+    return a.bootstrap == b.bootstrap && a.group == b.group && a.start == b.start
+      && a.delivery == b.delivery && a.instance == b.instance && same(a.properties, b.properties)
       && same(a.consumer, b.consumer) && same(a.producer, b.producer)
   }
 }
 
 public struct SourceSettings: Sendable, Equatable {
   public var name: String
+  /// What the tasks read: the source's own topic, or the internal one through which it is routed.
   public var topic: String
+  /// Where the records come from, if they are routed.
+  public var routedFrom: String?
   public var mapping: MappingSpecification
+
+  public init(name: String, topic: String, mapping: MappingSpecification) {
+    self.name = name
+    self.topic = topic
+    self.mapping = mapping
+  }
+
+  public var isRouted: Bool { routedFrom != nil }
+  /// Where the records come from.
+  public var originalTopic: String { routedFrom ?? topic }
 }
 
 public enum LogFormat: String, Sendable, CaseIterable { case text, json }
@@ -81,6 +112,16 @@ public struct Configuration: Sendable, Equatable {
   public var logFormat = LogFormat.text
   public var breaksTopic = ""
   public var deadLettersTopic = ""
+  public var epochsTopic = ""
+  public var checkpointsTopic = ""
+  public var partialsTopic = ""
+  public var totalsTopic = ""
+  public var partialsPartitions = 1
+  /// Epochs are kept as long, for replays by an auditor.
+  public var epochRetention_ms: Int64 = 7 * 86_400_000
+  public var checkpoints = CheckpointStorage.topic
+  /// Within which a whole checkpoint is written.
+  public var checkpointInterval_ms: Int64 = 60_000
   /// Path → value of everything read or defaulted, in the order of the reference, secrets as `***`.
   public var effective: [(path: [String], text: String)] = []
 
@@ -92,6 +133,20 @@ public struct Configuration: Sendable, Equatable {
       && a.epochRecords == b.epochRecords && a.epochInterval_ms == b.epochInterval_ms
       && a.memoryLimit == b.memoryLimit && a.logLevel == b.logLevel && a.logFormat == b.logFormat
       && a.breaksTopic == b.breaksTopic && a.deadLettersTopic == b.deadLettersTopic
+      && a.epochsTopic == b.epochsTopic && a.checkpointsTopic == b.checkpointsTopic
+      && a.partialsTopic == b.partialsTopic && a.totalsTopic == b.totalsTopic
+      && a.partialsPartitions == b.partialsPartitions && a.epochRetention_ms == b.epochRetention_ms
+      && a.checkpoints == b.checkpoints && a.checkpointInterval_ms == b.checkpointInterval_ms
+  }
+
+  /// A hash of every setting that decides what a task makes of its records. A replay under another hash is none.
+  public var matchingHash: UInt64 {
+    var text = "\(policy)|\(dimensions)"
+    for (path, value) in effective where ["sources", "tables", "matching", "policy"].contains(path.first) {
+      text += "|" + path.joined(separator: ".") + "=" + value
+    }
+    for source in sources { text += "|" + source.name }
+    return Array(text.utf8).withUnsafeBufferPointer { Fingerprint(ByteView($0)).low }
   }
 
   /// The effective configuration as YAML, defaults filled in, secrets as `***`.

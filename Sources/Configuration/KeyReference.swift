@@ -62,8 +62,15 @@ public struct KeyReference: Sendable {
     .init("kafka.bootstrap", "text", "127.0.0.1:9092", "Bootstrap servers, comma-separated."),
     .init("kafka.group", "text", "tieout-<name>", "Consumer group."),
     .init(
-      "kafka.start", "rebuild, committed, latest", "rebuild",
-      "Where a worker starts in a partition. `rebuild` reads everything that Kafka still has, so that no open tie is lost by a restart."
+      "kafka.start", "earliest, latest", "earliest",
+      "Where a task starts that the group has never run: at the oldest records that Kafka has, or at the end."),
+    .init(
+      "kafka.delivery", "exactly_once, at_least_once", "exactly_once",
+      "`exactly_once` commits outputs, offsets and the epoch in one transaction; `at_least_once` is for brokers without transactions."
+    ),
+    .init(
+      "kafka.instance", "text", "",
+      "Name of this process, unlike that of any other of the group and the same after a restart: its workers become static members, and a restart within the session timeout moves no partition."
     ),
     .init(
       "kafka.properties", "map of librdkafka properties", "{}",
@@ -82,6 +89,10 @@ public struct KeyReference: Sendable {
     .init("topics", "map", "", "Names of output topics, where they are not to follow the prefix."),
     .init("topics.breaks", "text", "<prefix>.breaks", "Breaks, keyed by break id; to be compacted."),
     .init("topics.dead_letters", "text", "<prefix>.dead-letters", "Records that could not be taken in."),
+    .init("topics.epochs", "text", "<prefix>.epochs", "Internal: what each task did, epoch by epoch."),
+    .init("topics.checkpoints", "text", "<prefix>.checkpoints", "Internal: the matching state; to be compacted."),
+    .init("topics.partials", "text", "<prefix>.partials", "Internal: each task's part of the totals; to be compacted."),
+    .init("topics.totals", "text", "<prefix>.totals", "Open breaks by type over all tasks; to be compacted."),
     .init("tables", "map", "{}", "Named value tables."),
     .init("tables.*", "map", "", "A value table: literal text to literal text."),
     .init("tables.*.entries", "map of texts", "{}", "The entries."),
@@ -97,6 +108,10 @@ public struct KeyReference: Sendable {
     .init("sources.*", "map", "", "One input, by name."),
     .init("sources.*.kind", "orders, ledger", "", "What its records are."),
     .init("sources.*.topic", "text", "<prefix>.<source>", "Topic to consume."),
+    .init(
+      "sources.*.routed", "true, false", "false",
+      "The topic is not keyed by order, or has another number of partitions: its records go through the internal topic `<prefix>.route.<source>`."
+    ),
     .init("sources.*.format", "json, debezium, csv", "json", "How its records are written."),
     .init("sources.*.csv", "map", "", "How CSV is written."),
     .init("sources.*.csv.delimiter", "one character or `tab`", ",", "Between columns."),
@@ -158,6 +173,11 @@ public struct KeyReference: Sendable {
     .init("epoch", "map", "", "The turn of a worker."),
     .init("epoch.records", "integer", "50000", "Records after which outputs are flushed and offsets stored."),
     .init("epoch.interval", "duration", "100ms", "Time after which they are."),
+    .init("epoch.retention", "duration", "7d", "How long epochs are kept for `tieout replay` (set on the topic)."),
+    .init("checkpoints", "map", "", "Where the matching state is kept."),
+    .init("checkpoints.store", "topic, directory, off", "topic", "`off`: a restart replays all epochs."),
+    .init("checkpoints.directory", "path", "", "For the store `directory`; every process must see it."),
+    .init("checkpoints.interval", "duration", "60s", "Within which the whole state is written once, bit by bit."),
     .init("limits", "map", "", "Bounds."),
     .init("limits.memory", "size", "4GiB", "Matching state of the process at which intake slows down."),
     .init("limits.record_bytes", "size", "4MiB", "Longest record that is taken in."),

@@ -29,6 +29,13 @@ public final class Admin {
     return found
   }
 
+  /// The cluster's id, where it has one.
+  public func clusterID(timeout_ms: Int = 10_000) -> String? {
+    guard let id = rd_kafka_clusterid(client, Int32(timeout_ms)) else { return nil }
+    defer { rd_kafka_mem_free(client, id) }
+    return String(cString: id)
+  }
+
   /// Creates a topic; replication as the broker's default. The embedded broker does not do this: it times out.
   public func createTopic(
     _ name: String, partitions: Int, config: [String: String] = [:], timeout_ms: Int = 15_000

@@ -97,3 +97,24 @@ public protocol LogReader: AnyObject {
   ) throws(KafkaError)
   func close()
 }
+
+extension GroupConsumer {
+  public func consume(timeout_ms: Int, _ body: (ConsumedMessage) -> Void) throws(KafkaError) -> Int {
+    try consume(timeout_ms: timeout_ms, body, finish: {})
+  }
+
+  /// Answers a change of assignment as a plain reader does.
+  /// - Returns: the partitions that are assigned now; nil where nothing has changed.
+  @discardableResult
+  public func answerRebalance(start: StartOffset) throws(KafkaError) -> [TopicPartition]? {
+    switch pendingRebalance {
+    case nil: return nil
+    case .assigned(let places):
+      try assign(Dictionary(uniqueKeysWithValues: places.map { ($0, start) }))
+      return places
+    case .revoked, .lost:
+      try unassign()
+      return []
+    }
+  }
+}

@@ -1,4 +1,5 @@
 import CRdKafka
+import Glibc
 
 /// A place in a topic.
 public struct TopicPartition: Hashable, Sendable, CustomStringConvertible {
@@ -48,10 +49,25 @@ public struct ConsumedMessage {
   /// nil: a null key, a null value.
   public var key: UnsafeBufferPointer<UInt8>?
   public var value: UnsafeBufferPointer<UInt8>?
+
+  public init(
+    topic: Int, partition: Int32, offset: Int64, timestamp_ms: Int64, key: UnsafeBufferPointer<UInt8>?,
+    value: UnsafeBufferPointer<UInt8>?
+  ) {
+    self.topic = topic
+    self.partition = partition
+    self.offset = offset
+    self.timestamp_ms = timestamp_ms
+    self.key = key
+    self.value = value
+  }
 }
 
 /// A member of a consumer group. All functions belong to one thread (@locality: worker thread).
-public final class Consumer {
+///
+/// What the group decides is answered between two batches (`pendingRebalance`, `assign`, `unassign`), never inside one:
+/// so all messages of a batch belong to the assignment that was in force when it was asked for.
+public final class Consumer: GroupConsumer {
   /// What a drain costs least with, measured against batches of 300-byte records: a queue that stays within the
   /// processor's cache instead of the library's 100 000 messages and 64 MB a partition, and short waits for fetches.
   public static let defaults: [KafkaProperty] = [
@@ -70,8 +86,7 @@ public final class Consumer {
   private let capacity: Int
   private var known: [(handle: OpaquePointer, topic: Int)] = []
   private var isClosed = false
-  /// Called on assignments and revocations; for an assignment it says where to start each partition.
-  public var onRebalance: ((Rebalance) -> [TopicPartition: StartOffset])?
+  public private(set) var pendingRebalance: Rebalance?
   /// The last partition errors and end-of-partition events of a batch.
   public private(set) var ended: [TopicPartition] = []
   public private(set) var errors: [KafkaError] = []
@@ -110,18 +125,39 @@ public final class Consumer {
       return TopicPartition(String(cString: element.topic), element.partition)
     }
     if code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-      let starts = onRebalance?(.assigned(partitions)) ?? [:]
-      for index in 0..<Int(list.pointee.cnt) {
-        list.pointee.elems[index].offset = (starts[partitions[index]] ?? .committed).raw
-      }
-      let result = rd_kafka_assign(client, list)
-      if result != RD_KAFKA_RESP_ERR_NO_ERROR { errors.append(KafkaError(result, "taking an assignment")) }
+      pendingRebalance = .assigned(partitions)
     } else {
-      let isLost = rd_kafka_assignment_lost(client) != 0
-      _ = onRebalance?(isLost ? .lost(partitions) : .revoked(partitions))
-      let result = rd_kafka_assign(client, nil)
-      if result != RD_KAFKA_RESP_ERR_NO_ERROR { errors.append(KafkaError(result, "giving an assignment up")) }
+      pendingRebalance = rd_kafka_assignment_lost(client) != 0 ? .lost(partitions) : .revoked(partitions)
     }
+    // Nobody answers any more once the client closes.
+    if isClosed { rd_kafka_assign(client, nil) }
+  }
+
+  public func assign(_ starts: [TopicPartition: StartOffset]) throws(KafkaError) {
+    pendingRebalance = nil
+    let list = rd_kafka_topic_partition_list_new(Int32(starts.count))!
+    defer { rd_kafka_topic_partition_list_destroy(list) }
+    for (place, start) in starts {
+      rd_kafka_topic_partition_list_add(list, place.topic, place.partition).pointee.offset = start.raw
+    }
+    try KafkaError.check(rd_kafka_assign(client, list), "taking an assignment")
+  }
+
+  public func unassign() throws(KafkaError) {
+    pendingRebalance = nil
+    try KafkaError.check(rd_kafka_assign(client, nil), "giving an assignment up")
+  }
+
+  public func groupMetadata() throws(KafkaError) -> GroupMetadata {
+    guard let metadata = rd_kafka_consumer_group_metadata(client) else {
+      throw KafkaError("the consumer has no group", context: "group metadata")
+    }
+    defer { rd_kafka_consumer_group_metadata_destroy(metadata) }
+    var buffer: UnsafeMutableRawPointer?
+    var size = 0
+    try KafkaError.check(rd_kafka_consumer_group_metadata_write(metadata, &buffer, &size), "group metadata")
+    defer { rd_kafka_mem_free(nil, buffer) }
+    return GroupMetadata(bytes: Array(UnsafeRawBufferPointer(start: buffer, count: size)))
   }
 
   private func topicIndex(_ handle: OpaquePointer) -> Int {
@@ -136,7 +172,7 @@ public final class Consumer {
   /// bytes of all messages stay valid until `finish` has returned.
   /// - Returns: how many messages were handed out.
   public func consume(
-    timeout_ms: Int, _ body: (ConsumedMessage) -> Void, finish: () -> Void = {}
+    timeout_ms: Int, _ body: (ConsumedMessage) -> Void, finish: () -> Void
   ) throws(KafkaError) -> Int {
     ended.removeAll(keepingCapacity: true)
     errors.removeAll(keepingCapacity: true)
@@ -170,34 +206,36 @@ public final class Consumer {
     return handed
   }
 
-  private static func bytes(_ base: UnsafeMutableRawPointer?, _ count: Int) -> UnsafeBufferPointer<UInt8>? {
+  static func bytes(_ base: UnsafeMutableRawPointer?, _ count: Int) -> UnsafeBufferPointer<UInt8>? {
     guard let base else { return nil }
     return UnsafeBufferPointer(start: UnsafePointer(base.assumingMemoryBound(to: UInt8.self)), count: count)
   }
 
-  /// Commits the offsets of the next records to read.
-  public func commit(_ offsets: [TopicPartition: Int64], isAsync: Bool) throws(KafkaError) {
+  public func commit(_ offsets: [TopicPartition: CommittedOffset]) throws(KafkaError) {
     guard !offsets.isEmpty else { return }
-    let list = rd_kafka_topic_partition_list_new(Int32(offsets.count))!
+    let list = makeList(offsets)
     defer { rd_kafka_topic_partition_list_destroy(list) }
-    for (place, offset) in offsets {
-      rd_kafka_topic_partition_list_add(list, place.topic, place.partition).pointee.offset = offset
+    try KafkaError.check(rd_kafka_commit(client, list, 0), "committing offsets")
+    for index in 0..<Int(list.pointee.cnt) {
+      try KafkaError.check(list.pointee.elems[index].err, "committing offsets")
     }
-    try KafkaError.check(rd_kafka_commit(client, list, isAsync ? 1 : 0), "committing offsets")
   }
 
-  /// Offsets that the group has committed; absent where there are none.
-  public func committed(_ places: [TopicPartition], timeout_ms: Int = 10_000) throws(KafkaError) -> [TopicPartition:
-    Int64]
-  {
+  public func committed(
+    _ places: [TopicPartition], timeout_ms: Int = 10_000
+  ) throws(KafkaError) -> [TopicPartition: CommittedOffset] {
     let list = rd_kafka_topic_partition_list_new(Int32(places.count))!
     defer { rd_kafka_topic_partition_list_destroy(list) }
     for place in places { rd_kafka_topic_partition_list_add(list, place.topic, place.partition) }
     try KafkaError.check(rd_kafka_committed(client, list, Int32(timeout_ms)), "reading committed offsets")
-    var found: [TopicPartition: Int64] = [:]
-    for index in 0..<Int(list.pointee.cnt) where list.pointee.elems[index].offset >= 0 {
+    var found: [TopicPartition: CommittedOffset] = [:]
+    for index in 0..<Int(list.pointee.cnt) {
       let element = list.pointee.elems[index]
-      found[TopicPartition(String(cString: element.topic), element.partition)] = element.offset
+      try KafkaError.check(element.err, "reading committed offsets")
+      guard element.offset >= 0 else { continue }
+      let text = UnsafeRawBufferPointer(start: element.metadata, count: element.metadata_size)
+      found[TopicPartition(String(cString: element.topic), element.partition)] = CommittedOffset(
+        element.offset, metadata: String(decoding: text.prefix { $0 != 0 }, as: UTF8.self))
     }
     return found
   }
@@ -213,12 +251,26 @@ public final class Consumer {
     return (low, high)
   }
 
-  /// Leaves the group; revocations are handled on the way.
   public func close() {
     guard !isClosed else { return }
     isClosed = true
+    if pendingRebalance != nil { rd_kafka_assign(client, nil) }
     rd_kafka_queue_destroy(queue)
     rd_kafka_consumer_close(client)
     rd_kafka_destroy(client)
   }
+}
+
+/// A list of offsets for the library; the caller destroys it.
+func makeList(_ offsets: [TopicPartition: CommittedOffset]) -> UnsafeMutablePointer<rd_kafka_topic_partition_list_t> {
+  let list = rd_kafka_topic_partition_list_new(Int32(offsets.count))!
+  for (place, committed) in offsets {
+    let element = rd_kafka_topic_partition_list_add(list, place.topic, place.partition)!
+    element.pointee.offset = committed.offset
+    guard !committed.metadata.isEmpty else { continue }
+    // The list frees it.
+    element.pointee.metadata = UnsafeMutableRawPointer(strdup(committed.metadata))
+    element.pointee.metadata_size = committed.metadata.utf8.count
+  }
+  return list
 }

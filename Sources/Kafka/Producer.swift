@@ -1,7 +1,8 @@
 import CRdKafka
 
-/// An idempotent producer. All functions belong to one thread.
-public final class Producer {
+/// An idempotent producer, transactional where the properties give it a `transactional.id`. All functions belong to one
+/// thread.
+public final class Producer: RecordProducer {
   /// Idempotence keeps order and drops retried duplicates; a short linger fills batches; lz4 is the cheapest to read.
   public static let defaults: [KafkaProperty] = [
     .init("enable.idempotence", "true"), .init("linger.ms", "5"), .init("compression.codec", "lz4"),
@@ -113,5 +114,42 @@ public final class Producer {
         message: first.error.message)
     }
     try KafkaError.check(code, "flushing")
+  }
+
+  // MARK: - Transactions
+
+  public func initTransactions(timeout_ms: Int) throws(KafkaError) {
+    try KafkaError.check(rd_kafka_init_transactions(client, Int32(timeout_ms)), "taking over the transactional id")
+  }
+
+  public func beginTransaction() throws(KafkaError) {
+    try KafkaError.check(rd_kafka_begin_transaction(client), "beginning a transaction")
+  }
+
+  public func sendOffsets(
+    _ offsets: [TopicPartition: CommittedOffset], group: GroupMetadata, timeout_ms: Int
+  ) throws(KafkaError) {
+    var metadata: OpaquePointer?
+    let error = group.bytes.withUnsafeBytes {
+      rd_kafka_consumer_group_metadata_read(&metadata, $0.baseAddress, $0.count)
+    }
+    try KafkaError.check(error, "group metadata")
+    defer { rd_kafka_consumer_group_metadata_destroy(metadata) }
+    let list = makeList(offsets)
+    defer { rd_kafka_topic_partition_list_destroy(list) }
+    try KafkaError.check(
+      rd_kafka_send_offsets_to_transaction(client, list, metadata, Int32(timeout_ms)),
+      "adding offsets to the transaction")
+  }
+
+  public func commitTransaction(timeout_ms: Int) throws(KafkaError) {
+    try KafkaError.check(rd_kafka_commit_transaction(client, Int32(timeout_ms)), "committing the transaction")
+    // Delivery failures have made the transaction fail; what is left are those of an aborted one.
+    failures.removeAll()
+  }
+
+  public func abortTransaction(timeout_ms: Int) throws(KafkaError) {
+    try KafkaError.check(rd_kafka_abort_transaction(client, Int32(timeout_ms)), "aborting the transaction")
+    failures.removeAll()
   }
 }

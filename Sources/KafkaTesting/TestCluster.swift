@@ -78,10 +78,6 @@ public final class TestCluster: @unchecked Sendable {
         KafkaProperty("group.id", unique("reader-\(UInt64.random(in: 0 ... .max))")),
         KafkaProperty("isolation.level", "read_committed"),
       ], topics: [topic])
-    consumer.onRebalance = { event in
-      guard case .assigned(let places) = event else { return [:] }
-      return Dictionary(uniqueKeysWithValues: places.map { ($0, .beginning) })
-    }
     defer { consumer.close() }
     var records: [Record] = []
     var ended: Set<Int32> = []
@@ -94,6 +90,7 @@ public final class TestCluster: @unchecked Sendable {
             partition: message.partition, offset: message.offset, key: text(message.key), value: text(message.value)))
       }
       for place in consumer.ended { ended.insert(place.partition) }
+      try consumer.answerRebalance(start: .beginning)
     }
     return records
   }

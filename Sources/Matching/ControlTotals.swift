@@ -41,6 +41,27 @@ public struct ControlTotals: Sendable {
     sums[lastBase + column.rawValue * AccountRole.count + Int(role.rawValue)] += amount
   }
 
+  func export(into writer: inout ByteWriter) {
+    let order = currencies.enumerated().sorted { $0.element.rawValue < $1.element.rawValue }
+    writer.writeVarint(UInt64(order.count))
+    for (at, currency) in order {
+      writer.write(currency.rawValue)
+      let base = at * 4 * AccountRole.count
+      writer.writeVarint(UInt64(AccountRole.count))
+      for value in sums[base..<base + 4 * AccountRole.count] { writer.write(value) }
+    }
+  }
+
+  init(from reader: inout ByteReader) throws(ByteCodingError) {
+    for _ in 0..<(try reader.readCount(atMost: 1 << 16)) {
+      currencies.append(Currency(rawValue: try reader.read()))
+      guard try reader.readVarint() == UInt64(AccountRole.count) else {
+        throw ByteCodingError("totals of another number of roles")
+      }
+      for _ in 0..<4 * AccountRole.count { sums.append(try reader.read()) }
+    }
+  }
+
   /// Adds another task's totals.
   public mutating func merge(_ other: ControlTotals) {
     for line in other.lines {

@@ -17,6 +17,19 @@ public struct MatchOutputs: Sendable {
   }
 }
 
+/// How many of the ties that are due one `advance` may judge.
+public enum ExpiryPace: Sendable, Equatable {
+  /// About so many, and those due at the same time as the last.
+  case atMost(Int)
+  /// As many as an earlier, paced `advance` did.
+  case upTo(ExpiryBound)
+}
+
+extension Fingerprint {
+  @inline(__always)
+  var timerTag: UInt32 { UInt32(truncatingIfNeeded: high >> 32) }
+}
+
 /// The pure core: takes order events and postings of one task, joins them by order key, and says what does not agree.
 ///
 /// A deterministic state machine: what it does depends on nothing but the records given to it, their grouping into
@@ -38,6 +51,18 @@ public struct Matcher: ~Copyable {
   var usedSlots = 1
   var freeSlots: [UInt32] = []
 
+  /// While a checkpoint is being restored: the shards that are in already; the others' records were taken in before
+  /// the shard was written.
+  var isRestoring = false
+  var restoredShards: [Bool] = []
+  var restoreBits = 0
+
+  /// Number of the running epoch, and by the head of the fingerprint the epoch of the last change: a checkpoint leaves
+  /// out what has not changed.
+  public var epoch: UInt32 = 0
+  var stamps: UnsafeMutablePointer<UInt32>
+  static let stampBits = 14
+
   // Scratch of `apply` and of the judgement, kept so that steady state allocates nothing.
   var fingerprints = [Fingerprint](repeating: Fingerprint(high: 0, low: 0), count: Matcher.microBatch)
   var slots = [Int](repeating: 0, count: Matcher.microBatch)
@@ -56,11 +81,16 @@ public struct Matcher: ~Copyable {
     // A thousand buckets over the window: each is sorted when it opens, and holds a thousandth of the open ties.
     timers = TimerQueue(quantum_ms: (policy.window_ms + policy.grace_ms) / 1_024)
     judge = Judge(policy: policy)
+    stamps = .allocate(capacity: 1 << Matcher.stampBits)
+    stamps.initialize(repeating: 0, count: 1 << Matcher.stampBits)
     tieCapacity = 1 << 10
     ties = tieout_realloc(nil, UInt64(tieCapacity * MemoryLayout<Tie>.stride))!.assumingMemoryBound(to: Tie.self)
   }
 
-  deinit { tieout_free(ties) }
+  deinit {
+    tieout_free(ties)
+    stamps.deallocate()
+  }
 
   /// Ties held now, open and remembered.
   public var tieCount: Int { index.count }
@@ -92,6 +122,7 @@ public struct Matcher: ~Copyable {
       for offset in 0..<count { slots[offset] = lookUp(fingerprints[offset], orders[start + offset].order) }
       for offset in 0..<count {
         let at = start + offset
+        if isRestoring, skips(fingerprints[offset]) { continue }
         let time_ms = orders[at].time_ms
         guard time_ms <= latest else {
           counters.quarantined += 1
@@ -124,6 +155,7 @@ public struct Matcher: ~Copyable {
       for offset in 0..<count { slots[offset] = lookUp(fingerprints[offset], postings[start + offset].order) }
       for offset in 0..<count {
         let at = start + offset
+        if isRestoring, skips(fingerprints[offset]) { continue }
         let time_ms = postings[at].time_ms
         guard time_ms <= latest else {
           counters.quarantined += 1
@@ -187,6 +219,12 @@ public struct Matcher: ~Copyable {
   }
 
   private mutating func open(_ fingerprint: Fingerprint, _ key: ByteView) -> Int {
+    counters.tiesOpened += 1
+    return insert(fingerprint, key)
+  }
+
+  /// A new tie of a key that is not known.
+  mutating func insert(_ fingerprint: Fingerprint, _ key: ByteView) -> Int {
     let slot: Int
     if let free = freeSlots.popLast() {
       slot = Int(free)
@@ -194,20 +232,16 @@ public struct Matcher: ~Copyable {
       if usedSlots == tieCapacity { growTies() }
       slot = usedSlots
       usedSlots += 1
-      (ties + slot).initialize(
-        to: Tie(
-          fingerprint: fingerprint, facts: 0, breaks: 0, key: 0, generation: 0, flags: 0, deadline_ms: .min,
-          timer_ms: .max, quiet_ms: .min, value: 0, factCount: 0, valueCurrency: 0))
     }
     let keyRef = store.allocate(4 + key.count)
     let base = store.pointer(keyRef)
     base.storeBytes(of: UInt32(key.count), as: UInt32.self)
     if key.count > 0 { (base + 4).copyMemory(from: key.base!, byteCount: key.count) }
-    ties[slot] = Tie(
-      fingerprint: fingerprint, facts: 0, breaks: 0, key: keyRef, generation: ties[slot].generation,
-      flags: Tie.Flag.live, deadline_ms: .min, timer_ms: .max, quiet_ms: .min, value: 0, factCount: 0, valueCurrency: 0)
+    (ties + slot).initialize(
+      to: Tie(
+        fingerprint: fingerprint, facts: 0, breaks: 0, key: keyRef, flags: Tie.Flag.live, deadline_ms: .min,
+        timer_ms: .max, quiet_ms: .min, value: 0, factCount: 0, valueCurrency: 0))
     index.insert(fingerprint, slot: slot)
-    counters.tiesOpened += 1
     return slot
   }
 
@@ -236,6 +270,7 @@ public struct Matcher: ~Copyable {
     tie.pointee.facts = fact
     tie.pointee.factCount += 1
     tie.pointee.flags |= side | Tie.Flag.dirty
+    stamp(tie.pointee.fingerprint)
     if late { counters.late += 1 }
     account(fact, sign: 1)
     let own = time_ms.addingSaturating(policy.window_ms + policy.grace_ms)
@@ -255,10 +290,10 @@ public struct Matcher: ~Copyable {
   }
 
   @inline(__always)
-  private mutating func schedule(_ slot: Int, at time_ms: Int64) {
+  mutating func schedule(_ slot: Int, at time_ms: Int64) {
     guard time_ms < ties[slot].timer_ms else { return }
     ties[slot].timer_ms = time_ms
-    timers.push(deadline_ms: time_ms, slot: slot, generation: UInt32(ties[slot].generation))
+    timers.push(deadline_ms: time_ms, slot: slot, tag: ties[slot].fingerprint.timerTag)
   }
 
   /// Adds what a fact says to Σ expected or Σ posted, or takes it back.
@@ -288,7 +323,14 @@ public struct Matcher: ~Copyable {
   @discardableResult
   public mutating func advance(now_ms: Int64, outputs: inout MatchOutputs) -> Bool {
     watermarks.advance(now_ms: now_ms)
-    return expire(outputs: &outputs)
+    return expire(.atMost(policy.maximumExpiries), outputs: &outputs) != .none
+  }
+
+  /// As `advance`, at a pace of the caller's.
+  /// - Returns: how far it came; `ExpiryBound.none` where nothing that is due was left.
+  public mutating func advance(now_ms: Int64, pace: ExpiryPace, outputs: inout MatchOutputs) -> ExpiryBound {
+    watermarks.advance(now_ms: now_ms)
+    return expire(pace, outputs: &outputs)
   }
 
   /// The bounded input is over: everything is due.
@@ -300,34 +342,44 @@ public struct Matcher: ~Copyable {
   public mutating func finish(asOf_ms: Int64, outputs: inout MatchOutputs) {
     watermarks.force(asOf_ms)
     isFinishing = true
-    while expire(outputs: &outputs) {}
+    _ = expire(.upTo(.none), outputs: &outputs)
     isFinishing = false
   }
 
   /// While a bounded input is being closed, nothing is forgotten: the tie counts and totals are about to be read.
   var isFinishing = false
 
-  private mutating func expire(outputs: inout MatchOutputs) -> Bool {
+  private mutating func expire(_ pace: ExpiryPace, outputs: inout MatchOutputs) -> ExpiryBound {
     let watermark_ms = watermarks.current_ms
-    guard watermark_ms > .min else { return false }
+    var (limit, bound) = (Int.max, ExpiryBound.none)
+    switch pace {
+    case .atMost(let count): limit = max(1, count)
+    case .upTo(let given): bound = given
+    }
+    guard watermark_ms > .min else { return bound }
     var done = 0
-    while done < policy.maximumExpiries {
-      guard let entry = timers.pop(before: watermark_ms) else { return false }
+    // The farthest that was popped: a tie may be due again at once, at a time before that of another one.
+    var reached = ExpiryBound(deadline_ms: .min, tag: 0)
+    while let entry = timers.pop(before: watermark_ms, upTo: bound) {
+      if !reached.covers(entry) { reached = ExpiryBound(deadline_ms: entry.deadline_ms, tag: entry.tag) }
       if let ahead = timers.upcoming(8) { tieout_prefetch(ties + ahead) }
       if let near = timers.upcoming(3), ties[near].facts != 0 { tieout_prefetch(store.pointer(ties[near].facts)) }
       let slot = Int(entry.slot)
-      guard ties[slot].has(Tie.Flag.live), UInt32(ties[slot].generation) == entry.generation,
-        ties[slot].timer_ms == entry.deadline_ms
+      guard ties[slot].has(Tie.Flag.live), ties[slot].timer_ms == entry.deadline_ms,
+        ties[slot].fingerprint.timerTag == entry.tag
       else { continue }
       ties[slot].timer_ms = .max
       fire(slot, watermark_ms: watermark_ms, outputs: &outputs)
       done += 1
+      // What is due no later than the last one goes with it.
+      if done == limit { bound = reached }
     }
-    return true
+    return bound
   }
 
   private mutating func fire(_ slot: Int, watermark_ms: Int64, outputs: inout MatchOutputs) {
     let tie = ties[slot]
+    stamp(tie.fingerprint)
     if tie.has(Tie.Flag.closed), !tie.has(Tie.Flag.dirty) {
       let kept = tie.has(Tie.Flag.open) ? policy.openRetention_ms : policy.retention_ms
       let until = tie.deadline_ms.addingSaturating(kept)
@@ -395,7 +447,6 @@ public struct Matcher: ~Copyable {
     store.free(ties[slot].key, granules: RecordStore.granules(keyBytes))
     index.remove(ties[slot].fingerprint, slot: slot)
     ties[slot].flags = 0
-    ties[slot].generation &+= 1
     freeSlots.append(UInt32(slot))
     counters.tiesForgotten += 1
   }

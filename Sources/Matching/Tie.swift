@@ -8,8 +8,6 @@ struct Tie {
   var breaks: StoreRef
   /// Two bytes of length, then the key.
   var key: StoreRef
-  /// Told apart from the next tie in the same slot by this.
-  var generation: UInt16
   var flags: UInt16
   /// The latest event time of its facts plus window and grace.
   var deadline_ms: Int64

@@ -87,6 +87,28 @@ struct TieIndex: ~Copyable {
     count -= 1
   }
 
+  /// Calls `body` with every entry whose first `bits` bits are `head`.
+  func forEachEntry(headOf head: Int, bits wanted: Int, _ body: (UInt64) -> Void) {
+    func belongs(_ entry: UInt64) -> Bool { entry != 0 && (wanted == 0 || entry >> UInt64(64 - wanted) == head) }
+    guard wanted <= Int(bits) else {
+      for position in 0..<capacity where belongs(entries[position]) { body(entries[position]) }
+      return
+    }
+    let width = capacity >> wanted
+    var position = head * width
+    for _ in 0..<width {
+      if belongs(entries[position]) { body(entries[position]) }
+      position += 1
+    }
+    // What did not find room goes on behind, up to the first gap; it may be pushed round the end.
+    for _ in 0..<capacity - width {
+      let entry = entries[position & (capacity - 1)]
+      if entry == 0 { break }
+      if belongs(entry) { body(entry) }
+      position += 1
+    }
+  }
+
   private mutating func grow() {
     let old = entries
     let oldCapacity = capacity

@@ -1,4 +1,5 @@
-/// Deadlines in event time, popped in the order (deadline, slot), exact to the millisecond.
+/// Deadlines in event time, popped in the order (deadline, tag), exact to the millisecond. The tag comes from the key's
+/// fingerprint, so that the order is the same in a state that was restored, where ties stand in other slots.
 ///
 /// A calendar queue: a deadline goes into the bucket of its quantum, and only the bucket that the watermark enters is
 /// sorted. Deadlines that fall into the opened bucket later go to a small heap beside it. Entries are never taken out
@@ -7,11 +8,13 @@ struct TimerQueue {
   struct Entry {
     var deadline_ms: Int64
     var slot: UInt32
-    var generation: UInt32
+    /// The top bits of the tie's fingerprint.
+    var tag: UInt32
 
     @inline(__always)
     static func < (a: Entry, b: Entry) -> Bool {
-      a.deadline_ms != b.deadline_ms ? a.deadline_ms < b.deadline_ms : a.slot < b.slot
+      a.deadline_ms != b.deadline_ms
+        ? a.deadline_ms < b.deadline_ms : a.tag != b.tag ? a.tag < b.tag : a.slot < b.slot
     }
   }
 
@@ -40,8 +43,8 @@ struct TimerQueue {
     deadline_ms >= 0 ? deadline_ms / quantum_ms : (deadline_ms - quantum_ms + 1) / quantum_ms
   }
 
-  mutating func push(deadline_ms: Int64, slot: Int, generation: UInt32) {
-    let entry = Entry(deadline_ms: deadline_ms, slot: UInt32(slot), generation: generation)
+  mutating func push(deadline_ms: Int64, slot: Int, tag: UInt32) {
+    let entry = Entry(deadline_ms: deadline_ms, slot: UInt32(slot), tag: tag)
     count += 1
     let number = bucketNumber(deadline_ms)
     if opened == .min { opened = number - 1 }
@@ -54,19 +57,19 @@ struct TimerQueue {
     }
   }
 
-  /// The next entry with a deadline before `watermark_ms`, or nil.
-  mutating func pop(before watermark_ms: Int64) -> Entry? {
+  /// The next entry with a deadline before `watermark_ms` and not beyond the bound, or nil.
+  mutating func pop(before watermark_ms: Int64, upTo bound: ExpiryBound = .none) -> Entry? {
     while true {
       let fromRun = cursor < run.count ? run[cursor] : nil
       let fromHeap = heap.first
       if let next = fromRun, fromHeap == nil || next < fromHeap! {
-        guard next.deadline_ms < watermark_ms else { return nil }
+        guard next.deadline_ms < watermark_ms, bound.covers(next) else { return nil }
         cursor += 1
         count -= 1
         return next
       }
       if let next = fromHeap {
-        guard next.deadline_ms < watermark_ms else { return nil }
+        guard next.deadline_ms < watermark_ms, bound.covers(next) else { return nil }
         heapPop()
         count -= 1
         return next
@@ -163,5 +166,25 @@ struct TimerQueue {
       heap.swapAt(parent, least)
       parent = least
     }
+  }
+}
+
+/// How far a paced expiry came: everything due at or before this deadline, and with this deadline up to this tag, has
+/// been judged. A property of the ties, not of how they are stored, so that a replay stops at the same place.
+public struct ExpiryBound: Sendable, Equatable {
+  public var deadline_ms: Int64
+  public var tag: UInt32
+
+  public init(deadline_ms: Int64, tag: UInt32) {
+    self.deadline_ms = deadline_ms
+    self.tag = tag
+  }
+
+  /// Everything that is due.
+  public static let none = ExpiryBound(deadline_ms: .max, tag: .max)
+
+  @inline(__always)
+  func covers(_ entry: TimerQueue.Entry) -> Bool {
+    entry.deadline_ms < deadline_ms || entry.deadline_ms == deadline_ms && entry.tag <= tag
   }
 }

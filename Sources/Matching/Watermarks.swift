@@ -92,6 +92,12 @@ public struct Watermarks: Sendable {
     return current_ms
   }
 
+  mutating func replace(_ partitions: [Partition], current_ms: Int64) {
+    self.partitions = partitions
+    self.current_ms = current_ms
+    lastFound = 0
+  }
+
   /// Sets the watermark by decree: the end of a bounded input, or a replayed clock reading.
   public mutating func force(_ watermark_ms: Int64) {
     current_ms = max(current_ms, watermark_ms)

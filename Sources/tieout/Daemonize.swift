@@ -35,8 +35,8 @@ struct Run: ParsableCommand {
     abstract: "Runs the reconciler as a daemon between Kafka topics.",
     discussion: """
       Consumes the source topics as a member of the consumer group, reports breaks and dead letters on topics, and \
-      ends on SIGTERM or SIGINT after finishing the running epoch. Delivery is at least once; a restarted worker reads \
-      its partitions again from the beginning (kafka.start: rebuild), and break ids make repeats harmless.
+      ends on SIGTERM or SIGINT after finishing the running epoch. A task is brought back after a restart or a \
+      rebalance from its newest checkpoint and the epochs after it.
 
       EXAMPLE
         tieout run --config shop.yaml
@@ -45,6 +45,7 @@ struct Run: ParsableCommand {
   @Option(help: "Configuration file.") var config: String
   @Option(help: "Bootstrap servers instead of the configured ones.") var bootstrap: String?
   @Option(help: "Workers instead of the configured number.") var workers: Int?
+  @Option(help: "Name of this process instead of the configured kafka.instance.") var instance: String?
   @Option(help: "Seconds between status lines in the log.") var statusInterval: Int = 10
 
   func run() throws {
@@ -52,6 +53,7 @@ struct Run: ParsableCommand {
       var configuration = try Configuration.load(path: config)
       if let bootstrap { configuration.kafka.bootstrap = bootstrap }
       if let workers { configuration.workers = max(1, workers) }
+      if let instance { configuration.kafka.instance = instance }
       let log = startLogging(configuration)
       let daemon = Daemon(configuration: configuration, log: log)
       let signals = onTermination {
@@ -86,15 +88,23 @@ struct Broker: ParsableCommand {
       on disk.
 
       EXAMPLE
-        tieout broker --topic flat.orders:4 --topic flat.ledger:4 --topic flat.breaks:4 --bootstrap-file /tmp/bootstrap
+        tieout broker --config config/examples/flat.yaml --partitions 4 --bootstrap-file /tmp/bootstrap
       """)
 
   @Option(name: .customLong("topic"), help: "NAME:PARTITIONS, as often as needed.") var topics: [String] = []
+  @Option(help: "Create every topic of this configuration.") var config: String?
+  @Option(help: "Partitions of the topics of --config.") var partitions = 4
   @Option(help: "Write the address into this file.") var bootstrapFile: String?
 
   func run() throws {
     do {
       let broker = try EmbeddedBroker()
+      if let config {
+        let configuration = try Configuration.load(path: config)
+        for name in Set(configuration.sources.map(\.originalTopic) + configuration.ownTopics.map(\.name)).sorted() {
+          try broker.createTopic(name, partitions: max(1, partitions))
+        }
+      }
       for topic in topics {
         let parts = topic.split(separator: ":")
         guard let name = parts.first, parts.count <= 2, let count = parts.count == 2 ? Int(parts[1]) : 1, count > 0

@@ -93,7 +93,7 @@ struct Demo: ParsableCommand {
       let broker = try EmbeddedBroker()
       configuration.kafka.bootstrap = broker.bootstrap
       configuration.workers = workers
-      for topic in configuration.sources.map(\.topic) + [configuration.breaksTopic, configuration.deadLettersTopic] {
+      for topic in configuration.sources.map(\.topic) + configuration.ownTopics.map(\.name) {
         try broker.createTopic(topic, partitions: partitions)
       }
       let daemon = Daemon(configuration: configuration, log: startLogging(configuration))

@@ -54,9 +54,10 @@ import Testing
       let until = Date().addingTimeInterval(30)
       while offsets.count < count, Date() < until {
         _ = try consumer.consume(timeout_ms: 50) { offsets.append($0.offset) }
+        try consumer.answerRebalance(start: .committed)
       }
-      try consumer.commit([place: 6], isAsync: false)
-      #expect(try consumer.committed([place]) == [place: 6])
+      try consumer.commit([place: CommittedOffset(6, metadata: "e1:7:ab")])
+      #expect(try consumer.committed([place]) == [place: CommittedOffset(6, metadata: "e1:7:ab")])
       return offsets
     }
     #expect(try read(10) == Array(0..<10))
@@ -72,18 +73,12 @@ import Testing
     let members = [try consumer(cluster, "co", [a, b]), try consumer(cluster, "co", [a, b])]
     defer { for member in members { member.close() } }
     var owned: [Set<TopicPartition>] = [[], []]
-    for (index, member) in members.enumerated() {
-      member.onRebalance = { event in
-        switch event {
-        case .assigned(let places): owned[index] = Set(places)
-        case .revoked, .lost: owned[index] = []
-        }
-        return [:]
-      }
-    }
     let until = Date().addingTimeInterval(40)
     while owned.contains(where: { $0.count != 4 }), Date() < until {
-      for member in members { _ = try member.consume(timeout_ms: 50) { _ in } }
+      for (index, member) in members.enumerated() {
+        _ = try member.consume(timeout_ms: 50) { _ in }
+        if let places = try member.answerRebalance(start: .committed) { owned[index] = Set(places) }
+      }
     }
     for places in owned {
       #expect(places.count == 4)

@@ -50,7 +50,7 @@ struct SeededGenerator: RandomNumberGenerator {
     for slot in 1...3_000 {
       let reach: Int64 = [10, 1_000, 300_000, 5_000_000].randomElement(using: &generator)!
       let deadline = watermark + Int64.random(in: -100...reach, using: &generator)
-      queue.push(deadline_ms: deadline, slot: slot, generation: 0)
+      queue.push(deadline_ms: deadline, slot: slot, tag: UInt32(slot))
       model.append((deadline, slot))
       if slot % 7 == 0 {
         watermark += Int64.random(in: 0...([5, 700, 400_000].randomElement(using: &generator)!), using: &generator)

@@ -38,14 +38,6 @@ public final class BreakReader {
         KafkaProperty("group.id", "tieout-reader-\(UInt64.random(in: 0 ... .max))"),
         KafkaProperty("isolation.level", "read_committed"),
       ], topics: [topic])
-    consumer.onRebalance = { [unowned self] event in
-      guard case .assigned(let places) = event else {
-        assigned = []
-        return [:]
-      }
-      assigned = Set(places.map(\.partition))
-      return Dictionary(uniqueKeysWithValues: places.map { ($0, .beginning) })
-    }
   }
 
   /// Reads what is there, waiting at most `timeout_ms`.
@@ -62,6 +54,10 @@ public final class BreakReader {
       } catch { failure = error }
     }
     for place in consumer.ended { ended.insert(place.partition) }
+    if let places = try consumer.answerRebalance(start: .beginning) {
+      assigned = Set(places.map(\.partition))
+      ended = []
+    }
     if let failure { throw failure }
   }
 

@@ -7,9 +7,9 @@ import Synchronization
 
 /// The continuous reconciler: the workers of this process and their common life.
 public final class Daemon: @unchecked Sendable {
-  public let configuration: Configuration
+  public private(set) var configuration: Configuration
   public let stop = StopFlag()
-  private let workers: [Worker]
+  private var workers: [Worker] = []
   private let log: Logger
   private var threads: [Thread] = []
   private let running = Mutex(0)
@@ -19,24 +19,38 @@ public final class Daemon: @unchecked Sendable {
   public init(configuration: Configuration, log: Logger) {
     self.configuration = configuration
     self.log = log
-    let stop = self.stop
-    workers = (0..<configuration.workers).map { Worker(configuration: configuration, number: $0, stop: stop, log: log) }
   }
 
   /// Checks the topics and starts the workers.
   public func start() throws {
-    try TopicCheck(configuration).run(log: log)
-    for worker in workers {
-      let thread = Thread { [self] in
-        worker.run()
-        running.withLock { $0 -= 1 }
-      }
-      thread.stackSize = 8 << 20
-      running.withLock { $0 += 1 }
-      threads.append(thread)
-      thread.start()
+    let check = TopicCheck(configuration)
+    let counts = try check.run(log: log)
+    configuration.partialsPartitions = counts[configuration.partialsTopic] ?? 1
+    if configuration.kafka.delivery == .exactlyOnce, try check.isEmbeddedBroker() {
+      log.warning("the embedded broker knows no transactions: delivery is at least once")
+      configuration.kafka.delivery = .atLeastOnce
     }
+    let (configuration, stop, log) = (configuration, stop, log)
+    workers = (0..<configuration.workers).map { Worker(configuration: configuration, number: $0, stop: stop, log: log) }
+    for worker in workers { start { worker.run() } }
+    if configuration.sources.contains(where: \.isRouted) {
+      start {
+        Router(configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment()).run()
+      }
+    }
+    start { TotalsStage(configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment()).run() }
     log.info("started", metadata: ["workers": "\(workers.count)", "group": "\(configuration.kafka.group)"])
+  }
+
+  private func start(_ body: @escaping @Sendable () -> Void) {
+    let thread = Thread { [self] in
+      body()
+      running.withLock { $0 -= 1 }
+    }
+    thread.stackSize = 8 << 20
+    running.withLock { $0 += 1 }
+    threads.append(thread)
+    thread.start()
   }
 
   public var isRunning: Bool { running.withLock { $0 > 0 } }
@@ -64,6 +78,12 @@ public final class Daemon: @unchecked Sendable {
       sum.epochs += one.epochs
       sum.deadLetters += one.deadLetters
       sum.restarts += one.restarts
+      sum.recoveries += one.recoveries
+      sum.replayedRecords += one.replayedRecords
+      sum.checkpoints += one.checkpoints
+      sum.checkpointBytes += one.checkpointBytes
+      sum.abortedEpochs += one.abortedEpochs
+      sum.longestCheckpointPause_us = max(sum.longestCheckpointPause_us, one.longestCheckpointPause_us)
       sum.isThrottled = sum.isThrottled || one.isThrottled
       if let watermark = one.watermark_ms { sum.watermark_ms = min(sum.watermark_ms ?? .max, watermark) }
     }
@@ -78,6 +98,7 @@ public final class Daemon: @unchecked Sendable {
       metadata: [
         "records": "\(status.decode.records)", "lag": "\(status.lag)", "partitions": "\(status.partitions)",
         "ties": "\(status.ties)", "state_mib": "\(status.stateBytes >> 20)",
+        "checkpoints": "\(status.checkpoints)", "aborted_epochs": "\(status.abortedEpochs)",
         "open_breaks": "\(status.match.open.reduce(0, +))", "dead_letters": "\(status.deadLetters)",
         "watermark": "\(status.watermark_ms.map(formatTimestamp) ?? "none")",
       ])
@@ -92,6 +113,11 @@ public struct TopicCheck {
 
   public init(_ configuration: Configuration) { self.configuration = configuration }
 
+  /// Whether the cluster is librdkafka's mock, as `tieout broker` runs it.
+  public func isEmbeddedBroker() throws -> Bool {
+    try Admin(properties: configuration.clientProperties(.admin)).clusterID()?.hasPrefix("mock") == true
+  }
+
   /// Creates output topics that are missing, where the broker does that; throws where sources are missing or are not
   /// co-partitioned. Returns partition counts by topic.
   @discardableResult
@@ -101,12 +127,18 @@ public struct TopicCheck {
     let known = try admin.topics()
     var counts: [String: Int] = [:]
     for source in configuration.sources {
-      guard let count = known[source.topic] else {
+      guard let count = known[source.originalTopic] else {
         throw TopicCheckError(
           description:
-            "source '\(source.name)': there is no topic '\(source.topic)' at \(configuration.kafka.bootstrap)")
+            "source '\(source.name)': there is no topic '\(source.originalTopic)' at \(configuration.kafka.bootstrap)")
       }
-      counts[source.topic] = count
+      counts[source.originalTopic] = count
+    }
+    let direct = configuration.sources.filter { !$0.isRouted }
+    // Where everything is routed, the widest source decides.
+    let tasks = direct.first.map { counts[$0.topic]! } ?? configuration.sources.map { counts[$0.originalTopic]! }.max()!
+    for source in configuration.sources where source.isRouted {
+      counts[source.topic] = known[source.topic] ?? tasks
     }
     let sizes = Set(configuration.sources.map { counts[$0.topic]! })
     guard sizes.count == 1 else {
@@ -115,21 +147,50 @@ public struct TopicCheck {
         description:
           "the source topics must be co-partitioned by order key, and have different partition counts (\(list))")
     }
-    for (topic, config) in [
-      (configuration.breaksTopic, ["cleanup.policy": "compact"]), (configuration.deadLettersTopic, [:]),
-    ] {
+    guard createsOutputs else { return counts }
+    let wanted = configuration.ownTopics
+    let isEmbedded = admin.clusterID()?.hasPrefix("mock") == true
+    for topic in wanted where isEmbedded && known[topic.name] == nil {
+      throw TopicCheckError(
+        description: "there is no topic '\(topic.name)', and the embedded broker creates none over the wire: start it "
+          + "with `tieout broker --config`")
+    }
+    for (topic, config) in wanted.map({ ($0.name, $0.config) }) {
       if let count = known[topic] {
         counts[topic] = count
-      } else if createsOutputs {
+      } else {
         do throws(KafkaError) {
-          let result = try admin.createTopic(topic, partitions: sizes.first!, config: config, timeout_ms: 5_000)
+          let result = try admin.createTopic(topic, partitions: tasks, config: config, timeout_ms: 5_000)
           if result == .created { log.info("topic created", metadata: ["topic": "\(topic)"]) }
+          counts[topic] = tasks
         } catch {
           // The broker may still create it when the first message comes.
           log.warning("topic not created", metadata: ["topic": "\(topic)", "error": "\(error)"])
         }
       }
     }
+    // A task writes to its own partition of these.
+    for topic in [configuration.epochsTopic, configuration.checkpointsTopic] {
+      if let count = counts[topic], count < tasks {
+        throw TopicCheckError(
+          description: "the topic '\(topic)' has \(count) partitions; there are \(tasks) tasks, and each needs its own")
+      }
+    }
     return counts
+  }
+}
+
+extension Configuration {
+  /// The topics that tieout itself writes, with what they are to be configured with.
+  public var ownTopics: [(name: String, config: [String: String])] {
+    let compact = ["cleanup.policy": "compact"]
+    let retained = ["retention.ms": "\(epochRetention_ms)"]
+    var topics: [(name: String, config: [String: String])] = [
+      (breaksTopic, compact), (deadLettersTopic, [:]), (epochsTopic, retained), (partialsTopic, compact),
+      (totalsTopic, compact),
+    ]
+    if checkpoints == .topic { topics.append((checkpointsTopic, compact)) }
+    for source in sources where source.isRouted { topics.append((source.topic, retained)) }
+    return topics
   }
 }

@@ -121,11 +121,26 @@ public struct DeadLetter: Sendable {
 public struct DeadLetterEncoder: Sendable {
   /// A payload longer than this is cut: a message must fit into a topic's limit (1 MB by default) even as base64.
   public static let maximumPayloadBytes = 512 << 10
+  /// A message of more bytes is encoded again with less of the record: escapes can make a text six times as long.
+  public static let maximumMessageBytes = 900 << 10
   private var writer = JSONWriter()
 
   public init() {}
 
   public mutating func encode(_ letter: DeadLetter) -> [UInt8] {
+    var letter = letter
+    var encoded = encodeWhole(letter)
+    var limit = DeadLetterEncoder.maximumPayloadBytes
+    while !letter.isFile, encoded.count > DeadLetterEncoder.maximumMessageBytes, limit > 16 {
+      limit /= 4
+      letter.payload = letter.payload.map { Array($0.prefix(limit)) }
+      letter.key = letter.key.map { Array($0.prefix(limit)) }
+      encoded = encodeWhole(letter)
+    }
+    return encoded
+  }
+
+  private mutating func encodeWhole(_ letter: DeadLetter) -> [UInt8] {
     writer.removeAll()
     writer.beginObject()
     write("source", letter.source)

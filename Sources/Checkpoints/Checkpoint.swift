@@ -1,0 +1,397 @@
+import CZstd
+import Domain
+import Matching
+
+/// The table of contents of a checkpoint: which chunks hold which shard, as of which epoch.
+///
+/// The shards are written one after the other while the task goes on, each as of its own epoch between `from` and
+/// `epoch`. A restore begins with the time state of `from`, replays the epochs after it, takes each shard in when the
+/// replay has come to its epoch, and has the whole state at `epoch`.
+public struct CheckpointManifest: Sendable, Equatable {
+  public static let version: UInt8 = 1
+  static let magic: UInt32 = 0x4d50_4954  // "TIPM"
+
+  public struct Shard: Sendable, Equatable {
+    /// The bytes show the shard as it was at the end of this epoch.
+    public var asOf: UInt64
+    /// The epoch and the incarnation that wrote them: part of the chunks' keys.
+    public var writtenAt: UInt64
+    public var writer: UInt64
+    public var chunks: Int
+    public var ties: Int
+    /// Of the chunks together, uncompressed.
+    public var bytes: Int
+    public var digest: UInt64
+  }
+
+  public var task: Int32
+  public var epoch: UInt64
+  public var incarnation: UInt64
+  public var from: UInt64
+  /// Where in the epochs topic the records after `from` begin, or before that.
+  public var epochsOffset: Int64
+  public var configuration: UInt64
+  /// Names of the sources in their order: facts carry the index.
+  public var sources: [String]
+  public var bits: Int
+  public var shards: [Shard]
+  /// Watermarks at `from`; watermarks, sums and next offsets at `epoch`.
+  public var timeAtStart: [UInt8]
+  public var time: [UInt8]
+  public var sums: [UInt8]
+  public var next: [Int64]
+
+  public var key: String { "m.\(hex(epoch)).\(hex(incarnation))" }
+
+  public func chunkKey(_ shard: Int, _ chunk: Int) -> String {
+    let entry = shards[shard]
+    return CheckpointManifest.chunkKey(
+      bits: bits, shard: shard, epoch: entry.writtenAt, incarnation: entry.writer, chunk: chunk)
+  }
+
+  static func chunkKey(bits: Int, shard: Int, epoch: UInt64, incarnation: UInt64, chunk: Int) -> String {
+    "s.\(bits).\(shard).\(hex(epoch)).\(hex(incarnation)).\(chunk)"
+  }
+
+  /// Every key that the checkpoint needs.
+  public var keys: [String] {
+    shards.indices.flatMap { shard in (0..<shards[shard].chunks).map { chunkKey(shard, $0) } } + [key]
+  }
+
+  public var ties: Int { shards.reduce(0) { $0 + $1.ties } }
+
+  public var bytes: [UInt8] {
+    var writer = ByteWriter()
+    writer.write(CheckpointManifest.magic)
+    writer.write(CheckpointManifest.version)
+    writer.write(Matcher.stateVersion)
+    writer.write(task)
+    for value in [epoch, incarnation, from, configuration] { writer.write(value) }
+    writer.write(epochsOffset)
+    writer.writeVarint(UInt64(sources.count))
+    for source in sources { writer.write(text: source) }
+    writer.write(UInt8(bits))
+    for shard in shards {
+      writer.writeVarint(shard.asOf)
+      writer.writeVarint(shard.writtenAt)
+      writer.write(shard.writer)
+      writer.writeVarint(UInt64(shard.chunks))
+      writer.writeVarint(UInt64(shard.ties))
+      writer.writeVarint(UInt64(shard.bytes))
+      writer.write(shard.digest)
+    }
+    for part in [timeAtStart, time, sums] {
+      writer.writeVarint(UInt64(part.count))
+      writer.write(bytes: part)
+    }
+    writer.writeVarint(UInt64(next.count))
+    for offset in next { writer.writeSigned(offset) }
+    writer.write(Checksum.of(writer.bytes))
+    return writer.array
+  }
+
+  public init(bytes: UnsafeRawBufferPointer) throws(ByteCodingError) {
+    let content = try Checksum.verified(bytes, "the checkpoint's manifest")
+    var reader = ByteReader(content)
+    guard try reader.read(UInt32.self) == CheckpointManifest.magic else { throw ByteCodingError("not a manifest") }
+    let version: UInt8 = try reader.read()
+    let state: UInt8 = try reader.read()
+    guard version == CheckpointManifest.version, state == Matcher.stateVersion else {
+      throw ByteCodingError("a checkpoint of version \(version).\(state), which this program does not read")
+    }
+    task = try reader.read()
+    epoch = try reader.read()
+    incarnation = try reader.read()
+    from = try reader.read()
+    configuration = try reader.read()
+    epochsOffset = try reader.read()
+    sources = []
+    for _ in 0..<(try reader.readCount(atMost: content.count)) { sources.append(try reader.readText()) }
+    bits = Int(try reader.read(UInt8.self))
+    guard bits <= 20 else { throw ByteCodingError("\(bits) bits of shards cannot be") }
+    shards = []
+    for _ in 0..<1 << bits {
+      shards.append(
+        Shard(
+          asOf: try reader.readVarint(), writtenAt: try reader.readVarint(), writer: try reader.read(),
+          chunks: try reader.readCount(atMost: 1 << 20), ties: try reader.readCount(atMost: .max),
+          bytes: try reader.readCount(atMost: .max), digest: try reader.read()))
+    }
+    func part() throws(ByteCodingError) -> [UInt8] {
+      Array(try reader.readRaw(try reader.readCount(atMost: content.count)))
+    }
+    timeAtStart = try part()
+    time = try part()
+    sums = try part()
+    next = []
+    for _ in 0..<(try reader.readCount(atMost: content.count)) { next.append(try reader.readSigned()) }
+  }
+
+  init(
+    task: Int32, epoch: UInt64, incarnation: UInt64, from: UInt64, epochsOffset: Int64, configuration: UInt64,
+    sources: [String], bits: Int, shards: [Shard], timeAtStart: [UInt8], time: [UInt8], sums: [UInt8], next: [Int64]
+  ) {
+    self.task = task
+    self.epoch = epoch
+    self.incarnation = incarnation
+    self.from = from
+    self.epochsOffset = epochsOffset
+    self.configuration = configuration
+    self.sources = sources
+    self.bits = bits
+    self.shards = shards
+    self.timeAtStart = timeAtStart
+    self.time = time
+    self.sums = sums
+    self.next = next
+  }
+}
+
+private func hex(_ value: UInt64) -> String { String(value, radix: 16) }
+
+/// One thing to be stored: nil deletes the key.
+public struct CheckpointWrite: Sendable, Equatable {
+  public var key: String
+  public var value: [UInt8]?
+
+  public init(key: String, value: [UInt8]?) {
+    self.key = key
+    self.value = value
+  }
+}
+
+/// A part of a shard as it is stored: a zstd frame between a head and a checksum.
+enum Chunk {
+  static let magic: UInt32 = 0x4350_4954  // "TIPC"
+  static let version: UInt8 = 1
+
+  static func encode(_ bytes: UnsafeRawBufferPointer, context: OpaquePointer) -> [UInt8] {
+    let bound = ZSTD_compressBound(bytes.count)
+    var compressed = [UInt8](repeating: 0, count: bound)
+    let size = compressed.withUnsafeMutableBytes {
+      ZSTD_compressCCtx(context, $0.baseAddress, bound, bytes.baseAddress, bytes.count, 1)
+    }
+    precondition(ZSTD_isError(size) == 0, "zstd does not compress into its own bound")
+    var writer = ByteWriter(capacity: size + 32)
+    writer.write(magic)
+    writer.write(version)
+    writer.write(UInt32(bytes.count))
+    compressed.withUnsafeBytes { writer.write(raw: $0.baseAddress!, count: size) }
+    writer.write(Checksum.of(writer.bytes))
+    return writer.array
+  }
+
+  static func decode(_ bytes: [UInt8], into target: inout [UInt8]) throws(ByteCodingError) {
+    var failure: ByteCodingError?
+    bytes.withUnsafeBytes { raw in
+      do throws(ByteCodingError) {
+        let content = try Checksum.verified(raw, "the chunk")
+        var reader = ByteReader(content)
+        guard try reader.read(UInt32.self) == magic, try reader.read(UInt8.self) == version else {
+          throw ByteCodingError("not a chunk of this version")
+        }
+        let size = Int(try reader.read(UInt32.self))
+        guard size <= 1 << 28 else { throw ByteCodingError("a chunk of \(size) bytes cannot be") }
+        let frame = try reader.readRaw(content.count - reader.offset)
+        let start = target.count
+        target.append(contentsOf: repeatElement(0, count: size))
+        let got = target.withUnsafeMutableBytes {
+          ZSTD_decompress($0.baseAddress! + start, size, frame.baseAddress, frame.count)
+        }
+        guard ZSTD_isError(got) == 0, got == size else { throw ByteCodingError("the chunk does not decompress") }
+      } catch { failure = error }
+    }
+    if let failure { throw failure }
+  }
+}
+
+/// Writes checkpoints of one task, a few shards after every epoch, so that no pause grows with the state.
+public final class Checkpointer {
+  /// Ties in a shard, about: a shard is exported and compressed in well under 10 ms.
+  public static let tiesPerShard = 1_024
+  /// Uncompressed bytes of a chunk; compressed, and even if they do not compress, they stay under Kafka's default
+  /// message limit of 1 MiB.
+  public static let chunkBytes = 768 << 10
+
+  private let task: Int32
+  private let incarnation: UInt64
+  private let sources: [String]
+  private let context: OpaquePointer
+  private var scratch = ByteWriter(capacity: 1 << 16)
+
+  /// The round that is being written.
+  private struct Round {
+    var from: UInt64
+    var epochsOffset: Int64
+    var timeAtStart: [UInt8]
+    var bits: Int
+    var shards: [CheckpointManifest.Shard] = []
+  }
+  private var round: Round?
+  /// Finished checkpoints that are kept, the older first.
+  private var kept: [CheckpointManifest] = []
+  public private(set) var finished = 0
+  public private(set) var writtenBytes = 0
+  public private(set) var reusedShards = 0
+
+  /// - Parameter kept: Checkpoints found in the store, so that they are deleted when newer ones take their place.
+  public init(task: Int32, incarnation: UInt64, sources: [String], kept: [CheckpointManifest] = []) {
+    self.task = task
+    self.incarnation = incarnation
+    self.sources = sources
+    self.kept = kept.sorted { $0.epoch < $1.epoch }
+    context = ZSTD_createCCtx()
+  }
+
+  deinit { ZSTD_freeCCtx(context) }
+
+  /// Whether a round is being written; a new one wants to know where the epochs topic ends.
+  public var isWriting: Bool { round != nil }
+  public var newest: CheckpointManifest? { kept.last }
+  /// Shards of the running round.
+  public var shardCount: Int { round.map { 1 << $0.bits } ?? 0 }
+
+  /// Begins a round with the state at the end of an epoch.
+  public func begin(_ matcher: borrowing Matcher, epoch: UInt64, epochsOffset: Int64) {
+    round = Round(
+      from: epoch, epochsOffset: epochsOffset, timeAtStart: timeBytes(matcher),
+      bits: matcher.shardBits(tiesPerShard: Checkpointer.tiesPerShard))
+  }
+
+  /// What changes: called before epoch `epoch` is committed, with the state at its end.
+  /// - Parameters:
+  ///   - most: How many shards to look at.
+  ///   - bytes: Stops after as many uncompressed bytes.
+  /// - Returns: what is to be stored, and the digests of the shards that were written.
+  public func advance(
+    _ matcher: borrowing Matcher, epoch: UInt64, next: [Int64], configuration: UInt64, most: Int,
+    bytes limit: Int = 4 << 20
+  ) -> (writes: [CheckpointWrite], digests: [ShardDigest]) {
+    guard round != nil else { return ([], []) }
+    var writes: [CheckpointWrite] = []
+    var digests: [ShardDigest] = []
+    var exported = 0
+    var looked = 0
+    while looked < most, exported < limit, round!.shards.count < 1 << round!.bits {
+      looked += 1
+      let shard = round!.shards.count
+      let bits = round!.bits
+      if let last = kept.last, last.bits == bits, last.shards[shard].asOf <= UInt64(UInt32.max),
+        !matcher.isChanged(shard: shard, bits: bits, since: UInt32(last.shards[shard].asOf))
+      {
+        var same = last.shards[shard]
+        same.asOf = epoch
+        round!.shards.append(same)
+        reusedShards += 1
+        continue
+      }
+      scratch.removeAll()
+      let summary = matcher.exportShard(shard, bits: bits, into: &scratch)
+      var chunks = 0
+      var start = 0
+      while start < scratch.count {
+        let end = min(scratch.count, start + Checkpointer.chunkBytes)
+        let value = Chunk.encode(UnsafeRawBufferPointer(rebasing: scratch.bytes[start..<end]), context: context)
+        writtenBytes += value.count
+        writes.append(
+          CheckpointWrite(
+            key: CheckpointManifest.chunkKey(
+              bits: bits, shard: shard, epoch: epoch, incarnation: incarnation, chunk: chunks), value: value))
+        chunks += 1
+        start = end
+      }
+      exported += scratch.count
+      round!.shards.append(
+        .init(
+          asOf: epoch, writtenAt: epoch, writer: incarnation, chunks: chunks, ties: summary.ties, bytes: scratch.count,
+          digest: summary.digest))
+      digests.append(ShardDigest(bits: bits, shard: shard, digest: summary.digest))
+    }
+    if let done = round, done.shards.count == 1 << done.bits {
+      var sums = ByteWriter()
+      matcher.exportSums(into: &sums)
+      let manifest = CheckpointManifest(
+        task: task, epoch: epoch, incarnation: incarnation, from: done.from, epochsOffset: done.epochsOffset,
+        configuration: configuration, sources: sources, bits: done.bits, shards: done.shards,
+        timeAtStart: done.timeAtStart, time: timeBytes(matcher), sums: sums.array, next: next)
+      writes.append(CheckpointWrite(key: manifest.key, value: manifest.bytes))
+      kept.append(manifest)
+      writes += trim()
+      round = nil
+      finished += 1
+    }
+    return (writes, digests)
+  }
+
+  /// Keeps the two newest checkpoints, deletes what only older ones need.
+  private func trim() -> [CheckpointWrite] {
+    guard kept.count > 2 else { return [] }
+    let needed = Set(kept.suffix(2).flatMap(\.keys))
+    var gone: Set<String> = []
+    for old in kept.dropLast(2) { gone.formUnion(old.keys) }
+    kept.removeFirst(kept.count - 2)
+    return gone.subtracting(needed).sorted().map { CheckpointWrite(key: $0, value: nil) }
+  }
+
+  private func timeBytes(_ matcher: borrowing Matcher) -> [UInt8] {
+    var writer = ByteWriter(capacity: 256)
+    matcher.watermarks.export(into: &writer)
+    return writer.array
+  }
+}
+
+/// What a store holds of one task.
+public struct CheckpointContents: Sendable {
+  /// The newest value of each key.
+  public var values: [String: [UInt8]] = [:]
+
+  public init() {}
+
+  public mutating func put(_ key: String, _ value: [UInt8]?) { values[key] = value }
+
+  /// The manifests that can be read and lie at or before an epoch, the newest first; and what is wrong with others.
+  public func manifests(upTo epoch: UInt64) -> (usable: [CheckpointManifest], problems: [String]) {
+    var usable: [CheckpointManifest] = []
+    var problems: [String] = []
+    for (key, value) in values.sorted(by: { $0.key < $1.key }) where key.hasPrefix("m.") {
+      do throws(ByteCodingError) {
+        var failure: ByteCodingError?
+        var manifest: CheckpointManifest?
+        value.withUnsafeBytes { bytes in
+          do throws(ByteCodingError) { manifest = try CheckpointManifest(bytes: bytes) } catch { failure = error }
+        }
+        if let failure { throw failure }
+        if manifest!.epoch <= epoch { usable.append(manifest!) }
+      } catch {
+        problems.append("checkpoint \(key): \(error)")
+      }
+    }
+    usable.sort { $0.epoch > $1.epoch }
+    return (usable, problems)
+  }
+
+  /// The bytes of a shard, put together and checked against the manifest.
+  public func shard(_ shard: Int, of manifest: CheckpointManifest) throws(ByteCodingError) -> [UInt8] {
+    let entry = manifest.shards[shard]
+    var bytes: [UInt8] = []
+    for chunk in 0..<entry.chunks {
+      let key = manifest.chunkKey(shard, chunk)
+      guard let value = values[key] else { throw ByteCodingError("chunk \(key) is missing") }
+      do throws(ByteCodingError) {
+        try Chunk.decode(value, into: &bytes)
+      } catch {
+        throw ByteCodingError("chunk \(key): \(error)")
+      }
+    }
+    guard bytes.count == entry.bytes else {
+      throw ByteCodingError("shard \(shard) has \(bytes.count) bytes instead of \(entry.bytes)")
+    }
+    return bytes
+  }
+
+  /// Keys that none of these checkpoints needs.
+  public func unneeded(by manifests: [CheckpointManifest]) -> [String] {
+    let needed = Set(manifests.flatMap(\.keys))
+    return values.keys.filter { !needed.contains($0) }.sorted()
+  }
+}

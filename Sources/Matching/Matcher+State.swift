@@ -1,0 +1,336 @@
+import Domain
+
+/// The state of a matcher as bytes: the ties in shards by key fingerprint, and what belongs to no tie.
+///
+/// A shard is a stretch of the index, so that one can be written between two epochs without touching the rest. The
+/// bytes of a tie are a pure function of what is known of it; where it stands in memory does not show in them.
+extension Matcher {
+  /// Version of the format of shards and of the rest.
+  public static let stateVersion: UInt8 = 1
+
+  /// A shard of this many bits of the fingerprint's head: `fingerprint >> (64 − bits) == shard`.
+  @inline(__always)
+  static func shard(_ fingerprint: Fingerprint, bits: Int) -> Int {
+    bits == 0 ? 0 : Int(fingerprint.high >> UInt64(64 - bits))
+  }
+
+  /// How many bits make shards of about `tiesPerShard` ties now.
+  public func shardBits(tiesPerShard: Int) -> Int {
+    var bits = 0
+    while index.count >> bits > tiesPerShard, bits < 20 { bits += 1 }
+    return bits
+  }
+
+  /// What a shard holds.
+  public struct ShardSummary: Sendable, Equatable {
+    public var ties: Int
+    /// Over the ties in any order; equal for equal contents.
+    public var digest: UInt64
+  }
+
+  /// Writes the ties of a shard behind what the writer holds.
+  @discardableResult
+  public func exportShard(_ shard: Int, bits: Int, into writer: inout ByteWriter) -> ShardSummary {
+    var summary = ShardSummary(ties: 0, digest: 0)
+    index.forEach(shard: shard, bits: bits) { slot in
+      let start = writer.count
+      exportTie(slot, into: &writer)
+      let bytes = writer.bytes
+      summary.digest &+= Fingerprint(
+        ByteView(UnsafeRawBufferPointer(rebasing: bytes[start...]).assumingMemoryBound(to: UInt8.self))
+      ).low
+      summary.ties += 1
+    }
+    return summary
+  }
+
+  private func exportTie(_ slot: Int, into writer: inout ByteWriter) {
+    let tie = ties[slot]
+    writer.write(tie.fingerprint.high)
+    writer.write(tie.fingerprint.low)
+    writer.write(tie.flags)
+    writer.write(tie.valueCurrency)
+    writer.write(tie.factCount)
+    writer.write(tie.deadline_ms)
+    writer.write(tie.timer_ms)
+    writer.write(tie.quiet_ms)
+    writer.write(tie.value)
+    let key = self.key(slot)
+    writer.write(UInt32(key.count))
+    if let base = key.base { writer.write(raw: base, count: key.count) }
+    var fact = tie.facts
+    while fact != 0 {
+      let pointer = store.pointer(fact)
+      let header = pointer.load(as: FactHeader.self)
+      // The link is a place in memory; the rest is content.
+      writer.write(UInt32(0))
+      writer.write(raw: pointer + 4, count: header.byteCount - 4)
+      fact = header.next
+    }
+    var breaks: UInt16 = 0
+    var ref = tie.breaks
+    while ref != 0 {
+      breaks += 1
+      ref = store.breakRecord(ref).next
+    }
+    writer.write(breaks)
+    ref = tie.breaks
+    while ref != 0 {
+      let record = store.breakRecord(ref)
+      writer.write(record.type)
+      writer.write(record.role)
+      writer.write(record.currency)
+      writer.write(record.idCurrency)
+      writer.write(record.state)
+      writer.write(UInt8(record.isProvisional ? 1 : 0))
+      writer.write(record.revision)
+      writer.write(record.content)
+      writer.write(record.partCount)
+      for part in store.breakParts(ref) {
+        writer.write(part.delta)
+        writer.write(part.currency.rawValue)
+        writer.write(part.role.rawValue)
+      }
+      ref = record.next
+    }
+  }
+
+  /// Takes the ties of a shard in. They must not be known yet.
+  public mutating func importShard(_ shard: Int, bits: Int, from reader: inout ByteReader) throws(ByteCodingError) {
+    while !reader.isAtEnd { try importTie(shard, bits, &reader) }
+    if isRestoring, bits == restoreBits { restoredShards[shard] = true }
+  }
+
+  private mutating func importTie(_ shard: Int, _ bits: Int, _ reader: inout ByteReader) throws(ByteCodingError) {
+    let fingerprint = Fingerprint(high: try reader.read(), low: try reader.read())
+    guard Matcher.shard(fingerprint, bits: bits) == shard else {
+      throw ByteCodingError("a tie stands in the wrong shard, at \(reader.offset)")
+    }
+    let flags: UInt16 = try reader.read()
+    let valueCurrency: UInt16 = try reader.read()
+    let factCount: UInt32 = try reader.read()
+    let deadline_ms: Int64 = try reader.read()
+    let timer_ms: Int64 = try reader.read()
+    let quiet_ms: Int64 = try reader.read()
+    let value: Int64 = try reader.read()
+    let keyCount: UInt32 = try reader.read()
+    let key = ByteView(try reader.readRaw(Int(keyCount)).assumingMemoryBound(to: UInt8.self))
+    guard Fingerprint(key) == fingerprint else {
+      throw ByteCodingError("a key does not have its fingerprint, at \(reader.offset)")
+    }
+    let slot = insert(fingerprint, key)
+    stamp(fingerprint)
+    // Written newest first, and linked in the same order.
+    var last: StoreRef = 0
+    for _ in 0..<factCount {
+      let start = try reader.readRaw(MemoryLayout<FactHeader>.size)
+      var header = start.loadUnaligned(as: FactHeader.self)
+      guard header.isPosting ? AccountRole(rawValue: header.role) != nil : OrderEventKind(rawValue: header.kind) != nil
+      else { throw ByteCodingError("a fact of an unknown kind, at \(reader.offset)") }
+      let bytes = header.byteCount
+      guard bytes <= 1 << 15 else { throw ByteCodingError("a fact of \(bytes) bytes cannot be, at \(reader.offset)") }
+      let rest = try reader.readRaw(bytes - MemoryLayout<FactHeader>.size)
+      let ref = store.allocate(bytes)
+      header.next = 0
+      header.granules = UInt16(RecordStore.granules(bytes))
+      let target = store.pointer(ref)
+      target.assumingMemoryBound(to: FactHeader.self).initialize(to: header)
+      if let base = rest.baseAddress {
+        (target + MemoryLayout<FactHeader>.size).copyMemory(from: base, byteCount: rest.count)
+      }
+      if last == 0 { ties[slot].facts = ref } else { store.header(last).pointee.next = ref }
+      last = ref
+    }
+    let breaks: UInt16 = try reader.read()
+    var lastBreak: StoreRef = 0
+    for _ in 0..<breaks {
+      var record = BreakRecord(
+        next: 0, granules: 0, type: try reader.read(), role: try reader.read(), currency: try reader.read(),
+        idCurrency: try reader.read(), state: try reader.read(), isProvisional: try reader.read(UInt8.self) != 0,
+        partCount: 0, revision: 0, content: 0)
+      record.revision = try reader.read()
+      record.content = try reader.read()
+      guard record.type == BreakRecord.voidType || Int(record.type) < BreakType.allCases.count,
+        Int(record.state) < BreakState.allCases.count, AccountRole(rawValue: record.role) != nil
+      else { throw ByteCodingError("a break of an unknown type, at \(reader.offset)") }
+      let partCount: UInt16 = try reader.read()
+      var parts: [Finding.Part] = []
+      for _ in 0..<partCount {
+        let delta: Int64 = try reader.read()
+        let currency = Currency(rawValue: try reader.read())
+        guard let role = AccountRole(rawValue: try reader.read()) else {
+          throw ByteCodingError("a role that is not known, at \(reader.offset)")
+        }
+        parts.append(Finding.Part(currency: currency, role: role, delta: delta))
+      }
+      let ref = store.appendBreak(record, parts: parts)
+      if lastBreak == 0 {
+        ties[slot].breaks = ref
+      } else {
+        store.pointer(lastBreak).assumingMemoryBound(to: BreakRecord.self).pointee.next = ref
+      }
+      lastBreak = ref
+    }
+    ties[slot].flags = flags
+    ties[slot].valueCurrency = valueCurrency
+    ties[slot].factCount = factCount
+    ties[slot].deadline_ms = deadline_ms
+    ties[slot].quiet_ms = quiet_ms
+    ties[slot].value = value
+    if timer_ms != .max { schedule(slot, at: timer_ms) }
+  }
+
+  /// Begins a restore from shards that were written at different epochs: until `endRestore`, records of shards that
+  /// are not in yet are passed over, because the shard's bytes know them already.
+  public mutating func beginRestore(bits: Int) {
+    isRestoring = true
+    restoreBits = bits
+    restoredShards = Array(repeating: false, count: 1 << bits)
+  }
+
+  /// Whether every tie of a shard is known: always, but while a restore has not come to it.
+  public func isWhole(shard: Int, bits: Int) -> Bool {
+    guard isRestoring else { return true }
+    guard bits == restoreBits else { return false }
+    return restoredShards[shard]
+  }
+
+  public mutating func endRestore() {
+    precondition(!restoredShards.contains(false), "a restore ends before every shard is in")
+    isRestoring = false
+    restoredShards = []
+  }
+
+  @inline(__always)
+  func skips(_ fingerprint: Fingerprint) -> Bool {
+    !restoredShards[Matcher.shard(fingerprint, bits: restoreBits)]
+  }
+
+  // MARK: - What has changed
+
+  /// Whether a tie of the shard, or one that was in it, has changed in an epoch after this one.
+  public func isChanged(shard: Int, bits: Int, since epoch: UInt32) -> Bool {
+    let width = Matcher.stampBits - bits
+    guard width >= 0 else { return stamps[shard >> -width] > epoch }
+    for at in shard << width..<(shard + 1) << width where stamps[at] > epoch { return true }
+    return false
+  }
+
+  @inline(__always)
+  mutating func stamp(_ fingerprint: Fingerprint) {
+    stamps[Int(fingerprint.high >> UInt64(64 - Matcher.stampBits))] = epoch
+  }
+
+  // MARK: - What belongs to no tie
+
+  /// Sums that the ties have led to.
+  public func exportSums(into writer: inout ByteWriter) {
+    counters.export(into: &writer)
+    totals.export(into: &writer)
+  }
+
+  public mutating func importSums(from reader: inout ByteReader) throws(ByteCodingError) {
+    counters = try MatchCounters(from: &reader)
+    totals = try ControlTotals(from: &reader)
+  }
+}
+
+extension FactHeader {
+  /// Everything of the fact that is content: the header, the amounts, the texts.
+  var byteCount: Int {
+    textOffset + Int(idLength) + Int(documentLength) + Int(customerLength) + Int(journalLength) + Int(reversesLength)
+      + Int(dimensionsLength)
+  }
+}
+
+extension TieIndex {
+  /// Calls `body` with the slot of every tie of a shard: a stretch of the entries, and what has been pushed beyond it.
+  func forEach(shard: Int, bits: Int, _ body: (Int) -> Void) {
+    forEachEntry(headOf: shard, bits: bits) { body(Int($0 & TieIndex.slotMask)) }
+  }
+}
+
+extension Watermarks {
+  public func export(into writer: inout ByteWriter) {
+    writer.write(current_ms)
+    writer.writeVarint(UInt64(partitions.count))
+    for partition in partitions {
+      writer.write(partition.source)
+      writer.write(partition.partition)
+      writer.write(partition.largest_ms)
+      writer.write(partition.lastHeard_ms)
+      writer.write(UInt8(partition.isEnded ? 1 : 0))
+    }
+  }
+
+  /// Takes the place of everything known.
+  public mutating func restore(from reader: inout ByteReader) throws(ByteCodingError) {
+    let current_ms: Int64 = try reader.read()
+    var partitions: [Partition] = []
+    for _ in 0..<(try reader.readCount(atMost: 1 << 20)) {
+      partitions.append(
+        Partition(
+          source: try reader.read(), partition: try reader.read(), largest_ms: try reader.read(),
+          lastHeard_ms: try reader.read(), isEnded: try reader.read(UInt8.self) != 0))
+    }
+    replace(partitions, current_ms: current_ms)
+  }
+}
+
+extension MatchCounters {
+  func export(into writer: inout ByteWriter) {
+    for value in [
+      orderEvents, postings, duplicates, superseded, late, quarantined, tiesOpened, tiesClosed, tiesTiedOut,
+      tiesForgotten, judgements,
+    ] { writer.writeSigned(Int64(value)) }
+    for list in [revisions, open, accepted] {
+      writer.writeVarint(UInt64(list.count))
+      for value in list { writer.writeSigned(Int64(value)) }
+    }
+    for values in [closedValue, tiedOutValue] {
+      let listed = values.filter { $0.value != 0 }.sorted { $0.key.rawValue < $1.key.rawValue }
+      writer.writeVarint(UInt64(listed.count))
+      for (currency, value) in listed {
+        writer.write(currency.rawValue)
+        writer.write(value)
+      }
+    }
+  }
+
+  init(from reader: inout ByteReader) throws(ByteCodingError) {
+    self.init()
+    orderEvents = Int(try reader.readSigned())
+    postings = Int(try reader.readSigned())
+    duplicates = Int(try reader.readSigned())
+    superseded = Int(try reader.readSigned())
+    late = Int(try reader.readSigned())
+    quarantined = Int(try reader.readSigned())
+    tiesOpened = Int(try reader.readSigned())
+    tiesClosed = Int(try reader.readSigned())
+    tiesTiedOut = Int(try reader.readSigned())
+    tiesForgotten = Int(try reader.readSigned())
+    judgements = Int(try reader.readSigned())
+    revisions = try MatchCounters.list(&reader)
+    open = try MatchCounters.list(&reader)
+    accepted = try MatchCounters.list(&reader)
+    closedValue = try MatchCounters.values(&reader)
+    tiedOutValue = try MatchCounters.values(&reader)
+  }
+
+  /// Types of breaks that a later version has added stand at zero.
+  private static func list(_ reader: inout ByteReader) throws(ByteCodingError) -> [Int] {
+    var list = [Int](repeating: 0, count: BreakType.allCases.count)
+    let count = try reader.readCount(atMost: list.count)
+    for at in 0..<count { list[at] = Int(try reader.readSigned()) }
+    return list
+  }
+
+  private static func values(_ reader: inout ByteReader) throws(ByteCodingError) -> [Currency: Int128] {
+    var values: [Currency: Int128] = [:]
+    for _ in 0..<(try reader.readCount(atMost: 1 << 16)) {
+      let currency = Currency(rawValue: try reader.read())
+      values[currency] = try reader.read()
+    }
+    return values
+  }
+}

@@ -1,0 +1,81 @@
+import Domain
+import Foundation
+import Kafka
+
+/// A record on its way through an internal routing topic: where it came from, its key and its payload, unchanged.
+///
+/// `1, flags, partition (int32), offset (int64), key length (uint32), key, payload`, little-endian.
+struct RoutedRecord {
+  var partition: Int32
+  var offset: Int64
+  var hasKey: Bool
+  var hasPayload: Bool
+  var key: ByteView
+  var payload: ByteView
+  static let headBytes = 18
+  /// Where the record stood, in one number: what a record without an id is known by, however often it is routed.
+  var identity: Int64 { Int64(partition) << 44 | offset & (1 << 44 - 1) }
+
+  /// nil where the bytes are no envelope. The views are valid as long as the bytes.
+  init?(_ bytes: UnsafeBufferPointer<UInt8>?) {
+    guard let bytes, let base = bytes.baseAddress, bytes.count >= RoutedRecord.headBytes, base[0] == 1 else {
+      return nil
+    }
+    let raw = UnsafeRawPointer(base)
+    partition = Int32(littleEndian: raw.loadUnaligned(fromByteOffset: 2, as: Int32.self))
+    offset = Int64(littleEndian: raw.loadUnaligned(fromByteOffset: 6, as: Int64.self))
+    let keyCount = Int(UInt32(littleEndian: raw.loadUnaligned(fromByteOffset: 14, as: UInt32.self)))
+    guard keyCount <= bytes.count - RoutedRecord.headBytes else { return nil }
+    hasKey = base[1] & 1 != 0
+    hasPayload = base[1] & 2 != 0
+    let start = RoutedRecord.headBytes
+    key = hasKey ? ByteView(base: base + start, count: keyCount) : .empty
+    payload =
+      hasPayload ? ByteView(base: base + start + keyCount, count: bytes.count - start - keyCount) : .empty
+  }
+
+  static func encode(_ message: ConsumedMessage, into writer: inout ByteWriter) {
+    writer.removeAll()
+    writer.write(UInt8(1))
+    writer.write(UInt8((message.key == nil ? 0 : 1) | (message.value == nil ? 0 : 2)))
+    writer.write(message.partition)
+    writer.write(message.offset)
+    writer.write(UInt32(message.key?.count ?? 0))
+    for part in [message.key, message.value] {
+      if let part, let base = part.baseAddress { writer.write(raw: base, count: part.count) }
+    }
+  }
+}
+
+/// One task's value of a cell of a total. It is cumulative: whoever reads the newest value of every task has the sum,
+/// however often some of them came.
+struct Partial: Equatable {
+  var cell: String
+  var task: Int32
+  var value: Int64
+
+  /// Key of the message: the cell, then the task.
+  var key: [UInt8] { Array("\(cell)|\(task)".utf8) }
+  var valueBytes: [UInt8] { Array("\(value)".utf8) }
+
+  init(cell: String, task: Int32, value: Int64) {
+    self.cell = cell
+    self.task = task
+    self.value = value
+  }
+
+  init?(key: UnsafeBufferPointer<UInt8>?, value: UnsafeBufferPointer<UInt8>?) {
+    guard let key, let value else { return nil }
+    let text = String(decoding: key, as: UTF8.self)
+    guard let bar = text.lastIndex(of: "|"), let task = Int32(text[text.index(after: bar)...]),
+      let number = Int64(String(decoding: value, as: UTF8.self))
+    else { return nil }
+    self.init(cell: String(text[..<bar]), task: task, value: number)
+  }
+
+  /// All parts of a cell meet in one partition.
+  func partition(of count: Int) -> Int32 {
+    let hash = Array(cell.utf8).withUnsafeBufferPointer { Fingerprint(ByteView($0)).high }
+    return Int32(hash % UInt64(max(1, count)))
+  }
+}

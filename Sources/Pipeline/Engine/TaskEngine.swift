@@ -1,0 +1,328 @@
+import Checkpoints
+import Configuration
+import Decoding
+import Domain
+import Kafka
+import Matching
+
+/// Decoders of all sources of a configuration; shared by the tasks of one worker, for one thread.
+final class DecodeStage {
+  let configuration: Configuration
+  let lanes: [Lane]
+
+  init(_ configuration: Configuration) throws {
+    self.configuration = configuration
+    lanes = try configuration.sources.map { Lane(try MappingPlan($0.mapping)) }
+  }
+
+  var counters: DecodeCounters {
+    var sum = DecodeCounters()
+    for lane in lanes { sum.add(lane.counters) }
+    return sum
+  }
+}
+
+/// One task: partition *i* of every source, with its matcher, and the epoch that is running.
+///
+/// It does no I/O and reads no clock. What the outside decided comes in as arguments and is written down as the events
+/// of the epoch; a replay makes the same calls again and gets the same state and the same outputs.
+final class TaskEngine {
+  let partition: Int32
+  let stage: DecodeStage
+  private(set) var matcher: Matcher
+  /// The last epoch that is committed; number 0 before the first.
+  private(set) var mark = EpochMark(number: 0, incarnation: 0)
+  /// By source: the next record to read.
+  private(set) var next: [Int64]
+  /// By source: whether the partition has been read to its end.
+  var isAtEnd: [Bool]
+  /// By source: whether the worker holds it back for the others to catch up.
+  var isHeld: [Bool]
+
+  // The running epoch.
+  private(set) var events: [EpochEvent] = []
+  let outbox = Outbox()
+  private(set) var records = 0
+  private(set) var deadLetterCount = 0
+  /// Called for each dead letter, with the place in words; not in a replay.
+  var onDeadLetter: ((DeadLetter) -> Void)?
+
+  // The running run of one partition.
+  private var runSource = -1
+  private var runNow_ms: Int64 = 0
+  private var runFirst: Int64 = 0
+  private var runLast: Int64 = 0
+  private var runCount = 0
+  private var runMessages: [ConsumedMessage] = []
+  private var outputs = MatchOutputs()
+  private var encoder: BreakEncoder
+  private var deadLetterEncoder = DeadLetterEncoder()
+  /// Open and accepted breaks by type as last told to the second stage.
+  private var toldOpen = [Int](repeating: 0, count: BreakType.allCases.count)
+  let configurationHash: UInt64
+
+  init(_ stage: DecodeStage, partition: Int32, next: [Int64]) {
+    self.stage = stage
+    self.partition = partition
+    self.next = next
+    let configuration = stage.configuration
+    matcher = Matcher(policy: configuration.policy, dimensionCount: configuration.dimensions.count)
+    isAtEnd = Array(repeating: false, count: configuration.sources.count)
+    isHeld = Array(repeating: false, count: configuration.sources.count)
+    encoder = BreakEncoder(dimensionNames: configuration.dimensions)
+    configurationHash = configuration.matchingHash
+    matcher.epoch = 1
+  }
+
+  private var configuration: Configuration { stage.configuration }
+
+  // MARK: - What happens
+
+  /// The task comes to be: its sources hold the watermark until they have spoken or are idle.
+  func begin(now_ms: Int64) {
+    events.append(.begin(now_ms: now_ms))
+    for source in configuration.sources.indices {
+      matcher.watermarks.register(source: UInt16(source), partition: partition, now_ms: now_ms)
+    }
+  }
+
+  /// Records of one partition of a source follow.
+  func beginRun(source: Int, now_ms: Int64) {
+    runSource = source
+    runNow_ms = now_ms
+    runCount = 0
+  }
+
+  /// Takes a record in; its bytes stay valid until `endRun`.
+  func take(_ message: ConsumedMessage) {
+    // The client library may hand some out again after a rebalance: they are in already.
+    guard message.offset >= next[runSource] else { return }
+    if runCount == 0 { runFirst = message.offset }
+    runLast = message.offset
+    runCount += 1
+    next[runSource] = message.offset + 1
+    runMessages.append(message)
+    let source = configuration.sources[runSource]
+    var key = message.key.map { ByteView($0) } ?? .empty
+    var payload = message.value.map { ByteView($0) } ?? .empty
+    var position = RecordPosition(source: UInt16(runSource), partition: partition, offset: message.offset)
+    if source.isRouted {
+      guard let routed = RoutedRecord(message.value) else {
+        deadLetter(
+          message, DataFault(.schemaInvalid, field: "$", detail: "a record of the routing topic has no envelope"))
+        return
+      }
+      (key, payload) = (routed.key, routed.payload)
+      position.offset = routed.identity
+    }
+    if let fault = stage.lanes[runSource].decode(key: key, payload: payload, position: position) {
+      deadLetter(message, fault)
+    }
+  }
+
+  /// Hands the decoded records of the run to the matcher.
+  func endRun() {
+    defer {
+      stage.lanes[runSource].reset()
+      runMessages.removeAll(keepingCapacity: true)
+      runSource = -1
+    }
+    guard runCount > 0 else { return }
+    records += runCount
+    isAtEnd[runSource] = false
+    events.append(
+      .run(source: UInt16(runSource), first: runFirst, last: runLast, count: runCount, now_ms: runNow_ms))
+    var future: [RecordPosition] = []
+    switch stage.lanes[runSource] {
+    case .orders(let lane):
+      guard lane.records.count > 0 else { return }
+      matcher.apply(orders: lane.records.buffer, now_ms: runNow_ms, outputs: &outputs)
+      future = outputs.quarantined.map { lane.records[$0].position }
+    case .ledger(let lane):
+      guard lane.records.count > 0 else { return }
+      matcher.apply(postings: lane.records.buffer, now_ms: runNow_ms, outputs: &outputs)
+      future = outputs.quarantined.map { lane.records[$0].position }
+    }
+    outputs.quarantined.removeAll(keepingCapacity: true)
+    for position in future {
+      let isRouted = configuration.sources[runSource].isRouted
+      let message = runMessages.first {
+        guard isRouted else { return $0.offset == position.offset }
+        return RoutedRecord($0.value)?.identity == position.offset
+      }
+      guard let message else { continue }
+      deadLetter(
+        message,
+        DataFault(
+          .futureDated, field: "event_time", detail: "the event time lies further ahead of the clock than allowed"))
+    }
+    encodeBreaks()
+  }
+
+  /// Moves time, and judges what has become due at the pace given.
+  /// - Parameter waiting: nil takes the sources that have not been read to their end.
+  /// - Returns: whether more may be due.
+  @discardableResult
+  func moveTime(now_ms: Int64, waiting: UInt64? = nil, pace: ExpiryPace) -> Bool {
+    var mask = waiting ?? 0
+    if waiting == nil {
+      for source in isAtEnd.indices where !isAtEnd[source] || isHeld[source] { mask |= 1 << UInt64(source) }
+    }
+    for source in configuration.sources.indices where mask & 1 << UInt64(source) != 0 {
+      // Records are waiting in Kafka: the partition is slow, not idle.
+      matcher.watermarks.keepAlive(source: UInt16(source), partition: partition, now_ms: now_ms)
+    }
+    let bound = matcher.advance(now_ms: now_ms, pace: pace, outputs: &outputs)
+    events.append(.time(now_ms: now_ms, waiting: mask, bound: bound))
+    encodeBreaks()
+    return bound != .none
+  }
+
+  private func encodeBreaks() {
+    for made in outputs.breaks { outbox.add(.breaks, key: Array(made.id.utf8), value: encoder.encode(made)) }
+    outputs.breaks.removeAll(keepingCapacity: true)
+  }
+
+  private func deadLetter(_ message: ConsumedMessage, _ fault: DataFault) {
+    let source = configuration.sources[runSource]
+    var letter = DeadLetter(
+      source: source.name, origin: source.topic, isFile: false, partition: message.partition, offset: message.offset,
+      key: message.key.map { Array($0) }, payload: message.value.map { Array($0) }, fault: fault,
+      payloadBytes: message.value?.count ?? 0, receivedAt_ms: runNow_ms)
+    if source.isRouted, let routed = RoutedRecord(message.value) {
+      letter.origin = source.originalTopic
+      letter.partition = routed.partition
+      letter.offset = routed.offset
+      letter.key = routed.hasKey ? Array(routed.key.buffer) : nil
+      letter.payload = routed.hasPayload ? Array(routed.payload.buffer) : nil
+      letter.payloadBytes = routed.payload.count
+    }
+    letter.payload = letter.payload.map { Array($0.prefix(DeadLetterEncoder.maximumPayloadBytes)) }
+    deadLetterCount += 1
+    onDeadLetter?(letter)
+    outbox.add(
+      .deadLetters, key: letter.key.map { Array($0.prefix(64 << 10)) },
+      value: deadLetterEncoder.encode(letter))
+  }
+
+  // MARK: - Epochs
+
+  /// Whether the running epoch has done anything that must be committed.
+  var hasEffects: Bool { records > 0 || !outbox.isEmpty }
+  /// Whether the running epoch has seen anything at all.
+  var hasEvents: Bool { !events.isEmpty }
+
+  /// Tells the second stage what has changed in the task's own cells. The last thing before an epoch is sealed.
+  func tellPartials() {
+    for type in BreakType.allCases.indices where matcher.counters.open[type] != toldOpen[type] {
+      toldOpen[type] = matcher.counters.open[type]
+      let cell = Partial(
+        cell: "open_breaks:" + BreakType.allCases[type].rawValue, task: partition, value: Int64(toldOpen[type]))
+      outbox.add(
+        .partials, partition: cell.partition(of: configuration.partialsPartitions), key: cell.key,
+        value: cell.valueBytes)
+    }
+  }
+
+  /// The record of the running epoch, with the state as it is now.
+  func seal(incarnation: UInt64, shards: [ShardDigest]) -> EpochRecord {
+    var record = EpochRecord(
+      task: partition, number: mark.number + 1, incarnation: incarnation, previousIncarnation: mark.incarnation,
+      configuration: configurationHash, next: next)
+    record.events = events
+    record.outputCount = outbox.count
+    record.outputDigest = outbox.digest
+    record.timeDigest = timeDigest
+    record.sumsDigest = sumsDigest
+    record.shards = shards
+    return record
+  }
+
+  var timeDigest: UInt64 {
+    var writer = ByteWriter(capacity: 256)
+    matcher.watermarks.export(into: &writer)
+    return Checksum.of(writer.bytes)
+  }
+
+  var sumsDigest: UInt64 {
+    var writer = ByteWriter(capacity: 2_048)
+    matcher.exportSums(into: &writer)
+    return Checksum.of(writer.bytes)
+  }
+
+  func digest(shard: Int, bits: Int) -> UInt64 {
+    var writer = ByteWriter()
+    return matcher.exportShard(shard, bits: bits, into: &writer).digest
+  }
+
+  /// The running epoch is committed (or has been replayed), and the next one begins.
+  func finishEpoch(_ record: EpochRecord) {
+    mark = EpochMark(number: record.number, incarnation: record.incarnation)
+    events.removeAll(keepingCapacity: true)
+    outbox.removeAll()
+    records = 0
+    matcher.epoch = UInt32(truncatingIfNeeded: record.number + 1)
+  }
+
+  // MARK: - Restore
+
+  func beginRestore(_ manifest: CheckpointManifest) throws(ByteCodingError) {
+    mark = EpochMark(number: manifest.from, incarnation: 0)
+    matcher.epoch = UInt32(truncatingIfNeeded: manifest.from)
+    matcher.beginRestore(bits: manifest.bits)
+    try restoreTime(manifest.timeAtStart)
+  }
+
+  func importShard(_ shard: Int, bits: Int, bytes: [UInt8]) throws(ByteCodingError) {
+    try withReader(bytes) { (reader: inout ByteReader) throws(ByteCodingError) in
+      try matcher.importShard(shard, bits: bits, from: &reader)
+    }
+  }
+
+  /// Every shard is in, and the replay has come to the checkpoint's epoch.
+  func endRestore(_ manifest: CheckpointManifest) throws(ByteCodingError) {
+    matcher.endRestore()
+    var writer = ByteWriter()
+    matcher.watermarks.export(into: &writer)
+    guard writer.array == manifest.time else {
+      throw ByteCodingError("the replay did not lead to the watermarks that the checkpoint states")
+    }
+    try withReader(manifest.sums) { (reader: inout ByteReader) throws(ByteCodingError) in
+      try matcher.importSums(from: &reader)
+    }
+    next = manifest.next + next.dropFirst(manifest.next.count)
+    mark = EpochMark(number: manifest.epoch, incarnation: manifest.incarnation)
+    matcher.epoch = UInt32(truncatingIfNeeded: manifest.epoch + 1)
+    toldOpen = matcher.counters.open
+  }
+
+  private func restoreTime(_ bytes: [UInt8]) throws(ByteCodingError) {
+    try withReader(bytes) { (reader: inout ByteReader) throws(ByteCodingError) in
+      try matcher.watermarks.restore(from: &reader)
+    }
+  }
+
+  private func withReader(
+    _ bytes: [UInt8], _ body: (inout ByteReader) throws(ByteCodingError) -> Void
+  ) throws(ByteCodingError) {
+    var failure: ByteCodingError?
+    bytes.withUnsafeBytes { raw in
+      var reader = ByteReader(raw)
+      do throws(ByteCodingError) { try body(&reader) } catch { failure = error }
+    }
+    if let failure { throw failure }
+  }
+
+  /// The task was given back and has been given again: what waits in Kafka is not known.
+  func resume() {
+    for source in isAtEnd.indices {
+      isAtEnd[source] = false
+      isHeld[source] = false
+    }
+  }
+
+  func setNext(_ offsets: [Int64]) { next = offsets }
+
+  /// A replay says itself where it reads.
+  func rewind(source: Int, to offset: Int64) { next[source] = offset }
+}
