@@ -35,13 +35,18 @@ let package = Package(
     .target(
       name: "Configuration", dependencies: ["Domain", "Decoding", "Matching", .product(name: "Yams", package: "Yams")],
       swiftSettings: settings),
-    .target(name: "Simulation", dependencies: ["Domain"], swiftSettings: settings),
     .target(
       name: "Pipeline",
       dependencies: [
         "Domain", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration", "CZstd", "CZlib",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: hot),
+    .target(
+      name: "Simulation",
+      dependencies: [
+        "Domain", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: settings),
     .executableTarget(
       name: "tieout",
       dependencies: [

@@ -231,6 +231,8 @@ public final class Checkpointer {
   /// Finished checkpoints that are kept, the older first.
   private var kept: [CheckpointManifest] = []
   public private(set) var finished = 0
+  /// Epochs by which shards are said to be older than they are. Only the simulator plants this defect.
+  public var plantedShift: UInt64 = 0
   public private(set) var writtenBytes = 0
   public private(set) var reusedShards = 0
 
@@ -303,7 +305,7 @@ public final class Checkpointer {
       exported += scratch.count
       round!.shards.append(
         .init(
-          asOf: epoch, writtenAt: epoch, writer: incarnation, chunks: chunks, ties: summary.ties, bytes: scratch.count,
+          asOf: max(round!.from, epoch - plantedShift), writtenAt: epoch, writer: incarnation, chunks: chunks, ties: summary.ties, bytes: scratch.count,
           digest: summary.digest))
       digests.append(ShardDigest(bits: bits, shard: shard, digest: summary.digest))
     }

@@ -80,8 +80,8 @@ struct TopicSink: RecordSink {
     guard let orders = configuration.sources.first(where: { $0.mapping.kind == .orders }),
       let ledger = configuration.sources.first(where: { $0.mapping.kind == .ledger })
     else { throw InputError(file: configuration.name, byteOffset: 0, message: "needs a source of each kind") }
-    self.orders = orders.topic
-    self.ledger = ledger.topic
+    self.orders = orders.originalTopic
+    self.ledger = ledger.originalTopic
     producer = try Producer(properties: configuration.clientProperties(.producer))
   }
 

@@ -17,6 +17,17 @@ public struct BreakMessage: Decodable, Sendable, Equatable {
   public var revision: Int
   public var hints: [String]
   public var severity: String
+  public var evidence: Evidence
+
+  public struct Evidence: Decodable, Sendable, Equatable {
+    public var roles: [Role]
+    public struct Role: Decodable, Sendable, Equatable {
+      public var role: String
+      public var currency: String
+      public var expected: String
+      public var posted: String
+    }
+  }
 
   public var isReported: Bool { ["open", "reopened", "accepted"].contains(state) }
 }

@@ -202,7 +202,9 @@ public final class Worker: @unchecked Sendable {
       try commitEpoch(isForced: true)
       try markSent()
     } catch let rewind as Rewind {
-      throw rewind.reason
+      // Whoever comes next takes those records in again.
+      log.notice("the last epoch was not committed", metadata: ["error": "\(rewind.reason)"])
+      status.abortedEpochs += 1
     }
     // From here on the partitions are given back, and with them what the status speaks of.
     isLeaving = true
@@ -328,16 +330,22 @@ public final class Worker: @unchecked Sendable {
     for (task, record, _) in active {
       for (place, offset) in self.offsets(of: task, record, isSent: isExactlyOnce) { offsets[place] = offset }
     }
+    let defect = environment.defect
     if isExactlyOnce {
+      if defect == .offsetsBeforeOutputs { try consumer.commit(offsets) }
       try transact { () throws(KafkaError) in
         for (task, record, writes) in active {
           try send(task.engine.outbox)
-          try send(record)
+          if defect != .epochOutsideTransaction { try send(record) }
           if configuration.checkpoints == .topic { try send(writes, of: task) }
         }
+        if defect == .offsetsBeforeOutputs { return }
         try retrying("adding offsets to the transaction") { () throws(KafkaError) in
           try producer.sendOffsets(offsets, group: group, timeout_ms: 10_000)
         }
+      }
+      if defect == .epochOutsideTransaction {
+        try transact { () throws(KafkaError) in for (_, record, _) in active { try send(record) } }
       }
     } else {
       for (_, record, _) in active { try send(record) }
@@ -471,6 +479,7 @@ public final class Worker: @unchecked Sendable {
       try retrying("aborting the transaction") { () throws(KafkaError) in
         try producer.abortTransaction(timeout_ms: 30_000)
       }
+      if environment.defect == .abortWithoutRewind { return }
       throw Rewind(reason: error)
     }
   }
@@ -562,8 +571,11 @@ public final class Worker: @unchecked Sendable {
     for partition in partitions {
       let offsets = configuration.sources.map { committed[TopicPartition($0.topic, partition)] }
       let mark = offsets.compactMap { $0.flatMap { EpochMark($0.metadata) } }.max { $0.number < $1.number }
-      if let task = parked[partition], let mark, task.engine.mark.number == mark.number,
-        task.engine.mark.incarnation == mark.incarnation, !task.engine.hasEvents
+      if let task = parked[partition], !task.engine.hasEvents,
+        environment.defect == .parkedStateNotChecked
+          || mark.map({
+            task.engine.mark.number == $0.number && task.engine.mark.incarnation == $0.incarnation
+          }) ?? false
       {
         task.engine.resume()
         tasks[partition] = task
@@ -581,6 +593,7 @@ public final class Worker: @unchecked Sendable {
       }
       let checkpointer = Checkpointer(
         task: partition, incarnation: incarnation, sources: configuration.sources.map(\.name), kept: recovered.kept)
+      if environment.defect == .shardOneEpochLate { checkpointer.plantedShift = 1 }
       let task = Task(recovered.engine, checkpointer, unneeded: recovered.unneeded)
       tasks[partition] = task
       if recovered.report.epochs > 0 || recovered.report.checkpoint != nil {

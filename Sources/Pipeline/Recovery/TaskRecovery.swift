@@ -113,7 +113,7 @@ final class TaskRecovery {
     var report = RecoveryReport(checkpoint: manifest?.epoch, problems: problems)
     let engine = TaskEngine(
       stage, partition: partition, next: Array(repeating: 0, count: configuration.sources.count))
-    let replayer = EpochReplayer(engine, configuration, reader)
+    let replayer = EpochReplayer(engine, configuration, reader, environment)
     if let manifest {
       try engine.beginRestore(manifest)
       try replayer.importShards(of: manifest, asOf: manifest.from, contents)
@@ -158,7 +158,7 @@ final class TaskRecovery {
       report: report, unsent: unsent)
   }
 
-  private func loadCheckpoints(_ partition: Int32) throws -> CheckpointContents {
+  func loadCheckpoints(_ partition: Int32) throws -> CheckpointContents {
     switch configuration.checkpoints {
     case .off: return CheckpointContents()
     case .directory(let path): return try CheckpointDirectory(path: path, task: partition).load()
@@ -269,11 +269,16 @@ final class EpochReplayer {
   private let engine: TaskEngine
   private let configuration: Configuration
   private let reader: any LogReader
+  private let environment: any WorkerEnvironment
   private var arena = ReplayArena()
   private var outputs: Outbox?
 
-  init(_ engine: TaskEngine, _ configuration: Configuration, _ reader: any LogReader) {
+  init(
+    _ engine: TaskEngine, _ configuration: Configuration, _ reader: any LogReader,
+    _ environment: any WorkerEnvironment
+  ) {
     self.engine = engine
+    self.environment = environment
     self.configuration = configuration
     self.reader = reader
   }
@@ -298,10 +303,12 @@ final class EpochReplayer {
 
   /// Does what the record says, and leaves the outputs in the engine's outbox.
   func run(_ record: EpochRecord) throws {
-    for event in record.events {
+    let events = environment.defect == .replayOutOfOrder ? record.events.reversed() : record.events
+    for event in events {
       switch event {
       case .begin(let now_ms): engine.begin(now_ms: now_ms)
       case .time(let now_ms, let waiting, let bound):
+        let now_ms = environment.defect == .replayByTheClock ? environment.wallClock_ms() : now_ms
         engine.moveTime(now_ms: now_ms, waiting: waiting, pace: .upTo(bound))
       case .run(let source, let first, let last, let count, let now_ms):
         let index = Int(source)

@@ -17,6 +17,34 @@ public protocol WorkerEnvironment: AnyObject {
   func sleep(ms: Int64)
   /// A number that nobody else draws.
   func identity() -> UInt64
+  /// A defect planted by the simulator; nil everywhere else.
+  var defect: Defect? { get }
+}
+
+extension WorkerEnvironment {
+  public var defect: Defect? { nil }
+}
+
+/// Mistakes that would lose or double something. The simulator plants them to show that it finds them.
+public enum Defect: String, Sendable, CaseIterable {
+  /// Offsets are committed on their own before the outputs are.
+  case offsetsBeforeOutputs
+  /// The epoch's record follows in a transaction of its own.
+  case epochOutsideTransaction
+  /// A replay takes the runs of an epoch in another order.
+  case replayOutOfOrder
+  /// A checkpoint says of a shard that it is an epoch older than it is.
+  case shardOneEpochLate
+  /// Offsets are sent without the member's generation: a broker lets anybody through.
+  case zombieNotFenced
+  /// A replay judges by the clock of now instead of the recorded one.
+  case replayByTheClock
+  /// After an aborted transaction the worker goes on with the state it has.
+  case abortWithoutRewind
+  /// State that was kept over a rebalance is used without a look at what has been committed since.
+  case parkedStateNotChecked
+  /// The next owner does not wait for transactions that are still open.
+  case unstableOffsets
 }
 
 /// librdkafka, the system's clocks, and its random numbers.

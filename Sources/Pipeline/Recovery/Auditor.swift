@@ -1,0 +1,99 @@
+import Checkpoints
+import Configuration
+import Domain
+import Foundation
+import Kafka
+import Matching
+
+/// One message that an epoch led to.
+public struct DerivedOutput: Sendable, Equatable {
+  public var epoch: UInt64
+  public var topic: OutputTopic
+  public var key: [UInt8]?
+  public var value: [UInt8]
+}
+
+/// What came of replaying a task's epochs.
+public struct AuditSummary: Sendable, Equatable {
+  public var partition: Int32
+  public var firstEpoch: UInt64 = 0
+  public var lastEpoch: UInt64 = 0
+  public var epochs = 0
+  public var records = 0
+  public var outputs = 0
+}
+
+/// Derives the outputs of recorded epochs again from the log, with every check that a recovery makes: the auditor's
+/// proof that what was reported follows from what was received.
+public final class Auditor {
+  private let configuration: Configuration
+  private let environment: any WorkerEnvironment
+  private let reader: any LogReader
+
+  public init(_ configuration: Configuration, environment: any WorkerEnvironment, reader: any LogReader) {
+    self.configuration = configuration
+    self.environment = environment
+    self.reader = reader
+  }
+
+  /// Replays a task up to its committed epoch.
+  /// - Parameters:
+  ///   - committed: What the group has committed for each source of the partition.
+  ///   - epochs: Only their outputs are handed out.
+  /// - Throws: `RecoveryError` where the replay differs from what was recorded, or something needed is gone.
+  public func audit(
+    partition: Int32, committed: [CommittedOffset?], epochs: ClosedRange<UInt64> = 0 ... .max,
+    output: (DerivedOutput) throws -> Void
+  ) throws -> AuditSummary {
+    var summary = AuditSummary(partition: partition)
+    let marks = committed.compactMap { $0.flatMap { EpochMark($0.metadata) } }
+    guard let mark = marks.max(by: { $0.number < $1.number }) else { return summary }
+    let log = EpochLog(reader, TopicPartition(configuration.epochsTopic, partition), environment)
+    let stage = try DecodeStage(configuration)
+    let contents = try TaskRecovery(configuration, environment: environment, reader: reader, stage: stage)
+      .loadCheckpoints(partition)
+    // From the first epoch where Kafka still has everything, else from the oldest checkpoint before the stretch.
+    let manifests = contents.manifests(upTo: mark.number).usable.filter { $0.epoch < max(1, epochs.lowerBound) }
+    var problems: [String] = []
+    for manifest in [CheckpointManifest?.none] + manifests.reversed().map(Optional.some) {
+      do {
+        let chain = try log.chain(
+          to: mark, after: manifest?.from ?? 0, offset: manifest?.epochsOffset, manifest: manifest)
+        let engine = TaskEngine(
+          stage, partition: partition, next: Array(repeating: 0, count: configuration.sources.count))
+        let replayer = EpochReplayer(engine, configuration, reader, environment)
+        if let manifest {
+          try engine.beginRestore(manifest)
+          try replayer.importShards(of: manifest, asOf: manifest.from, contents)
+          if manifest.epoch == manifest.from { try engine.endRestore(manifest) }
+        }
+        for record in chain where record.number <= epochs.upperBound {
+          let isRestoring = manifest.map { record.number <= $0.epoch } ?? false
+          try replayer.replay(record, isRestoring: isRestoring)
+          if !isRestoring, epochs.contains(record.number) {
+            if summary.epochs == 0 { summary.firstEpoch = record.number }
+            summary.lastEpoch = record.number
+            summary.epochs += 1
+            summary.records += record.records
+            summary.outputs += engine.outbox.count
+            try engine.outbox.forEach { (message, key, value) throws in
+              try output(
+                DerivedOutput(
+                  epoch: record.number, topic: message.topic, key: key.map { Array($0) }, value: Array(value)))
+            }
+          }
+          engine.finishEpoch(record)
+          if let manifest, isRestoring {
+            try replayer.importShards(of: manifest, asOf: record.number, contents)
+            if record.number == manifest.epoch { try engine.endRestore(manifest) }
+          }
+          try replayer.checkShards(record)
+        }
+        return summary
+      } catch let error as RecoveryError where summary.epochs == 0 {
+        problems.append("\(error)")
+      }
+    }
+    throw RecoveryError(problems.joined(separator: "; "))
+  }
+}
