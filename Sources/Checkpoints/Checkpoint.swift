@@ -214,7 +214,8 @@ public final class Checkpointer {
   public static let chunkBytes = 768 << 10
 
   private let task: Int32
-  private let incarnation: UInt64
+  /// Of whoever runs the task now: the one that the epochs' records carry.
+  public var incarnation: UInt64
   private let sources: [String]
   private let context: OpaquePointer
   private var scratch = ByteWriter(capacity: 1 << 16)

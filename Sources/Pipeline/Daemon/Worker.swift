@@ -35,6 +35,8 @@ public struct WorkerStatus: Sendable {
   public var restarts = 0
   public var recoveries = 0
   public var replayedRecords = 0
+  /// Checkpoints that could not be used.
+  public var recoveryProblems = 0
   public var checkpoints = 0
   public var checkpointBytes = 0
   public var abortedEpochs = 0
@@ -558,6 +560,9 @@ public final class Worker: @unchecked Sendable {
   /// Gives every assigned partition its task, and reads on where its last committed epoch ended.
   private func recover() throws {
     isRecoveryDue = false
+    // Another one than of any attempt before: an epoch that was written and never committed must not be taken for its
+    // successor of the same number.
+    incarnation = environment.identity()
     let recovery = TaskRecovery(configuration, environment: environment, reader: reader, stage: stage)
     let partitions = Set(assigned.map(\.partition)).sorted()
     tasks = [:]
@@ -578,12 +583,14 @@ public final class Worker: @unchecked Sendable {
           }) ?? false
       {
         task.engine.resume()
+        task.checkpointer.incarnation = incarnation
         tasks[partition] = task
         continue
       }
       let started_ms = environment.monotonic_ms()
       let recovered = try recovery.recover(partition: partition, committed: offsets)
       recovered.engine.onDeadLetter = { [unowned self] in self.report($0) }
+      status.recoveryProblems += recovered.report.problems.count
       for problem in recovered.report.problems {
         log.error("recovery", metadata: ["partition": "\(partition)", "problem": "\(problem)"])
       }

@@ -293,9 +293,9 @@ final class EpochReplayer {
         throw RecoveryError("the replay of epoch \(record.number) of partition \(record.task) gives other \(what)")
       }
     }
-    try expect(Array(engine.next.prefix(record.next.count)) == record.next, "offsets")
     try expect(engine.timeDigest == record.timeDigest, "watermarks")
     if isRestoring { return }
+    try expect(Array(engine.next.prefix(record.next.count)) == record.next, "offsets")
     try expect(engine.outbox.count == record.outputCount, "outputs")
     try expect(engine.outbox.digest == record.outputDigest, "outputs")
     try expect(engine.sumsDigest == record.sumsDigest, "sums")

@@ -110,7 +110,8 @@ final class SimulatedConsumer: GroupConsumer {
     }
     finish()
     storage.removeAll()
-    if handed == 0 { process.scheduler.sleep(process, ms: Int64(timeout_ms)) }
+    // Longer than asked for: as a slow broker does, and so that idling costs few turns.
+    if handed == 0 { process.scheduler.sleep(process, ms: max(Int64(timeout_ms), process.scheduler.idle_ms)) }
     return handed
   }
 

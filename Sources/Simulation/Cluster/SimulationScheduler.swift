@@ -23,6 +23,8 @@ final class SimulationScheduler: @unchecked Sendable {
   var switchRate = 40
   /// Of ten thousand calls, how many are lost on the way, and as many on the way back.
   var lossRate = 0
+  /// How long a read that finds nothing takes.
+  var idle_ms: Int64 = 60
   /// How far the clocks of all have been moved.
   var skew_ms: Int64 = 0
 
