@@ -26,6 +26,8 @@ struct Judge {
   var allVoided: [Finding.Part] = []
   /// Whether the findings are about something past its deadline; otherwise they are provisional.
   var isDecided = false
+  /// The tie as a whole agrees, and will at its deadline if nothing more comes: not merely that nothing is overdue.
+  var isWhollyAgreed = false
   var hasExpectation = false
   var mainCurrency = Currency.none
 
@@ -70,6 +72,8 @@ struct Judge {
     compare()
     allVoided.removeAll(keepingCapacity: true)
     allVoided.append(contentsOf: voided)
+    isWhollyAgreed =
+      findings.isEmpty && (isDecided || expected == posted && !policy.quantities.isEnabled)
     if isFinal || !isAnyDue || !hasOpenFindings { return }
 
     dueEvents.removeAll(keepingCapacity: true)

@@ -162,7 +162,7 @@ extension Matcher {
     gather(slot)
     judge.judge(watermark_ms: watermark_ms, isFinal: isFinal)
     ties[slot].set(Tie.Flag.dirty, false)
-    ties[slot].set(Tie.Flag.agreed, judge.findings.isEmpty)
+    ties[slot].set(Tie.Flag.agreed, judge.isWhollyAgreed)
     if !judge.allVoided.isEmpty || ties[slot].breaks != 0 { updateVoids(slot) }
     if !judge.findings.isEmpty || ties[slot].breaks != 0 {
       reconcileBreaks(slot, watermark_ms: watermark_ms, outputs: &outputs)

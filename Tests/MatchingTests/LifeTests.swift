@@ -237,4 +237,24 @@ import Testing
     tick(&matcher, to: t0 + 30 * hour, &outputs)
     #expect(outputs.breaks.last?.state == .autoCleared)
   }
+
+  /// A tie whose documents that are due agree is not done: the one that is not due yet may still be missing.
+  @Test func agreementOfWhatIsDueIsNotAgreementOfAll() {
+    var matcher = Matcher(policy: testPolicy(), dimensionCount: 0)
+    var outputs = MatchOutputs()
+    matcher.take(
+      [
+        .order(r.event("D", id: "1", at: t0, document: "D1", net: 100, gross: 100)),
+        .posting(r.posting("D", .receivable, 100, journal: "J1", at: t0 + 1, document: "D1")),
+        .posting(r.posting("D", .revenue, -100, journal: "J1", at: t0 + 1, document: "D1")),
+        .order(r.event("D", id: "2", at: t0 + 2 * hour, document: "D2", net: 70, gross: 70)),
+        .order(r.event("X", .booked, at: t0 + horizon + hour)),
+      ], now_ms: now, into: &outputs)
+    matcher.advance(now_ms: now, outputs: &outputs)
+    #expect(outputs.breaks.filter { $0.order == "D" && !$0.isProvisional }.isEmpty)
+    matcher.finish(outputs: &outputs)
+    let last = outputs.breaks.last { $0.order == "D" }
+    #expect(last?.type == .missingInLedger || last?.type == .partial)
+    #expect(last?.state == .open && last?.isProvisional == false)
+  }
 }

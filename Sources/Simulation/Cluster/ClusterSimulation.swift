@@ -339,7 +339,34 @@ public final class ClusterSimulation {
     if outcome.failures.count < 20 { outcome.failures.append(text) }
   }
 
+  /// The epochs and the breaks as readers see them, for the trace of a failure.
+  private func traceTopics() {
+    guard options.isTracing else { return }
+    for partition in Int32(0)..<Int32(partitions) {
+      for (offset, _, value) in cluster.readCommitted(TopicPartition(configuration.epochsTopic, partition)) {
+        let record = value!.withUnsafeBytes { try? EpochRecord(bytes: $0) }
+        guard let record else { continue }
+        trace(
+          "epoch \(record.number) of partition \(partition), offset \(offset), next \(record.next), "
+            + "\(record.outputCount) outputs: \(record.events.suffix(40))")
+      }
+    }
+    for partition in Int32(0)..<Int32(partitions) {
+      for source in configuration.sources {
+        for (offset, key, value) in cluster.readCommitted(TopicPartition(source.topic, partition)) {
+          trace(
+            "\(source.name)[\(partition)] \(offset) \(String(decoding: key ?? [], as: UTF8.self)): "
+              + String(decoding: value ?? [], as: UTF8.self))
+        }
+      }
+      for (_, _, value) in cluster.readCommitted(TopicPartition(configuration.breaksTopic, partition)) {
+        trace("break: " + String(decoding: value ?? [], as: UTF8.self))
+      }
+    }
+  }
+
   private func check() {
+    traceTopics()
     let offsets = cluster.group(configuration.kafka.group).offsets
     var isWhole = true
     for source in configuration.sources {
