@@ -90,8 +90,10 @@ public final class Auditor {
           try replayer.checkShards(record)
         }
         return summary
-      } catch let error as RecoveryError where summary.epochs == 0 {
-        problems.append("\(error)")
+      } catch let error as KafkaError {
+        throw error
+      } catch where summary.epochs == 0 {
+        problems.append((manifest.map { "checkpoint of epoch \($0.epoch): " } ?? "") + "\(error)")
       }
     }
     throw RecoveryError(problems.joined(separator: "; "))

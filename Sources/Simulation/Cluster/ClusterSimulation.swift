@@ -359,6 +359,11 @@ public final class ClusterSimulation {
               + String(decoding: value ?? [], as: UTF8.self))
         }
       }
+      for (offset, key, value) in cluster.readCommitted(TopicPartition(configuration.checkpointsTopic, partition)) {
+        trace(
+          "checkpoints[\(partition)] \(offset) \(String(decoding: key ?? [], as: UTF8.self)): "
+            + (value.map { "\($0.count) bytes" } ?? "deleted"))
+      }
       for (_, _, value) in cluster.readCommitted(TopicPartition(configuration.breaksTopic, partition)) {
         trace("break: " + String(decoding: value ?? [], as: UTF8.self))
       }
