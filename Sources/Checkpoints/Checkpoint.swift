@@ -209,6 +209,7 @@ enum Chunk {
 public final class Checkpointer {
   /// Ties in a shard, about: a shard is exported and compressed in well under 10 ms.
   public static let tiesPerShard = 1_024
+  private let tiesPerShard: Int
   /// Uncompressed bytes of a chunk; compressed, and even if they do not compress, they stay under Kafka's default
   /// message limit of 1 MiB.
   public static let chunkBytes = 768 << 10
@@ -238,7 +239,11 @@ public final class Checkpointer {
   public private(set) var reusedShards = 0
 
   /// - Parameter kept: Checkpoints found in the store, so that they are deleted when newer ones take their place.
-  public init(task: Int32, incarnation: UInt64, sources: [String], kept: [CheckpointManifest] = []) {
+  public init(
+    task: Int32, incarnation: UInt64, sources: [String], kept: [CheckpointManifest] = [],
+    tiesPerShard: Int = Checkpointer.tiesPerShard
+  ) {
+    self.tiesPerShard = tiesPerShard
     self.task = task
     self.incarnation = incarnation
     self.sources = sources
@@ -258,7 +263,7 @@ public final class Checkpointer {
   public func begin(_ matcher: borrowing Matcher, epoch: UInt64, epochsOffset: Int64) {
     round = Round(
       from: epoch, epochsOffset: epochsOffset, timeAtStart: timeBytes(matcher),
-      bits: matcher.shardBits(tiesPerShard: Checkpointer.tiesPerShard))
+      bits: matcher.shardBits(tiesPerShard: tiesPerShard))
   }
 
   /// What changes: called before epoch `epoch` is committed, with the state at its end.

@@ -599,7 +599,8 @@ public final class Worker: @unchecked Sendable {
         try flush()
       }
       let checkpointer = Checkpointer(
-        task: partition, incarnation: incarnation, sources: configuration.sources.map(\.name), kept: recovered.kept)
+        task: partition, incarnation: incarnation, sources: configuration.sources.map(\.name), kept: recovered.kept,
+        tiesPerShard: configuration.shardTies)
       if environment.defect == .shardOneEpochLate { checkpointer.plantedShift = 1 }
       let task = Task(recovered.engine, checkpointer, unneeded: recovered.unneeded)
       tasks[partition] = task

@@ -268,7 +268,8 @@ final class TaskEngine {
 
   func beginRestore(_ manifest: CheckpointManifest) throws(ByteCodingError) {
     mark = EpochMark(number: manifest.from, incarnation: 0)
-    matcher.epoch = UInt32(truncatingIfNeeded: manifest.from)
+    // What is replayed next counts as changed since.
+    matcher.epoch = UInt32(truncatingIfNeeded: manifest.from + 1)
     matcher.beginRestore(bits: manifest.bits)
     try restoreTime(manifest.timeAtStart)
   }

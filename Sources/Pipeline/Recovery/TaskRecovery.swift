@@ -201,6 +201,7 @@ final class EpochLog {
     to mark: EpochMark, after: UInt64, offset: Int64?, manifest: CheckpointManifest?
   ) throws -> [EpochRecord] {
     let until = environment.monotonic_ms() + TaskRecovery.patience_ms
+    var wait_ms: Int64 = 10
     while true {
       try load(from: offset ?? 0)
       // The offsets may be committed a moment before the epoch can be read: one transaction, several partitions.
@@ -210,7 +211,8 @@ final class EpochLog {
       guard environment.monotonic_ms() < until else {
         throw RecoveryError("epoch \(mark.number) is committed, and \(place) does not have it" + damage)
       }
-      environment.sleep(ms: 20)
+      environment.sleep(ms: wait_ms)
+      wait_ms = min(2_000, wait_ms * 2)
     }
     var chain: [EpochRecord] = []
     var (number, incarnation) = (mark.number, mark.incarnation)

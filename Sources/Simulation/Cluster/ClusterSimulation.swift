@@ -83,6 +83,8 @@ public final class ClusterSimulation {
     configuration.policy.maximumExpiries = 1 + random.below(4)
     configuration.policy.idleTimeout_ms = Int64(1_000 + random.below(8_000))
     configuration.partialsPartitions = partitions
+    // So few that a checkpoint is spread over several epochs.
+    configuration.shardTies = 1 + random.below(2)
     for topic in configuration.sources.map(\.topic) + configuration.ownTopics.map(\.name) {
       cluster.createTopic(topic, partitions: partitions)
     }

@@ -352,6 +352,10 @@ final class SimulatedProducer: RecordProducer {
     guard transaction.epoch == epoch else { throw fenced("commit transaction") }
     send(buffer.count)
     if let failure { throw failure }
+    if process.scheduler.lossRate > 0, transaction.state == .ongoing, cluster.random.below(50) == 0 {
+      throw KafkaError(
+        name: "_MSG_TIMED_OUT", "a message was not delivered", context: "commit transaction", requiresAbort: true)
+    }
     if isInTransaction, transaction.state == .ongoing {
       cluster.decide(transaction, isCommit: true)
     } else if transaction.state == .aborting {
