@@ -71,6 +71,14 @@ public struct EpochRecord: Sendable, Equatable {
     }
   }
 
+  /// The last clock reading of the epoch.
+  public var clock_ms: Int64 {
+    switch events.last {
+    case .begin(let now_ms), .run(_, _, _, _, let now_ms), .time(let now_ms, _, _): now_ms
+    case nil: 0
+    }
+  }
+
   private static let beginTag: UInt8 = 1
   private static let runTag: UInt8 = 2
   private static let timeTag: UInt8 = 3

@@ -69,6 +69,13 @@ public final class PartitionReader: LogReader {
     return (low, high)
   }
 
+  /// What the group that the properties name has committed; the reader is no member of it.
+  public func committed(
+    _ places: [TopicPartition], timeout_ms: Int = 10_000
+  ) throws(KafkaError) -> [TopicPartition: CommittedOffset] {
+    try committedOffsets(client, places, timeout_ms)
+  }
+
   /// The stream of a partition, at an offset.
   private func open(_ place: TopicPartition, at offset: Int64) throws(KafkaError) -> Stream {
     if let known = streams[place] {

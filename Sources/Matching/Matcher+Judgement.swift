@@ -161,7 +161,8 @@ extension Matcher {
     counters.judgements += 1
     gather(slot)
     judge.judge(watermark_ms: watermark_ms, isFinal: isFinal)
-    ties[slot].set(Tie.Flag.dirty, false)
+    // A closed tie whose deadline has moved on with a late record is judged once more when that has passed.
+    ties[slot].set(Tie.Flag.dirty, !isFinal && ties[slot].has(Tie.Flag.closed))
     ties[slot].set(Tie.Flag.agreed, judge.isWhollyAgreed)
     if !judge.allVoided.isEmpty || ties[slot].breaks != 0 { updateVoids(slot) }
     if !judge.findings.isEmpty || ties[slot].breaks != 0 {

@@ -27,7 +27,7 @@ struct Demo: ParsableCommand {
   @Option(help: "Workers.") var workers = 2
   @Option(help: "Seconds after which the demo gives up.") var timeout = 180
 
-  private static let yaml = """
+  static let yaml = """
     version: 1
     name: demo
     kafka: {consumer: {session.timeout.ms: "6000"}}

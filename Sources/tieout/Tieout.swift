@@ -19,7 +19,7 @@ struct Tieout: ParsableCommand {
       """,
     version: version,
     subcommands: [
-      Reconcile.self, Run.self, Check.self, Demo.self, Broker.self, Generate.self, Play.self, Simulate.self, Docs.self,
+      Reconcile.self, Run.self, Check.self, Demo.self, Broker.self, Generate.self, Play.self, Simulate.self, Chaos.self, Replay.self, Docs.self,
     ])
 }
 

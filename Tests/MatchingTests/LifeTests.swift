@@ -257,4 +257,30 @@ import Testing
     #expect(last?.type == .missingInLedger || last?.type == .partial)
     #expect(last?.state == .open && last?.isProvisional == false)
   }
+
+  /// A tie that was closed gets records with a later deadline: it is judged again when that has passed.
+  @Test func closedTieWithALaterDeadlineIsJudgedAgain() {
+    var matcher = Matcher(policy: testPolicy(), dimensionCount: 0)
+    var outputs = MatchOutputs()
+    func time(_ at: Int64) {
+      matcher.take([.order(r.event("CLOCK-\(at)", .booked, at: at))], now_ms: now, into: &outputs)
+      matcher.advance(now_ms: now, outputs: &outputs)
+    }
+    matcher.take(
+      [.order(r.event("L", id: "1", at: t0, document: "D1", net: 100, gross: 100))], now_ms: now, into: &outputs)
+    time(t0 + horizon + hour)
+    #expect(outputs.breaks.last { $0.order == "L" }?.type == .missingInLedger)
+    // Its posting comes late, and with it a cancellation that is not due yet.
+    matcher.take(
+      [
+        .posting(r.posting("L", .receivable, 100, journal: "J1", at: t0 + 1, document: "D1")),
+        .posting(r.posting("L", .revenue, -100, journal: "J1", at: t0 + 1, document: "D1")),
+        .order(r.event("L", .cancelled, id: "2", at: t0 + 3 * hour)),
+      ], now_ms: now, into: &outputs)
+    for hours in 2...12 { time(t0 + horizon + Int64(hours) * hour) }
+    let open = Dictionary(grouping: outputs.breaks.filter { $0.order == "L" }, by: \.id).values
+      .compactMap { $0.max { $0.revision < $1.revision } }.filter(\.state.isOpen)
+    #expect(!open.isEmpty, "what was posted for a cancelled order is open")
+    #expect(open.allSatisfy { !$0.isProvisional })
+  }
 }

@@ -563,6 +563,8 @@ public final class Worker: @unchecked Sendable {
     // Another one than of any attempt before: an epoch that was written and never committed must not be taken for its
     // successor of the same number.
     incarnation = environment.identity()
+    // What was sent and has not arrived yet is part of what is about to be read.
+    if !isExactlyOnce, producer.queued > 0 { try flush() }
     let recovery = TaskRecovery(configuration, environment: environment, reader: reader, stage: stage)
     let partitions = Set(assigned.map(\.partition)).sorted()
     tasks = [:]

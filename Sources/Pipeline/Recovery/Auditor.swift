@@ -39,10 +39,11 @@ public final class Auditor {
   /// Replays a task up to its committed epoch.
   /// - Parameters:
   ///   - committed: What the group has committed for each source of the partition.
-  ///   - epochs: Only their outputs are handed out.
+  ///   - epochs: Only their outputs are handed out, and of these only those that ended within the times.
   /// - Throws: `RecoveryError` where the replay differs from what was recorded, or something needed is gone.
   public func audit(
     partition: Int32, committed: [CommittedOffset?], epochs: ClosedRange<UInt64> = 0 ... .max,
+    times_ms: ClosedRange<Int64> = .min ... .max,
     output: (DerivedOutput) throws -> Void
   ) throws -> AuditSummary {
     var summary = AuditSummary(partition: partition)
@@ -70,7 +71,7 @@ public final class Auditor {
         for record in chain where record.number <= epochs.upperBound {
           let isRestoring = manifest.map { record.number <= $0.epoch } ?? false
           try replayer.replay(record, isRestoring: isRestoring)
-          if !isRestoring, epochs.contains(record.number) {
+          if !isRestoring, epochs.contains(record.number), times_ms.contains(record.clock_ms) {
             if summary.epochs == 0 { summary.firstEpoch = record.number }
             summary.lastEpoch = record.number
             summary.epochs += 1

@@ -316,7 +316,8 @@ public final class ClusterSimulation {
           + (status.watermark_ms.map(formatTimestamp) ?? "none")
           + ", \(status.match.tiesClosed) of \(status.match.tiesOpened) ties closed")
       outcome.recoveries += status.recoveries
-      if isTrimming, status.recoveryProblems > 0 {
+      // At least once, a checkpoint's last message may come from a process that has been replaced.
+      if isTrimming, configuration.kafka.delivery == .exactlyOnce, status.recoveryProblems > 0 {
         fail("\(status.recoveryProblems) checkpoints could not be used, and none was damaged")
       }
       totals.merge(status.totals)

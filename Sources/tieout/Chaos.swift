@@ -1,0 +1,330 @@
+import ArgumentParser
+import Configuration
+import Domain
+import Foundation
+import Kafka
+import Pipeline
+import Simulation
+
+struct Chaos: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Kills, stops and restarts daemons under load, and checks that nothing was lost or doubled.",
+    discussion: """
+      Several processes of this program run the daemon over an embedded broker (at least once) or the cluster that \
+      --bootstrap or TIEOUT_TEST_BOOTSTRAP names (exactly once), while a load of known truth is sent. Processes are \
+      killed with SIGKILL, stopped beyond their session, asked to end, started again, and become more and fewer. \
+      Afterwards the topics are held against the truth. Exit code 0 if nothing is lost, wrong or doubled.
+
+      EXAMPLE
+        tieout chaos --seconds 60 --processes 3
+      """)
+
+  @Option(help: "Number of orders.") var orders = 4_000
+  @Option(help: "Seconds over which the load is sent and the faults come.") var seconds = 40
+  @Option(help: "Most processes at a time.") var processes = 3
+  @Option(help: "Partitions of each topic.") var partitions = 6
+  @Option(help: "Seed of the load and of the faults.") var seed: UInt64 = 1
+  @Option(help: "A real cluster.") var bootstrap: String?
+  @Option(help: "Directory for configuration and logs; a temporary one if not given.") var directory: String?
+  @Flag(help: "No faults: what an undisturbed run gives.") var calm = false
+
+  func validate() throws {
+    guard (1...40_000).contains(orders), seconds >= 5, processes >= 1, partitions >= 1 else {
+      throw ValidationError("--orders must be from 1 to 40000, --seconds at least 5, the others at least 1.")
+    }
+  }
+
+  func run() throws {
+    do {
+      let address = bootstrap ?? ProcessInfo.processInfo.environment["TIEOUT_TEST_BOOTSTRAP"].flatMap { $0.isEmpty ? nil : $0 }
+      let run = try ChaosRun(self, address: address)
+      defer { run.endAll() }
+      let isGood = try run.run()
+      if !isGood { throw ExitCode(1) }
+    } catch let code as ExitCode {
+      throw code
+    } catch { fail(error) }
+  }
+}
+
+private final class ChaosRun {
+  private let options: Chaos
+  private let broker: EmbeddedBroker?
+  private let configuration: Configuration
+  private let path: String
+  private let directory: String
+  private var random: SeededRandom
+  private let places: [TopicPartition]
+  private let reader: PartitionReader
+
+  private struct Slot {
+    var process: Process
+    var stoppedUntil_ms: Int64?
+  }
+  private var slots: [Int: Slot] = [:]
+  private var starts = 0
+  private var counts: [String: Int] = [:]
+
+  /// A disturbance, and what the group had committed then: over when every partition has moved on.
+  private struct Takeover {
+    var what: String
+    var at_ms: Int64
+    var committed: [TopicPartition: Int64]
+  }
+  private var takeover: Takeover?
+  private var durations: [String: [Int64]] = [:]
+
+  init(_ options: Chaos, address: String?) throws {
+    self.options = options
+    random = SeededRandom(seed: options.seed, stream: 0x6368_616f_73)
+    directory = options.directory ?? NSTemporaryDirectory() + "tieout-chaos-\(getpid())"
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    path = directory + "/chaos.yaml"
+    broker = address == nil ? try EmbeddedBroker() : nil
+    let name = "chaos-" + String(UInt64.random(in: 0 ... .max), radix: 36)
+    let yaml = Demo.yaml.replacingOccurrences(of: "name: demo", with: "name: \(name)")
+      .replacingOccurrences(of: "level: error", with: "level: info")
+      .replacingOccurrences(
+        of: "kafka: {", with: "checkpoints: {interval: 2s}\nkafka: {bootstrap: \"\(address ?? broker!.bootstrap)\", ")
+    try yaml.write(toFile: path, atomically: true, encoding: .utf8)
+    configuration = try Configuration.load(path: path)
+    let admin = try Admin(properties: configuration.clientProperties(.admin))
+    for source in configuration.sources {
+      if let broker {
+        try broker.createTopic(source.topic, partitions: options.partitions)
+      } else {
+        _ = try admin.createTopic(source.topic, partitions: options.partitions)
+      }
+    }
+    for topic in configuration.ownTopics {
+      if let broker {
+        try broker.createTopic(topic.name, partitions: options.partitions)
+      } else {
+        _ = try admin.createTopic(topic.name, partitions: options.partitions, config: topic.config)
+      }
+    }
+    places = configuration.sources.flatMap { source in
+      (0..<options.partitions).map { TopicPartition(source.topic, Int32($0)) }
+    }
+    reader = try PartitionReader(
+      properties: configuration.clientProperties(.admin) + [KafkaProperty("group.id", configuration.kafka.group)])
+  }
+
+  // MARK: - Processes
+
+  private func start(_ slot: Int) throws {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+    process.arguments = ["run", "--config", path, "--instance", "p\(slot)", "--workers", "1"]
+    let log = directory + "/p\(slot).log"
+    if !FileManager.default.fileExists(atPath: log) { FileManager.default.createFile(atPath: log, contents: nil) }
+    let handle = FileHandle(forWritingAtPath: log)!
+    handle.seekToEndOfFile()
+    process.standardError = handle
+    process.standardOutput = handle
+    try process.run()
+    slots[slot] = Slot(process: process)
+    starts += 1
+  }
+
+  func endAll() {
+    for slot in slots.values {
+      kill(slot.process.processIdentifier, SIGCONT)
+      kill(slot.process.processIdentifier, SIGKILL)
+      slot.process.waitUntilExit()
+    }
+    slots = [:]
+    reader.close()
+    guard broker == nil, let admin = try? Admin(properties: configuration.clientProperties(.admin)) else { return }
+    for topic in configuration.sources.map(\.topic) + configuration.ownTopics.map(\.name) {
+      try? admin.deleteTopic(topic)
+    }
+  }
+
+  private func note(_ what: String) { counts[what, default: 0] += 1 }
+
+  private func disturb() throws {
+    let now = monotonic_ms()
+    for (number, slot) in slots {
+      if let until = slot.stoppedUntil_ms, now >= until {
+        kill(slot.process.processIdentifier, SIGCONT)
+        slots[number]!.stoppedUntil_ms = nil
+      } else if !slot.process.isRunning {
+        slots[number] = nil
+      }
+    }
+    try measure()
+    let missing = (0..<options.processes).filter { slots[$0] == nil }
+    if slots.isEmpty || (!missing.isEmpty && random.below(20) == 0) {
+      try start(missing[random.below(missing.count)])
+      note("starts")
+    }
+    guard random.below(40) == 0, let number = slots.keys.sorted().randomElement(using: &random),
+      slots[number]!.stoppedUntil_ms == nil
+    else { return }
+    let process = slots[number]!.process
+    switch random.below(4) {
+    case 0, 1:
+      kill(process.processIdentifier, SIGKILL)
+      process.waitUntilExit()
+      slots[number] = nil
+      note("SIGKILL")
+      try beginTakeover("SIGKILL")
+    case 2:
+      kill(process.processIdentifier, SIGSTOP)
+      slots[number]!.stoppedUntil_ms = now + Int64(2_000 + random.below(9_000))
+      note("SIGSTOP")
+    default:
+      kill(process.processIdentifier, SIGTERM)
+      let until = monotonic_ms() + 20_000
+      while process.isRunning, monotonic_ms() < until { usleep(10_000) }
+      if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+      try start(number)
+      note("restarts")
+      try beginTakeover("restart")
+    }
+  }
+
+  private func committed() throws -> [TopicPartition: Int64] {
+    try reader.committed(places).mapValues(\.offset)
+  }
+
+  private func beginTakeover(_ what: String) throws {
+    takeover = Takeover(what: what, at_ms: monotonic_ms(), committed: try committed())
+  }
+
+  private func measure() throws {
+    guard let running = takeover else { return }
+    let now = try committed()
+    // The load flows on all partitions; one that has nothing to read cannot move.
+    for place in places where now[place] ?? 0 <= running.committed[place] ?? 0 {
+      if try reader.bounds(place, timeout_ms: 5_000).stable > now[place] ?? 0 { return }
+    }
+    durations[running.what, default: []].append(monotonic_ms() - running.at_ms)
+    takeover = nil
+  }
+
+  // MARK: - The run
+
+  func run() throws -> Bool {
+    print(
+      "\(broker == nil ? "cluster" : "embedded broker") at \(configuration.kafka.bootstrap), delivery "
+        + "\(broker == nil ? "exactly once" : "at least once"); logs in \(directory)")
+    var load = WorkloadOptions()
+    load.shape = .northwind
+    load.orders = options.orders
+    load.seed = options.seed
+    load.shuffle = 200
+    load.interval_us = 60_000_000
+    load.redeliveriesPer10000 = 50
+    for slot in 0..<options.processes { try start(slot) }
+    let stop = StopFlag()
+    let sender = LoadSender(
+      configuration: configuration, options: load, rate: max(1, options.orders * 9 / 2 / options.seconds), stop: stop)
+    sender.start()
+    let until = monotonic_ms() + Int64(options.seconds) * 1_000
+    while !sender.isDone || monotonic_ms() < until {
+      if let failure = sender.failure { throw failure }
+      if options.calm { try measure() } else { try disturb() }
+      usleep(50_000)
+    }
+    for number in 0..<options.processes {
+      if let slot = slots[number], slot.process.isRunning {
+        kill(slot.process.processIdentifier, SIGCONT)
+        slots[number]!.stoppedUntil_ms = nil
+      } else {
+        try start(number)
+      }
+    }
+    guard try settle() else { return false }
+    for slot in slots.values { kill(slot.process.processIdentifier, SIGTERM) }
+    for slot in slots.values {
+      let limit = monotonic_ms() + 30_000
+      while slot.process.isRunning, monotonic_ms() < limit { usleep(20_000) }
+    }
+    return try check(sender)
+  }
+
+  /// Waits until everything is read and no break has changed for a while.
+  private func settle() throws -> Bool {
+    let limit = monotonic_ms() + 180_000
+    var last: Int64 = -1
+    var since = monotonic_ms()
+    while monotonic_ms() < limit {
+      var size: Int64 = 0
+      for partition in 0..<options.partitions {
+        size += try reader.bounds(
+          TopicPartition(configuration.breaksTopic, Int32(partition)), timeout_ms: 10_000
+        ).stable
+      }
+      let now = try committed()
+      var isRead = true
+      for place in places {
+        let bounds = try reader.bounds(place, timeout_ms: 10_000)
+        if now[place] ?? bounds.low < bounds.stable { isRead = false }
+      }
+      if size != last || !isRead {
+        last = size
+        since = monotonic_ms()
+      } else if monotonic_ms() - since > 12_000 {
+        return true
+      }
+      usleep(200_000)
+    }
+    print("FAILED: the records were not all read within three minutes")
+    return false
+  }
+
+  private func check(_ sender: LoadSender) throws -> Bool {
+    var newest: [String: BreakMessage] = [:]
+    var seen: [String: [[UInt8]]] = [:]
+    var (repeated, conflicting, gaps, messages) = (0, 0, 0, 0)
+    for partition in 0..<options.partitions {
+      let place = TopicPartition(configuration.breaksTopic, Int32(partition))
+      let bounds = try reader.bounds(place, timeout_ms: 10_000)
+      var failure: (any Error)?
+      try reader.read(place, from: bounds.low, end: bounds.stable) { message in
+        guard let bytes = message.value else { return true }
+        let value = Array(bytes)
+        do {
+          let made = try JSONDecoder().decode(BreakMessage.self, from: Data(value))
+          messages += 1
+          let known = seen[made.id]?.count ?? 0
+          if made.revision == known + 1 {
+            seen[made.id, default: []].append(value)
+            newest[made.id] = made
+          } else if made.revision <= known {
+            if seen[made.id]![made.revision - 1] == value { repeated += 1 } else { conflicting += 1 }
+          } else {
+            gaps += 1
+          }
+        } catch { failure = error }
+        return true
+      }
+      if let failure { throw failure }
+    }
+    let found = newest.values.filter(\.isReported).map {
+      TruthComparison.Found(
+        order: $0.order, type: $0.type, hints: $0.hints, role: $0.role, expected: $0.expected, posted: $0.posted,
+        isAccepted: $0.state == "accepted")
+    }
+    let comparison = TruthComparison(truth: sender.truth, breaks: found)
+    let faults = counts.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }.joined(separator: ", ")
+    print("\(sender.sent) records, \(starts) processes started; \(faults.isEmpty ? "no faults" : faults)")
+    print(
+      "faults in the data: \(sender.truth.count); found: \(comparison.found); lost: \(comparison.missed.count); wrong: "
+        + "\(comparison.wrong.count)")
+    print(
+      "\(messages) messages, \(newest.count) breaks; revisions with two contents: \(conflicting), missing revisions: "
+        + "\(gaps), repeated byte for byte: \(repeated)")
+    for (what, times) in durations.sorted(by: { $0.key < $1.key }) {
+      let sorted = times.sorted()
+      print("\(what) to all partitions flowing: median \(sorted[sorted.count / 2]) ms, longest \(sorted.last!) ms (\(sorted.count))")
+    }
+    for line in (comparison.missed + comparison.wrong).prefix(10) { print("  \(line)") }
+    // At least once, the last epoch before a crash may be said again, in the same bytes.
+    let isGood = comparison.isPerfect && conflicting == 0 && gaps == 0 && (broker != nil || repeated == 0)
+    print(isGood ? "good" : "FAILED")
+    return isGood
+  }
+}
