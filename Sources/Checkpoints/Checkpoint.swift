@@ -215,8 +215,6 @@ public final class Checkpointer {
   public static let chunkBytes = 768 << 10
 
   private let task: Int32
-  /// Of whoever runs the task now: the one that the epochs' records carry.
-  public var incarnation: UInt64
   private let sources: [String]
   private let context: OpaquePointer
   private var scratch = ByteWriter(capacity: 1 << 16)
@@ -240,12 +238,11 @@ public final class Checkpointer {
 
   /// - Parameter kept: Checkpoints found in the store, so that they are deleted when newer ones take their place.
   public init(
-    task: Int32, incarnation: UInt64, sources: [String], kept: [CheckpointManifest] = [],
+    task: Int32, sources: [String], kept: [CheckpointManifest] = [],
     tiesPerShard: Int = Checkpointer.tiesPerShard
   ) {
     self.tiesPerShard = tiesPerShard
     self.task = task
-    self.incarnation = incarnation
     self.sources = sources
     self.kept = kept.sorted { $0.epoch < $1.epoch }
     context = ZSTD_createCCtx()
@@ -259,6 +256,21 @@ public final class Checkpointer {
   /// Shards of the running round.
   public var shardCount: Int { round.map { 1 << $0.bits } ?? 0 }
 
+  private var savedRound: Round?
+  private var savedKept: [CheckpointManifest] = []
+
+  /// Remembers how far the checkpoint is, for `rollback`.
+  public func save() {
+    savedRound = round
+    savedKept = kept
+  }
+
+  /// What was written since `save` has not been stored: it is as if it had not been written.
+  public func rollback() {
+    round = savedRound
+    kept = savedKept
+  }
+
   /// Begins a round with the state at the end of an epoch.
   public func begin(_ matcher: borrowing Matcher, epoch: UInt64, epochsOffset: Int64) {
     round = Round(
@@ -268,11 +280,12 @@ public final class Checkpointer {
 
   /// What changes: called before epoch `epoch` is committed, with the state at its end.
   /// - Parameters:
+  ///   - incarnation: The one that the epoch's record carries.
   ///   - most: How many shards to look at.
   ///   - bytes: Stops after as many uncompressed bytes.
   /// - Returns: what is to be stored, and the digests of the shards that were written.
   public func advance(
-    _ matcher: borrowing Matcher, epoch: UInt64, next: [Int64], configuration: UInt64, most: Int,
+    _ matcher: borrowing Matcher, epoch: UInt64, incarnation: UInt64, next: [Int64], configuration: UInt64, most: Int,
     bytes limit: Int = 4 << 20
   ) -> (writes: [CheckpointWrite], digests: [ShardDigest]) {
     guard round != nil else { return ([], []) }

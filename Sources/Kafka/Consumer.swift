@@ -133,8 +133,20 @@ public final class Consumer: GroupConsumer {
     if isClosed { rd_kafka_assign(client, nil) }
   }
 
+  /// When partitions were last taken up, and whether any are.
+  private var lastAssignment_us: Int64?
+
   public func assign(_ starts: [TopicPartition: StartOffset]) throws(KafkaError) {
     pendingRebalance = nil
+    // librdkafka 2.0.2 stops the process (an assertion in rdkafka_assignment.c) where an assignment is replaced while
+    // its partitions are still being started or stopped: each step gets its time.
+    if let last = lastAssignment_us {
+      let early_us = last + 1_000_000 - monotonic_us()
+      if early_us > 0 { usleep(UInt32(early_us)) }
+      try KafkaError.check(rd_kafka_assign(client, nil), "giving an assignment up")
+      usleep(300_000)
+    }
+    lastAssignment_us = monotonic_us()
     let list = rd_kafka_topic_partition_list_new(Int32(starts.count))!
     defer { rd_kafka_topic_partition_list_destroy(list) }
     for (place, start) in starts {
@@ -143,8 +155,15 @@ public final class Consumer: GroupConsumer {
     try KafkaError.check(rd_kafka_assign(client, list), "taking an assignment")
   }
 
+  private func monotonic_us() -> Int64 {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1_000
+  }
+
   public func unassign() throws(KafkaError) {
     pendingRebalance = nil
+    lastAssignment_us = nil
     try KafkaError.check(rd_kafka_assign(client, nil), "giving an assignment up")
   }
 

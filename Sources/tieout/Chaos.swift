@@ -150,6 +150,8 @@ private final class ChaosRun {
         kill(slot.process.processIdentifier, SIGCONT)
         slots[number]!.stoppedUntil_ms = nil
       } else if !slot.process.isRunning {
+        print("process p\(number) ended by itself: see \(directory)/p\(number).log")
+        note("ends by themselves")
         slots[number] = nil
       }
     }
@@ -323,7 +325,7 @@ private final class ChaosRun {
     }
     for line in (comparison.missed + comparison.wrong).prefix(10) { print("  \(line)") }
     // At least once, the last epoch before a crash may be said again, in the same bytes.
-    let isGood = comparison.isPerfect && conflicting == 0 && gaps == 0 && (broker != nil || repeated == 0)
+    let isGood = counts["ends by themselves"] == nil && comparison.isPerfect && conflicting == 0 && gaps == 0 && (broker != nil || repeated == 0)
     print(isGood ? "good" : "FAILED")
     return isGood
   }

@@ -306,8 +306,9 @@ public final class Worker: @unchecked Sendable {
   private static let maximumIdleEvents = 600
 
   private func commitEpoch(isForced: Bool) throws {
+    var isDeferred = false
     defer {
-      recordsInEpoch = 0
+      if !isDeferred { recordsInEpoch = 0 }
       epochStarted_ms = environment.monotonic_ms()
       status.epochs += 1
       publish()
@@ -320,6 +321,7 @@ public final class Worker: @unchecked Sendable {
         engine.hasEffects || isForced && engine.hasEvents || engine.events.count >= Worker.maximumIdleEvents
           || engine.hasEvents && task.checkpointer.isWriting
       else { continue }
+      task.checkpointer.save()
       var (writes, digests) = try checkpoint(task)
       if !task.unneeded.isEmpty {
         writes += task.unneeded.map { CheckpointWrite(key: $0, value: nil) }
@@ -357,6 +359,13 @@ public final class Worker: @unchecked Sendable {
       } catch {
         // The record that was written is on no chain now: the epoch never was.
         if error.isFatal { throw error }
+        if error.name == "REBALANCE_IN_PROGRESS", !isForced {
+          // Not now: the epoch stays open until the group has decided. Its next record must not be taken for this one.
+          incarnation = environment.identity()
+          for (task, _, _) in active { task.checkpointer.rollback() }
+          isDeferred = true
+          return
+        }
         throw Rewind(reason: error)
       }
       for (task, _, _) in active { try send(task.engine.outbox) }
@@ -427,7 +436,7 @@ public final class Worker: @unchecked Sendable {
       task.shardsPerEpoch = max(1, (checkpointer.shardCount + Int(epochs) - 1) / Int(epochs))
     }
     let (writes, digests) = checkpointer.advance(
-      engine.matcher, epoch: number + 1, next: engine.next, configuration: engine.configurationHash,
+      engine.matcher, epoch: number + 1, incarnation: incarnation, next: engine.next, configuration: engine.configurationHash,
       most: task.shardsPerEpoch)
     return (writes, digests)
   }
@@ -585,7 +594,6 @@ public final class Worker: @unchecked Sendable {
           }) ?? false
       {
         task.engine.resume()
-        task.checkpointer.incarnation = incarnation
         tasks[partition] = task
         continue
       }
@@ -601,7 +609,7 @@ public final class Worker: @unchecked Sendable {
         try flush()
       }
       let checkpointer = Checkpointer(
-        task: partition, incarnation: incarnation, sources: configuration.sources.map(\.name), kept: recovered.kept,
+        task: partition, sources: configuration.sources.map(\.name), kept: recovered.kept,
         tiesPerShard: configuration.shardTies)
       if environment.defect == .shardOneEpochLate { checkpointer.plantedShift = 1 }
       let task = Task(recovered.engine, checkpointer, unneeded: recovered.unneeded)

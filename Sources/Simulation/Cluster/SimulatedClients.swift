@@ -193,7 +193,9 @@ final class SimulatedConsumer: GroupConsumer {
     guard let at = group.members.firstIndex(where: { $0.id == member }), generation == group.generation else {
       throw KafkaError(name: "ILLEGAL_GENERATION", "the group has moved on", context: "commit")
     }
-    _ = at
+    if group.isPreparing, !group.members[at].hasJoined, cluster.random.below(2) == 0 {
+      throw KafkaError(name: "REBALANCE_IN_PROGRESS", "the group is deciding", context: "commit")
+    }
     for (place, offset) in offsets { group.offsets[place] = offset }
     try process.leave("commit", fault)
   }
