@@ -50,7 +50,7 @@ let package = Package(
     .executableTarget(
       name: "tieout",
       dependencies: [
-        "Domain", "Decoding", "Matching", "Kafka", "Configuration", "Pipeline", "Simulation",
+        "Domain", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline", "Simulation",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
@@ -59,7 +59,9 @@ let package = Package(
     .testTarget(name: "MatchingTests", dependencies: ["Matching", "Simulation"], swiftSettings: settings),
     .testTarget(name: "KafkaTests", dependencies: ["Kafka", "KafkaTesting"], swiftSettings: settings),
     .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], swiftSettings: settings),
-    .testTarget(name: "SimulationTests", dependencies: ["Simulation"], swiftSettings: settings),
+    .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], swiftSettings: settings),
+    .testTarget(
+      name: "SimulationTests", dependencies: ["Simulation", "Pipeline", "Configuration"], swiftSettings: settings),
     .testTarget(name: "PipelineTests", dependencies: ["Pipeline", "Simulation"], swiftSettings: settings),
     .testTarget(
       name: "EndToEndTests", dependencies: ["Pipeline", "Simulation", "Kafka", "KafkaTesting", "tieout"],

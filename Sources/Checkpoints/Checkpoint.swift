@@ -286,7 +286,7 @@ public final class Checkpointer {
   /// - Returns: what is to be stored, and the digests of the shards that were written.
   public func advance(
     _ matcher: borrowing Matcher, epoch: UInt64, incarnation: UInt64, next: [Int64], configuration: UInt64, most: Int,
-    bytes limit: Int = 4 << 20
+    bytes limit: Int = 3 << 18
   ) -> (writes: [CheckpointWrite], digests: [ShardDigest]) {
     guard round != nil else { return ([], []) }
     var writes: [CheckpointWrite] = []
@@ -324,7 +324,8 @@ public final class Checkpointer {
       exported += scratch.count
       round!.shards.append(
         .init(
-          asOf: max(round!.from, epoch - plantedShift), writtenAt: epoch, writer: incarnation, chunks: chunks, ties: summary.ties, bytes: scratch.count,
+          asOf: max(round!.from, epoch - plantedShift), writtenAt: epoch, writer: incarnation, chunks: chunks,
+          ties: summary.ties, bytes: scratch.count,
           digest: summary.digest))
       digests.append(ShardDigest(bits: bits, shard: shard, digest: summary.digest))
     }

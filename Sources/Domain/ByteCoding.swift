@@ -123,6 +123,11 @@ public struct ByteReader {
     return Int64(bitPattern: raw >> 1) ^ -Int64(bitPattern: raw & 1)
   }
 
+  /// What has been read since an offset.
+  public func bytes(from start: Int) -> UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(start: base + start, count: offset - start)
+  }
+
   /// A count that must not exceed a bound, so that damaged bytes never ask for gigabytes.
   public mutating func readCount(atMost most: Int) throws(ByteCodingError) -> Int {
     let value = try readVarint()

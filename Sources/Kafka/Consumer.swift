@@ -285,18 +285,18 @@ func makeList(_ offsets: [TopicPartition: CommittedOffset]) -> UnsafeMutablePoin
 func committedOffsets(
   _ client: OpaquePointer, _ places: [TopicPartition], _ timeout_ms: Int
 ) throws(KafkaError) -> [TopicPartition: CommittedOffset] {
-    let list = rd_kafka_topic_partition_list_new(Int32(places.count))!
-    defer { rd_kafka_topic_partition_list_destroy(list) }
-    for place in places { rd_kafka_topic_partition_list_add(list, place.topic, place.partition) }
-    try KafkaError.check(rd_kafka_committed(client, list, Int32(timeout_ms)), "reading committed offsets")
-    var found: [TopicPartition: CommittedOffset] = [:]
-    for index in 0..<Int(list.pointee.cnt) {
-      let element = list.pointee.elems[index]
-      try KafkaError.check(element.err, "reading committed offsets")
-      guard element.offset >= 0 else { continue }
-      let text = UnsafeRawBufferPointer(start: element.metadata, count: element.metadata_size)
-      found[TopicPartition(String(cString: element.topic), element.partition)] = CommittedOffset(
-        element.offset, metadata: String(decoding: text.prefix { $0 != 0 }, as: UTF8.self))
-    }
-    return found
+  let list = rd_kafka_topic_partition_list_new(Int32(places.count))!
+  defer { rd_kafka_topic_partition_list_destroy(list) }
+  for place in places { rd_kafka_topic_partition_list_add(list, place.topic, place.partition) }
+  try KafkaError.check(rd_kafka_committed(client, list, Int32(timeout_ms)), "reading committed offsets")
+  var found: [TopicPartition: CommittedOffset] = [:]
+  for index in 0..<Int(list.pointee.cnt) {
+    let element = list.pointee.elems[index]
+    try KafkaError.check(element.err, "reading committed offsets")
+    guard element.offset >= 0 else { continue }
+    let text = UnsafeRawBufferPointer(start: element.metadata, count: element.metadata_size)
+    found[TopicPartition(String(cString: element.topic), element.partition)] = CommittedOffset(
+      element.offset, metadata: String(decoding: text.prefix { $0 != 0 }, as: UTF8.self))
+  }
+  return found
 }

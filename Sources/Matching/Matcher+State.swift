@@ -36,9 +36,10 @@ extension Matcher {
       let start = writer.count
       exportTie(slot, into: &writer)
       let bytes = writer.bytes
-      summary.digest &+= Fingerprint(
-        ByteView(UnsafeRawBufferPointer(rebasing: bytes[start...]).assumingMemoryBound(to: UInt8.self))
-      ).low
+      summary.digest &+=
+        Fingerprint(
+          ByteView(UnsafeRawBufferPointer(rebasing: bytes[start...]).assumingMemoryBound(to: UInt8.self))
+        ).low
       summary.ties += 1
     }
     return summary
@@ -96,9 +97,21 @@ extension Matcher {
   }
 
   /// Takes the ties of a shard in. They must not be known yet.
-  public mutating func importShard(_ shard: Int, bits: Int, from reader: inout ByteReader) throws(ByteCodingError) {
-    while !reader.isAtEnd { try importTie(shard, bits, &reader) }
+  /// - Returns: what it held, as `exportShard` states it.
+  @discardableResult
+  public mutating func importShard(
+    _ shard: Int, bits: Int, from reader: inout ByteReader
+  ) throws(ByteCodingError) -> ShardSummary {
+    var summary = ShardSummary(ties: 0, digest: 0)
+    while !reader.isAtEnd {
+      let start = reader.offset
+      try importTie(shard, bits, &reader)
+      let bytes = reader.bytes(from: start)
+      summary.digest &+= Fingerprint(ByteView(bytes.assumingMemoryBound(to: UInt8.self))).low
+      summary.ties += 1
+    }
     if isRestoring, bits == restoreBits { restoredShards[shard] = true }
+    return summary
   }
 
   private mutating func importTie(_ shard: Int, _ bits: Int, _ reader: inout ByteReader) throws(ByteCodingError) {
@@ -182,7 +195,9 @@ extension Matcher {
 
   /// Begins a restore from shards that were written at different epochs: until `endRestore`, records of shards that
   /// are not in yet are passed over, because the shard's bytes know them already.
-  public mutating func beginRestore(bits: Int) {
+  /// - Parameter ties: How many will come, about.
+  public mutating func beginRestore(bits: Int, ties: Int) {
+    index.reserve(ties)
     isRestoring = true
     restoreBits = bits
     restoredShards = Array(repeating: false, count: 1 << bits)

@@ -109,6 +109,12 @@ struct TieIndex: ~Copyable {
     }
   }
 
+  /// Makes room for as many entries. Without it, taking many in by the order of their fingerprints would pile them up
+  /// in one corner of a small table, again after every growth.
+  mutating func reserve(_ entries: Int) {
+    while entries * 10 > capacity * 7 { grow() }
+  }
+
   private mutating func grow() {
     let old = entries
     let oldCapacity = capacity

@@ -36,7 +36,8 @@ struct Chaos: ParsableCommand {
 
   func run() throws {
     do {
-      let address = bootstrap ?? ProcessInfo.processInfo.environment["TIEOUT_TEST_BOOTSTRAP"].flatMap { $0.isEmpty ? nil : $0 }
+      let address =
+        bootstrap ?? ProcessInfo.processInfo.environment["TIEOUT_TEST_BOOTSTRAP"].flatMap { $0.isEmpty ? nil : $0 }
       let run = try ChaosRun(self, address: address)
       defer { run.endAll() }
       let isGood = try run.run()
@@ -321,11 +322,15 @@ private final class ChaosRun {
         + "\(gaps), repeated byte for byte: \(repeated)")
     for (what, times) in durations.sorted(by: { $0.key < $1.key }) {
       let sorted = times.sorted()
-      print("\(what) to all partitions flowing: median \(sorted[sorted.count / 2]) ms, longest \(sorted.last!) ms (\(sorted.count))")
+      print(
+        "\(what) to all partitions flowing: median \(sorted[sorted.count / 2]) ms, longest \(sorted.last!) ms (\(sorted.count))"
+      )
     }
     for line in (comparison.missed + comparison.wrong).prefix(10) { print("  \(line)") }
     // At least once, the last epoch before a crash may be said again, in the same bytes.
-    let isGood = counts["ends by themselves"] == nil && comparison.isPerfect && conflicting == 0 && gaps == 0 && (broker != nil || repeated == 0)
+    let isGood =
+      counts["ends by themselves"] == nil && comparison.isPerfect && conflicting == 0 && gaps == 0
+      && (broker != nil || repeated == 0)
     print(isGood ? "good" : "FAILED")
     return isGood
   }

@@ -19,7 +19,8 @@ struct Tieout: ParsableCommand {
       """,
     version: version,
     subcommands: [
-      Reconcile.self, Run.self, Check.self, Demo.self, Broker.self, Generate.self, Play.self, Simulate.self, Chaos.self, Replay.self, Docs.self,
+      Reconcile.self, Run.self, Check.self, Demo.self, Broker.self, Generate.self, Play.self, Simulate.self, Chaos.self,
+      Replay.self, Measure.self, Docs.self,
     ])
 }
 

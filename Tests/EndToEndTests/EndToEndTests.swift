@@ -254,4 +254,119 @@ let exampleConfigurations = URL(fileURLWithPath: #filePath).deletingLastPathComp
     configuration.sources[1].topic = cluster.unique("absent")
     #expect(throws: TopicCheckError.self) { try TopicCheck(configuration).run(log: log) }
   }
+
+  private func load(_ configuration: Configuration, _ cluster: TestCluster, orders: Int) throws -> (
+    sent: Int, truth: [TruthRow]
+  ) {
+    var options = WorkloadOptions()
+    options.orders = orders
+    options.faultsPer10000 = 500
+    options.shuffle = 100
+    var load = Workload(options)
+    let producer = try Producer(properties: cluster.properties)
+    var sent = 0
+    while let record = load.next() {
+      let source = configuration.sources[record.isOrder ? 0 : 1]
+      // What is to be routed comes under another key, over any number of partitions.
+      try producer.produce(
+        topic: source.originalTopic, key: source.isRouted ? Array("\(sent % 97)".utf8) : record.key,
+        value: record.value)
+      sent += 1
+    }
+    try producer.flush(timeout_ms: 30_000)
+    return (sent, load.truth)
+  }
+
+  private func found(_ breaks: [String: BreakMessage]) -> [TruthComparison.Found] {
+    breaks.values.map {
+      TruthComparison.Found(
+        order: $0.order, type: $0.type, hints: $0.hints, role: $0.role, expected: $0.expected, posted: $0.posted,
+        isAccepted: $0.state == "accepted")
+    }
+  }
+
+  /// A ledger keyed by something else, with another number of partitions, meets its orders all the same.
+  @Test func sourcesAreRoutedByOrder() throws {
+    let cluster = try TestCluster()
+    var configuration = try prepare("flat.yaml", cluster, partitions: 3, workers: 2)
+    let (raw, route) = (cluster.unique("raw"), cluster.unique("route"))
+    try cluster.createTopic(raw, partitions: 2)
+    try cluster.createTopic(route, partitions: 3)
+    configuration.sources[1].routedFrom = raw
+    configuration.sources[1].topic = route
+    let (sent, truth) = try load(configuration, cluster, orders: 800)
+    // A record that nobody can read is reported with the place where it was found.
+    try cluster.produce(raw, [("bad", "{\"entry_id\":", 1)])
+    let breaks = try reconcile(configuration, records: sent + 1)
+    let comparison = TruthComparison(truth: truth, breaks: found(breaks))
+    #expect(comparison.isPerfect, "\(comparison.missed) \(comparison.wrong)")
+    let letters = try cluster.readAll(configuration.deadLettersTopic, partitions: 3)
+    #expect(letters.count == 1)
+    let letter = try JSONSerialization.jsonObject(with: Data((letters.first?.value ?? "{}").utf8)) as? [String: Any]
+    #expect(letter?["topic"] as? String == raw)
+    #expect(letter?["partition"] as? Int == 1)
+    #expect(letters.first?.key == "bad")
+  }
+
+  /// What every task says of its own breaks adds up to all breaks; and the log proves every message.
+  @Test func totalsAddUpAndReplaysProveThem() throws {
+    let cluster = try TestCluster()
+    let configuration = try prepare("flat.yaml", cluster, partitions: 3, workers: 2)
+    let (sent, truth) = try load(configuration, cluster, orders: 800)
+    let breaks = try reconcile(configuration, records: sent)
+    #expect(breaks.count == truth.count)
+    var open: [String: Int] = [:]
+    for made in breaks.values where made.state != "accepted" { open["open_breaks:" + made.type, default: 0] += 1 }
+    var totals: [String: Int] = [:]
+    for record in try cluster.readAll(configuration.totalsTopic, partitions: 3) {
+      let total = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
+      totals[total["cell"] as! String] = total["value"] as? Int
+    }
+    #expect(totals.filter { $0.value != 0 } == open)
+
+    var settings = configuration
+    settings.partialsPartitions = 3
+    let reader = try PartitionReader(
+      properties: configuration.clientProperties(.admin) + [KafkaProperty("group.id", configuration.kafka.group)])
+    defer { reader.close() }
+    var derived: [String] = []
+    var records = 0
+    for partition in Int32(0)..<3 {
+      let places = configuration.sources.map { TopicPartition($0.topic, partition) }
+      let committed = try reader.committed(places)
+      let summary = try Auditor(settings, environment: KafkaEnvironment(), reader: reader).audit(
+        partition: partition, committed: places.map { committed[$0] }
+      ) { if $0.topic == .breaks { derived.append(String(decoding: $0.value, as: UTF8.self)) } }
+      records += summary.records
+    }
+    #expect(records == sent)
+    let emitted = try cluster.readAll(configuration.breaksTopic, partitions: 3).map { $0.value! }
+    #expect(Set(emitted) == Set(derived))
+    #expect(emitted.count == derived.count)
+  }
+
+  /// Where checkpoints lie in a directory and the epochs begin after them, the state still comes back; and where they are
+  /// damaged, that is said and nothing is skipped.
+  @Test func stateComesBackFromADirectory() throws {
+    let cluster = try TestCluster()
+    var configuration = try prepare("flat.yaml", cluster, partitions: 2, workers: 2)
+    let directory = FileManager.default.temporaryDirectory.appendingPathComponent("tieout-\(UUID().uuidString)").path
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    configuration.checkpoints = .directory(directory)
+    // Nothing is forgotten, so that there is a state to keep.
+    configuration.policy.retention_ms = 20 * 365 * 86_400_000
+    configuration.policy.openRetention_ms = 20 * 365 * 86_400_000
+    configuration.checkpointInterval_ms = 200
+    let (sent, truth) = try load(configuration, cluster, orders: 600)
+    let first = try reconcile(configuration, records: sent)
+    #expect(first.count == truth.count)
+    let files = try FileManager.default.subpathsOfDirectory(atPath: directory)
+    #expect(files.contains { $0.contains("m.") } && files.contains { $0.contains("s.") })
+    #expect(same(first, try reconcile(configuration, records: 0)))
+    // Every checkpoint is damaged: the epochs are still there from the first.
+    for file in try FileManager.default.subpathsOfDirectory(atPath: directory) where file.contains("m.") {
+      try Data("damaged".utf8).write(to: URL(fileURLWithPath: directory + "/" + file))
+    }
+    #expect(same(first, try reconcile(configuration, records: 0)))
+  }
 }

@@ -23,7 +23,10 @@ public final class FilePlayer {
       }
       for path in paths {
         inputs.append(
-          (try InputFile(path: path, style: .lines, maximumLineBytes: source.mapping.maximumRecordBytes), source.originalTopic))
+          (
+            try InputFile(path: path, style: .lines, maximumLineBytes: source.mapping.maximumRecordBytes),
+            source.originalTopic
+          ))
       }
     }
     var count = 0

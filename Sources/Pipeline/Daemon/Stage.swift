@@ -163,7 +163,8 @@ final class Router: Stage {
         try producer.beginTransaction()
         isOpen = true
       }
-      try producer.produce(topic: source.topic, partition: nil, key: lane.firstOrder?.buffer ?? message.key, value: value)
+      try producer.produce(
+        topic: source.topic, partition: nil, key: lane.firstOrder?.buffer ?? message.key, value: value)
     } catch { failure = error }
     lane.reset()
   }
@@ -203,7 +204,7 @@ final class TotalsStage: Stage {
   private var consumer: (any GroupConsumer)!
   private var producer: (any RecordProducer)!
   /// By cell, then by task.
-  private var cells: [String: [Int32: Int64]] = [:]
+  private var cells: [String: [Int32: Partial]] = [:]
   private var changed: Set<String> = []
   private var behind: Set<Int32> = []
 
@@ -238,9 +239,10 @@ final class TotalsStage: Stage {
 
   private func take(_ message: ConsumedMessage) {
     guard let partial = Partial(key: message.key, value: message.value) else { return }
-    guard cells[partial.cell]?[partial.task] != partial.value else { return }
-    cells[partial.cell, default: [:]][partial.task] = partial.value
-    changed.insert(partial.cell)
+    let known = cells[partial.cell]?[partial.task]
+    guard known.map({ $0.epoch < partial.epoch }) ?? true else { return }
+    cells[partial.cell, default: [:]][partial.task] = partial
+    if known?.value != partial.value { changed.insert(partial.cell) }
   }
 
   private func send() throws {
@@ -252,7 +254,7 @@ final class TotalsStage: Stage {
       writer.key("cell")
       writer.string(cell)
       writer.key("value")
-      writer.integer(Int(values.values.reduce(0, +)))
+      writer.integer(Int(values.values.reduce(0) { $0 + $1.value }))
       writer.key("tasks")
       writer.integer(values.count)
       writer.endObject()

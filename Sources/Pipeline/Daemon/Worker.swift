@@ -436,7 +436,8 @@ public final class Worker: @unchecked Sendable {
       task.shardsPerEpoch = max(1, (checkpointer.shardCount + Int(epochs) - 1) / Int(epochs))
     }
     let (writes, digests) = checkpointer.advance(
-      engine.matcher, epoch: number + 1, incarnation: incarnation, next: engine.next, configuration: engine.configurationHash,
+      engine.matcher, epoch: number + 1, incarnation: incarnation, next: engine.next,
+      configuration: engine.configurationHash,
       most: task.shardsPerEpoch)
     return (writes, digests)
   }
@@ -526,6 +527,7 @@ public final class Worker: @unchecked Sendable {
       group = try consumer.groupMetadata()
       assigned = places
       // Nothing is read before the state is there.
+      isRecoveryDue = true
       try recover()
     case .revoked(let places):
       log.info(
@@ -568,7 +570,6 @@ public final class Worker: @unchecked Sendable {
 
   /// Gives every assigned partition its task, and reads on where its last committed epoch ended.
   private func recover() throws {
-    isRecoveryDue = false
     // Another one than of any attempt before: an epoch that was written and never committed must not be taken for its
     // successor of the same number.
     incarnation = environment.identity()
@@ -605,6 +606,18 @@ public final class Worker: @unchecked Sendable {
         log.error("recovery", metadata: ["partition": "\(partition)", "problem": "\(problem)"])
       }
       if let unsent = recovered.unsent, !unsent.isEmpty {
+        // Only as a member of the generation that has the partition now: the same offsets once more say so.
+        let same = offsets.enumerated().compactMap { at, offset in
+          offset.map { (TopicPartition(configuration.sources[at].topic, partition), $0) }
+        }
+        do throws(KafkaError) {
+          try retrying("committing offsets") { () throws(KafkaError) in
+            try consumer.commit(Dictionary(uniqueKeysWithValues: same))
+          }
+        } catch {
+          if error.isFatal { throw error }
+          throw Rewind(reason: error)
+        }
         try send(unsent)
         try flush()
       }
@@ -628,6 +641,7 @@ public final class Worker: @unchecked Sendable {
       }
     }
     parked = [:]
+    isRecoveryDue = false
     heldSince_ms = nil
     epochStarted_ms = environment.monotonic_ms()
     try assign()

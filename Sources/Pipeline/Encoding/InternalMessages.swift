@@ -47,30 +47,33 @@ struct RoutedRecord {
   }
 }
 
-/// One task's value of a cell of a total. It is cumulative: whoever reads the newest value of every task has the sum,
-/// however often some of them came.
+/// One task's value of a cell of a total. It is cumulative: whoever takes the value of the latest epoch of every task has
+/// the sum, however often some of them came, and in whatever order.
 struct Partial: Equatable {
   var cell: String
   var task: Int32
   var value: Int64
+  var epoch: UInt64
 
   /// Key of the message: the cell, then the task.
   var key: [UInt8] { Array("\(cell)|\(task)".utf8) }
-  var valueBytes: [UInt8] { Array("\(value)".utf8) }
+  var valueBytes: [UInt8] { Array("\(value) \(epoch)".utf8) }
 
-  init(cell: String, task: Int32, value: Int64) {
+  init(cell: String, task: Int32, value: Int64, epoch: UInt64) {
     self.cell = cell
     self.task = task
     self.value = value
+    self.epoch = epoch
   }
 
   init?(key: UnsafeBufferPointer<UInt8>?, value: UnsafeBufferPointer<UInt8>?) {
     guard let key, let value else { return nil }
     let text = String(decoding: key, as: UTF8.self)
-    guard let bar = text.lastIndex(of: "|"), let task = Int32(text[text.index(after: bar)...]),
-      let number = Int64(String(decoding: value, as: UTF8.self))
+    let numbers = String(decoding: value, as: UTF8.self).split(separator: " ")
+    guard let bar = text.lastIndex(of: "|"), let task = Int32(text[text.index(after: bar)...]), numbers.count == 2,
+      let number = Int64(numbers[0]), let epoch = UInt64(numbers[1])
     else { return nil }
-    self.init(cell: String(text[..<bar]), task: task, value: number)
+    self.init(cell: String(text[..<bar]), task: task, value: number, epoch: epoch)
   }
 
   /// All parts of a cell meet in one partition.

@@ -217,7 +217,8 @@ final class TaskEngine {
     for type in BreakType.allCases.indices where matcher.counters.open[type] != toldOpen[type] {
       toldOpen[type] = matcher.counters.open[type]
       let cell = Partial(
-        cell: "open_breaks:" + BreakType.allCases[type].rawValue, task: partition, value: Int64(toldOpen[type]))
+        cell: "open_breaks:" + BreakType.allCases[type].rawValue, task: partition, value: Int64(toldOpen[type]),
+        epoch: mark.number + 1)
       outbox.add(
         .partials, partition: cell.partition(of: configuration.partialsPartitions), key: cell.key,
         value: cell.valueBytes)
@@ -270,14 +271,17 @@ final class TaskEngine {
     mark = EpochMark(number: manifest.from, incarnation: 0)
     // What is replayed next counts as changed since.
     matcher.epoch = UInt32(truncatingIfNeeded: manifest.from + 1)
-    matcher.beginRestore(bits: manifest.bits)
+    matcher.beginRestore(bits: manifest.bits, ties: manifest.ties)
     try restoreTime(manifest.timeAtStart)
   }
 
-  func importShard(_ shard: Int, bits: Int, bytes: [UInt8]) throws(ByteCodingError) {
+  /// - Returns: the digest of what came in.
+  func importShard(_ shard: Int, bits: Int, bytes: [UInt8]) throws(ByteCodingError) -> UInt64 {
+    var digest: UInt64 = 0
     try withReader(bytes) { (reader: inout ByteReader) throws(ByteCodingError) in
-      try matcher.importShard(shard, bits: bits, from: &reader)
+      digest = try matcher.importShard(shard, bits: bits, from: &reader).digest
     }
+    return digest
   }
 
   /// Every shard is in, and the replay has come to the checkpoint's epoch.

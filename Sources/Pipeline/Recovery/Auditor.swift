@@ -93,7 +93,7 @@ public final class Auditor {
         return summary
       } catch let error as KafkaError {
         throw error
-      } catch where summary.epochs == 0 {
+      } catch  where summary.epochs == 0 {
         problems.append((manifest.map { "checkpoint of epoch \($0.epoch): " } ?? "") + "\(error)")
       }
     }

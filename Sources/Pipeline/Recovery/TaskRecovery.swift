@@ -327,7 +327,8 @@ final class EpochReplayer {
         } catch {
           throw error.isFatal || error.isRetriable
             ? error
-            : RecoveryError("epoch \(record.number) read \(place) from offset \(first) to \(last): \(error)") as any Error
+            : RecoveryError("epoch \(record.number) read \(place) from offset \(first) to \(last): \(error)")
+              as any Error
         }
         guard arena.count == count else {
           throw RecoveryError(
@@ -356,8 +357,9 @@ final class EpochReplayer {
     for shard in manifest.shards.indices {
       let asOf = max(manifest.shards[shard].asOf, manifest.from)
       guard asOf == epoch else { continue }
-      try engine.importShard(shard, bits: manifest.bits, bytes: try contents.shard(shard, of: manifest))
-      guard engine.digest(shard: shard, bits: manifest.bits) == manifest.shards[shard].digest else {
+      let digest = try engine.importShard(
+        shard, bits: manifest.bits, bytes: try contents.shard(shard, of: manifest))
+      guard digest == manifest.shards[shard].digest else {
         throw RecoveryError("shard \(shard) is not what the checkpoint states")
       }
     }
@@ -379,7 +381,8 @@ final class EpochReplayer {
 /// Copies of messages, for as long as a run is being replayed.
 private struct ReplayArena {
   private var bytes: [UInt8] = []
-  private var entries: [(partition: Int32, offset: Int64, time_ms: Int64, key: Int, keyCount: Int, valueCount: Int)] = []
+  private var entries: [(partition: Int32, offset: Int64, time_ms: Int64, key: Int, keyCount: Int, valueCount: Int)] =
+    []
 
   var count: Int { entries.count }
 
@@ -443,7 +446,9 @@ public struct CheckpointDirectory {
       }
       let temporary = path + "/tmp." + write.key
       let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0o644)
-      guard descriptor >= 0 else { throw RecoveryError("cannot write \(temporary): \(String(cString: strerror(errno)))") }
+      guard descriptor >= 0 else {
+        throw RecoveryError("cannot write \(temporary): \(String(cString: strerror(errno)))")
+      }
       var done = 0
       while done < value.count {
         let count = value.withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress! + done, value.count - done) }

@@ -1,0 +1,190 @@
+import Domain
+import Matching
+import Testing
+
+@testable import Checkpoints
+
+/// A matcher with a number of open ties, without the decoder.
+private func filled(_ orders: Range<Int>, into matcher: inout Matcher, outputs: inout MatchOutputs) {
+  var bytes: [[UInt8]] = []
+  for order in orders { bytes.append(Array("order-\(order)".utf8)) }
+  for (index, order) in orders.enumerated() {
+    bytes[index].withUnsafeBufferPointer { key in
+      var event = OrderEvent()
+      event.order = ByteView(key)
+      event.id = ByteView(key)
+      event.kind = .invoiced
+      event.currency = Currency("USD")!
+      event.time_ms = 1_000_000 + Int64(order)
+      event.amounts[.gross] = Int64(order)
+      event.amounts[.net] = Int64(order)
+      event.position = RecordPosition(source: 0, partition: 0, offset: Int64(order))
+      withUnsafePointer(to: &event) {
+        matcher.apply(orders: UnsafeBufferPointer(start: $0, count: 1), now_ms: 2_000_000, outputs: &outputs)
+      }
+    }
+  }
+}
+
+@Suite struct CheckpointTests {
+  private func record(number: UInt64 = 7) -> EpochRecord {
+    var record = EpochRecord(
+      task: 3, number: number, incarnation: 0xabc, previousIncarnation: 0xdef, configuration: 99,
+      next: [5, -1, 1 << 40])
+    record.events = [
+      .begin(now_ms: 1_768_000_000_000), .run(source: 1, first: 10, last: 25, count: 9, now_ms: 1_768_000_000_100),
+      .time(now_ms: 1_767_999_999_000, waiting: 5, bound: .none),
+      .time(now_ms: 1_768_000_000_200, waiting: 0, bound: ExpiryBound(deadline_ms: -77, tag: 12)),
+    ]
+    record.outputCount = 3
+    record.outputDigest = 1
+    record.timeDigest = 2
+    record.sumsDigest = 3
+    record.shards = [ShardDigest(bits: 4, shard: 15, digest: .max)]
+    return record
+  }
+
+  @Test func epochRecordsComeBack() throws {
+    let record = record()
+    let again = try record.bytes.withUnsafeBytes { try EpochRecord(bytes: $0) }
+    #expect(again == record)
+    #expect(again.records == 9)
+    #expect(again.clock_ms == 1_768_000_000_200)
+  }
+
+  /// Every single damaged bit and every shortening is noticed.
+  @Test func damageIsNoticed() throws {
+    let bytes = record().bytes
+    for at in bytes.indices {
+      for bit in 0..<8 {
+        var damaged = bytes
+        damaged[at] ^= 1 << UInt8(bit)
+        #expect(throws: ByteCodingError.self) { try damaged.withUnsafeBytes { _ = try EpochRecord(bytes: $0) } }
+      }
+      #expect(throws: ByteCodingError.self) {
+        try Array(bytes[0..<at]).withUnsafeBytes { _ = try EpochRecord(bytes: $0) }
+      }
+    }
+  }
+
+  @Test func marksComeBack() {
+    for mark in [
+      EpochMark(number: 0, incarnation: 1), EpochMark(number: .max, incarnation: .max, isSent: false),
+      EpochMark(number: 17, incarnation: 0xbeef),
+    ] { #expect(EpochMark(mark.text) == mark) }
+    for text in ["", "e1", "e1:x:1", "e2:1:1", "e1:1:zz", "e1:1:1:x", "e1:1:1:s:s"] { #expect(EpochMark(text) == nil) }
+  }
+
+  /// A state written shard by shard and read back has the same digests, and judges the same.
+  @Test func shardsHoldTheWholeState() throws {
+    var matcher = Matcher(policy: MatchingPolicy(), dimensionCount: 0)
+    var outputs = MatchOutputs()
+    filled(0..<5_000, into: &matcher, outputs: &outputs)
+    let bits = matcher.shardBits(tiesPerShard: 100)
+    #expect(bits == 6)
+    var copy = Matcher(policy: MatchingPolicy(), dimensionCount: 0)
+    var ties = 0
+    for shard in 0..<1 << bits {
+      var writer = ByteWriter()
+      let summary = matcher.exportShard(shard, bits: bits, into: &writer)
+      ties += summary.ties
+      try writer.array.withUnsafeBytes {
+        var reader = ByteReader($0)
+        try copy.importShard(shard, bits: bits, from: &reader)
+      }
+      var again = ByteWriter()
+      #expect(copy.exportShard(shard, bits: bits, into: &again) == summary)
+    }
+    #expect(ties == 5_000)
+    #expect(copy.tieCount == 5_000)
+    // The watermarks and sums go their own way.
+    var time = ByteWriter()
+    matcher.watermarks.export(into: &time)
+    matcher.exportSums(into: &time)
+    try time.array.withUnsafeBytes {
+      var reader = ByteReader($0)
+      try copy.watermarks.restore(from: &reader)
+      try copy.importSums(from: &reader)
+      #expect(reader.isAtEnd)
+    }
+    var (first, second) = (MatchOutputs(), MatchOutputs())
+    matcher.finish(outputs: &first)
+    copy.finish(outputs: &second)
+    #expect(first.breaks.count == 4_999)
+    #expect(first.breaks.map(\.id).sorted() == second.breaks.map(\.id).sorted())
+    #expect(matcher.counters == copy.counters)
+    #expect(matcher.totals.lines == copy.totals.lines)
+  }
+
+  @Test func damagedShardsAreRefused() throws {
+    var matcher = Matcher(policy: MatchingPolicy(), dimensionCount: 0)
+    var outputs = MatchOutputs()
+    filled(0..<20, into: &matcher, outputs: &outputs)
+    var writer = ByteWriter()
+    matcher.exportShard(0, bits: 0, into: &writer)
+    let bytes = writer.array
+    for end in stride(from: 1, to: bytes.count - 1, by: 7) {
+      var copy = Matcher(policy: MatchingPolicy(), dimensionCount: 0)
+      do {
+        try Array(bytes[0..<end]).withUnsafeBytes {
+          var reader = ByteReader($0)
+          try copy.importShard(0, bits: 0, from: &reader)
+        }
+        // Cut between two ties, which only the manifest's digest shows.
+        #expect(copy.tieCount < 20)
+      } catch { #expect(error is ByteCodingError) }
+    }
+  }
+
+  /// Rounds are spread over epochs, unchanged shards are not written again, two checkpoints stay.
+  @Test func checkpointsAreIncrementalAndTrimmed() throws {
+    var matcher = Matcher(policy: MatchingPolicy(), dimensionCount: 0)
+    var outputs = MatchOutputs()
+    matcher.epoch = 1
+    filled(0..<1_000, into: &matcher, outputs: &outputs)
+    let checkpointer = Checkpointer(task: 0, sources: ["a"], tiesPerShard: 100)
+    var contents = CheckpointContents()
+    var epoch: UInt64 = 0
+    func round() {
+      epoch += 1
+      checkpointer.begin(matcher, epoch: epoch, epochsOffset: Int64(epoch))
+      while checkpointer.isWriting {
+        let (writes, _) = checkpointer.advance(
+          matcher, epoch: epoch, incarnation: 9, next: [1], configuration: 1, most: 3)
+        for write in writes { contents.put(write.key, write.value) }
+        epoch += 1
+        matcher.epoch = UInt32(epoch)
+      }
+    }
+    round()
+    #expect(checkpointer.finished == 1)
+    #expect(checkpointer.newest?.shards.count == 16)
+    let (first, whole) = (checkpointer.writtenBytes, checkpointer.newest!)
+    #expect(Set(whole.shards.map(\.asOf)).count > 1)
+    round()
+    #expect(checkpointer.reusedShards == 16)
+    #expect(checkpointer.writtenBytes == first)
+    // One tie more changes one shard.
+    filled(1_000..<1_001, into: &matcher, outputs: &outputs)
+    round()
+    #expect(checkpointer.reusedShards == 31)
+    let (usable, problems) = contents.manifests(upTo: .max)
+    #expect(usable.count == 2 && problems.isEmpty)
+    #expect(contents.unneeded(by: usable) == [])
+    for manifest in usable {
+      for shard in manifest.shards.indices { _ = try contents.shard(shard, of: manifest) }
+      #expect(manifest == (try manifest.bytes.withUnsafeBytes { try CheckpointManifest(bytes: $0) }))
+    }
+    #expect(contents.manifests(upTo: usable[1].epoch).usable == [usable[1]])
+    // A missing and a damaged chunk are named.
+    let key = usable[0].chunkKey(3, 0)
+    var broken = contents
+    broken.values[key] = nil
+    let missing = #expect(throws: ByteCodingError.self) { try broken.shard(3, of: usable[0]) }
+    #expect(missing?.description.contains("\(key) is missing") == true)
+    broken = contents
+    broken.values[key]![20] ^= 4
+    let damaged = #expect(throws: ByteCodingError.self) { try broken.shard(3, of: usable[0]) }
+    #expect(damaged?.description.contains("checksum") == true)
+  }
+}
