@@ -22,7 +22,15 @@ public struct KafkaError: Error, CustomStringConvertible, Sendable, Equatable {
     self.message = message ?? String(cString: rd_kafka_err2str(code))
     self.context = context
     self.isFatal = isFatal
+    isRetriable = KafkaError.passing.contains(name)
   }
+
+  /// Conditions of a broker or of the network that pass by themselves.
+  private static let passing: Set<String> = [
+    "_TIMED_OUT", "_TRANSPORT", "_WAIT_COORD", "_ALL_BROKERS_DOWN", "REQUEST_TIMED_OUT", "UNSTABLE_OFFSET_COMMIT",
+    "COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR", "LEADER_NOT_AVAILABLE",
+    "NOT_LEADER_FOR_PARTITION", "BROKER_NOT_AVAILABLE", "NETWORK_EXCEPTION",
+  ]
 
   public init(_ message: String, context: String) {
     name = "CONFIG"

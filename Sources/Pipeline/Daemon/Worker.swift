@@ -198,6 +198,8 @@ public final class Worker: @unchecked Sendable {
         status.abortedEpochs += 1
         dropTasks()
         isRecoveryDue = true
+        // The group waits for an answer before it says anything else.
+        if consumer.pendingRebalance != nil { try consumer.assign([:]) }
       }
     }
     do {
@@ -618,8 +620,13 @@ public final class Worker: @unchecked Sendable {
           if error.isFatal { throw error }
           throw Rewind(reason: error)
         }
-        try send(unsent)
-        try flush()
+        if isExactlyOnce {
+          // Left by a run that delivered at least once.
+          try transact { () throws(KafkaError) in try send(unsent) }
+        } else {
+          try send(unsent)
+          try flush()
+        }
       }
       let checkpointer = Checkpointer(
         task: partition, sources: configuration.sources.map(\.name), kept: recovered.kept,
