@@ -17,6 +17,12 @@ public struct ByteWriter: ~Copyable {
 
   public mutating func removeAll() { count = 0 }
 
+  /// Forgets what was written behind an offset.
+  public mutating func truncate(to length: Int) {
+    precondition(length <= count)
+    count = length
+  }
+
   /// Uninitialised space for `size` bytes at the end.
   @inline(__always)
   private mutating func extend(_ size: Int) -> UnsafeMutableRawPointer {

@@ -16,16 +16,20 @@ public final class PartitionReader: LogReader {
   private let context: ClientContext
   private var isClosed = false
 
-  /// A partition that is being read: fetching goes on while the caller works.
+  /// A partition that is being read: fetching goes on while the caller works. Each is started and stopped by itself:
+  /// an assignment of several would have to be replaced whenever one is added, which librdkafka 2.0.2 does not survive
+  /// when it happens quickly.
   private final class Stream {
-    let queue: OpaquePointer
+    let topic: OpaquePointer
+    let partition: Int32
     var buffer: [UnsafeMutablePointer<rd_kafka_message_t>] = []
     var at = 0
     /// The next offset that a caller would ask for where it reads straight on.
     var position: Int64
 
-    init(queue: OpaquePointer, position: Int64) {
-      self.queue = queue
+    init(topic: OpaquePointer, partition: Int32, position: Int64) {
+      self.topic = topic
+      self.partition = partition
       self.position = position
     }
 
@@ -34,6 +38,12 @@ public final class PartitionReader: LogReader {
       buffer.removeAll()
       at = 0
     }
+
+    func close() {
+      drop()
+      rd_kafka_consume_stop(topic, partition)
+      rd_kafka_topic_destroy(topic)
+    }
   }
   private var streams: [TopicPartition: Stream] = [:]
   private var slots: [UnsafeMutablePointer<rd_kafka_message_t>?] = Array(repeating: nil, count: 2_000)
@@ -41,7 +51,6 @@ public final class PartitionReader: LogReader {
   public init(properties: [KafkaProperty], log: @escaping KafkaLogHandler = { _, _, _ in }) throws(KafkaError) {
     context = ClientContext(log: log)
     client = try makeClient(RD_KAFKA_CONSUMER, properties: PartitionReader.defaults + properties, context: context)
-    rd_kafka_poll_set_consumer(client)
   }
 
   deinit { close() }
@@ -49,13 +58,8 @@ public final class PartitionReader: LogReader {
   public func close() {
     guard !isClosed else { return }
     isClosed = true
-    for stream in streams.values {
-      stream.drop()
-      rd_kafka_queue_destroy(stream.queue)
-    }
+    for stream in streams.values { stream.close() }
     streams = [:]
-    rd_kafka_assign(client, nil)
-    rd_kafka_consumer_close(client)
     rd_kafka_destroy(client)
   }
 
@@ -84,30 +88,19 @@ public final class PartitionReader: LogReader {
         known.position = offset
         return known
       }
-      known.drop()
-      rd_kafka_queue_destroy(known.queue)
       streams[place] = nil
-      try assign()
+      known.close()
     }
-    guard let queue = rd_kafka_queue_get_partition(client, place.topic, place.partition) else {
-      throw KafkaError("no queue", context: "reading \(place)")
+    guard let topic = rd_kafka_topic_new(client, place.topic, nil) else {
+      throw KafkaError(rd_kafka_last_error(), "reading \(place)")
     }
-    rd_kafka_queue_forward(queue, nil)
-    let stream = Stream(queue: queue, position: offset)
+    guard rd_kafka_consume_start(topic, place.partition, offset) == 0 else {
+      defer { rd_kafka_topic_destroy(topic) }
+      throw KafkaError(rd_kafka_last_error(), "reading \(place) from offset \(offset)")
+    }
+    let stream = Stream(topic: topic, partition: place.partition, position: offset)
     streams[place] = stream
-    try assign()
     return stream
-  }
-
-  /// Everything that is open, each where it stands: an assignment always begins anew.
-  private func assign() throws(KafkaError) {
-    let list = rd_kafka_topic_partition_list_new(Int32(streams.count))!
-    defer { rd_kafka_topic_partition_list_destroy(list) }
-    for (place, stream) in streams {
-      stream.drop()
-      rd_kafka_topic_partition_list_add(list, place.topic, place.partition).pointee.offset = stream.position
-    }
-    try KafkaError.check(rd_kafka_assign(client, list), "opening partitions to read")
   }
 
   public func read(
@@ -119,11 +112,10 @@ public final class PartitionReader: LogReader {
     while stream.position < end {
       if stream.at == stream.buffer.count {
         stream.drop()
-        let count = rd_kafka_consume_batch_queue(stream.queue, 10, &slots, slots.count)
+        let count = rd_kafka_consume_batch(stream.topic, stream.partition, 10, &slots, slots.count)
         guard count >= 0 else { throw KafkaError(rd_kafka_last_error(), "reading \(place)") }
         for index in 0..<count { stream.buffer.append(slots[index]!) }
-        // The main queue brings errors of the client, and keeps it alive.
-        if let event = rd_kafka_consumer_poll(client, 0) { rd_kafka_message_destroy(event) }
+        rd_kafka_poll(client, 0)
         if count == 0 {
           waited_ms += 10
           guard waited_ms < PartitionReader.patience_ms else {

@@ -364,7 +364,10 @@ public final class Worker: @unchecked Sendable {
         if error.name == "REBALANCE_IN_PROGRESS", !isForced {
           // Not now: the epoch stays open until the group has decided. Its next record must not be taken for this one.
           incarnation = environment.identity()
-          for (task, _, _) in active { task.checkpointer.rollback() }
+          for (task, _, _) in active {
+            task.checkpointer.rollback()
+            task.engine.untellPartials()
+          }
           isDeferred = true
           return
         }

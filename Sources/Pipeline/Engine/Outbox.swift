@@ -57,6 +57,21 @@ public final class Outbox {
     }
   }
 
+  /// Where the outbox stands, to come back to.
+  struct Mark {
+    var bytes: Int
+    var count: Int
+    var digest: UInt64
+  }
+  var mark: Mark { Mark(bytes: bytes.count, count: messages.count, digest: digest) }
+
+  /// Takes back what was added since.
+  func rollback(to mark: Mark) {
+    bytes.truncate(to: mark.bytes)
+    messages.removeLast(messages.count - mark.count)
+    digest = mark.digest
+  }
+
   public func removeAll() {
     bytes.removeAll()
     messages.removeAll(keepingCapacity: true)

@@ -214,6 +214,7 @@ final class TaskEngine {
 
   /// Tells the second stage what has changed in the task's own cells. The last thing before an epoch is sealed.
   func tellPartials() {
+    untold = (outbox.mark, toldOpen)
     for type in BreakType.allCases.indices where matcher.counters.open[type] != toldOpen[type] {
       toldOpen[type] = matcher.counters.open[type]
       let cell = Partial(
@@ -224,6 +225,14 @@ final class TaskEngine {
         value: cell.valueBytes)
     }
   }
+
+  /// The epoch goes on after all: its partials come when it is sealed again, once, as in a replay.
+  func untellPartials() {
+    guard let untold else { return }
+    outbox.rollback(to: untold.mark)
+    toldOpen = untold.open
+  }
+  private var untold: (mark: Outbox.Mark, open: [Int])?
 
   /// The record of the running epoch, with the state as it is now.
   func seal(incarnation: UInt64, shards: [ShardDigest]) -> EpochRecord {
