@@ -183,7 +183,13 @@ let exampleConfigurations = URL(fileURLWithPath: #filePath).deletingLastPathComp
     #expect(first.count == load.truth.count)
     #expect(same(first, second))
     // The state came back from the epochs: nothing was said again.
-    #expect(try cluster.readAll(configuration.breaksTopic, partitions: 2) == messages)
+    let after = try cluster.readAll(configuration.breaksTopic, partitions: 2)
+    if cluster.isReal {
+      #expect(after == messages)
+    } else {
+      // At least once, the last epoch may be sent again: the same bytes.
+      #expect(Set(after.map { "\($0.key!) \($0.value!)" }) == Set(messages.map { "\($0.key!) \($0.value!)" }))
+    }
   }
 
   /// Two processes share the partitions; what they find together is what one finds.
