@@ -249,8 +249,10 @@ import Testing
         .posting(r.posting("D", .revenue, -100, journal: "J1", at: t0 + 1, document: "D1")),
         .order(r.event("D", id: "2", at: t0 + 2 * hour, document: "D2", net: 70, gross: 70)),
         .order(r.event("X", .booked, at: t0 + horizon + hour)),
+        .posting(r.posting("X", .receivable, 1, journal: "J2", at: t0 + horizon + hour)),
       ], now_ms: now, into: &outputs)
     matcher.advance(now_ms: now, outputs: &outputs)
+    #expect(matcher.watermarks.current_ms == t0 + horizon + hour)
     #expect(outputs.breaks.filter { $0.order == "D" && !$0.isProvisional }.isEmpty)
     matcher.finish(outputs: &outputs)
     let last = outputs.breaks.last { $0.order == "D" }
@@ -263,7 +265,12 @@ import Testing
     var matcher = Matcher(policy: testPolicy(), dimensionCount: 0)
     var outputs = MatchOutputs()
     func time(_ at: Int64) {
-      matcher.take([.order(r.event("CLOCK-\(at)", .booked, at: at))], now_ms: now, into: &outputs)
+      // Both sides say what time it is.
+      matcher.take(
+        [
+          .order(r.event("CLOCK-\(at)", .booked, at: at)),
+          .posting(r.posting("CLOCK-\(at)", .receivable, 1, journal: "C-\(at)", at: at)),
+        ], now_ms: now, into: &outputs)
       matcher.advance(now_ms: now, outputs: &outputs)
     }
     matcher.take(
