@@ -40,17 +40,7 @@ class Stage {
   }
 
   func retrying(_ body: () throws(KafkaError) -> Void) throws(KafkaError) {
-    let until = environment.monotonic_ms() + 60_000
-    while true {
-      do throws(KafkaError) {
-        return try body()
-      } catch {
-        guard error.isRetriable, !error.isFatal, !error.requiresAbort, environment.monotonic_ms() < until else {
-          throw error
-        }
-        environment.sleep(ms: 20)
-      }
-    }
+    try environment.retrying("a call", log: log, body)
   }
 }
 

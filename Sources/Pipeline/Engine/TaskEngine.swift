@@ -61,11 +61,12 @@ final class TaskEngine {
   private var toldOpen = [Int](repeating: 0, count: BreakType.allCases.count)
   let configurationHash: UInt64
 
-  init(_ stage: DecodeStage, partition: Int32, next: [Int64]) {
+  /// - Parameter next: Where each source is to be read; a replay says so itself.
+  init(_ stage: DecodeStage, partition: Int32, next: [Int64]? = nil) {
     self.stage = stage
     self.partition = partition
-    self.next = next
     let configuration = stage.configuration
+    self.next = next ?? Array(repeating: 0, count: configuration.sources.count)
     matcher = Matcher(policy: configuration.policy, dimensionCount: configuration.dimensions.count)
     isAtEnd = Array(repeating: false, count: configuration.sources.count)
     isHeld = Array(repeating: false, count: configuration.sources.count)

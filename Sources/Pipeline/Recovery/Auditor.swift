@@ -60,35 +60,21 @@ public final class Auditor {
       do {
         let chain = try log.chain(
           to: mark, after: manifest?.from ?? 0, offset: manifest?.epochsOffset, manifest: manifest)
-        let engine = TaskEngine(
-          stage, partition: partition, next: Array(repeating: 0, count: configuration.sources.count))
+        let engine = TaskEngine(stage, partition: partition)
         let replayer = EpochReplayer(engine, configuration, reader, environment)
-        if let manifest {
-          try engine.beginRestore(manifest)
-          try replayer.importShards(of: manifest, asOf: manifest.from, contents)
-          if manifest.epoch == manifest.from { try engine.endRestore(manifest) }
-        }
-        for record in chain where record.number <= epochs.upperBound {
-          let isRestoring = manifest.map { record.number <= $0.epoch } ?? false
-          try replayer.replay(record, isRestoring: isRestoring)
-          if !isRestoring, epochs.contains(record.number), times_ms.contains(record.clock_ms) {
-            if summary.epochs == 0 { summary.firstEpoch = record.number }
-            summary.lastEpoch = record.number
-            summary.epochs += 1
-            summary.records += record.records
-            summary.outputs += engine.outbox.count
-            try engine.outbox.forEach { (message, key, value) throws in
-              try output(
-                DerivedOutput(
-                  epoch: record.number, topic: message.topic, key: key.map { Array($0) }, value: Array(value)))
-            }
+        let wanted = chain.prefix { $0.number <= epochs.upperBound }
+        try replayer.replay(wanted, after: manifest, contents) { record, isRestoring in
+          guard !isRestoring, epochs.contains(record.number), times_ms.contains(record.clock_ms) else { return }
+          if summary.epochs == 0 { summary.firstEpoch = record.number }
+          summary.lastEpoch = record.number
+          summary.epochs += 1
+          summary.records += record.records
+          summary.outputs += engine.outbox.count
+          try engine.outbox.forEach { (message, key, value) throws in
+            try output(
+              DerivedOutput(
+                epoch: record.number, topic: message.topic, key: key.map { Array($0) }, value: Array(value)))
           }
-          engine.finishEpoch(record)
-          if let manifest, isRestoring {
-            try replayer.importShards(of: manifest, asOf: record.number, contents)
-            if record.number == manifest.epoch { try engine.endRestore(manifest) }
-          }
-          try replayer.checkShards(record)
         }
         return summary
       } catch let error as KafkaError {

@@ -1,6 +1,7 @@
 import Configuration
 import Foundation
 import Kafka
+import Logging
 
 /// Everything that a worker has of the world: its clients, the clocks, a source of identities. The simulator gives it
 /// another one.
@@ -23,6 +24,22 @@ public protocol WorkerEnvironment: AnyObject {
 
 extension WorkerEnvironment {
   public var defect: Defect? { nil }
+
+  /// Calls again what Kafka's rules let be called again, for a minute at the most.
+  func retrying<Value>(
+    _ what: String, log: Logger, _ body: () throws(KafkaError) -> Value
+  ) throws(KafkaError) -> Value {
+    let until = monotonic_ms() + 60_000
+    while true {
+      do throws(KafkaError) {
+        return try body()
+      } catch {
+        guard error.isRetriable, !error.isFatal, !error.requiresAbort, monotonic_ms() < until else { throw error }
+        log.debug("\(what) again", metadata: ["error": "\(error)"])
+        sleep(ms: 20)
+      }
+    }
+  }
 }
 
 /// Mistakes that would lose or double something. The simulator plants them to show that it finds them.

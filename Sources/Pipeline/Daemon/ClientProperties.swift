@@ -1,0 +1,33 @@
+import Configuration
+import Kafka
+
+/// Which client the properties are for.
+public enum ClientRole: Sendable {
+  /// `member`: the static member's name, empty for a dynamic one.
+  case consumer(group: String, member: String)
+  case producer
+  case admin
+}
+
+extension Configuration {
+  /// The librdkafka properties of a client, in the order in which later ones win.
+  public func clientProperties(_ role: ClientRole) -> [KafkaProperty] {
+    func convert(_ properties: [(String, PropertyValue)]) -> [KafkaProperty] {
+      properties.map { name, value in
+        if case .secret = value { return KafkaProperty(name, value.reveal, isSecret: true) }
+        return KafkaProperty(name, value.reveal)
+      }
+    }
+    var all = [KafkaProperty("bootstrap.servers", kafka.bootstrap), KafkaProperty("client.id", "tieout-\(name)")]
+    switch role {
+    case .consumer(let group, let member):
+      all.append(KafkaProperty("group.id", group))
+      all.append(KafkaProperty("isolation.level", "read_committed"))
+      all += convert(kafka.properties) + convert(kafka.consumer)
+      if !member.isEmpty { all.append(KafkaProperty("group.instance.id", member)) }
+    case .producer: all += convert(kafka.properties) + convert(kafka.producer)
+    case .admin: all += convert(kafka.properties)
+    }
+    return all
+  }
+}

@@ -1,0 +1,210 @@
+import Checkpoints
+import Configuration
+import Domain
+import Kafka
+import Logging
+import Matching
+
+/// What a worker commits, and how.
+extension Worker {
+  /// Idle epochs are put together: this many movements of time may stay uncommitted.
+  static let maximumIdleEvents = 600
+
+  func commitEpoch(isForced: Bool) throws {
+    var isDeferred = false
+    defer {
+      if !isDeferred { recordsInEpoch = 0 }
+      epochStarted_ms = environment.monotonic_ms()
+      status.epochs += 1
+      publish()
+    }
+    var active: [(task: Task, record: EpochRecord, writes: [CheckpointWrite])] = []
+    for (_, task) in inOrder(tasks) {
+      let engine = task.engine
+      engine.tellPartials()
+      guard
+        engine.hasEffects || isForced && engine.hasEvents || engine.events.count >= Worker.maximumIdleEvents
+          || engine.hasEvents && task.checkpointer.isWriting
+      else { continue }
+      task.checkpointer.save()
+      var (writes, digests) = try checkpoint(task)
+      if !task.unneeded.isEmpty {
+        writes += task.unneeded.map { CheckpointWrite(key: $0, value: nil) }
+        task.unneeded = []
+      }
+      active.append((task, engine.seal(incarnation: incarnation, shards: digests), writes))
+    }
+    guard !active.isEmpty, let group else { return }
+    var offsets: [TopicPartition: CommittedOffset] = [:]
+    for (task, record, _) in active {
+      for (place, offset) in self.offsets(of: task, record, isSent: isExactlyOnce) { offsets[place] = offset }
+    }
+    let defect = environment.defect
+    if isExactlyOnce {
+      if defect == .offsetsBeforeOutputs { try consumer.commit(offsets) }
+      try transact { () throws(KafkaError) in
+        for (task, record, writes) in active {
+          try send(task.engine.outbox)
+          if defect != .epochOutsideTransaction { try send(record) }
+          if configuration.checkpoints == .topic { try send(writes, of: task) }
+        }
+        if defect == .offsetsBeforeOutputs { return }
+        try retrying("adding offsets to the transaction") { () throws(KafkaError) in
+          try producer.sendOffsets(offsets, group: group, timeout_ms: 10_000)
+        }
+      }
+      if defect == .epochOutsideTransaction {
+        try transact { () throws(KafkaError) in for (_, record, _) in active { try send(record) } }
+      }
+    } else {
+      for (_, record, _) in active { try send(record) }
+      try flush()
+      do throws(KafkaError) {
+        try retrying("committing offsets") { () throws(KafkaError) in try consumer.commit(offsets) }
+      } catch {
+        // The record that was written is on no chain now: the epoch never was.
+        if error.isFatal { throw error }
+        if error.name == "REBALANCE_IN_PROGRESS", !isForced {
+          // Not now: the epoch stays open until the group has decided. Its next record must not be taken for this one.
+          incarnation = environment.identity()
+          for (task, _, _) in active {
+            task.checkpointer.rollback()
+            task.engine.untellPartials()
+          }
+          isDeferred = true
+          return
+        }
+        throw Rewind(reason: error)
+      }
+      for (task, _, _) in active { try send(task.engine.outbox) }
+      try flush()
+      if configuration.checkpoints == .topic {
+        // Not before the outputs have arrived: a checkpoint of this epoch says that they have.
+        for (task, _, writes) in active { try send(writes, of: task) }
+      }
+    }
+    for (task, record, writes) in active {
+      if case .directory(let path) = configuration.checkpoints {
+        try CheckpointDirectory(path: path, task: record.task).apply(writes)
+      }
+      task.engine.finishEpoch(record)
+    }
+  }
+
+  func offsets(
+    of task: Task, _ record: EpochRecord, isSent: Bool
+  ) -> [TopicPartition: CommittedOffset] {
+    let mark = EpochMark(number: record.number, incarnation: record.incarnation, isSent: isSent).text
+    var offsets: [TopicPartition: CommittedOffset] = [:]
+    for (source, offset) in zip(configuration.sources, record.next) {
+      offsets[TopicPartition(source.topic, record.task)] = CommittedOffset(offset, metadata: mark)
+    }
+    return offsets
+  }
+
+  /// At a planned end nothing is left unsent, and the next owner need not repeat anything.
+  func markSent() throws {
+    guard !isExactlyOnce, !tasks.isEmpty else { return }
+    try flush()
+    var offsets: [TopicPartition: CommittedOffset] = [:]
+    for (partition, task) in tasks where task.engine.mark.number > 0 {
+      var mark = task.engine.mark
+      mark.isSent = true
+      for (source, offset) in zip(configuration.sources, task.engine.next) {
+        offsets[TopicPartition(source.topic, partition)] = CommittedOffset(offset, metadata: mark.text)
+      }
+    }
+    do throws(KafkaError) {
+      try consumer.commit(offsets)
+    } catch {
+      // Harmless: the outputs of the last epoch are sent once more.
+      log.debug("the last epochs could not be marked as sent", metadata: ["error": "\(error)"])
+    }
+  }
+
+  /// The next shards of a task's checkpoint; a new round begins where the last has ended its time.
+  func checkpoint(_ task: Task) throws -> ([CheckpointWrite], [ShardDigest]) {
+    guard configuration.checkpoints != .off else { return ([], []) }
+    let started = environment.monotonic_us()
+    defer {
+      status.longestCheckpointPause_us = max(
+        status.longestCheckpointPause_us, Int(environment.monotonic_us() - started))
+    }
+    let (engine, checkpointer) = (task.engine, task.checkpointer)
+    let number = engine.mark.number
+    if !checkpointer.isWriting {
+      let now_ms = environment.monotonic_ms()
+      guard number > 0, now_ms >= task.nextRound_ms else { return ([], []) }
+      task.nextRound_ms = now_ms + configuration.checkpointInterval_ms
+      // The state at the end of the last epoch is gone: the round begins with this one.
+      let bounds = try reader.bounds(
+        TopicPartition(configuration.epochsTopic, engine.partition), timeout_ms: 10_000)
+      checkpointer.begin(engine.matcher, epoch: number + 1, epochsOffset: bounds.stable)
+      let epochs = max(1, configuration.checkpointInterval_ms / 2 / max(1, configuration.epochInterval_ms))
+      task.shardsPerEpoch = max(1, (checkpointer.shardCount + Int(epochs) - 1) / Int(epochs))
+    }
+    let (writes, digests) = checkpointer.advance(
+      engine.matcher, epoch: number + 1, incarnation: incarnation, next: engine.next,
+      configuration: engine.configurationHash,
+      most: task.shardsPerEpoch)
+    return (writes, digests)
+  }
+
+  func send(_ outbox: Outbox) throws(KafkaError) {
+    try outbox.forEach { (message, key, value) throws(KafkaError) in
+      let topic =
+        switch message.topic {
+        case .breaks: configuration.breaksTopic
+        case .deadLetters: configuration.deadLettersTopic
+        case .partials: configuration.partialsTopic
+        }
+      try producer.produce(topic: topic, partition: message.partition, key: key, value: value)
+    }
+  }
+
+  func send(_ record: EpochRecord) throws(KafkaError) {
+    try produce(configuration.epochsTopic, record.task, key: Array("\(record.number)".utf8), value: record.bytes)
+  }
+
+  func send(_ writes: [CheckpointWrite], of task: Task) throws(KafkaError) {
+    for write in writes {
+      try produce(configuration.checkpointsTopic, task.engine.partition, key: Array(write.key.utf8), value: write.value)
+    }
+  }
+
+  func produce(_ topic: String, _ partition: Int32, key: [UInt8], value: [UInt8]?) throws(KafkaError) {
+    var failure: KafkaError?
+    key.withUnsafeBufferPointer { key in
+      func send(_ value: UnsafeBufferPointer<UInt8>?) {
+        do throws(KafkaError) {
+          try producer.produce(topic: topic, partition: partition, key: key, value: value)
+        } catch { failure = error }
+      }
+      if let value { value.withUnsafeBufferPointer { send($0) } } else { send(nil) }
+    }
+    if let failure { throw failure }
+  }
+
+  /// Runs a transaction to its end. Errors go the way that Kafka's rules ask for: what can be called again is, what
+  /// must be aborted is and leads back to the last committed epoch, and what is fatal ends this life of the worker.
+  func transact(_ body: () throws(KafkaError) -> Void) throws {
+    do throws(KafkaError) {
+      try producer.beginTransaction()
+      try body()
+      try retrying("committing the transaction") { () throws(KafkaError) in
+        try producer.commitTransaction(timeout_ms: 30_000)
+      }
+    } catch {
+      if error.isFatal { throw error }
+      try retrying("aborting the transaction") { () throws(KafkaError) in
+        try producer.abortTransaction(timeout_ms: 30_000)
+      }
+      if environment.defect == .abortWithoutRewind { return }
+      throw Rewind(reason: error)
+    }
+  }
+
+  func flush() throws(KafkaError) {
+    try retrying("flushing") { () throws(KafkaError) in try producer.flush(timeout_ms: 60_000) }
+  }
+}

@@ -1,0 +1,203 @@
+import Checkpoints
+import Configuration
+import Domain
+import Kafka
+import Logging
+import Matching
+
+/// What a worker does when the group decides, and at the bound of its memory.
+extension Worker {
+  func rebalance(_ change: Rebalance) throws {
+    switch change {
+    case .assigned(let places):
+      log.info(
+        "partitions assigned", metadata: ["partitions": "\(places.map(\.description).sorted().joined(separator: " "))"])
+      try checkCoPartitioning(places)
+      group = try consumer.groupMetadata()
+      assigned = places
+      // Nothing is read before the state is there.
+      isRecoveryDue = true
+      try recover()
+    case .revoked(let places):
+      log.info(
+        "partitions revoked", metadata: ["partitions": "\(places.map(\.description).sorted().joined(separator: " "))"])
+      do {
+        try commitEpoch(isForced: true)
+        try markSent()
+        parked = tasks
+      } catch let rewind as Rewind {
+        log.warning("the last epoch was not committed", metadata: ["error": "\(rewind.reason)"])
+        status.abortedEpochs += 1
+        parked = [:]
+      }
+      tasks = [:]
+      assigned = []
+      group = nil
+      isRecoveryDue = false
+      try consumer.unassign()
+    case .lost(let places):
+      log.warning(
+        "partitions lost", metadata: ["partitions": "\(places.map(\.description).sorted().joined(separator: " "))"])
+      dropTasks()
+      assigned = []
+      group = nil
+      isRecoveryDue = false
+      try consumer.unassign()
+    }
+  }
+
+  func checkCoPartitioning(_ places: [TopicPartition]) throws {
+    let topics = Set(configuration.sources.map(\.topic))
+    for (partition, group) in Dictionary(grouping: places, by: \.partition).sorted(by: { $0.key < $1.key })
+    where Set(group.map(\.topic)) != topics {
+      let missing = topics.subtracting(group.map(\.topic)).sorted().joined(separator: ", ")
+      throw RecoveryError(
+        "partition \(partition) was assigned without \(missing): the topics have different partition counts, or a "
+          + "member of the group \(configuration.kafka.group) reads other topics")
+    }
+  }
+
+  /// Gives every assigned partition its task, and reads on where its last committed epoch ended.
+  func recover() throws {
+    // Another one than of any attempt before: an epoch that was written and never committed must not be taken for its
+    // successor of the same number.
+    incarnation = environment.identity()
+    // What was sent and has not arrived yet is part of what is about to be read.
+    if !isExactlyOnce, producer.queued > 0 { try flush() }
+    let recovery = TaskRecovery(configuration, environment: environment, reader: reader, stage: stage)
+    let partitions = Set(assigned.map(\.partition)).sorted()
+    tasks = [:]
+    recordsInEpoch = 0
+    let committed =
+      assigned.isEmpty
+      ? [:]
+      : try retrying("reading committed offsets") { () throws(KafkaError) in
+        try consumer.committed(assigned, timeout_ms: 30_000)
+      }
+    for partition in partitions {
+      let offsets = configuration.sources.map { committed[TopicPartition($0.topic, partition)] }
+      let mark = offsets.compactMap { $0.flatMap { EpochMark($0.metadata) } }.max { $0.number < $1.number }
+      if let task = parked[partition], !task.engine.hasEvents,
+        environment.defect == .parkedStateNotChecked
+          || mark.map({
+            task.engine.mark.number == $0.number && task.engine.mark.incarnation == $0.incarnation
+          }) ?? false
+      {
+        task.engine.resume()
+        tasks[partition] = task
+        continue
+      }
+      let started_ms = environment.monotonic_ms()
+      let recovered = try recovery.recover(partition: partition, committed: offsets)
+      recovered.engine.onDeadLetter = { [unowned self] in self.report($0) }
+      status.recoveryProblems += recovered.report.problems.count
+      for problem in recovered.report.problems {
+        log.error("recovery", metadata: ["partition": "\(partition)", "problem": "\(problem)"])
+      }
+      if let unsent = recovered.unsent, !unsent.isEmpty {
+        // Only as a member of the generation that has the partition now: the same offsets once more say so.
+        let same = offsets.enumerated().compactMap { at, offset in
+          offset.map { (TopicPartition(configuration.sources[at].topic, partition), $0) }
+        }
+        do throws(KafkaError) {
+          try retrying("committing offsets") { () throws(KafkaError) in
+            try consumer.commit(Dictionary(uniqueKeysWithValues: same))
+          }
+        } catch {
+          if error.isFatal { throw error }
+          throw Rewind(reason: error)
+        }
+        if isExactlyOnce {
+          // Left by a run that delivered at least once.
+          try transact { () throws(KafkaError) in try send(unsent) }
+        } else {
+          try send(unsent)
+          try flush()
+        }
+      }
+      let checkpointer = Checkpointer(
+        task: partition, sources: configuration.sources.map(\.name), kept: recovered.kept,
+        tiesPerShard: configuration.shardTies)
+      if environment.defect == .shardOneEpochLate { checkpointer.plantedShift = 1 }
+      let task = Task(recovered.engine, checkpointer, unneeded: recovered.unneeded)
+      tasks[partition] = task
+      if recovered.report.epochs > 0 || recovered.report.checkpoint != nil {
+        status.recoveries += 1
+        status.replayedRecords += recovered.report.records
+        log.info(
+          "task recovered",
+          metadata: [
+            "partition": "\(partition)", "epoch": "\(recovered.engine.mark.number)",
+            "checkpoint": "\(recovered.report.checkpoint.map { "\($0)" } ?? "none")",
+            "replayed_epochs": "\(recovered.report.epochs)", "replayed_records": "\(recovered.report.records)",
+            "ties": "\(recovered.report.ties)", "ms": "\(environment.monotonic_ms() - started_ms)",
+          ])
+      }
+    }
+    parked = [:]
+    isRecoveryDue = false
+    heldSince_ms = nil
+    epochStarted_ms = environment.monotonic_ms()
+    try assign()
+    publish()
+  }
+
+  /// Reads every assigned partition that is not held back, where its task stands.
+  func assign() throws(KafkaError) {
+    var starts: [TopicPartition: StartOffset] = [:]
+    for (partition, task) in tasks {
+      for (index, source) in configuration.sources.enumerated() where !task.engine.isHeld[index] {
+        starts[TopicPartition(source.topic, partition)] = .at(task.engine.next[index])
+      }
+    }
+    try consumer.assign(starts)
+  }
+
+  // MARK: - Memory
+
+  /// At the memory bound the sources that are ahead wait until the one that is behind has caught up or ties have left;
+  /// where that cannot help, the intake slows down. Nothing is dropped.
+  func throttle(isBehind: Bool) throws {
+    let bound = configuration.memoryLimit / configuration.workers
+    let isOver = status.stateBytes > bound
+    if isOver, !status.isThrottled {
+      log.warning(
+        "intake slowed: the matching state is at its bound",
+        metadata: ["state_bytes": "\(status.stateBytes)", "bound_bytes": "\(bound)"])
+    }
+    status.isThrottled = isOver
+    var isChanged = false
+    for (_, task) in inOrder(tasks) {
+      let engine = task.engine
+      let watermarks = engine.matcher.watermarks
+      let held = heldBack(
+        times_ms: configuration.sources.indices.map { watermarks.largest_ms(source: UInt16($0)) ?? .min },
+        isAtEnd: engine.isAtEnd, isHeld: engine.isHeld, isOver: isOver, isNear: status.stateBytes > bound / 10 * 9)
+      for (source, holds) in held.enumerated() {
+        if holds != engine.isHeld[source] {
+          engine.isHeld[source] = holds
+          isChanged = true
+          log.info(
+            holds ? "source held back: it is ahead of the others" : "source flows again",
+            metadata: ["source": "\(configuration.sources[source].name)", "partition": "\(engine.partition)"])
+        }
+      }
+    }
+    if isChanged { try assign() }
+    let isAnyHeld = tasks.values.contains { $0.engine.isHeld.contains(true) }
+    if isOver, !isBehind, !isAnyHeld { environment.sleep(ms: 100) }
+  }
+}
+
+/// Which sources of a task wait at the memory bound: those that are ahead in event time, as long as the one that is behind
+/// has something to read. A source that waits goes on when it is overtaken or the state has shrunk by a tenth.
+/// - Parameters:
+///   - times_ms: By source: the latest event time read.
+///   - isOver: The state is above the bound; `isNear`: above nine tenths of it.
+func heldBack(times_ms: [Int64], isAtEnd: [Bool], isHeld: [Bool], isOver: Bool, isNear: Bool) -> [Bool] {
+  let slowest = times_ms.min() ?? .min
+  let canCatchUp = times_ms.indices.contains { times_ms[$0] == slowest && !isAtEnd[$0] }
+  return times_ms.indices.map { source in
+    canCatchUp && times_ms[source] > slowest && (isHeld[source] ? isNear : isOver)
+  }
+}

@@ -1,0 +1,40 @@
+import Matching
+import Synchronization
+
+/// Asks all workers to finish their epoch and leave.
+public final class StopFlag: Sendable {
+  private let flag = Atomic<Bool>(false)
+  public init() {}
+  public func stop() { flag.store(true, ordering: .releasing) }
+  public var isStopped: Bool { flag.load(ordering: .acquiring) }
+}
+
+/// What a worker tells the rest of the process, once an epoch.
+public struct WorkerStatus: Sendable {
+  public var decode = DecodeCounters()
+  public var match = MatchCounters()
+  public var totals = ControlTotals()
+  public var partitions = 0
+  /// Of these, how many have been read to the end of every source.
+  public var partitionsAtEnd = 0
+  public var ties = 0
+  public var stateBytes = 0
+  public var lag: Int64 = 0
+  public var epochs = 0
+  public var deadLetters = 0
+  /// Event time that the slowest task has reached; nil before the first watermark.
+  public var watermark_ms: Int64?
+  public var isThrottled = false
+  public var restarts = 0
+  public var recoveries = 0
+  public var replayedRecords = 0
+  /// Checkpoints that could not be used.
+  public var recoveryProblems = 0
+  public var checkpoints = 0
+  public var checkpointBytes = 0
+  public var abortedEpochs = 0
+  /// Wall time of the longest pause that checkpointing has put between two batches, microseconds.
+  public var longestCheckpointPause_us = 0
+
+  public init() {}
+}
