@@ -286,7 +286,7 @@ public final class Checkpointer {
   /// - Returns: what is to be stored, and the digests of the shards that were written.
   public func advance(
     _ matcher: borrowing Matcher, epoch: UInt64, incarnation: UInt64, next: [Int64], configuration: UInt64, most: Int,
-    bytes limit: Int = 3 << 18
+    bytes limit: Int = 1 << 19
   ) -> (writes: [CheckpointWrite], digests: [ShardDigest]) {
     guard round != nil else { return ([], []) }
     var writes: [CheckpointWrite] = []
