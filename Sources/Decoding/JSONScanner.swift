@@ -1,6 +1,7 @@
+import CShims
 import Domain
 
-/// How a captured value was written.
+/// How a captured value was written; the numbers are those of `RecordLayout.h`.
 enum ValueKind: UInt8 {
   case absent = 0
   /// Text between the quotes without an escape in it.
@@ -13,10 +14,20 @@ enum ValueKind: UInt8 {
 }
 
 /// A captured value: a view of the record's bytes (inside the quotes for strings).
-struct CapturedValue: BitwiseCopyable {
-  var base: UnsafePointer<UInt8>
-  var count: Int
-  var kind: ValueKind
+typealias CapturedValue = tieout_value
+
+extension tieout_value {
+  @inline(__always)
+  init(base: UnsafePointer<UInt8>?, count: Int, kind: ValueKind) {
+    self.init(base: base, count: UInt32(truncatingIfNeeded: count), form: kind.rawValue)
+  }
+
+  /// Only this file and the walk write `form`, and only these.
+  @inline(__always)
+  var kind: ValueKind { unsafeBitCast(form, to: ValueKind.self) }
+
+  @inline(__always)
+  var view: ByteView { ByteView(base: base, count: Int(count)) }
 }
 
 /// Why a text is no JSON that can be taken in.
@@ -43,44 +54,58 @@ struct PathNode {
 /// wants it: structure, literals, the grammar of numbers, escapes, control characters and the UTF-8 of strings, nesting
 /// depth, and that nothing but white space follows.
 ///
-/// This is the one audited place where raw pointers walk over input. Every load is checked against `end`; eight bytes
-/// are loaded at once only where eight are left.
+/// This file, its extensions and `RecordLayout.c` are the one audited place where raw pointers walk over input. Every
+/// load is checked against `end`; eight bytes are loaded at once only where eight are left. The walk along a learned
+/// layout (`RecordLayouts`) may look behind the end within one page, and never believes what it sees there.
 ///
 /// A key that is mapped and comes twice in one object is refused: which of the two a system meant cannot be known, and
 /// readers differ. Keys that are not mapped may repeat.
 struct JSONScanner: ~Copyable {
   private let nodes: [PathNode]
   private let maximumDepth: Int
-  /// One per slot of the tree.
+  /// One per slot of the tree; behind them one for values that nobody reads, and one that is always absent.
   let values: UnsafeMutablePointer<CapturedValue>
   let slotCount: Int
   /// By node: the child whose key came next last time. Records of one source repeat their key order.
   private let learned: UnsafeMutablePointer<Int32>
   /// By node: whether it was met in this record.
   private let seen: UnsafeMutablePointer<Bool>
-  private var cursor: UnsafePointer<UInt8>
-  private var start: UnsafePointer<UInt8>
-  private var end: UnsafePointer<UInt8>
+  var cursor: UnsafePointer<UInt8>
+  var start: UnsafePointer<UInt8>
+  var end: UnsafePointer<UInt8>
+  /// Whether the record is an object.
+  var isObject = true
+  let walker: tieout_walk
+  var layouts: RecordLayouts
+  var notes: LayoutNotes
 
-  /// One byte that nobody reads: where an absent value points.
+  /// One byte that nobody reads: where the cursor points before the first record.
   nonisolated(unsafe) private static let nothing: UnsafePointer<UInt8> = {
     let byte = UnsafeMutablePointer<UInt8>.allocate(capacity: 1)
     byte.initialize(to: 0)
     return UnsafePointer(byte)
   }()
 
-  init(nodes: [PathNode], slotCount: Int, maximumDepth: Int) {
+  /// `learns`: whether layouts are learned; without, every record takes the whole scanner, which is the reference for
+  /// what the walk along a layout must yield.
+  init(
+    nodes: [PathNode], slotCount: Int, maximumDepth: Int, learns: Bool = true, walker: tieout_walk = tieout_best_walk()
+  ) {
+    self.walker = walker
     self.nodes = nodes
     self.slotCount = slotCount
     self.maximumDepth = maximumDepth
-    values = .allocate(capacity: max(slotCount, 1))
+    values = .allocate(capacity: slotCount + 2)
+    values.initialize(repeating: CapturedValue(base: nil, count: 0, kind: .absent), count: slotCount + 2)
     learned = .allocate(capacity: nodes.count)
     learned.initialize(repeating: 0, count: nodes.count)
     seen = .allocate(capacity: nodes.count)
+    seen.initialize(repeating: false, count: nodes.count)
     cursor = JSONScanner.nothing
     start = cursor
     end = cursor
-    clear()
+    layouts = RecordLayouts(isUsed: learns)
+    notes = LayoutNotes()
   }
 
   deinit {
@@ -89,30 +114,41 @@ struct JSONScanner: ~Copyable {
     seen.deallocate()
   }
 
+  @inline(__always)
   mutating func clear() {
-    for slot in 0..<slotCount {
-      values[slot] = CapturedValue(base: JSONScanner.nothing, count: 0, kind: .absent)
-    }
-    seen.initialize(repeating: false, count: nodes.count)
+    for slot in 0..<slotCount { values[slot] = CapturedValue(base: nil, count: 0, kind: .absent) }
   }
 
-  /// Scans a whole record. The captured values borrow from it.
-  mutating func scan(_ text: ByteView) throws(JSONFault) {
-    clear()
+  /// Scans a whole record. The captured values borrow from it. `hasMargin`: the bytes behind it can be read
+  /// (`TIEOUT_OVERREAD_BYTES` of them).
+  @inline(__always)
+  mutating func scan(_ text: ByteView, hasMargin: Bool) throws(JSONFault) {
     guard let base = text.base, text.count > 0 else { throw JSONFault(message: "empty", offset: 0) }
     start = base
-    cursor = base
     end = base + text.count
+    if hasMargin, walk() { return }
+    try scanWhole()
+  }
+
+  /// Scans without a learned layout, and learns the record's.
+  @inline(never)
+  private mutating func scanWhole() throws(JSONFault) {
+    clear()
+    seen.update(repeating: false, count: nodes.count)
+    cursor = start
+    notes.begin(layouts.wantsMore)
     skipSpace()
+    isObject = cursor < end && cursor.pointee == UInt8(ascii: "{")
     try scanValue(node: 0, depth: 0)
     skipSpace()
     guard cursor == end else { throw fault("something follows the value") }
+    if notes.isTaking, isObject { learn() }
   }
 
   private func fault(_ message: StaticString) -> JSONFault { JSONFault(message: message, offset: cursor - start) }
 
   @inline(__always)
-  private mutating func skipSpace() {
+  mutating func skipSpace() {
     while cursor < end {
       let byte = cursor.pointee
       if byte > 0x20 { return }
@@ -122,49 +158,87 @@ struct JSONScanner: ~Copyable {
   }
 
   /// Scans a value. `node` −1: nothing below it is wanted.
-  private mutating func scanValue(node: Int, depth: Int) throws(JSONFault) {
+  mutating func scanValue(node: Int, depth: Int) throws(JSONFault) {
     guard cursor < end else { throw fault("the text ends early") }
-    switch cursor.pointee {
+    let first = cursor
+    switch first.pointee {
     case UInt8(ascii: "\""):
       cursor += 1
-      let first = cursor
       let isEscaped = try scanString()
-      if node >= 0, nodes[node].slot >= 0 {
-        capture(node, first, cursor - 1 - first, isEscaped ? .escapedString : .string)
-      }
+      take(node, first + 1, cursor - first - 2, isEscaped ? .escapedString : .string, from: first, depth)
     case UInt8(ascii: "{"):
       guard depth < maximumDepth else { throw fault("nested too deeply") }
-      if node >= 0, nodes[node].slot >= 0 { capture(node, cursor, 0, .composite) }
+      takeComposite(node, depth)
+      let mark = notes.count
       try scanObject(node: node >= 0 && !nodes[node].keys.isEmpty ? node : -1, depth: depth + 1)
+      // What is small keeps its shape; large objects are skipped as a whole.
+      if node < 0, cursor - first > LayoutNotes.maximumInlined { noteSpare(since: mark, from: first, depth) }
     case UInt8(ascii: "["):
       guard depth < maximumDepth else { throw fault("nested too deeply") }
-      if node >= 0, nodes[node].slot >= 0 { capture(node, cursor, 0, .composite) }
+      takeComposite(node, depth)
+      let mark = notes.count
       try scanArray(node: node >= 0 && !nodes[node].indexes.isEmpty ? node : -1, depth: depth + 1)
+      // Lists differ in length from record to record.
+      if node < 0 { noteSpare(since: mark, from: first, depth) }
     case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"):
-      let first = cursor
       try scanNumber()
-      if node >= 0, nodes[node].slot >= 0 { capture(node, first, cursor - first, .number) }
+      take(node, first, cursor - first, .number, from: first, depth)
     case UInt8(ascii: "t"):
-      try scanLiteral("true", node, .bool)
+      try scanLiteral("true")
+      take(node, first, 4, .bool, from: first, depth)
     case UInt8(ascii: "f"):
-      try scanLiteral("false", node, .bool)
+      try scanLiteral("false")
+      take(node, first, 5, .bool, from: first, depth)
     case UInt8(ascii: "n"):
-      try scanLiteral("null", node, .null)
+      try scanLiteral("null")
+      take(node, first, 4, .null, from: first, depth)
     default:
       throw fault("a value must start here")
     }
   }
 
+  /// Captures a value that ends at the cursor, and notes it for the layout.
   @inline(__always)
-  private func capture(_ node: Int, _ base: UnsafePointer<UInt8>, _ count: Int, _ kind: ValueKind) {
-    values[nodes[node].slot] = CapturedValue(base: base, count: count, kind: kind)
+  private mutating func take(
+    _ node: Int, _ base: UnsafePointer<UInt8>, _ count: Int, _ kind: ValueKind, from first: UnsafePointer<UInt8>,
+    _ depth: Int
+  ) {
+    let slot = node >= 0 ? nodes[node].slot : -1
+    if slot >= 0 { values[slot] = CapturedValue(base: base, count: count, kind: kind) }
+    if notes.isTaking {
+      // Where a path leads to or through, an object instead of a scalar is another layout.
+      notes.add(
+        LayoutNote(
+          first: first - start, end: cursor - start, slot: slot >= 0 ? slot : slotCount, depth: depth,
+          kind: node < 0 ? TIEOUT_STEP_SPARE : TIEOUT_STEP_VALUE))
+    }
   }
 
-  private mutating func scanLiteral(_ literal: StaticString, _ node: Int, _ kind: ValueKind) throws(JSONFault) {
+  @inline(__always)
+  private mutating func takeComposite(_ node: Int, _ depth: Int) {
+    guard node >= 0, nodes[node].slot >= 0 else { return }
+    values[nodes[node].slot] = CapturedValue(base: cursor, count: 0, kind: .composite)
+    if notes.isTaking {
+      notes.add(
+        LayoutNote(
+          first: cursor - start + 1, end: cursor - start + 1, slot: nodes[node].slot, depth: depth,
+          kind: TIEOUT_STEP_COMPOSITE))
+    }
+  }
+
+  /// Puts one note of an object or array that is skipped as a whole in place of those of its inside.
+  private mutating func noteSpare(since mark: Int, from first: UnsafePointer<UInt8>, _ depth: Int) {
+    guard notes.isTaking else { return }
+    notes.count = mark
+    notes.add(
+      LayoutNote(
+        first: first - start, end: cursor - start, slot: slotCount, depth: depth, kind: TIEOUT_STEP_SPARE))
+  }
+
+  private mutating func scanLiteral(_ literal: StaticString) throws(JSONFault) {
     let count = literal.utf8CodeUnitCount
     guard end - cursor >= count else { throw fault("the text ends early") }
     for at in 0..<count where cursor[at] != literal.utf8Start[at] { throw fault("not a literal of JSON") }
-    if node >= 0, nodes[node].slot >= 0 { capture(node, cursor, count, kind) }
     cursor += count
   }
 
@@ -221,7 +295,10 @@ struct JSONScanner: ~Copyable {
     while true {
       var child = -1
       if node >= 0, let at = nodes[node].indexes.firstIndex(of: index) { child = nodes[node].indexChildren[at] }
+      let mark = notes.count
+      let first = cursor
       try scanValue(node: child, depth: depth)
+      if child < 0 { noteSpare(since: mark, from: first, depth) }
       skipSpace()
       guard cursor < end else { throw fault("the text ends early") }
       if cursor.pointee == UInt8(ascii: ",") {
@@ -268,7 +345,7 @@ struct JSONScanner: ~Copyable {
   private static let highs: UInt64 = 0x8080_8080_8080_8080
 
   /// From behind the opening quote to behind the closing one. Returns whether there is an escape in it.
-  private mutating func scanString() throws(JSONFault) -> Bool {
+  mutating func scanString() throws(JSONFault) -> Bool {
     var isEscaped = false
     var isPlain = true
     let first = cursor
@@ -409,7 +486,7 @@ struct JSONScanner: ~Copyable {
 
   // MARK: - Numbers
 
-  private mutating func scanNumber() throws(JSONFault) {
+  mutating func scanNumber() throws(JSONFault) {
     if cursor.pointee == UInt8(ascii: "-") { cursor += 1 }
     guard cursor < end else { throw fault("the text ends early") }
     if cursor.pointee == UInt8(ascii: "0") {
