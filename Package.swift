@@ -55,7 +55,10 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
     .testTarget(name: "DomainTests", dependencies: ["Domain"], swiftSettings: settings),
-    .testTarget(name: "DecodingTests", dependencies: ["Decoding"], swiftSettings: settings),
+    // Counts allocations for tests that promise none.
+    .target(name: "CAllocations", path: "Tests/CAllocations"),
+    .testTarget(
+      name: "DecodingTests", dependencies: ["Decoding", "CShims", "CAllocations"], swiftSettings: settings),
     .testTarget(name: "MatchingTests", dependencies: ["Matching", "Simulation"], swiftSettings: settings),
     .testTarget(name: "KafkaTests", dependencies: ["Kafka", "KafkaTesting"], swiftSettings: settings),
     .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], swiftSettings: settings),

@@ -1,14 +1,25 @@
 // The walk, compiled once for each set of vector instructions: `WALK` names the function, `WALK_TARGET` the
-// instructions, `EQUAL32`, `STOPS32` and `DIGITS32` look at 32 bytes and give a bit for each.
+// instructions, `EQUAL32`, `STOPS32` and `DIGITS32` look at 32 bytes and give a bit for each, `INDEX` finds the quotes
+// of a record.
 //
-// Speed comes from guesses that the processor can run ahead of: a value ends where it ended last time, so the next
-// literal's place is known before the value is looked at. What is looked at is checked all the same; a wrong guess
-// costs a mispredicted branch.
+// Going from string to string is a chain: where a value ends decides where the next literal is looked for, and each
+// link waits for a load, a compare and a count of zeros. With an index of the quotes, made beforehand in a loop that
+// waits for nothing, the places of all literals are known at once. All that is looked at is checked all the same.
 
-WALK_TARGET static uint32_t WALK(
-  tieout_step *steps, tieout_value *values, tieout_place *place, const uint8_t *end) {
+WALK_TARGET static uint32_t WALK(tieout_step *steps, tieout_value *values, tieout_place *place) {
+  const uint8_t *const start = place->start;
+  const uint8_t *const end = place->end;
   const uint8_t *at = place->cursor;
   uint32_t number = place->step;
+  uint32_t mark = 0;
+  if (number == 0) {
+    INDEX(place);
+  } else {
+    // Behind a value that took help.
+    while (mark < place->mark_count && place->marks[mark] < at - start) { mark += 1; }
+  }
+  const uint32_t mark_count = place->mark_count;
+  const uint32_t is_odd = place->is_odd;
   for (;;) {
     tieout_step *step = steps + number;
     if (UNLIKELY(at > end)) { return TIEOUT_WALK_MISS; }
@@ -28,29 +39,48 @@ WALK_TARGET static uint32_t WALK(
         values[step->slot] = (tieout_value){value - 1, 0, TIEOUT_FORM_COMPOSITE};
       }
       at = value;
+      mark += step->quotes;
       number += 1;
       continue;
     }
     uint8_t first = *value;
-    uint32_t count;
-    uint32_t quotes;
     if (LIKELY(first == '"')) {
       value += 1;
-      uint32_t stops = STOPS32(value);
-      count = 0;
-      while (UNLIKELY(stops == 0)) {
-        count += 32;
-        if (value + count > end) { return TIEOUT_WALK_MISS; }
-        stops = STOPS32(value + count);
-      }
-      count += (uint32_t)__builtin_ctz(stops);
-      if (UNLIKELY(value[count] != '"')) {
-        place->cursor = value - 1;
-        goto help;
+      uint32_t count = 0;
+      if (LIKELY(mark_count != 0)) {
+        mark += step->quotes + 2;
+        if (UNLIKELY(mark > mark_count)) { return TIEOUT_WALK_MISS; }
+        at = start + place->marks[mark - 1];
+        count = (uint32_t)(at - value);
+        if (UNLIKELY(is_odd)) {
+          uint32_t seen = 0;
+          uint32_t stops;
+          while ((stops = STOPS32(value + seen)) == 0 && seen + 32 <= count) { seen += 32; }
+          if (stops == 0 || seen + (uint32_t)__builtin_ctz(stops) != count) {
+            place->cursor = value - 1;
+            goto help;
+          }
+        }
+      } else {
+        uint32_t stops = STOPS32(value);
+        while (UNLIKELY(stops == 0)) {
+          count += 32;
+          if (value + count > end) { return TIEOUT_WALK_MISS; }
+          stops = STOPS32(value + count);
+        }
+        count += (uint32_t)__builtin_ctz(stops);
+        at = value + count;
+        if (UNLIKELY(*at != '"')) {
+          place->cursor = value - 1;
+          goto help;
+        }
       }
       values[step->slot] = (tieout_value){value, count, TIEOUT_FORM_STRING};
-      quotes = 1;
-    } else if (first == '-' || (uint8_t)(first - '0') <= 9) {
+      at += 1;
+      number += 1;
+      continue;
+    }
+    if (first == '-' || (uint8_t)(first - '0') <= 9) {
       const uint8_t *whole = value + (first == '-');
       uint32_t digits = DIGITS32(whole);
       // A run of 31 digits and more takes the whole scanner.
@@ -65,37 +95,27 @@ WALK_TARGET static uint32_t WALK(
         place->cursor = value;
         goto help;
       }
-      count = run + (first == '-');
-      values[step->slot] = (tieout_value){value, count, TIEOUT_FORM_NUMBER};
-      quotes = 0;
+      at = whole + run;
+      values[step->slot] = (tieout_value){value, (uint32_t)(at - value), TIEOUT_FORM_NUMBER};
     } else {
       uint32_t word;
       memcpy(&word, value, 4);
       if (word == WORD('n', 'u', 'l', 'l')) {
-        count = 4;
         values[step->slot] = (tieout_value){value, 4, TIEOUT_FORM_NULL};
+        at = value + 4;
       } else if (word == WORD('t', 'r', 'u', 'e')) {
-        count = 4;
         values[step->slot] = (tieout_value){value, 4, TIEOUT_FORM_BOOL};
+        at = value + 4;
       } else if (word == WORD('f', 'a', 'l', 's') && value[4] == 'e') {
-        count = 5;
         values[step->slot] = (tieout_value){value, 5, TIEOUT_FORM_BOOL};
+        at = value + 5;
       } else {
         if (step->kind == TIEOUT_STEP_VALUE || (first != '{' && first != '[')) { goto another; }
         place->cursor = value;
         goto help;
       }
-      quotes = 0;
     }
-    uint32_t expected = step->expected;
-    if (LIKELY(count == expected)) {
-      // Opaque, so that the compiler does not fold the guess into what it was checked against.
-      __asm__("" : "+r"(expected));
-      at = value + expected + quotes;
-    } else {
-      step->expected = count;
-      at = value + count + quotes;
-    }
+    mark += step->quotes;
     number += 1;
     continue;
   help:

@@ -1,3 +1,4 @@
+import CShims
 import Domain
 
 /// What became of a record that is no fault.
@@ -43,10 +44,11 @@ struct Extractor: ~Copyable {
 
   /// `isQuick`: whether layouts are learned and ordinary fields read without a detour. Without, every record is decoded
   /// in the general way, which is the reference.
-  init(plan: MappingPlan, memoised: [Int], isQuick: Bool) {
+  init(plan: MappingPlan, memoised: [Int], isQuick: Bool, walker: tieout_walk) {
     self.plan = plan
     scanner = JSONScanner(
-      nodes: plan.nodes, slotCount: plan.slotCount, maximumDepth: plan.specification.maximumDepth, learns: isQuick)
+      nodes: plan.nodes, slotCount: plan.slotCount, maximumDepth: plan.specification.maximumDepth, learns: isQuick,
+      walker: walker)
     fields = QuickFields(plan: plan, memoised: memoised, isUsed: isQuick)
     slots = fields.slots
     values = scanner.values
@@ -64,6 +66,8 @@ struct Extractor: ~Copyable {
   }
 
   mutating func reset() { scratch.reset() }
+
+  var misses: Int { scanner.misses }
 
   private mutating func setColumns(_ names: [String]) {
     columnSlots = names.enumerated().map { number, name in
@@ -125,9 +129,11 @@ struct Extractor: ~Copyable {
   }
 
   private mutating func passesFilters() throws(DataFault) -> Bool {
-    for filter in plan.filters {
+    for index in 0..<plan.filters.count {
+      let filter = plan.filters[index]
       let text = try text(filter.value)
-      let isListed = filter.texts.contains { $0.elementsEqual(text) }
+      var isListed = false
+      for at in 0..<filter.texts.count where filter.texts[at].elementsEqual(text) { isListed = true }
       if isListed == filter.negated { return false }
     }
     return true
@@ -187,18 +193,13 @@ struct Extractor: ~Copyable {
     let values = scanner.values
     let slots = columnSlots
     let isOpenEnded = !plan.specification.csv.hasHeader && plan.specification.csv.columns.isEmpty
-    var extra = 0
-    try row.split(payload, scratch: &scratch) { number, text in
-      guard number < slots.count else {
-        if !isOpenEnded { extra += 1 }
-        return
-      }
-      if slots[number] >= 0, let base = text.base {
+    let count = try row.split(payload, scratch: &scratch) { number, text in
+      if number < slots.count, slots[number] >= 0, let base = text.base {
         values[slots[number]] = CapturedValue(base: base, count: text.count, kind: .string)
       }
     }
-    guard extra == 0 else {
-      throw DataFault(.schemaInvalid, detail: "the row has \(slots.count + extra) columns, the header \(slots.count)")
+    guard count <= slots.count || isOpenEnded else {
+      throw DataFault(.schemaInvalid, detail: "the row has \(count) columns, the header \(slots.count)")
     }
   }
 
@@ -233,8 +234,8 @@ struct Extractor: ~Copyable {
     case .constant: return value.text
     case .none: return .empty
     case .first:
-      for part in value.parts {
-        let text = try text(part)
+      for index in 0..<value.parts.count {
+        let text = try text(value.parts[index])
         if !text.isEmpty { return text }
       }
       return .empty
@@ -249,7 +250,8 @@ struct Extractor: ~Copyable {
     // Eight pieces are more than keys are made of; a longer expression pays for an array.
     var pieces: InlineArray<8, ByteView> = .init(repeating: .empty)
     var more: [ByteView] = []
-    for (index, part) in value.parts.enumerated() {
+    for index in 0..<value.parts.count {
+      let part = value.parts[index]
       let piece = try text(part)
       if part.kind != .constant, !piece.isEmpty { isPresent = true }
       total += piece.count

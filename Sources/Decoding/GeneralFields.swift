@@ -4,17 +4,35 @@ import Domain
 public let maximumKeyBytes = 1_024
 
 private func orderEventKind(_ text: ByteView) -> OrderEventKind? {
-  for (kind, name) in orderEventNames where name.count == text.count && text.buffer.elementsEqual(name) { return kind }
+  position(of: text, in: orderEventNames).map { OrderEventKind.allCases[$0] }
+}
+
+private func role(_ text: ByteView) -> AccountRole? {
+  position(of: text, in: roleNames).map { AccountRole.allCases[$0] }
+}
+
+private func position(of text: ByteView, in names: UnsafeBufferPointer<ByteView>) -> Int? {
+  var index = 0
+  while index < names.count {
+    if names[index].elementsEqual(text) { return index }
+    index += 1
+  }
   return nil
 }
 
-func accountRole(_ text: ByteView) -> AccountRole? {
-  for (role, name) in roleNames where name.count == text.count && text.buffer.elementsEqual(name) { return role }
-  return nil
-}
+/// The words of the domain in the order of `allCases`; never freed.
+nonisolated(unsafe) private let orderEventNames = words(OrderEventKind.allCases.map(\.name))
+nonisolated(unsafe) private let roleNames = words(AccountRole.allCases.map(\.name))
 
-private let orderEventNames = OrderEventKind.allCases.map { ($0, Array($0.name.utf8)) }
-private let roleNames = AccountRole.allCases.map { ($0, Array($0.name.utf8)) }
+private func words(_ names: [String]) -> UnsafeBufferPointer<ByteView> {
+  let views = UnsafeMutableBufferPointer<ByteView>.allocate(capacity: names.count)
+  for (index, name) in names.enumerated() {
+    let bytes = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: name.utf8.count)
+    _ = bytes.initialize(from: name.utf8)
+    views.initializeElement(at: index, to: ByteView(UnsafeBufferPointer(bytes)))
+  }
+  return UnsafeBufferPointer(views)
+}
 
 /// Fields in the general way: any expression, table, default and format, and every fault.
 extension Extractor {
@@ -36,7 +54,7 @@ extension Extractor {
     var isSkipped = false
     let text = try fieldText(index, isSkipped: &isSkipped)
     if isSkipped { return nil }
-    guard let role = Decoding.accountRole(text) else {
+    guard let role = role(text) else {
       throw DataFault(
         .schemaInvalid, field: "role", detail: text.isEmpty ? "is missing" : "'\(quoted(text))' is no account role")
     }

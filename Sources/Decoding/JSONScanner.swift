@@ -2,7 +2,7 @@ import CShims
 import Domain
 
 /// How a captured value was written; the numbers are those of `RecordLayout.h`.
-enum ValueKind: UInt8 {
+enum ValueKind: UInt32 {
   case absent = 0
   /// Text between the quotes without an escape in it.
   case string
@@ -22,9 +22,8 @@ extension tieout_value {
     self.init(base: base, count: UInt32(truncatingIfNeeded: count), form: kind.rawValue)
   }
 
-  /// Only this file and the walk write `form`, and only these.
   @inline(__always)
-  var kind: ValueKind { unsafeBitCast(form, to: ValueKind.self) }
+  var kind: ValueKind { ValueKind(rawValue: form)! }
 
   @inline(__always)
   var view: ByteView { ByteView(base: base, count: Int(count)) }
@@ -76,6 +75,7 @@ struct JSONScanner: ~Copyable {
   /// Whether the record is an object.
   var isObject = true
   let walker: tieout_walk
+  let place: UnsafeMutablePointer<tieout_place>
   var layouts: RecordLayouts
   var notes: LayoutNotes
 
@@ -92,6 +92,8 @@ struct JSONScanner: ~Copyable {
     nodes: [PathNode], slotCount: Int, maximumDepth: Int, learns: Bool = true, walker: tieout_walk = tieout_best_walk()
   ) {
     self.walker = walker
+    place = .allocate(capacity: 1)
+    place.initialize(to: tieout_place())
     self.nodes = nodes
     self.slotCount = slotCount
     self.maximumDepth = maximumDepth
@@ -110,6 +112,7 @@ struct JSONScanner: ~Copyable {
 
   deinit {
     values.deallocate()
+    place.deallocate()
     learned.deallocate()
     seen.deallocate()
   }
@@ -439,22 +442,22 @@ struct JSONScanner: ~Copyable {
     let end = base + source.count
     var at = base
     var out = target
-    func put(_ byte: UInt8) {
+    func put(_ byte: UInt8, _ out: inout UnsafeMutablePointer<UInt8>) {
       out.pointee = byte
       out += 1
     }
     while at < end {
       guard at.pointee == UInt8(ascii: "\\") else {
-        put(at.pointee)
+        put(at.pointee, &out)
         at += 1
         continue
       }
       switch at[1] {
-      case UInt8(ascii: "b"): put(8)
-      case UInt8(ascii: "f"): put(12)
-      case UInt8(ascii: "n"): put(10)
-      case UInt8(ascii: "r"): put(13)
-      case UInt8(ascii: "t"): put(9)
+      case UInt8(ascii: "b"): put(8, &out)
+      case UInt8(ascii: "f"): put(12, &out)
+      case UInt8(ascii: "n"): put(10, &out)
+      case UInt8(ascii: "r"): put(13, &out)
+      case UInt8(ascii: "t"): put(9, &out)
       case UInt8(ascii: "u"):
         var scalar = hex4(at + 2, end) ?? 0xfffd
         if scalar >= 0xd800, scalar < 0xdc00 {
@@ -463,21 +466,21 @@ struct JSONScanner: ~Copyable {
         }
         at += 4
         if scalar < 0x80 {
-          put(UInt8(scalar))
+          put(UInt8(scalar), &out)
         } else if scalar < 0x800 {
-          put(UInt8(0xc0 | scalar >> 6))
-          put(UInt8(0x80 | scalar & 63))
+          put(UInt8(0xc0 | scalar >> 6), &out)
+          put(UInt8(0x80 | scalar & 63), &out)
         } else if scalar < 0x10000 {
-          put(UInt8(0xe0 | scalar >> 12))
-          put(UInt8(0x80 | scalar >> 6 & 63))
-          put(UInt8(0x80 | scalar & 63))
+          put(UInt8(0xe0 | scalar >> 12), &out)
+          put(UInt8(0x80 | scalar >> 6 & 63), &out)
+          put(UInt8(0x80 | scalar & 63), &out)
         } else {
-          put(UInt8(0xf0 | scalar >> 18))
-          put(UInt8(0x80 | scalar >> 12 & 63))
-          put(UInt8(0x80 | scalar >> 6 & 63))
-          put(UInt8(0x80 | scalar & 63))
+          put(UInt8(0xf0 | scalar >> 18), &out)
+          put(UInt8(0x80 | scalar >> 12 & 63), &out)
+          put(UInt8(0x80 | scalar >> 6 & 63), &out)
+          put(UInt8(0x80 | scalar & 63), &out)
         }
-      default: put(at[1])
+      default: put(at[1], &out)
       }
       at += 2
     }
@@ -517,7 +520,7 @@ struct JSONScanner: ~Copyable {
 func isUTF8(_ text: ByteView) -> Bool {
   guard var at = text.base else { return true }
   let end = at + text.count
-  @inline(__always) func isContinuation(_ offset: Int) -> Bool { at[offset] & 0xc0 == 0x80 }
+  @inline(__always) func isContinuation(_ byte: UInt8) -> Bool { byte & 0xc0 == 0x80 }
   while at < end {
     let lead = at.pointee
     if lead < 0x80 {
@@ -525,15 +528,15 @@ func isUTF8(_ text: ByteView) -> Bool {
     } else if lead < 0xc2 {
       return false
     } else if lead < 0xe0 {
-      guard end - at >= 2, isContinuation(1) else { return false }
+      guard end - at >= 2, isContinuation(at[1]) else { return false }
       at += 2
     } else if lead < 0xf0 {
-      guard end - at >= 3, isContinuation(1), isContinuation(2) else { return false }
+      guard end - at >= 3, isContinuation(at[1]), isContinuation(at[2]) else { return false }
       if lead == 0xe0, at[1] < 0xa0 { return false }
       if lead == 0xed, at[1] >= 0xa0 { return false }
       at += 3
     } else if lead < 0xf5 {
-      guard end - at >= 4, isContinuation(1), isContinuation(2), isContinuation(3) else { return false }
+      guard end - at >= 4, isContinuation(at[1]), isContinuation(at[2]), isContinuation(at[3]) else { return false }
       if lead == 0xf0, at[1] < 0x90 { return false }
       if lead == 0xf4, at[1] >= 0x90 { return false }
       at += 4

@@ -1,8 +1,11 @@
+import CShims
 import Domain
 
 /// Decodes the records of one orders source; one per worker and source.
 public struct OrderDecoder: ~Copyable {
   private var extractor: Extractor
+  /// What a record holds before it is filled.
+  private let blank: UnsafeMutablePointer<OrderEvent>
   private let kinds = TextMemo()
   private let times = TextMemo()
   private let dates = TextMemo()
@@ -12,15 +15,24 @@ public struct OrderDecoder: ~Copyable {
   public init(plan: MappingPlan) { self.init(plan: plan, isQuick: true) }
 
   /// `isQuick`: see `Extractor`.
-  init(plan: MappingPlan, isQuick: Bool) {
+  init(plan: MappingPlan, isQuick: Bool, walker: tieout_walk = tieout_best_walk()) {
+    blank = .allocate(capacity: 1)
+    blank.initialize(to: OrderEvent())
     precondition(plan.specification.kind == .orders)
     let fields = plan.specification.fields
     hasOwnDate = fields[OrderField.documentDate.rawValue] != fields[OrderField.eventTime.rawValue]
-    extractor = Extractor(plan: plan, memoised: [Index.event, Index.time, Index.documentDate], isQuick: isQuick)
+    extractor = Extractor(
+      plan: plan, memoised: [Index.event, Index.time, Index.documentDate], isQuick: isQuick,
+      walker: walker)
   }
+
+  deinit { blank.deallocate() }
 
   /// Frees the texts of all events decoded since the last call.
   public mutating func reset() { extractor.reset() }
+
+  /// Records that took the whole scanner though layouts had been learned.
+  var misses: Int { extractor.misses }
 
   /// CSV files: takes the line that names the columns.
   public mutating func readHeader(_ line: ByteView) throws(DataFault) { try extractor.readHeader(line) }
@@ -69,7 +81,7 @@ public struct OrderDecoder: ~Copyable {
     _ event: UnsafeMutablePointer<OrderEvent>, _ position: RecordPosition
   ) throws(DataFault) -> Bool {
     var isSkipped = false
-    event.initialize(to: OrderEvent())
+    event.update(from: blank, count: 1)
     event.pointee.position = position
     guard let kind = try eventKind() else { return false }
     event.pointee.kind = kind

@@ -1,8 +1,11 @@
+import CShims
 import Domain
 
 /// Decodes the records of one ledger source; one per worker and source.
 public struct PostingDecoder: ~Copyable {
   private var extractor: Extractor
+  /// What a record holds before it is filled.
+  private let blank: UnsafeMutablePointer<Posting>
   private let roles = TextMemo()
   private let times = TextMemo()
   private let dates = TextMemo()
@@ -12,15 +15,22 @@ public struct PostingDecoder: ~Copyable {
   public init(plan: MappingPlan) { self.init(plan: plan, isQuick: true) }
 
   /// `isQuick`: see `Extractor`.
-  init(plan: MappingPlan, isQuick: Bool) {
+  init(plan: MappingPlan, isQuick: Bool, walker: tieout_walk = tieout_best_walk()) {
+    blank = .allocate(capacity: 1)
+    blank.initialize(to: Posting())
     precondition(plan.specification.kind == .ledger)
     extractor = Extractor(
       plan: plan, memoised: [Index.role, Index.reversal, Index.time, Index.postingDate, Index.period],
-      isQuick: isQuick)
+      isQuick: isQuick, walker: walker)
   }
+
+  deinit { blank.deallocate() }
 
   /// Frees the texts of all postings decoded since the last call.
   public mutating func reset() { extractor.reset() }
+
+  /// Records that took the whole scanner though layouts had been learned.
+  var misses: Int { extractor.misses }
 
   /// CSV files: takes the line that names the columns.
   public mutating func readHeader(_ line: ByteView) throws(DataFault) { try extractor.readHeader(line) }
@@ -68,7 +78,7 @@ public struct PostingDecoder: ~Copyable {
     _ posting: UnsafeMutablePointer<Posting>, _ position: RecordPosition
   ) throws(DataFault) -> Bool {
     var isSkipped = false
-    posting.initialize(to: Posting())
+    posting.update(from: blank, count: 1)
     posting.pointee.position = position
     guard let role = try accountRole() else { return false }
     posting.pointee.role = role

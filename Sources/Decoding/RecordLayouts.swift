@@ -61,6 +61,8 @@ struct RecordLayouts: ~Copyable {
   private var isFull = false
   private var records = 0
   private var misses = 0
+  /// Records since the start that took the whole scanner though layouts had been learned.
+  private(set) var totalMisses = 0
   private let isUsed: Bool
   /// The new steps of the record that is being learned.
   private var chain: [tieout_step] = []
@@ -81,6 +83,7 @@ struct RecordLayouts: ~Copyable {
   /// Counts a record that took the whole scanner though there were layouts.
   mutating func missed() {
     misses += 1
+    totalMisses += 1
     guard isFull else { return }
     if misses * 2 > RecordLayouts.reviewedRecords {
       count = 0
@@ -132,6 +135,7 @@ struct RecordLayouts: ~Copyable {
     step.kind = UInt8(kind)
     step.slot = UInt32(note.slot)
     step.depth = UInt16(note.depth)
+    step.quotes = UInt8(UnsafeBufferPointer(start: base, count: count).count { $0 == UInt8(ascii: "\"") })
     step.expected = UInt32(note.end - note.first)
     return step
   }
@@ -178,6 +182,8 @@ struct RecordLayouts: ~Copyable {
 }
 
 extension JSONScanner {
+  var misses: Int { layouts.totalMisses }
+
   /// Pages are at least as large on every system; what a payload shares a page with can be read.
   private static let pageBytes: UInt = 4_096
 
@@ -194,14 +200,17 @@ extension JSONScanner {
     guard !layouts.isEmpty else { return false }
     layouts.walked()
     clear()
-    var place = tieout_place(cursor: start, step: 0)
+    place.pointee.start = start
+    place.pointee.cursor = start
+    place.pointee.end = end
+    place.pointee.step = 0
     while true {
-      let outcome = walker(layouts.steps, values, &place, end)
+      let outcome = walker(layouts.steps, values, place)
       if outcome == TIEOUT_WALK_DONE {
         isObject = true
         return true
       }
-      guard outcome == TIEOUT_WALK_HELP, help(&place) else {
+      guard outcome == TIEOUT_WALK_HELP, help() else {
         layouts.missed()
         return false
       }
@@ -210,10 +219,10 @@ extension JSONScanner {
 
   /// Scans one value for the walk with all that the grammar allows; false where it is no such value.
   @inline(never)
-  private mutating func help(_ place: inout tieout_place) -> Bool {
-    guard place.cursor < end else { return false }
-    let step = layouts.steps + Int(place.step)
-    cursor = place.cursor
+  private mutating func help() -> Bool {
+    guard place.pointee.cursor < end else { return false }
+    let step = layouts.steps + Int(place.pointee.step)
+    cursor = place.pointee.cursor
     do throws(JSONFault) {
       switch cursor.pointee {
       case UInt8(ascii: "\""):
@@ -232,8 +241,8 @@ extension JSONScanner {
     } catch {
       return false
     }
-    place.cursor = cursor
-    place.step += 1
+    place.pointee.cursor = cursor
+    place.pointee.step += 1
     return true
   }
 

@@ -116,6 +116,7 @@ extension Extractor {
   ) throws(DataFault) -> Int64? {
     // −1 where there is no currency.
     let decimals = Int(exponents[Int(currency.rawValue & 0x7fff)])
+    if decimals == 2, let value = quickHundredths(index) { return value }
     if let value = quickUnits(quickText(index), decimals: decimals) { return value }
     return try generalAmount(field, currency, isSkipped: &isSkipped)
   }

@@ -12,7 +12,7 @@
 typedef struct {
   const uint8_t *base;
   uint32_t count;
-  uint8_t form;
+  uint32_t form;
 } tieout_value;
 
 enum {
@@ -54,15 +54,28 @@ typedef struct {
   uint16_t depth;
   uint8_t count;
   uint8_t kind;
-  uint8_t spare[12];
+  /// Quotes in the literal.
+  uint8_t quotes;
+  uint8_t spare[11];
 } tieout_step;
 
 _Static_assert(sizeof(tieout_step) == 64, "a step is one cache line");
 
+/// Longer records are walked without an index of their quotes.
+#define TIEOUT_INDEXED_BYTES 4096
+
 /// Where a walk stands: in front of the literal of `step`, or, where it asks for help, on the value behind it.
 typedef struct {
+  const uint8_t *start;
   const uint8_t *cursor;
+  const uint8_t *end;
   uint32_t step;
+  /// How many quotes were found in the record; 0: it has no index.
+  uint32_t mark_count;
+  /// Whether there is more than plain ASCII in the record: then its strings are looked at one by one.
+  uint32_t is_odd;
+  /// Offsets of the quotes, with room for what is written at a time.
+  uint16_t marks[TIEOUT_INDEXED_BYTES + 64];
 } tieout_place;
 
 enum {
@@ -80,13 +93,13 @@ enum {
 
 /// Walks on from `place` until the record ends, needs help, or leaves the layout. `values` has a slot more than are
 /// mapped. The caller has made sure that `TIEOUT_OVERREAD_BYTES` behind `end` can be read.
-typedef uint32_t (*tieout_walk)(tieout_step *steps, tieout_value *values, tieout_place *place, const uint8_t *end);
+typedef uint32_t (*tieout_walk)(tieout_step *steps, tieout_value *values, tieout_place *place);
 
-/// The walk for this processor: AVX2 where it has it, else what every processor of its family has (SSE2, NEON), else
-/// plain C. All do the same.
+/// The walk for this processor: AVX-512 (VBMI2) or AVX2 where it has them, else what every processor of its family has
+/// (SSE2, NEON), else plain C. All do the same.
 tieout_walk tieout_best_walk(void);
 
-/// The plain C walk, for tests on processors that would never take it.
+/// The others, for tests on processors that would never take them.
 tieout_walk tieout_portable_walk(void);
-/// What every processor of this family can do, for tests.
 tieout_walk tieout_baseline_walk(void);
+tieout_walk tieout_avx2_walk(void);
