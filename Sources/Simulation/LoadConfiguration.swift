@@ -5,9 +5,48 @@ import Matching
 /// The configurations of generated loads: what `config/examples/flat.yaml` and `northwind.yaml` map, in the program
 /// itself, so that measurements need no file.
 public enum LoadConfiguration {
-  /// - Parameter settings: YAML of further top-level sections.
-  public static func yaml(_ shape: WorkloadShape, name: String, settings: String = "") -> String {
-    "version: 1\nname: \(name)\n" + (shape == .flat ? flat : northwind) + settings
+  /// - Parameters:
+  ///   - settings: YAML of further top-level sections.
+  ///   - matching: Lines of the section `matching`.
+  public static func yaml(
+    _ shape: WorkloadShape, name: String, settings: String = "", matching: [String] = []
+  ) -> String {
+    let tolerance = shape == .flat ? [] : ["tolerances: {default: {absolute: 0.01}}"]
+    let lines = (tolerance + matching).map { "  \($0)\n" }.joined()
+    return "version: 1\nname: \(name)\n" + (shape == .flat ? flat : northwind) + settings
+      + (lines.isEmpty ? "" : "matching:\n" + lines)
+  }
+
+  /// The lines of `matching` that `setHorizon` stands for.
+  public static func policySettings(_ options: WorkloadOptions, openTies: Int) -> [String] {
+    var policy = MatchingPolicy()
+    setHorizon(&policy, options: options, openTies: openTies)
+    policy.idleTimeout_ms = 1_000
+    return lines(policy)
+  }
+
+  /// For a load whose event times are those of now: breaks are provisional as soon as both sides are there, and what is
+  /// missing is so after `window_ms`.
+  public static func steadySettings(window_ms: Int64) -> [String] {
+    var policy = MatchingPolicy()
+    policy.window_ms = window_ms
+    policy.grace_ms = 0
+    policy.settle_ms = 0
+    policy.retention_ms = 2_000
+    policy.openRetention_ms = 2_000
+    // Two records that are sent in one millisecond may be told in another order.
+    policy.outOfOrderness_ms = 5
+    policy.idleTimeout_ms = 1_000
+    return lines(policy)
+  }
+
+  private static func lines(_ policy: MatchingPolicy) -> [String] {
+    [
+      "window: \(policy.window_ms)ms", "grace: \(policy.grace_ms)ms", "settle: \(policy.settle_ms)ms",
+      "retention: \(policy.retention_ms)ms", "open_retention: \(policy.openRetention_ms)ms",
+      "out_of_orderness: \(policy.outOfOrderness_ms)ms", "idle_timeout: \(policy.idleTimeout_ms)ms",
+      "provisional: \(policy.reportsProvisional)",
+    ]
   }
 
   /// The horizon is the load's: whatever trails by `shuffle` orders is in time, and a tie stays open until so many
@@ -125,9 +164,6 @@ public enum LoadConfiguration {
           posting_date: posting_date
           period: period
         amount: {debit: debit, credit: credit}
-    matching:
-      tolerances:
-        default: {absolute: 0.01}
 
     """
 }
