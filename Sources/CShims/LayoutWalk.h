@@ -4,29 +4,31 @@
 //
 // Going from string to string is a chain: where a value ends decides where the next literal is looked for, and each
 // link waits for a load, a compare and a count of zeros. With an index of the quotes, made beforehand in a loop that
-// waits for nothing, the places of all literals are known at once. All that is looked at is checked all the same.
+// waits for nothing, the places of all literals are known at once. All that is looked at is checked all the same: a
+// literal by comparing it, a value by there being no quote in it (the index) and nothing else that may not stand in a
+// string (the record is not odd, or the value is looked through).
 
 WALK_TARGET static uint32_t WALK(tieout_step *steps, tieout_value *values, tieout_place *place) {
   const uint8_t *const start = place->start;
   const uint8_t *const end = place->end;
   const uint8_t *at = place->cursor;
-  uint32_t number = place->step;
-  uint32_t mark = 0;
-  if (number == 0) {
+  tieout_step *step = steps + place->step;
+  if (place->step == 0) {
     INDEX(place);
+    place->mark = 0;
   } else {
     // Behind a value that took help.
-    while (mark < place->mark_count && place->marks[mark] < at - start) { mark += 1; }
+    while (place->mark < place->mark_count && place->marks[place->mark] < at - start) { place->mark += 1; }
   }
-  const uint32_t mark_count = place->mark_count;
-  const uint32_t is_odd = place->is_odd;
+  // The next quote, and the one behind the last.
+  const uint16_t *mark = place->marks + place->mark;
+  const uint16_t *const marks_end = place->marks + place->mark_count;
+  const uint32_t is_plain = place->mark_count != 0 && place->is_odd == 0;
   for (;;) {
-    tieout_step *step = steps + number;
-    if (UNLIKELY(at > end)) { return TIEOUT_WALK_MISS; }
     if (UNLIKELY((EQUAL32(at, step->literal) & step->mask) != step->mask)) {
     another:
       if (step->sibling == 0) { return TIEOUT_WALK_MISS; }
-      number = step->sibling;
+      step = steps + step->sibling;
       continue;
     }
     const uint8_t *value = at + step->count;
@@ -40,44 +42,45 @@ WALK_TARGET static uint32_t WALK(tieout_step *steps, tieout_value *values, tieou
       }
       at = value;
       mark += step->quotes;
-      number += 1;
+      step += 1;
+      if (UNLIKELY(at > end)) { return TIEOUT_WALK_MISS; }
       continue;
     }
     uint8_t first = *value;
     if (LIKELY(first == '"')) {
       value += 1;
-      uint32_t count = 0;
-      if (LIKELY(mark_count != 0)) {
+      if (LIKELY(is_plain)) {
         mark += step->quotes + 2;
-        if (UNLIKELY(mark > mark_count)) { return TIEOUT_WALK_MISS; }
-        at = start + place->marks[mark - 1];
-        count = (uint32_t)(at - value);
-        if (UNLIKELY(is_odd)) {
-          uint32_t seen = 0;
-          uint32_t stops;
-          while ((stops = STOPS32(value + seen)) == 0 && seen + 32 <= count) { seen += 32; }
-          if (stops == 0 || seen + (uint32_t)__builtin_ctz(stops) != count) {
-            place->cursor = value - 1;
-            goto help;
-          }
-        }
-      } else {
-        uint32_t stops = STOPS32(value);
-        while (UNLIKELY(stops == 0)) {
-          count += 32;
-          if (value + count > end) { return TIEOUT_WALK_MISS; }
-          stops = STOPS32(value + count);
-        }
-        count += (uint32_t)__builtin_ctz(stops);
-        at = value + count;
-        if (UNLIKELY(*at != '"')) {
-          place->cursor = value - 1;
+        if (UNLIKELY(mark > marks_end)) { return TIEOUT_WALK_MISS; }
+        at = start + mark[-1];
+      } else if (place->mark_count != 0) {
+        mark += step->quotes + 2;
+        if (UNLIKELY(mark > marks_end)) { return TIEOUT_WALK_MISS; }
+        at = start + mark[-1];
+        const uint8_t *stop = value;
+        uint32_t stops;
+        while ((stops = STOPS32(stop)) == 0 && stop + 32 <= at) { stop += 32; }
+        if (stops == 0 || stop + __builtin_ctz(stops) != at) {
+          at = value - 1;
           goto help;
         }
+      } else {
+        at = value;
+        uint32_t stops;
+        while (UNLIKELY((stops = STOPS32(at)) == 0)) {
+          at += 32;
+          if (at > end) { return TIEOUT_WALK_MISS; }
+        }
+        at += __builtin_ctz(stops);
+        if (UNLIKELY(*at != '"')) {
+          at = value - 1;
+          goto help;
+        }
+        if (UNLIKELY(at >= end)) { return TIEOUT_WALK_MISS; }
       }
-      values[step->slot] = (tieout_value){value, count, TIEOUT_FORM_STRING};
+      values[step->slot] = (tieout_value){value, (uint32_t)(at - value), TIEOUT_FORM_STRING};
       at += 1;
-      number += 1;
+      step += 1;
       continue;
     }
     if (first == '-' || (uint8_t)(first - '0') <= 9) {
@@ -91,35 +94,35 @@ WALK_TARGET static uint32_t WALK(tieout_step *steps, tieout_value *values, tieou
         if (UNLIKELY(fraction == 0)) { return TIEOUT_WALK_MISS; }
         run += 1 + fraction;
       }
-      if (UNLIKELY(run >= 31 || (whole[run] | 0x20) == 'e')) {
-        place->cursor = value;
-        goto help;
-      }
+      at = value;
+      if (UNLIKELY(run >= 31 || (whole[run] | 0x20) == 'e')) { goto help; }
       at = whole + run;
       values[step->slot] = (tieout_value){value, (uint32_t)(at - value), TIEOUT_FORM_NUMBER};
     } else {
       uint32_t word;
       memcpy(&word, value, 4);
+      uint32_t form = TIEOUT_FORM_BOOL;
+      uint32_t count = 4;
       if (word == WORD('n', 'u', 'l', 'l')) {
-        values[step->slot] = (tieout_value){value, 4, TIEOUT_FORM_NULL};
-        at = value + 4;
-      } else if (word == WORD('t', 'r', 'u', 'e')) {
-        values[step->slot] = (tieout_value){value, 4, TIEOUT_FORM_BOOL};
-        at = value + 4;
+        form = TIEOUT_FORM_NULL;
       } else if (word == WORD('f', 'a', 'l', 's') && value[4] == 'e') {
-        values[step->slot] = (tieout_value){value, 5, TIEOUT_FORM_BOOL};
-        at = value + 5;
-      } else {
+        count = 5;
+      } else if (word != WORD('t', 'r', 'u', 'e')) {
         if (step->kind == TIEOUT_STEP_VALUE || (first != '{' && first != '[')) { goto another; }
-        place->cursor = value;
+        at = value;
         goto help;
       }
+      values[step->slot] = (tieout_value){value, count, form};
+      at = value + count;
     }
     mark += step->quotes;
-    number += 1;
+    step += 1;
+    if (UNLIKELY(at > end)) { return TIEOUT_WALK_MISS; }
     continue;
   help:
-    place->step = number;
+    place->cursor = at;
+    place->step = (uint32_t)(step - steps);
+    place->mark = mark > marks_end ? place->mark_count : (uint32_t)(mark - place->marks);
     return TIEOUT_WALK_HELP;
   }
 }

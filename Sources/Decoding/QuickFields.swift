@@ -1,3 +1,4 @@
+import CShims
 import Domain
 
 /// Eight bytes as digits: little-endian tricks on one register instead of a loop.
@@ -200,28 +201,14 @@ extension Extractor {
   @inline(__always)
   func hasUnderread(_ base: UnsafePointer<UInt8>) -> Bool { base - recordStart >= ShortText.underread }
 
-  /// An amount in hundredths of up to eleven bytes, with both its decimals; nil: `quickUnits` decides. What is no number
-  /// at all fails where its digits are looked at.
+  /// An amount with both its decimals in hundredths; nil: `quickUnits` decides. What is no number at all fails where its
+  /// digits are looked at.
   @inline(__always)
   func quickHundredths(_ index: Int) -> Int64? {
     let value = values[Int(slots[index])]
-    guard let first = value.base, value.count >= 4, hasUnderread(first) else { return nil }
-    let isNegative = first.pointee == UInt8(ascii: "-")
-    let end = UnsafeRawPointer(first) + Int(value.count)
-    let whole = Int(value.count) &- 3 &- (isNegative ? 1 : 0)
-    // The point and both decimals, in the upper bytes.
-    let tail = UInt32(littleEndian: (end - 4).loadUnaligned(as: UInt32.self)) &>> 8
-    let decimals = tail &>> 8 &- 0x3030
-    guard whole > 0, whole <= 8, tail & 0xff == 0x2e, (decimals | (decimals &+ 0x7676)) & 0x8080 == 0 else {
-      return nil
-    }
-    let word = UInt64(littleEndian: (end - 11).loadUnaligned(as: UInt64.self))
-    let mask = UInt64.max &<< UInt64(truncatingIfNeeded: (8 &- whole) &* 8)
-    let digits = word & mask | Digits.zeros & ~mask
-    guard Digits.areAll(digits) else { return nil }
-    let hundredths = decimals & 0xff &* 10 &+ decimals &>> 8
-    let amount = Int64(truncatingIfNeeded: Digits.number(digits) &* 100 &+ UInt64(hundredths))
-    return isNegative ? 0 &- amount : amount
+    guard let base = value.base, hasUnderread(base) else { return nil }
+    let amount = tieout_hundredths(base, value.count)
+    return amount == Int64.min ? nil : amount
   }
 
   /// A decimal of up to fourteen bytes in units of `10^−decimals`; nil: the general way decides.

@@ -70,8 +70,9 @@ typedef struct {
   const uint8_t *cursor;
   const uint8_t *end;
   uint32_t step;
-  /// How many quotes were found in the record; 0: it has no index.
+  /// How many quotes were found in the record; 0: it has no index. And the one that comes next.
   uint32_t mark_count;
+  uint32_t mark;
   /// Whether there is more than plain ASCII in the record: then its strings are looked at one by one.
   uint32_t is_odd;
   /// Offsets of the quotes, with room for what is written at a time.
