@@ -20,7 +20,7 @@ WALK_TARGET static uint32_t WALK(tieout_step *steps, tieout_value *values, tieou
     // Behind a value that took help.
     while (place->mark < place->mark_count && place->marks[place->mark] < at - start) { place->mark += 1; }
   }
-  // The next quote, and the one behind the last.
+  // Behind the quotes that were passed, and behind the last.
   const uint16_t *mark = place->marks + place->mark;
   const uint16_t *const marks_end = place->marks + place->mark_count;
   const uint32_t is_plain = place->mark_count != 0 && place->is_odd == 0;
@@ -32,22 +32,8 @@ WALK_TARGET static uint32_t WALK(tieout_step *steps, tieout_value *values, tieou
       continue;
     }
     const uint8_t *value = at + step->count;
-    if (UNLIKELY(step->kind > TIEOUT_STEP_SPARE)) {
-      if (step->kind == TIEOUT_STEP_END) {
-        if (value == end) { return TIEOUT_WALK_DONE; }
-        goto another;
-      }
-      if (step->kind == TIEOUT_STEP_COMPOSITE) {
-        values[step->slot] = (tieout_value){value - 1, 0, TIEOUT_FORM_COMPOSITE};
-      }
-      at = value;
-      mark += step->quotes;
-      step += 1;
-      if (UNLIKELY(at > end)) { return TIEOUT_WALK_MISS; }
-      continue;
-    }
-    uint8_t first = *value;
-    if (LIKELY(first == '"')) {
+    uint32_t first = *value;
+    if (LIKELY(first == step->opening)) {
       value += 1;
       if (LIKELY(is_plain)) {
         mark += step->quotes + 2;
@@ -78,12 +64,26 @@ WALK_TARGET static uint32_t WALK(tieout_step *steps, tieout_value *values, tieou
         }
         if (UNLIKELY(at >= end)) { return TIEOUT_WALK_MISS; }
       }
-      values[step->slot] = (tieout_value){value, (uint32_t)(at - value), TIEOUT_FORM_STRING};
+      *tieout_slot(values, step) = (tieout_value){value, (uint32_t)(at - value), TIEOUT_FORM_STRING};
       at += 1;
       step += 1;
       continue;
     }
-    if (first == '-' || (uint8_t)(first - '0') <= 9) {
+    if (UNLIKELY(step->kind > TIEOUT_STEP_SPARE)) {
+      if (step->kind == TIEOUT_STEP_END) {
+        if (value == end) { return TIEOUT_WALK_DONE; }
+        goto another;
+      }
+      if (step->kind == TIEOUT_STEP_COMPOSITE) {
+        *tieout_slot(values, step) = (tieout_value){value - 1, 0, TIEOUT_FORM_COMPOSITE};
+      }
+      at = value;
+      mark += step->quotes;
+      step += 1;
+      if (UNLIKELY(at > end)) { return TIEOUT_WALK_MISS; }
+      continue;
+    }
+    if (first == '-' || first - '0' <= 9) {
       const uint8_t *whole = value + (first == '-');
       uint32_t digits = DIGITS32(whole);
       // A run of 31 digits and more takes the whole scanner.
@@ -97,7 +97,7 @@ WALK_TARGET static uint32_t WALK(tieout_step *steps, tieout_value *values, tieou
       at = value;
       if (UNLIKELY(run >= 31 || (whole[run] | 0x20) == 'e')) { goto help; }
       at = whole + run;
-      values[step->slot] = (tieout_value){value, (uint32_t)(at - value), TIEOUT_FORM_NUMBER};
+      *tieout_slot(values, step) = (tieout_value){value, (uint32_t)(at - value), TIEOUT_FORM_NUMBER};
     } else {
       uint32_t word;
       memcpy(&word, value, 4);
@@ -112,7 +112,7 @@ WALK_TARGET static uint32_t WALK(tieout_step *steps, tieout_value *values, tieou
         at = value;
         goto help;
       }
-      values[step->slot] = (tieout_value){value, count, form};
+      *tieout_slot(values, step) = (tieout_value){value, count, form};
       at = value + count;
     }
     mark += step->quotes;

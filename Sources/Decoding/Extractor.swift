@@ -33,6 +33,8 @@ struct Extractor: ~Copyable {
   /// First byte of the record.
   private(set) var recordStart: UnsafePointer<UInt8>
   let exponents = Currency.exponents
+  /// Amounts on their way from the record.
+  let amounts = UnsafeMutablePointer<Int64>.allocate(capacity: AmountComponent.count)
   /// Dates met at the start of timestamps.
   let days = TextMemo()
   private let format: RecordFormat
@@ -64,6 +66,8 @@ struct Extractor: ~Copyable {
       setColumns((1...max(most, 1)).map(String.init))
     }
   }
+
+  deinit { amounts.deallocate() }
 
   mutating func reset() { scratch.reset() }
 

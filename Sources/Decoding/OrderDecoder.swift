@@ -114,11 +114,18 @@ public struct OrderDecoder: ~Copyable {
       event.pointee.quantityPresent = true
     }
     // Bit by component: only those that are mapped.
-    var components = extractor.fields.mapped >> UInt32(Index.firstAmount) & (1 << UInt32(AmountComponent.count) - 1)
+    let mapped = extractor.fields.mapped >> UInt32(Index.firstAmount) & (1 << UInt32(AmountComponent.count) - 1)
+    let quick = extractor.hundredths(from: Index.firstAmount, mapped, currency, into: extractor.amounts)
+    var components = mapped
     while components != 0 {
-      let component = AmountComponent(rawValue: UInt8(components.trailingZeroBitCount))!
+      let number = components.trailingZeroBitCount
       components &= components - 1
-      let index = Index.firstAmount + Int(component.rawValue)
+      let component = AmountComponent(rawValue: UInt8(truncatingIfNeeded: number)).unsafelyUnwrapped
+      if quick &>> UInt32(number) & 1 != 0 {
+        event.pointee.amounts[component] = extractor.amounts[number]
+        continue
+      }
+      let index = Index.firstAmount + number
       if let amount = try extractor.amount(index, extractor.plan.fields + index, currency, isSkipped: &isSkipped) {
         event.pointee.amounts[component] = amount
       }

@@ -190,7 +190,8 @@ extension Extractor {
     let value = values[Int(slots[index])]
     let textual: UInt32 = 1 << ValueKind.string.rawValue | 1 << ValueKind.number.rawValue | 1 << ValueKind.bool.rawValue
     guard textual &>> value.form & 1 != 0, value.count > 0 else { return .empty }
-    let base = value.base!
+    // Only an absent value has no place.
+    let base = value.base.unsafelyUnwrapped
     let count = Int(value.count)
     guard base.pointee > 0x20, base[count - 1] > 0x20 else { return .empty }
     return ByteView(base: base, count: count)
@@ -200,16 +201,6 @@ extension Extractor {
   /// many free.
   @inline(__always)
   func hasUnderread(_ base: UnsafePointer<UInt8>) -> Bool { base - recordStart >= ShortText.underread }
-
-  /// An amount with both its decimals in hundredths; nil: `quickUnits` decides. What is no number at all fails where its
-  /// digits are looked at.
-  @inline(__always)
-  func quickHundredths(_ index: Int) -> Int64? {
-    let value = values[Int(slots[index])]
-    guard let base = value.base, hasUnderread(base) else { return nil }
-    let amount = tieout_hundredths(base, value.count)
-    return amount == Int64.min ? nil : amount
-  }
 
   /// A decimal of up to fourteen bytes in units of `10^−decimals`; nil: the general way decides.
   @inline(__always)

@@ -133,10 +133,10 @@ struct RecordLayouts: ~Copyable {
     step.mask = UInt32(truncatingIfNeeded: UInt64(1) << UInt64(count) &- 1)
     step.count = UInt8(count)
     step.kind = UInt8(kind)
-    step.slot = UInt32(note.slot)
+    step.slot_bytes = UInt32(note.slot * MemoryLayout<CapturedValue>.stride)
+    step.opening = kind <= TIEOUT_STEP_SPARE ? UInt16(UInt8(ascii: "\"")) : .max
     step.depth = UInt16(note.depth)
     step.quotes = UInt8(UnsafeBufferPointer(start: base, count: count).count { $0 == UInt8(ascii: "\"") })
-    step.expected = UInt32(note.end - note.first)
     return step
   }
 
@@ -172,7 +172,8 @@ struct RecordLayouts: ~Copyable {
   }
 
   private static func isSame(_ known: UnsafePointer<tieout_step>, _ step: tieout_step) -> Bool {
-    guard known.pointee.count == step.count, known.pointee.kind == step.kind, known.pointee.slot == step.slot,
+    guard known.pointee.count == step.count, known.pointee.kind == step.kind,
+      known.pointee.slot_bytes == step.slot_bytes,
       known.pointee.depth == step.depth
     else { return false }
     return withUnsafeBytes(of: step.literal) { new in
@@ -229,14 +230,14 @@ extension JSONScanner {
         cursor += 1
         let first = cursor
         let isEscaped = try scanString()
-        values[Int(step.pointee.slot)] = CapturedValue(
+        tieout_slot(values, step).pointee = CapturedValue(
           base: first, count: cursor - 1 - first, kind: isEscaped ? .escapedString : .string)
       case UInt8(ascii: "{"), UInt8(ascii: "["):
         try scanValue(node: -1, depth: Int(step.pointee.depth))
       default:
         let first = cursor
         try scanNumber()
-        values[Int(step.pointee.slot)] = CapturedValue(base: first, count: cursor - first, kind: .number)
+        tieout_slot(values, step).pointee = CapturedValue(base: first, count: cursor - first, kind: .number)
       }
     } catch {
       return false

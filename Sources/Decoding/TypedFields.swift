@@ -1,3 +1,4 @@
+import CShims
 import Domain
 
 /// The place of a text in a memo.
@@ -109,6 +110,16 @@ extension Extractor {
     return try generalQuantity(index, isSkipped: &isSkipped)
   }
 
+  /// The amounts from quick field `first` on whose bits are set, into `amounts`, where they have two decimals and are
+  /// written with both. Returns the bits of those.
+  @inline(__always)
+  func hundredths(
+    from first: Int, _ wanted: UInt32, _ currency: Currency, into amounts: UnsafeMutablePointer<Int64>
+  ) -> UInt32 {
+    guard exponents[Int(currency.rawValue & 0x7fff)] == 2 else { return 0 }
+    return tieout_all_hundredths(values, slots + first, wanted, recordStart, amounts)
+  }
+
   /// `index`: where the amount stands among the quick fields; `field`: its description.
   @inline(__always)
   mutating func amount(
@@ -116,7 +127,6 @@ extension Extractor {
   ) throws(DataFault) -> Int64? {
     // −1 where there is no currency.
     let decimals = Int(exponents[Int(currency.rawValue & 0x7fff)])
-    if decimals == 2, let value = quickHundredths(index) { return value }
     if let value = quickUnits(quickText(index), decimals: decimals) { return value }
     return try generalAmount(field, currency, isSkipped: &isSkipped)
   }
@@ -124,8 +134,15 @@ extension Extractor {
   @inline(__always)
   mutating func postingAmount(_ currency: Currency, isSkipped: inout Bool) throws(DataFault) -> Int64 {
     let index = plan.fieldCount + maximumDimensions
+    let kind = plan.amountKind
+    if kind == .signed || kind == .debitCredit {
+      let wanted: UInt32 = kind == .signed ? 1 : 3
+      if hundredths(from: index, wanted, currency, into: amounts) == wanted {
+        return kind == .signed ? amounts[0] : amounts[0] - amounts[1]
+      }
+    }
     let value = try amount(index, plan.amount, currency, isSkipped: &isSkipped)
-    switch plan.amountKind {
+    switch kind {
     case .none: return 0
     case .signed:
       guard let value else { throw DataFault(.nonDecimalAmount, field: "amount", detail: "is missing") }

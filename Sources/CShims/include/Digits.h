@@ -2,6 +2,7 @@
 // Digits eight at a time, without a loop.
 #include <stdint.h>
 #include <string.h>
+#include "RecordLayout.h"
 
 #define TIEOUT_NO_AMOUNT INT64_MIN
 
@@ -45,4 +46,22 @@ static inline int64_t tieout_hundredths(const uint8_t *text, uint32_t count) {
   }
   int64_t amount = (int64_t)(tieout_number(digits) * 100 + (tail >> 8 & 0xff) * 10 + (tail >> 16));
   return is_negative ? -amount : amount;
+}
+
+/// Amounts in hundredths of the fields whose bits are set in `wanted`: field i is in slot `slots[i]` of `values` and
+/// goes to `amounts[i]`. Returns the bits of those that are such amounts. `start` is where the record starts.
+static inline uint32_t tieout_all_hundredths(
+  const tieout_value *values, const uint32_t *slots, uint32_t wanted, const uint8_t *start, int64_t *amounts) {
+  uint32_t done = 0;
+  while (wanted != 0) {
+    uint32_t field = (uint32_t)__builtin_ctz(wanted);
+    const tieout_value *value = values + slots[field];
+    wanted &= wanted - 1;
+    // An absent value has no place, which is in front of every record.
+    if ((intptr_t)value->base - (intptr_t)start < 8) { continue; }
+    int64_t amount = tieout_hundredths(value->base, value->count);
+    amounts[field] = amount;
+    done |= (uint32_t)(amount != TIEOUT_NO_AMOUNT) << field;
+  }
+  return done;
 }

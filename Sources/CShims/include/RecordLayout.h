@@ -45,18 +45,18 @@ typedef struct {
   uint8_t literal[TIEOUT_LITERAL_BYTES];
   /// A bit for each byte of the literal.
   uint32_t mask;
-  /// Where the value goes; unmapped values go to a slot that nobody reads.
-  uint32_t slot;
+  /// Where the value goes, in bytes from the first slot; unmapped values go to a slot that nobody reads.
+  uint32_t slot_bytes;
   /// Index of another step with the same parent, 0 where there is none.
   uint32_t sibling;
-  /// Bytes of the value last time: the guess for the next record.
-  uint32_t expected;
   uint16_t depth;
+  /// The byte that opens a string; more than a byte can be where no value follows.
+  uint16_t opening;
   uint8_t count;
   uint8_t kind;
   /// Quotes in the literal.
   uint8_t quotes;
-  uint8_t spare[11];
+  uint8_t spare[13];
 } tieout_step;
 
 _Static_assert(sizeof(tieout_step) == 64, "a step is one cache line");
@@ -91,6 +91,11 @@ enum {
 /// A walk reads at most this many bytes behind the end of the record, and never believes them. Two blocks of 32 bytes,
 /// the quote between them, and one step more for round numbers.
 #define TIEOUT_OVERREAD_BYTES 96
+
+/// The slot of a step.
+static inline tieout_value *tieout_slot(tieout_value *values, const tieout_step *step) {
+  return (tieout_value *)((uint8_t *)values + step->slot_bytes);
+}
 
 /// Walks on from `place` until the record ends, needs help, or leaves the layout. `values` has a slot more than are
 /// mapped. The caller has made sure that `TIEOUT_OVERREAD_BYTES` behind `end` can be read.
