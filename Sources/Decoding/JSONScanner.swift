@@ -36,19 +36,6 @@ struct JSONFault: Error {
   var offset: Int
 }
 
-/// A node of the compiled path tree: which keys (or array indexes) matter below it, and which slot a value goes to.
-struct PathNode {
-  var slot = -1
-  /// Child nodes by key: `keys[i]` leads to `children[i]`.
-  var keys: [ByteView] = []
-  var children: [Int] = []
-  /// Child nodes by array index.
-  var indexes: [Int] = []
-  var indexChildren: [Int] = []
-
-  var isLeafOnly: Bool { keys.isEmpty && indexes.isEmpty }
-}
-
 /// Walks one JSON text once, captures the values that the path tree asks for, and validates all the rest as RFC 8259
 /// wants it: structure, literals, the grammar of numbers, escapes, control characters and the UTF-8 of strings, nesting
 /// depth, and that nothing but white space follows.
@@ -60,13 +47,11 @@ struct PathNode {
 /// A key that is mapped and comes twice in one object is refused: which of the two a system meant cannot be known, and
 /// readers differ. Keys that are not mapped may repeat.
 struct JSONScanner: ~Copyable {
-  private let nodes: [PathNode]
+  private let paths: PathNodes
   private let maximumDepth: Int
   /// One per slot of the tree; behind them one for values that nobody reads, and one that is always absent.
   let values: UnsafeMutablePointer<CapturedValue>
   let slotCount: Int
-  /// By node: the child whose key came next last time. Records of one source repeat their key order.
-  private let learned: UnsafeMutablePointer<Int32>
   /// By node: whether it was met in this record.
   private let seen: UnsafeMutablePointer<Bool>
   var cursor: UnsafePointer<UInt8>
@@ -94,13 +79,11 @@ struct JSONScanner: ~Copyable {
     self.walker = walker
     place = .allocate(capacity: 1)
     place.initialize(to: tieout_place())
-    self.nodes = nodes
+    paths = PathNodes(nodes)
     self.slotCount = slotCount
     self.maximumDepth = maximumDepth
     values = .allocate(capacity: slotCount + 2)
     values.initialize(repeating: CapturedValue(base: nil, count: 0, kind: .absent), count: slotCount + 2)
-    learned = .allocate(capacity: nodes.count)
-    learned.initialize(repeating: 0, count: nodes.count)
     seen = .allocate(capacity: nodes.count)
     seen.initialize(repeating: false, count: nodes.count)
     cursor = JSONScanner.nothing
@@ -113,7 +96,6 @@ struct JSONScanner: ~Copyable {
   deinit {
     values.deallocate()
     place.deallocate()
-    learned.deallocate()
     seen.deallocate()
   }
 
@@ -137,7 +119,8 @@ struct JSONScanner: ~Copyable {
   @inline(never)
   private mutating func scanWhole() throws(JSONFault) {
     clear()
-    seen.update(repeating: false, count: nodes.count)
+    seen.update(repeating: false, count: paths.count)
+    paths.rewind()
     cursor = start
     notes.begin(layouts.wantsMore)
     skipSpace()
@@ -173,14 +156,14 @@ struct JSONScanner: ~Copyable {
       guard depth < maximumDepth else { throw fault("nested too deeply") }
       takeComposite(node, depth)
       let mark = notes.count
-      try scanObject(node: node >= 0 && !nodes[node].keys.isEmpty ? node : -1, depth: depth + 1)
+      try scanObject(node: paths.hasKeys(node) ? node : -1, depth: depth + 1)
       // What is small keeps its shape; large objects are skipped as a whole.
       if node < 0, cursor - first > LayoutNotes.maximumInlined { noteSpare(since: mark, from: first, depth) }
     case UInt8(ascii: "["):
       guard depth < maximumDepth else { throw fault("nested too deeply") }
       takeComposite(node, depth)
       let mark = notes.count
-      try scanArray(node: node >= 0 && !nodes[node].indexes.isEmpty ? node : -1, depth: depth + 1)
+      try scanArray(node: paths.hasIndexes(node) ? node : -1, depth: depth + 1)
       // Lists differ in length from record to record.
       if node < 0 { noteSpare(since: mark, from: first, depth) }
     case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"):
@@ -206,7 +189,7 @@ struct JSONScanner: ~Copyable {
     _ node: Int, _ base: UnsafePointer<UInt8>, _ count: Int, _ kind: ValueKind, from first: UnsafePointer<UInt8>,
     _ depth: Int
   ) {
-    let slot = node >= 0 ? nodes[node].slot : -1
+    let slot = paths.slot(node)
     if slot >= 0 { values[slot] = CapturedValue(base: base, count: count, kind: kind) }
     if notes.isTaking {
       // Where a path leads to or through, an object instead of a scalar is another layout.
@@ -219,12 +202,13 @@ struct JSONScanner: ~Copyable {
 
   @inline(__always)
   private mutating func takeComposite(_ node: Int, _ depth: Int) {
-    guard node >= 0, nodes[node].slot >= 0 else { return }
-    values[nodes[node].slot] = CapturedValue(base: cursor, count: 0, kind: .composite)
+    let slot = paths.slot(node)
+    guard slot >= 0 else { return }
+    values[slot] = CapturedValue(base: cursor, count: 0, kind: .composite)
     if notes.isTaking {
       notes.add(
         LayoutNote(
-          first: cursor - start + 1, end: cursor - start + 1, slot: nodes[node].slot, depth: depth,
+          first: cursor - start + 1, end: cursor - start + 1, slot: slot, depth: depth,
           kind: TIEOUT_STEP_COMPOSITE))
     }
   }
@@ -261,7 +245,8 @@ struct JSONScanner: ~Copyable {
       let keyCount = cursor - 1 - key
       var child = -1
       if node >= 0 {
-        child = isEscaped ? findEscaped(node, key, keyCount) : find(node, key, keyCount)
+        let view = ByteView(base: key, count: keyCount)
+        child = isEscaped ? findEscaped(node, view) : paths.child(of: node, key: view)
         if child >= 0 {
           guard !seen[child] else { throw fault("a mapped key comes twice") }
           seen[child] = true
@@ -297,7 +282,7 @@ struct JSONScanner: ~Copyable {
     var index = 0
     while true {
       var child = -1
-      if node >= 0, let at = nodes[node].indexes.firstIndex(of: index) { child = nodes[node].indexChildren[at] }
+      if node >= 0 { child = paths.child(of: node, index: index) }
       let mark = notes.count
       let first = cursor
       try scanValue(node: child, depth: depth)
@@ -317,28 +302,10 @@ struct JSONScanner: ~Copyable {
     }
   }
 
-  /// The child that a key leads to, or −1. Tries first the one that followed last time.
-  @inline(__always)
-  private func find(_ node: Int, _ key: UnsafePointer<UInt8>, _ count: Int) -> Int {
-    let guess = Int(learned[node])
-    let total = nodes[node].keys.count
-    let view = ByteView(base: key, count: count)
-    var at = guess
-    for _ in 0..<total {
-      if at >= total { at = 0 }
-      if nodes[node].keys[at].elementsEqual(view) {
-        learned[node] = Int32(at + 1)
-        return nodes[node].children[at]
-      }
-      at += 1
-    }
-    return -1
-  }
-
-  private func findEscaped(_ node: Int, _ key: UnsafePointer<UInt8>, _ count: Int) -> Int {
-    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: count) { space in
-      let used = JSONScanner.unescape(ByteView(base: key, count: count), into: space.baseAddress!)
-      return find(node, UnsafePointer(space.baseAddress!), used)
+  private func findEscaped(_ node: Int, _ key: ByteView) -> Int {
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: key.count) { space in
+      let used = JSONScanner.unescape(key, into: space.baseAddress!)
+      return paths.child(of: node, key: ByteView(base: space.baseAddress!, count: used))
     }
   }
 

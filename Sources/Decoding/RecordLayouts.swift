@@ -53,12 +53,16 @@ struct RecordLayouts: ~Copyable {
   static let maximumSteps = 1_024
   /// Children of one step. More come of keys that are data, and looking through them costs more than scanning.
   static let maximumSiblings = 8
+  /// Where a step has no room for another child, so many misses are not learned: trying costs more than it brings.
+  static let pausedMisses = 64
   /// A full tree is forgotten where it missed more than half of so many records: the source has changed.
   static let reviewedRecords = 1_024
 
   let steps: UnsafeMutablePointer<tieout_step>
   private(set) var count = 0
   private var isFull = false
+  /// Misses until the next record is learned.
+  private var pause = 0
   private var records = 0
   private var misses = 0
   /// Records since the start that took the whole scanner though layouts had been learned.
@@ -78,12 +82,13 @@ struct RecordLayouts: ~Copyable {
 
   var isEmpty: Bool { count == 0 }
   /// Whether the record that is about to be scanned should be learned.
-  var wantsMore: Bool { isUsed && !isFull }
+  var wantsMore: Bool { isUsed && !isFull && pause == 0 }
 
   /// Counts a record that took the whole scanner though there were layouts.
   mutating func missed() {
     misses += 1
     totalMisses += 1
+    if pause > 0 { pause -= 1 }
     guard isFull else { return }
     if misses * 2 > RecordLayouts.reviewedRecords {
       count = 0
@@ -152,7 +157,10 @@ struct RecordLayouts: ~Copyable {
         siblings += 1
       }
       guard RecordLayouts.isSame(steps + at, chain[shared]) else {
-        guard siblings < RecordLayouts.maximumSiblings else { return }
+        guard siblings < RecordLayouts.maximumSiblings else {
+          pause = RecordLayouts.pausedMisses
+          return
+        }
         last = at
         break
       }

@@ -2,8 +2,15 @@
 #include <stddef.h>
 #include <stdlib.h>
 
-// The test executable's own `malloc` and its relatives: they count and pass on to the C library's.
-#if defined(__GLIBC__)
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define HAS_SANITIZER 1
+#endif
+#endif
+
+// The test executable's own `malloc` and its relatives: they count and pass on to the C library's. Sanitisers bring
+// their own.
+#if defined(__GLIBC__) && !defined(HAS_SANITIZER)
 
 extern void *__libc_malloc(size_t bytes);
 extern void *__libc_calloc(size_t count, size_t bytes);

@@ -337,12 +337,18 @@ import Testing
     let plan = try orders()
     var scanner = JSONScanner(nodes: plan.nodes, slotCount: plan.slotCount, maximumDepth: 64)
     let fence = Fence()
+    var random = FuzzTests.Generator(state: 3)
+    var most = 0
     for number in 0..<4_000 {
-      let text = #"{"id":"a","labels":{"k\#(number % 7)":1},"x\#(number)":{"a":1,"b":2,"c":3}}"#
+      // First keys in any order, then keys that are data.
+      let keys = "abcdefgh".map { "\"\($0)\":1" }.shuffled(using: &random).joined(separator: ",")
+      let text = number > 2_000 ? #"{"id":"a","x\#(number)":{"a":1,"b":2,"c":3}}"# : "{\(keys)}"
       try scanner.scan(fence.place(Array(text.utf8), gap: 200), hasMargin: true)
+      most = max(most, scanner.layouts.count)
       #expect(scanner.layouts.count <= RecordLayouts.maximumSteps)
     }
     #expect(scanner.misses > 3_000)
+    #expect(most > RecordLayouts.maximumSteps - 32, "the tree was never full")
     for _ in 0..<5_000 { try scanner.scan(fence.place(Array(#"{"new":1,"id":"a"}"#.utf8), gap: 200), hasMargin: true) }
     let before = scanner.misses
     for _ in 0..<100 { try scanner.scan(fence.place(Array(#"{"new":2,"id":"b"}"#.utf8), gap: 200), hasMargin: true) }
