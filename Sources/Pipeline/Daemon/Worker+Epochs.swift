@@ -137,8 +137,16 @@ extension Worker {
       guard number > 0, now_ms >= task.nextRound_ms else { return ([], []) }
       task.nextRound_ms = now_ms + configuration.checkpointInterval_ms
       // The state at the end of the last epoch is gone: the round begins with this one.
-      let bounds = try reader.bounds(
-        TopicPartition(configuration.epochsTopic, engine.partition), timeout_ms: 10_000)
+      let bounds: (low: Int64, stable: Int64)
+      do throws(KafkaError) {
+        bounds = try reader.bounds(TopicPartition(configuration.epochsTopic, engine.partition), timeout_ms: 2_000)
+      } catch {
+        if error.isFatal { throw error }
+        // A broker is away: no reason to stop. The next epoch's end will do, when it is back.
+        task.nextRound_ms = now_ms + min(configuration.checkpointInterval_ms, 5_000)
+        log.warning("the checkpoint is put off", metadata: ["error": "\(error)"])
+        return ([], [])
+      }
       checkpointer.begin(engine.matcher, epoch: number + 1, epochsOffset: bounds.stable)
       let epochs = max(1, configuration.checkpointInterval_ms / 2 / max(1, configuration.epochInterval_ms))
       task.shardsPerEpoch = max(1, (checkpointer.shardCount + Int(epochs) - 1) / Int(epochs))

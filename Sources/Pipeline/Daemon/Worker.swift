@@ -41,6 +41,8 @@ public final class Worker: @unchecked Sendable {
   /// The transaction is lost, or the group has moved on: what is not committed is done again from the last committed
   /// state.
   struct Rewind: Error { var reason: KafkaError }
+  /// The group has decided anew, or the process is to end, while tasks were being brought back.
+  struct Interrupted: Error {}
 
   // Everything below belongs to the worker's thread.
   var tasks: [Int32: Task] = [:]
@@ -48,6 +50,9 @@ public final class Worker: @unchecked Sendable {
   var parked: [Int32: Task] = [:]
   var assigned: [TopicPartition] = []
   var isRecoveryDue = false
+  /// Where a partition begins whose next records Kafka no longer has.
+  var beginnings: [TopicPartition: Int64] = [:]
+  var lastPoll_ms: Int64 = 0
   var stage: DecodeStage!
   var producer: (any RecordProducer)!
   var consumer: (any GroupConsumer)!
@@ -121,6 +126,7 @@ public final class Worker: @unchecked Sendable {
     parked = [:]
     assigned = []
     isRecoveryDue = false
+    beginnings = [:]
     group = nil
     heldSince_ms = nil
     recordsInEpoch = 0
@@ -160,8 +166,6 @@ public final class Worker: @unchecked Sendable {
         status.abortedEpochs += 1
         dropTasks()
         isRecoveryDue = true
-        // The group waits for an answer before it says anything else.
-        if consumer.pendingRebalance != nil { try consumer.assign([:]) }
       }
     }
     do {
@@ -179,9 +183,11 @@ public final class Worker: @unchecked Sendable {
 
   func turn(_ timeout_ms: Int) throws {
     _ = try consumer.consume(timeout_ms: timeout_ms, { self.take($0) }, finish: { self.finishRun() })
+    lastPoll_ms = environment.monotonic_ms()
+    var outOfRange: [TopicPartition] = []
     for error in consumer.errors {
       if error.isFatal { throw error }
-      log.warning("\(error)")
+      if error.isOutOfRange, let place = error.place { outOfRange.append(place) } else { log.warning("\(error)") }
     }
     for place in consumer.ended {
       if let source = configuration.sources.firstIndex(where: { $0.topic == place.topic }) {
@@ -192,7 +198,11 @@ public final class Worker: @unchecked Sendable {
       try rebalance(change)
       return
     }
-    if isRecoveryDue { try recover() }
+    if isRecoveryDue {
+      try recover()
+    } else if !outOfRange.isEmpty {
+      try skipTrimmed(outOfRange)
+    }
     let isDue =
       recordsInEpoch >= configuration.epochRecords
       || environment.monotonic_ms() - epochStarted_ms >= configuration.epochInterval_ms
@@ -294,8 +304,11 @@ public final class Worker: @unchecked Sendable {
       status.checkpointBytes += task.checkpointer.writtenBytes
       let watermark = engine.matcher.watermarks.current_ms
       if watermark > .min { status.watermark_ms = min(status.watermark_ms ?? .max, watermark) }
-      for (source, next) in zip(configuration.sources, engine.next) {
-        if let consumer, let (_, high) = consumer.cachedOffsets(TopicPartition(source.topic, partition)) {
+      for (index, (source, next)) in zip(configuration.sources, engine.next).enumerated() {
+        // What lies behind the last record may be a control record of a transaction: no record to wait for.
+        if let consumer, !engine.isAtEnd[index],
+          let (_, high) = consumer.cachedOffsets(TopicPartition(source.topic, partition))
+        {
           status.lag += max(0, high - next)
         }
       }

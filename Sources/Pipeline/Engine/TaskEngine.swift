@@ -115,6 +115,14 @@ final class TaskEngine {
       }
       (key, payload) = (routed.key, routed.payload)
       position.offset = routed.identity
+      guard !routed.isCut else {
+        deadLetter(
+          message,
+          DataFault(
+            .schemaInvalid, field: "$",
+            detail: "the record is larger than a message of the routing topic may be (message.max.bytes); it was cut"))
+        return
+      }
     }
     if let fault = stage.lanes[runSource].decode(key: key, payload: payload, position: position) {
       deadLetter(message, fault)

@@ -111,7 +111,9 @@ final class SimulatedConsumer: GroupConsumer {
     finish()
     storage.removeAll()
     // Longer than asked for: as a slow broker does, and so that idling costs few turns.
-    if handed == 0 { process.scheduler.sleep(process, ms: max(Int64(timeout_ms), process.scheduler.idle_ms)) }
+    if handed == 0, timeout_ms > 0 {
+      process.scheduler.sleep(process, ms: max(Int64(timeout_ms), process.scheduler.idle_ms))
+    }
     return handed
   }
 
@@ -420,5 +422,6 @@ final class SimulatedReader: LogReader {
     }
   }
 
+  func rest() {}
   func close() {}
 }

@@ -133,4 +133,6 @@ final class SimulatedEnvironment: WorkerEnvironment {
   func monotonic_us() -> Int64 { process.cluster.now_ms * 1_000 }
   func sleep(ms: Int64) { process.scheduler.sleep(process, ms: ms) }
   func identity() -> UInt64 { identities.next() | 1 }
+  /// Often, so that the group is served between any two steps of a recovery.
+  var keepAlive_ms: Int64 { 3 }
 }
