@@ -109,20 +109,15 @@ final class TaskEngine {
     var position = RecordPosition(source: UInt16(runSource), partition: partition, offset: message.offset)
     if source.isRouted {
       guard let routed = RoutedRecord(message.value) else {
-        deadLetter(
-          message, DataFault(.schemaInvalid, field: "$", detail: "a record of the routing topic has no envelope"))
+        refuse(message, "a record of the routing topic has no envelope")
+        return
+      }
+      guard !routed.isCut else {
+        refuse(message, "the record is larger than a routed one may be (message.max.bytes of the producer): it was cut")
         return
       }
       (key, payload) = (routed.key, routed.payload)
       position.offset = routed.identity
-      guard !routed.isCut else {
-        deadLetter(
-          message,
-          DataFault(
-            .schemaInvalid, field: "$",
-            detail: "the record is larger than a message of the routing topic may be (message.max.bytes); it was cut"))
-        return
-      }
     }
     if let fault = stage.lanes[runSource].decode(key: key, payload: payload, position: position) {
       deadLetter(message, fault)
@@ -190,6 +185,12 @@ final class TaskEngine {
   private func encodeBreaks() {
     for made in outputs.breaks { outbox.add(.breaks, key: Array(made.id.utf8), value: encoder.encode(made)) }
     outputs.breaks.removeAll(keepingCapacity: true)
+  }
+
+  private func refuse(_ message: ConsumedMessage, _ detail: String) {
+    let fault = DataFault(.schemaInvalid, field: "$", detail: detail)
+    stage.lanes[runSource].refuse(fault)
+    deadLetter(message, fault)
   }
 
   private func deadLetter(_ message: ConsumedMessage, _ fault: DataFault) {
