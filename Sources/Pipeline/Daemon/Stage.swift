@@ -6,7 +6,7 @@ import Kafka
 import Logging
 
 /// A thread of the daemon beside the workers: runs, and starts anew with a clean state after an error.
-class Stage {
+public class Stage: @unchecked Sendable {
   let configuration: Configuration
   let stop: StopFlag
   let log: Logger
@@ -26,16 +26,17 @@ class Stage {
 
   func runOnce() throws { preconditionFailure("a stage without work") }
 
-  func run() {
+  public func run() {
     var pause_ms: Int64 = 500
     while !stop.isStopped {
+      let started_ms = environment.monotonic_ms()
       do {
         try runOnce()
       } catch {
         log.error("stage failed and starts anew", metadata: ["error": "\(error)", "pause_ms": "\(pause_ms)"])
         let until = environment.monotonic_ms() + pause_ms
         while environment.monotonic_ms() < until, !stop.isStopped { environment.sleep(ms: 20) }
-        pause_ms = min(pause_ms * 2, 30_000)
+        pause_ms = environment.monotonic_ms() - started_ms > 60_000 ? 500 : min(pause_ms * 2, 30_000)
       }
     }
   }
@@ -49,7 +50,7 @@ class Stage {
 /// key: through an internal topic with as many partitions as the other sources have.
 ///
 /// A record that cannot be read goes on as it is, under its own key, so that the task that gets it reports it.
-final class Router: Stage {
+public final class Router: Stage {
   private var lanes: [Lane] = []
   private var producer: (any RecordProducer)!
   private var consumer: (any GroupConsumer)!
@@ -64,7 +65,7 @@ final class Router: Stage {
   private let sources: [SourceSettings]
   private let messageLimit: Int
 
-  init(configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment) {
+  public init(configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment) {
     sources = configuration.sources.filter(\.isRouted)
     messageLimit = configuration.producerMessageLimit
     super.init("router", configuration: configuration, stop: stop, log: log, environment: environment)

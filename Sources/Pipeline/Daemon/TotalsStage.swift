@@ -9,7 +9,7 @@ import Logging
 ///
 /// What it commits is of no use for reading on. It is there for the group to fence a stage that has been replaced and
 /// does not know it yet: its old sums must not be the last ones that are told.
-final class TotalsStage: Stage {
+public final class TotalsStage: Stage {
   private var consumer: (any GroupConsumer)!
   private var producer: (any RecordProducer)!
   private var group: GroupMetadata?
@@ -20,7 +20,7 @@ final class TotalsStage: Stage {
   private var behind: Set<Int32> = []
   private var next: [TopicPartition: Int64] = [:]
 
-  init(configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment) {
+  public init(configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment) {
     super.init("totals", configuration: configuration, stop: stop, log: log, environment: environment)
   }
 
@@ -90,10 +90,8 @@ final class TotalsStage: Stage {
       if isExactlyOnce {
         try producer.beginTransaction()
         try send()
-        if environment.defect != .totalsNotFenced {
-          try retrying { () throws(KafkaError) in
-            try producer.sendOffsets(offsets, group: group, timeout_ms: 10_000)
-          }
+        try retrying { () throws(KafkaError) in
+          try producer.sendOffsets(offsets, group: group, timeout_ms: 10_000)
         }
         try retrying { () throws(KafkaError) in try producer.commitTransaction(timeout_ms: 30_000) }
       } else {
@@ -105,6 +103,7 @@ final class TotalsStage: Stage {
     } catch {
       if error.isFatal { throw error }
       log.debug("totals not told", metadata: ["error": "\(error)"])
+      if environment.defect == .totalsForgotten { changed = [] }
       if isExactlyOnce {
         try retrying { () throws(KafkaError) in try producer.abortTransaction(timeout_ms: 30_000) }
       }

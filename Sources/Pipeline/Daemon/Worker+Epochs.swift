@@ -27,10 +27,13 @@ extension Worker {
           || engine.hasEvents && task.checkpointer.isWriting
       else { continue }
       task.checkpointer.save()
+      let finished = task.checkpointer.finished
       var (writes, digests) = try checkpoint(task)
-      if !task.unneeded.isEmpty {
-        writes += task.unneeded.map { CheckpointWrite(key: $0, value: nil) }
-        task.unneeded = []
+      writes += task.unneeded.now.map { CheckpointWrite(key: $0, value: nil) }
+      task.unneeded.now = []
+      if task.checkpointer.finished > finished {
+        writes += task.unneeded.later.map { CheckpointWrite(key: $0, value: nil) }
+        task.unneeded.later = []
       }
       active.append((task, engine.seal(incarnation: incarnation, shards: digests), writes))
     }
@@ -85,7 +88,16 @@ extension Worker {
     }
     for (task, record, writes) in active {
       if case .directory(let path) = configuration.checkpoints {
-        try CheckpointDirectory(path: path, task: record.task).apply(writes)
+        do {
+          let place = defect == .directorySharedByTasks ? 0 : record.task
+          try CheckpointDirectory(path: path, task: place, files: environment.files).apply(writes)
+        } catch let error as KafkaError {
+          throw error
+        } catch {
+          // A full disk stops checkpoints, and nothing else: the epoch is committed.
+          log.error("the checkpoint is given up", metadata: ["partition": "\(record.task)", "error": "\(error)"])
+          task.checkpointer.abandon()
+        }
       }
       task.engine.finishEpoch(record)
     }

@@ -29,9 +29,10 @@ public final class Worker: @unchecked Sendable {
     let checkpointer: Checkpointer
     var shardsPerEpoch = 1
     var nextRound_ms = Int64.min
-    var unneeded: [String]
+    /// Keys to be deleted with the next epoch, and with the next checkpoint.
+    var unneeded: (now: [String], later: [String])
 
-    init(_ engine: TaskEngine, _ checkpointer: Checkpointer, unneeded: [String]) {
+    init(_ engine: TaskEngine, _ checkpointer: Checkpointer, unneeded: (now: [String], later: [String])) {
       self.engine = engine
       self.checkpointer = checkpointer
       self.unneeded = unneeded

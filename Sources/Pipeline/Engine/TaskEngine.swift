@@ -9,9 +9,11 @@ import Matching
 final class DecodeStage {
   let configuration: Configuration
   let lanes: [Lane]
+  let configurationHash: UInt64
 
   init(_ configuration: Configuration) throws {
     self.configuration = configuration
+    configurationHash = configuration.matchingHash
     lanes = try configuration.sources.map { Lane(try MappingPlan($0.mapping)) }
   }
 
@@ -71,7 +73,7 @@ final class TaskEngine {
     isAtEnd = Array(repeating: false, count: configuration.sources.count)
     isHeld = Array(repeating: false, count: configuration.sources.count)
     encoder = BreakEncoder(dimensionNames: configuration.dimensions)
-    configurationHash = configuration.matchingHash
+    configurationHash = stage.configurationHash
     matcher.epoch = 1
   }
 

@@ -47,8 +47,8 @@ final class TaskRecovery {
   struct Recovered {
     var engine: TaskEngine
     var kept: [CheckpointManifest]
-    /// Keys in the store that nothing needs any more.
-    var unneeded: [String]
+    /// Keys in the store that nothing needs any more, and those that nothing will need after the next checkpoint.
+    var unneeded: (now: [String], later: [String])
     var report: RecoveryReport
     /// Outputs of the last epoch that may not have been sent before the crash (at least once), else nil.
     var unsent: Outbox?
@@ -76,6 +76,10 @@ final class TaskRecovery {
     }
     let contents = try loadCheckpoints(partition)
     var (manifests, problems) = contents.manifests(upTo: mark.number)
+    for other in manifests where other.task != partition {
+      problems.append("checkpoint of epoch \(other.epoch): it is of task \(other.task)")
+    }
+    manifests.removeAll { $0.task != partition }
     manifests.removeAll { $0.sources != Array(configuration.sources.map(\.name).prefix($0.sources.count)) }
     let log = EpochLog(reader, TopicPartition(configuration.epochsTopic, partition), environment, keepAlive)
     for manifest in manifests.map(Optional.some) + [nil] {
@@ -110,7 +114,7 @@ final class TaskRecovery {
     }
     let engine = TaskEngine(stage, partition: partition, next: next)
     engine.begin(now_ms: environment.wallClock_ms())
-    return Recovered(engine: engine, kept: [], unneeded: [], report: RecoveryReport(), unsent: nil)
+    return Recovered(engine: engine, kept: [], unneeded: ([], []), report: RecoveryReport(), unsent: nil)
   }
 
   private func start(_ topic: String, _ partition: Int32) throws -> Int64 {
@@ -177,7 +181,9 @@ final class TaskRecovery {
   func loadCheckpoints(_ partition: Int32) throws -> CheckpointContents {
     switch configuration.checkpoints {
     case .off: return CheckpointContents()
-    case .directory(let path): return try CheckpointDirectory(path: path, task: partition).load()
+    case .directory(let path):
+      let place = environment.defect == .directorySharedByTasks ? 0 : partition
+      return try CheckpointDirectory(path: path, task: place, files: environment.files).load()
     case .topic:
       var contents = CheckpointContents()
       let place = TopicPartition(configuration.checkpointsTopic, partition)

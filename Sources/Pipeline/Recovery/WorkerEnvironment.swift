@@ -12,6 +12,8 @@ public protocol WorkerEnvironment: AnyObject {
   /// - Parameter transactionalID: nil for a producer without transactions.
   func makeProducer(_ configuration: Configuration, transactionalID: String?) throws -> any RecordProducer
   func makeReader(_ configuration: Configuration) throws -> any LogReader
+  /// Where checkpoints lie that are kept in a directory.
+  var files: any CheckpointFiles { get }
   func wallClock_ms() -> Int64
   func monotonic_ms() -> Int64
   func monotonic_us() -> Int64
@@ -65,8 +67,10 @@ public enum Defect: String, Sendable, CaseIterable {
   case parkedStateNotChecked
   /// The next owner does not wait for transactions that are still open.
   case unstableOffsets
-  /// A stage of totals that has been replaced still tells its old sums.
-  case totalsNotFenced
+  /// After an aborted transaction the stage of totals takes its sums for told.
+  case totalsForgotten
+  /// All tasks keep their checkpoints in one directory, under the same names.
+  case directorySharedByTasks
   /// Routed records are committed in another transaction than the offsets they came from.
   case routedBeforeOffsets
 }
@@ -74,6 +78,7 @@ public enum Defect: String, Sendable, CaseIterable {
 /// librdkafka, the system's clocks, and its random numbers.
 public final class KafkaEnvironment: WorkerEnvironment {
   private let log: KafkaLogHandler
+  public let files: any CheckpointFiles = SystemFiles()
 
   public init(log: @escaping KafkaLogHandler = { _, _, _ in }) { self.log = log }
 

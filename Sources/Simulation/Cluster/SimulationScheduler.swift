@@ -48,6 +48,10 @@ final class SimulationScheduler: @unchecked Sendable {
   /// Processes that still run.
   var running: [SimulatedProcess] { runners.filter { !$0.isDone }.map(\.process) }
 
+  func isRunning(_ processes: [SimulatedProcess]) -> Bool {
+    runners.contains { runner in !runner.isDone && processes.contains { $0 === runner.process } }
+  }
+
   // MARK: - On the processes' threads
 
   func yield(_ process: SimulatedProcess) {
@@ -93,13 +97,14 @@ final class SimulationScheduler: @unchecked Sendable {
     return true
   }
 
-  /// The process is gone at once: its thread runs out without reaching the cluster again.
-  func kill(_ process: SimulatedProcess) {
-    process.isDead = true
-    guard let runner = runners.first(where: { $0.process === process }), !runner.isDone else { return }
-    while !runner.isDone {
-      runner.turn.signal()
-      back.wait()
+  /// The processes are gone at once: their threads run out without reaching the cluster again.
+  func kill(_ processes: [SimulatedProcess]) {
+    for process in processes { process.isDead = true }
+    for runner in runners where !runner.isDone && processes.contains(where: { $0 === runner.process }) {
+      while !runner.isDone {
+        runner.turn.signal()
+        back.wait()
+      }
     }
   }
 }
@@ -109,11 +114,13 @@ final class SimulatedEnvironment: WorkerEnvironment {
   private let base_ms: Int64
   private var identities: SeededRandom
   let defect: Defect?
+  let files: any CheckpointFiles
   /// How far this process's clock is off.
   var skew_ms: Int64 = 0
 
-  init(_ process: SimulatedProcess, base_ms: Int64, defect: Defect?) {
+  init(_ process: SimulatedProcess, base_ms: Int64, files: any CheckpointFiles, defect: Defect?) {
     self.process = process
+    self.files = files
     self.base_ms = base_ms
     self.defect = defect
     identities = SeededRandom(seed: process.cluster.random.next(), stream: 7)
