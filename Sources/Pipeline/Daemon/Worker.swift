@@ -18,6 +18,7 @@ import Synchronization
 /// and Kafka's group generation fences whoever has been replaced.
 public final class Worker: @unchecked Sendable {
   let configuration: Configuration
+  let configurationHash: UInt64
   let number: Int
   let stop: StopFlag
   let log: Logger
@@ -80,10 +81,13 @@ public final class Worker: @unchecked Sendable {
       environment: KafkaEnvironment(log: forward))
   }
 
+  /// - Parameter hash: The configuration's `matchingHash`, where it is known.
   public init(
-    configuration: Configuration, number: Int, stop: StopFlag, log: Logger, environment: any WorkerEnvironment
+    configuration: Configuration, number: Int, stop: StopFlag, log: Logger, environment: any WorkerEnvironment,
+    hash: UInt64? = nil
   ) {
     self.configuration = configuration
+    configurationHash = hash ?? configuration.matchingHash
     self.number = number
     self.stop = stop
     self.environment = environment
@@ -134,7 +138,7 @@ public final class Worker: @unchecked Sendable {
     runTask = nil
     runTopic = -1
     incarnation = environment.identity()
-    stage = try DecodeStage(configuration)
+    stage = try DecodeStage(configuration, hash: configurationHash)
     let instance = configuration.kafka.instance
     let member = instance.isEmpty ? "" : "\(instance)-\(number)"
     let transactionalID =

@@ -253,7 +253,7 @@ extension ClusterSimulation {
     for partition in Int32(0)..<Int32(partitions) {
       let committed = configuration.sources.map { offsets[TopicPartition($0.topic, partition)] }
       do {
-        let auditor = Auditor(configuration, environment: environment, reader: SimulatedReader(process))
+        let auditor = Auditor(configuration, environment: environment, reader: SimulatedReader(process), hash: hash)
         let first: UInt64 = isTrimming ? .max : 0
         // Where retention has taken the first epochs, the newest checkpoint must still lead to the end.
         let summary = try auditor.audit(partition: partition, committed: committed, epochs: first ... .max) { output in

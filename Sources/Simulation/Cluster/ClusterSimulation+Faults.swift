@@ -5,7 +5,6 @@ import Kafka
 /// What goes wrong in a run.
 extension ClusterSimulation {
   func disturb(_ crashRate: Int) {
-    guard random.below(10_000) < 300 + crashRate * 4 else { return }
     let at = random.below(machines.count)
     switch random.below(12) {
     case 0...3: if crashRate > 0 { kill(at) }
@@ -31,8 +30,8 @@ extension ClusterSimulation {
       trace("process \(process.number) is asked to end")
       machines[at].stop.stop()
       let all = machines[at].all
-      for _ in 0..<5_000 where scheduler.isRunning(all) {
-        guard step() else { return }
+      for _ in 0..<500 where scheduler.isRunning(all) {
+        guard step(10) else { return }
       }
       if scheduler.isRunning(all) { return kill(at) }
       machines[at].process = nil

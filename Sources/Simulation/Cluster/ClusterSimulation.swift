@@ -55,6 +55,7 @@ public final class ClusterSimulation {
   let isInDirectory: Bool
   /// The disk that all machines have together; nil where each has its own.
   let shared: SimulatedDisk?
+  var hash: UInt64 = 0
   let base_ms: Int64
 
   /// A place where a process runs, and is started again.
@@ -89,8 +90,7 @@ public final class ClusterSimulation {
     shared = random.below(2) == 0 ? SimulatedDisk() : nil
     // A machine that does not have the checkpoints needs all epochs.
     isTrimming = isInDirectory && shared == nil ? false : random.below(2) == 0
-    configuration = try Configuration.parse(
-      yaml: ClusterSimulation.yaml, file: "simulation", directory: ".", environment: [:])
+    configuration = try ClusterSimulation.template.get()
     configuration.kafka.delivery = options.delivery ?? (random.below(4) == 0 ? .atLeastOnce : .exactlyOnce)
     configuration.epochRecords = 1 + random.below(40)
     configuration.epochInterval_ms = Int64(20 + random.below(400))
@@ -109,6 +109,7 @@ public final class ClusterSimulation {
       cluster.createTopic(topic, partitions: partitions)
     }
     if let raw = configuration.sources[1].routedFrom { cluster.createTopic(raw, partitions: rawPartitions) }
+    hash = configuration.matchingHash
     makeInputs()
     let isStatic = random.below(2) == 0
     for number in 0..<1 + random.below(3) {
@@ -196,7 +197,7 @@ public final class ClusterSimulation {
     trace("process \(number) starts")
     let (process, environment, log) = made("")
     machines[at].process = process
-    let worker = Worker(configuration: settings, number: 0, stop: stop, log: log, environment: environment)
+    let worker = Worker(configuration: settings, number: 0, stop: stop, log: log, environment: environment, hash: hash)
     machines[at].status = { worker.currentStatus }
     scheduler.start(process) { worker.run() }
     if rawPartitions > 0 {
@@ -233,24 +234,28 @@ public final class ClusterSimulation {
     scheduler.switchRate = [10, 50, 90][random.below(3)]
     let crashRate = [0, 20, 60][random.below(3)]
     // Until every record has come, and a while after.
-    var left = 60 + random.below(200)
+    var left = 80 + random.below(260)
     while left > 0 {
-      guard step() else { break }
-      if random.below(6) == 0 { deliver() }
-      if inputs.isEmpty { left -= 1 }
-      disturb(crashRate)
+      let count = 1 + random.below(11)
+      guard step(count) else { break }
+      deliver()
+      if inputs.isEmpty { left -= count }
+      if random.below(10_000) < count * (420 + crashRate * 6) { disturb(crashRate) }
     }
     settle()
     check()
     return outcome
   }
 
-  func step() -> Bool {
-    outcome.steps += 1
+  /// Lets the processes make some steps; fewer where a time comes or a process is to be started.
+  /// - Returns: false where the run has taken far too many.
+  func step(_ count: Int, until limit_ms: Int64 = .max) -> Bool {
     for at in machines.indices where machines[at].process == nil && cluster.now_ms >= machines[at].restart_ms {
       start(at)
     }
-    if !scheduler.step() { cluster.now_ms += 100 }
+    let next_ms = machines.filter { $0.process == nil }.map(\.restart_ms).min() ?? .max
+    if !scheduler.run(steps: count, until: min(limit_ms, next_ms)) { cluster.now_ms += 100 }
+    outcome.steps = scheduler.steps
     return outcome.steps < 200_000
   }
 
@@ -268,20 +273,19 @@ public final class ClusterSimulation {
     var size: Int64 = -1
     let limit_ms = cluster.now_ms + 400_000
     var quiet = 0
+    let watched = (configuration.sources.map(\.topic) + [configuration.breaksTopic, configuration.totalsTopic]).flatMap
+    {
+      topic in (0..<partitions).map { cluster.log(TopicPartition(topic, Int32($0))) }
+    }
     while cluster.now_ms < limit_ms, quiet < 2 {
-      guard step() else { break }
+      guard step(1_000, until: cluster.now_ms + 1_000) else { break }
       if cluster.now_ms - grown_ms > 22_000 {
         // What came last has to settle too.
         quiet += 1
         scheduler.skew_ms += 3 * 3_600_000
         grown_ms = cluster.now_ms
       }
-      let watched = configuration.sources.map(\.topic) + [configuration.breaksTopic, configuration.totalsTopic]
-      let now = (0..<partitions).reduce(Int64(0)) { sum, partition in
-        watched.reduce(sum + committedSum(Int32(partition))) {
-          $0 + cluster.log(TopicPartition($1, Int32(partition))).end
-        }
-      }
+      let now = watched.reduce(0) { $0 + $1.end } + (0..<partitions).reduce(0) { $0 + committedSum(Int32($1)) }
       if now != size {
         size = now
         grown_ms = cluster.now_ms
@@ -302,7 +306,7 @@ public final class ClusterSimulation {
       totals.merge(status.totals)
       machine.stop.stop()
     }
-    for _ in 0..<100_000 where !scheduler.running.isEmpty { _ = scheduler.step() }
+    _ = scheduler.run(steps: 100_000)
     if !scheduler.running.isEmpty {
       outcome.failures.append("the processes do not end")
       scheduler.kill(scheduler.running)
@@ -313,6 +317,10 @@ public final class ClusterSimulation {
   func committedSum(_ partition: Int32) -> Int64 {
     let offsets = cluster.group(configuration.kafka.group).offsets
     return configuration.sources.reduce(0) { $0 + (offsets[TopicPartition($1.topic, partition)]?.offset ?? 0) }
+  }
+
+  static let template = Result {
+    try Configuration.parse(yaml: yaml, file: "simulation", directory: ".", environment: [:])
   }
 
   static let yaml = """
