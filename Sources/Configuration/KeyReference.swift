@@ -74,7 +74,7 @@ public struct KeyReference: Sendable {
     ),
     .init(
       "kafka.properties", "map of librdkafka properties", "{}",
-      "Passed to every client as they are, but for those with a key of their own and those that delivery depends on (`enable.auto.commit`, `enable.auto.offset.store`, `enable.partition.eof`, `partition.assignment.strategy`)."
+      "Passed to every client as they are, but for those with a key of their own and those that delivery depends on (`enable.auto.commit`, `enable.auto.offset.store`, `enable.partition.eof`, `partition.assignment.strategy`, `auto.offset.reset`, `group.instance.id`, `transactional.id`)."
     ),
     .init(
       "kafka.properties.*", "text, or {env: NAME}, or {file: path}", "",

@@ -106,6 +106,18 @@ enum Lane {
     }
   }
 
+  /// Counts a record that could not even be handed to the decoder.
+  func refuse(_ fault: DataFault) {
+    switch self {
+    case .orders(let lane):
+      lane.counters.records += 1
+      lane.counters.count(fault)
+    case .ledger(let lane):
+      lane.counters.records += 1
+      lane.counters.count(fault)
+    }
+  }
+
   func readHeader(_ line: ByteView) throws(DataFault) {
     switch self {
     case .orders(let lane): try lane.readHeader(line)

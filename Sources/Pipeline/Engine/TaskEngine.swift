@@ -9,9 +9,12 @@ import Matching
 final class DecodeStage {
   let configuration: Configuration
   let lanes: [Lane]
+  let configurationHash: UInt64
 
-  init(_ configuration: Configuration) throws {
+  /// - Parameter hash: The configuration's `matchingHash`, where it is known: it takes longer than all the rest.
+  init(_ configuration: Configuration, hash: UInt64? = nil) throws {
     self.configuration = configuration
+    configurationHash = hash ?? configuration.matchingHash
     lanes = try configuration.sources.map { Lane(try MappingPlan($0.mapping)) }
   }
 
@@ -73,7 +76,7 @@ final class TaskEngine {
     isAtEnd = Array(repeating: false, count: configuration.sources.count)
     isHeld = Array(repeating: false, count: configuration.sources.count)
     encoder = BreakEncoder(dimensionNames: configuration.dimensions)
-    configurationHash = configuration.matchingHash
+    configurationHash = stage.configurationHash
     matcher.epoch = 1
   }
 
@@ -111,8 +114,11 @@ final class TaskEngine {
     var position = RecordPosition(source: UInt16(runSource), partition: partition, offset: message.offset)
     if source.isRouted {
       guard let routed = RoutedRecord(message.value) else {
-        deadLetter(
-          message, DataFault(.schemaInvalid, field: "$", detail: "a record of the routing topic has no envelope"))
+        refuse(message, "a record of the routing topic has no envelope")
+        return
+      }
+      guard !routed.isCut else {
+        refuse(message, "the record is larger than a routed one may be (message.max.bytes of the producer): it was cut")
         return
       }
       (key, payload) = (routed.key, routed.payload)
@@ -189,6 +195,12 @@ final class TaskEngine {
     for made in outputs.breaks { outbox.add(.breaks, key: Array(made.id.utf8), value: encoder.encode(made)) }
     outputs.breaks.removeAll(keepingCapacity: true)
     laps?.end(.encode)
+  }
+
+  private func refuse(_ message: ConsumedMessage, _ detail: String) {
+    let fault = DataFault(.schemaInvalid, field: "$", detail: detail)
+    stage.lanes[runSource].refuse(fault)
+    deadLetter(message, fault)
   }
 
   private func deadLetter(_ message: ConsumedMessage, _ fault: DataFault) {
