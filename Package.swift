@@ -31,7 +31,7 @@ let package = Package(
     .target(name: "Decoding", dependencies: ["Domain", "CShims"], swiftSettings: hot),
     .target(name: "Matching", dependencies: ["Domain", "CShims"], swiftSettings: hot),
     .target(name: "Checkpoints", dependencies: ["Domain", "Matching", "CZstd"], swiftSettings: hot),
-    .target(name: "Kafka", dependencies: ["CRdKafka"], swiftSettings: settings),
+    .target(name: "Kafka", dependencies: ["CRdKafka", "CShims"], swiftSettings: hot),
     .target(name: "KafkaTesting", dependencies: ["Kafka"], swiftSettings: settings),
     .target(
       name: "Configuration", dependencies: ["Domain", "Decoding", "Matching", .product(name: "Yams", package: "Yams")],

@@ -54,9 +54,6 @@ public final class Worker: @unchecked Sendable {
   var reader: (any LogReader)!
   var group: GroupMetadata?
   var incarnation: UInt64 = 0
-  var runTask: Task?
-  var runTopic = -1
-  var runPartition: Int32 = -1
   var recordsInEpoch = 0
   var epochStarted_ms: Int64 = 0
   var status = WorkerStatus()
@@ -124,8 +121,6 @@ public final class Worker: @unchecked Sendable {
     group = nil
     heldSince_ms = nil
     recordsInEpoch = 0
-    runTask = nil
-    runTopic = -1
     incarnation = environment.identity()
     stage = try DecodeStage(configuration)
     let instance = configuration.kafka.instance
@@ -142,7 +137,6 @@ public final class Worker: @unchecked Sendable {
     consumer = try environment.makeConsumer(
       configuration, group: configuration.kafka.group, topics: configuration.sources.map(\.topic), member: member)
     defer {
-      runTask = nil
       consumer.close()
       reader.close()
       consumer = nil
@@ -178,7 +172,7 @@ public final class Worker: @unchecked Sendable {
   }
 
   func turn(_ timeout_ms: Int) throws {
-    _ = try consumer.consume(timeout_ms: timeout_ms, { self.take($0) }, finish: { self.finishRun() })
+    _ = try consumer.consumeRuns(timeout_ms: timeout_ms, { self.take($0) }, finish: {})
     for error in consumer.errors {
       if error.isFatal { throw error }
       log.warning("\(error)")
@@ -208,8 +202,6 @@ public final class Worker: @unchecked Sendable {
   }
 
   func dropTasks() {
-    runTask = nil
-    runTopic = -1
     tasks = [:]
     parked = [:]
     recordsInEpoch = 0
@@ -217,26 +209,12 @@ public final class Worker: @unchecked Sendable {
 
   // MARK: - Records
 
-  func take(_ message: ConsumedMessage) {
-    guard message.topic >= 0 else { return }
-    if message.topic != runTopic || message.partition != runPartition {
-      finishRun()
-      runTopic = message.topic
-      runPartition = message.partition
-      // Without a task there is none any more, or not yet: the record is read again by whoever has it.
-      runTask = tasks[message.partition]
-      runTask?.engine.beginRun(source: message.topic, now_ms: environment.wallClock_ms())
-    }
-    guard let runTask else { return }
-    runTask.engine.take(message)
-    recordsInEpoch += 1
-  }
-
-  /// Hands the decoded records of one partition to its task.
-  func finishRun() {
-    runTask?.engine.endRun()
-    runTask = nil
-    runTopic = -1
+  /// Hands a run to its task.
+  func take(_ run: MessageRun) {
+    // Without a task there is none any more, or not yet: the records are read again by whoever has it.
+    guard run.topic >= 0, let task = tasks[run.partition] else { return }
+    task.engine.takeRun(source: run.topic, now_ms: environment.wallClock_ms(), run.messages)
+    recordsInEpoch += run.messages.count
   }
 
   func report(_ letter: DeadLetter) {
