@@ -75,7 +75,7 @@ struct LoadPart: ParsableCommand {
     let configuration = try Configuration.load(path: config)
     let readers = try (0..<workers).map { worker in
       try DropReader(
-        properties: configuration.clientProperties(.admin) + [KafkaProperty("isolation.level", "read_committed")],
+        properties: configuration.clientProperties(.consumer(group: "tieout-drop", member: "")),
         places: configuration.sources.flatMap { source in
           stride(from: worker, to: partitions, by: workers).map { TopicPartition(source.topic, Int32($0)) }
         })
