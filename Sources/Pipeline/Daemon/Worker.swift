@@ -144,8 +144,9 @@ public final class Worker: @unchecked Sendable {
       reader = nil
     }
     epochStarted_ms = environment.monotonic_ms()
-    // Shorter than the epoch, so that time moves on also where nothing comes.
-    let timeout_ms = Int(max(1, min(configuration.epochInterval_ms / 2, 50)))
+    // A tenth of the epoch: a call waits out its whole time unless the batch fills, and what has come meanwhile waits
+    // with it. Time also moves on where nothing comes.
+    let timeout_ms = Int(max(1, min(configuration.epochInterval_ms / 10, 50)))
     while !stop.isStopped {
       do {
         try turn(timeout_ms)

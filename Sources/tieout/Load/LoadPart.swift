@@ -112,7 +112,8 @@ struct LoadPart: ParsableCommand {
     var isSettled = false
     var quietSince_ms: Int64?
     while !orders.isOver {
-      usleep(5_000)
+      // Asking takes time of the process that is measured.
+      usleep(20_000)
       let status = daemon.status
       func send(_ event: String) {
         var report = PartReport(event)
