@@ -14,7 +14,7 @@ let package = Package(
     .executable(name: "tieout", targets: ["tieout"]),
     .library(
       name: "TieoutCore",
-      targets: ["Domain", "Decoding", "Matching", "Configuration", "Pipeline", "Simulation", "Kafka"]),
+      targets: ["Domain", "Decoding", "Matching", "Checkpoints", "Configuration", "Pipeline", "Simulation", "Kafka"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),

@@ -2,6 +2,9 @@ import CRdKafka
 import CShims
 import Glibc
 
+/// Keeps the memory of fetches in the process: for programs that read as fast as they can. Once in a process.
+public func keepFetchMemory() { tieout_keep_memory() }
+
 /// A place in a topic.
 public struct TopicPartition: Hashable, Sendable, CustomStringConvertible {
   public var topic: String

@@ -20,3 +20,6 @@ static inline void tieout_advise_huge(void *address, uint64_t bytes) {
 /// `realloc` for the stores of the matcher: large blocks are remapped by the kernel instead of copied.
 void *tieout_realloc(void *address, uint64_t bytes);
 void tieout_free(void *address);
+
+/// Tells the allocator to keep the buffers of fetches for the next ones. Once in a process.
+void tieout_keep_memory(void);

@@ -88,6 +88,7 @@ final class OrderLane {
   }
 
   /// Decodes a stretch of one partition into `records`. The texts borrow from the messages until `reset`.
+  @inline(never)
   func decode(
     _ messages: UnsafeBufferPointer<ConsumedMessage>, source: UInt16, isRouted: Bool, faults: inout [StretchFault]
   ) {
@@ -145,6 +146,7 @@ final class LedgerLane {
   }
 
   /// Decodes a stretch of one partition into `records`. The texts borrow from the messages until `reset`.
+  @inline(never)
   func decode(
     _ messages: UnsafeBufferPointer<ConsumedMessage>, source: UInt16, isRouted: Bool, faults: inout [StretchFault]
   ) {

@@ -123,6 +123,8 @@ final class TaskEngine {
   /// same outputs in the same order.
   static let stretch = 256
 
+  // The stages are functions of their own, so that profiles and instruction counts tell them apart.
+  @inline(never)
   private func take(_ all: UnsafeBufferPointer<ConsumedMessage>) {
     let messages = fresh(all)
     guard let first = messages.first?.offset, let last = messages.last?.offset else { return }
@@ -215,6 +217,7 @@ final class TaskEngine {
   /// - Parameter waiting: nil takes the sources that have not been read to their end.
   /// - Returns: whether more may be due.
   @discardableResult
+  @inline(never)
   func moveTime(now_ms: Int64, waiting: UInt64? = nil, pace: ExpiryPace) -> Bool {
     var mask = waiting ?? 0
     if waiting == nil {
@@ -232,6 +235,7 @@ final class TaskEngine {
     return bound != .none
   }
 
+  @inline(never)
   private func encodeBreaks() {
     for at in outputs.breaks.indices { outbox.add(outputs.breaks[at], encoder) }
     outputs.breaks.removeAll(keepingCapacity: true)

@@ -72,6 +72,8 @@ struct LoadPart: ParsableCommand {
   }
 
   private func runDrop() throws {
+    // As the daemon does.
+    keepFetchMemory()
     let configuration = try Configuration.load(path: config)
     let readers = try (0..<workers).map { worker in
       try DropReader(
