@@ -14,7 +14,7 @@ let package = Package(
     .executable(name: "tieout", targets: ["tieout"]),
     .library(
       name: "TieoutCore",
-      targets: ["Domain", "Decoding", "Matching", "Configuration", "Pipeline", "Simulation", "Kafka"]),
+      targets: ["Domain", "Aggregates", "Decoding", "Matching", "Configuration", "Pipeline", "Simulation", "Kafka"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -27,6 +27,7 @@ let package = Package(
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .target(name: "CShims", swiftSettings: hot),
     .target(name: "Domain", swiftSettings: hot),
+    .target(name: "Aggregates", dependencies: ["Domain"], swiftSettings: hot),
     .target(name: "Decoding", dependencies: ["Domain", "CShims"], swiftSettings: hot),
     .target(name: "Matching", dependencies: ["Domain", "CShims"], swiftSettings: hot),
     .target(name: "Checkpoints", dependencies: ["Domain", "Matching", "CZstd"], swiftSettings: hot),
@@ -55,6 +56,7 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
     .testTarget(name: "DomainTests", dependencies: ["Domain"], swiftSettings: settings),
+    .testTarget(name: "AggregatesTests", dependencies: ["Aggregates"], swiftSettings: settings),
     .testTarget(name: "DecodingTests", dependencies: ["Decoding"], swiftSettings: settings),
     .testTarget(name: "MatchingTests", dependencies: ["Matching", "Simulation"], swiftSettings: settings),
     .testTarget(name: "KafkaTests", dependencies: ["Kafka", "KafkaTesting"], swiftSettings: settings),
