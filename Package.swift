@@ -14,7 +14,10 @@ let package = Package(
     .executable(name: "tieout", targets: ["tieout"]),
     .library(
       name: "TieoutCore",
-      targets: ["Domain", "Aggregates", "Decoding", "Matching", "Configuration", "Pipeline", "Simulation", "Kafka"]),
+      targets: [
+        "Domain", "Aggregates", "Forecasting", "Decoding", "Matching", "Configuration", "Pipeline", "Simulation",
+        "Kafka",
+      ]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -28,6 +31,7 @@ let package = Package(
     .target(name: "CShims", swiftSettings: hot),
     .target(name: "Domain", swiftSettings: hot),
     .target(name: "Aggregates", dependencies: ["Domain"], swiftSettings: hot),
+    .target(name: "Forecasting", dependencies: ["Domain"], swiftSettings: settings),
     .target(name: "Decoding", dependencies: ["Domain", "CShims"], swiftSettings: hot),
     .target(name: "Matching", dependencies: ["Domain", "CShims"], swiftSettings: hot),
     .target(name: "Checkpoints", dependencies: ["Domain", "Matching", "CZstd"], swiftSettings: hot),
@@ -39,7 +43,8 @@ let package = Package(
     .target(
       name: "Pipeline",
       dependencies: [
-        "Domain", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration", "CZstd", "CZlib",
+        "Domain", "Aggregates", "Forecasting", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration", "CZstd",
+        "CZlib",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: hot),
     .target(
@@ -51,12 +56,14 @@ let package = Package(
     .executableTarget(
       name: "tieout",
       dependencies: [
-        "Domain", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline", "Simulation",
+        "Domain", "Forecasting", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
+        "Simulation",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
     .testTarget(name: "DomainTests", dependencies: ["Domain"], swiftSettings: settings),
     .testTarget(name: "AggregatesTests", dependencies: ["Aggregates"], swiftSettings: settings),
+    .testTarget(name: "ForecastingTests", dependencies: ["Forecasting", "Pipeline"], swiftSettings: settings),
     .testTarget(name: "DecodingTests", dependencies: ["Decoding"], swiftSettings: settings),
     .testTarget(name: "MatchingTests", dependencies: ["Matching", "Simulation"], swiftSettings: settings),
     .testTarget(name: "KafkaTests", dependencies: ["Kafka", "KafkaTesting"], swiftSettings: settings),
