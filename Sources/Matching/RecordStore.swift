@@ -6,7 +6,7 @@ typealias StoreRef = UInt32
 
 /// Variable-size plain records in one growing allocation, addressed by granule number, freed into lists by size.
 ///
-/// The matcher keeps everything that has no fixed size here: keys, facts, break records. Thirty-two bits of 8-byte
+/// The matcher keeps everything that has no fixed size here: the bodies of ties (key and facts) and break records. Thirty-two bits of 8-byte
 /// granules reach 32 GiB, which is above what one task may use. Growth goes through `realloc`, so a pointer into the
 /// store is only good until the next `allocate`; references stay good until `free`.
 @usableFromInline
@@ -14,6 +14,8 @@ struct RecordStore: ~Copyable {
   /// Sizes up to this many granules (2 KiB) have a free list each; larger ones share a list by power of two.
   @usableFromInline static let exactClasses = 256
   static let powerClasses = 24
+  /// Readable behind the last record, so that a fact's head and numbers are loaded without asking how long they are.
+  static let slackBytes = 128
 
   @usableFromInline var base: UnsafeMutableRawPointer
   private var capacity: Int
@@ -63,7 +65,7 @@ struct RecordStore: ~Copyable {
       return head
     }
     let needed = used + granules * 8
-    if needed > capacity { grow(to: needed) }
+    if needed + RecordStore.slackBytes > capacity { grow(to: needed + RecordStore.slackBytes) }
     let ref = StoreRef(used / 8)
     used = needed
     return ref
