@@ -239,16 +239,8 @@ final class TotalsStage: Stage {
     guard !changed.isEmpty else { return }
     for cell in changed.sorted() {
       let values = cells[cell] ?? [:]
-      var writer = JSONWriter()
-      writer.beginObject()
-      writer.key("cell")
-      writer.string(cell)
-      writer.key("value")
-      writer.integer(Int(values.values.reduce(0) { $0 + $1.value }))
-      writer.key("tasks")
-      writer.integer(values.count)
-      writer.endObject()
-      let value = writer.bytes
+      let value = TotalEncoder.encode(
+        cell: cell, value: values.values.reduce(0) { $0 + $1.value }, tasks: values.count)
       try Array(cell.utf8).withUnsafeBufferPointer { key throws in
         try value.withUnsafeBufferPointer {
           try producer.produce(topic: configuration.totalsTopic, partition: nil, key: key, value: $0)
