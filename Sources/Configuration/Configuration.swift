@@ -103,6 +103,7 @@ public struct Configuration: Sendable, Equatable {
   public var dimensions: [String] = []
   public var sources: [SourceSettings] = []
   public var policy = MatchingPolicy()
+  public var governance = Governance()
   /// Records and milliseconds after which an epoch ends, whichever comes first.
   public var epochRecords = 50_000
   public var epochInterval_ms: Int64 = 100
@@ -132,6 +133,7 @@ public struct Configuration: Sendable, Equatable {
   public static func == (a: Configuration, b: Configuration) -> Bool {
     a.name == b.name && a.prefix == b.prefix && a.kafka == b.kafka && a.workers == b.workers
       && a.dimensions == b.dimensions && a.sources == b.sources && a.policy == b.policy
+      && a.governance == b.governance
       && a.epochRecords == b.epochRecords && a.epochInterval_ms == b.epochInterval_ms
       && a.memoryLimit == b.memoryLimit && a.logLevel == b.logLevel && a.logFormat == b.logFormat
       && a.breaksTopic == b.breaksTopic && a.deadLettersTopic == b.deadLettersTopic

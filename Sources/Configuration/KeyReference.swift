@@ -16,6 +16,7 @@ public struct KeyReference: Sendable {
   }
 
   private static let field = "field"
+  private static let classification = DataClassification.allCases.map(\.rawValue).joined(separator: ", ")
 
   /// The keys of a field, wherever one stands (`sources.*.fields.*`, `sources.*.amount`, `sources.*.dimensions.*`).
   public static let ofFields: [KeyReference] = [
@@ -170,6 +171,23 @@ public struct KeyReference: Sendable {
       "policy.*", "map of role to `+component` or `-component`", "",
       "Replaces the standard entry of the event; `{}` switches it off."),
     .init("policy.*.*", "text", "", "Sign (debit `+`, credit `-`) and amount component, or a list of them."),
+    .init("governance", "map", "", "Who answers for what; `tieout catalog` writes it out. It changes nothing else."),
+    .init("governance.required", "true, false", "false", "Whether everything must have an owner."),
+    .init("governance.sources", "map", "{}", "By source."),
+    .init("governance.sources.*", "map", "", "A source. Its fields inherit owner and classification."),
+    .init("governance.sources.*.owner", "text", "", "Team or person who answers for it."),
+    .init("governance.sources.*.definition", "text", "", "What it is."),
+    .init("governance.sources.*.classification", classification, "", "How freely it may be passed on."),
+    .init("governance.sources.*.fields", "map", "{}", "By canonical field, `amount`, or dimension."),
+    .init("governance.sources.*.fields.*", "map", "", "A field that the source maps."),
+    .init("governance.sources.*.fields.*.owner", "text", "that of the source", "Team or person."),
+    .init("governance.sources.*.fields.*.definition", "text", "that of the canonical field", "What it is."),
+    .init("governance.sources.*.fields.*.classification", classification, "that of the source", "How freely."),
+    .init("governance.outputs", "map", "{}", "By output: \(Governance.outputNames.joined(separator: ", "))."),
+    .init("governance.outputs.*", "map", "", "An output."),
+    .init("governance.outputs.*.owner", "text", "", "Team or person who answers for it."),
+    .init("governance.outputs.*.definition", "text", "", "What it is."),
+    .init("governance.outputs.*.classification", classification, "", "How freely it may be passed on."),
     .init("epoch", "map", "", "The turn of a worker."),
     .init("epoch.records", "integer", "50000", "Records after which outputs are flushed and offsets stored."),
     .init("epoch.interval", "duration", "100ms", "Time after which they are."),
