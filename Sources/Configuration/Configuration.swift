@@ -1,6 +1,7 @@
 import Decoding
 import Domain
 import Matching
+import Validation
 
 /// A secret from a file or the environment. It is never printed.
 public struct Secret: Sendable, Equatable, CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
@@ -80,6 +81,8 @@ public struct SourceSettings: Sendable, Equatable {
   /// Where the records come from, if they are routed.
   public var routedFrom: String?
   public var mapping: MappingSpecification
+  /// What its records are held against before they are taken in.
+  public var rules: [RuleSpecification] = []
 
   public init(name: String, topic: String, mapping: MappingSpecification) {
     self.name = name

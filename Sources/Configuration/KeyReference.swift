@@ -46,6 +46,34 @@ public struct KeyReference: Sendable {
     .init("strip_leading_zeros", "true, false", "false", "`0000080015` is `80015`."),
   ]
 
+  /// The keys of a validation rule (`sources.*.rules`).
+  public static let ofRules: [KeyReference] = [
+    .init("name", "text", "the field or the check", "What dead letters and counts call it."),
+    .init(
+      "severity", "reject, count", "reject",
+      "A record that breaks the rule goes to dead letters, or is taken in and counted."),
+    .init("when", "list of order events (orders) or account roles (ledger)", "all", "Records to which it applies."),
+    .init(
+      "field", "text", "",
+      "A mapped field or dimension. Conditions other than `required` hold for a field that is absent."),
+    .init("required", "true, false", "false", "The field must be there and not empty."),
+    .init(
+      "pattern", "text", "",
+      "The whole text must match: literals, `.`, `[A-Z0-9]`, `[^;]`, `\\d \\w \\s`, each with `? * + {2} {2,} {2,4}`."),
+    .init("one_of", "list of texts", "", "The text must be one of these."),
+    .init("table", "name of a table", "", "The text must be a key of it; else MASTER_DATA_MISSING."),
+    .init("minimum", "decimal", "", "Least amount (major units), quantity or line count."),
+    .init("maximum", "decimal", "", "Largest."),
+    .init("not_before", "date", "", "Earliest date."),
+    .init("not_after", "date", "", "Latest date."),
+    .init("within", "duration", "", "The date is at most so many days from the event time, before or after."),
+    .init(
+      "check", "comparison of amounts", "",
+      "Instead of a field: `net + tax + freight - discount = gross`, with `= <= >= < >`, whole factors (`2 * fee`) and decimal constants. Absent amounts count as 0; where none of a side is there, it holds."
+    ),
+    .init("tolerance", "decimal", "0", "Of a check, in major units, inclusive."),
+  ]
+
   /// The names below a key of a field; of a field itself for the empty one.
   static func fieldKeys(below key: String = "") -> [String] {
     let prefix = key.isEmpty ? "" : key + "."
@@ -131,6 +159,8 @@ public struct KeyReference: Sendable {
     ),
     .init("sources.*.dimensions", "map", "{}", "Configured dimension to field."),
     .init("sources.*.dimensions.*", field, "", "A dimension of this source."),
+    .init(
+      "sources.*.rules", "list of rules", "[]", "What records are held against before they are taken in; see below."),
     .init("matching", "map", "", "How ties are judged."),
     .init("matching.window", "duration", "3d", "How long after an event its counterpart may come (event time)."),
     .init("matching.grace", "duration", "1h", "Added before anything is called missing."),
@@ -238,6 +268,13 @@ public struct KeyReference: Sendable {
       "", "| key | value | default | meaning |", "|---|---|---|---|",
     ]
     lines += ofFields.map(row)
+    lines += [
+      "", "## Rule", "",
+      "Rules are compiled at start and checked on every record that could be read, but not on deletes of a change feed.",
+      "A rule has a `field` with conditions, or a `check`.", "", "| key | value | default | meaning |",
+      "|---|---|---|---|",
+    ]
+    lines += ofRules.map(row)
     return lines.joined(separator: "\n") + "\n"
   }
 }

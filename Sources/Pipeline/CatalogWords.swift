@@ -124,7 +124,7 @@ enum CatalogWords {
         }
       }
       // An amount that no policy uses decides nothing.
-      return uses.isEmpty ? [] : ["breaks: expected of " + uses.joined(separator: ", "), "totals"]
+      return uses.isEmpty ? [] : ["breaks: expected of " + uses.joined(separator: ", ")]
     }
     switch field {
     case "order": return ["breaks: id, order"]
@@ -140,7 +140,7 @@ enum CatalogWords {
     case "quantity": return configuration.policy.quantities.isEnabled ? ["breaks: evidence.quantities"] : []
     case "reverses", "reversal": return ["breaks: ORPHAN_REVERSAL"]
     case "role": return ["breaks: role"]
-    case "amount": return ["breaks: posted", "totals"]
+    case "amount": return ["breaks: posted"]
     case "line_id", "account": return []
     default: return configuration.dimensions.contains(field) ? ["breaks: dimensions.\(field)"] : []
     }

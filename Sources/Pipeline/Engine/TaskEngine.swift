@@ -12,7 +12,7 @@ final class DecodeStage {
 
   init(_ configuration: Configuration) throws {
     self.configuration = configuration
-    lanes = try configuration.sources.map { Lane(try MappingPlan($0.mapping)) }
+    lanes = try configuration.sources.map { Lane(try MappingPlan($0.mapping), rules: $0.rules) }
   }
 
   var counters: DecodeCounters {
