@@ -41,9 +41,19 @@ extension CellTable {
       header(cell).pointee.isChanged = 0
       lines.append(CellLine(key: key(cell), values: values(cell)))
     }
+    swap(&changed, &taken)
     changed.removeAll()
     return lines.sorted { $0.key < $1.key }
   }
+
+  /// Marks the cells that `takeChanged` returned last as changed again.
+  mutating func untakeChanged() {
+    for at in 0..<taken.count { markChanged(Int(taken[at])) }
+    taken.removeAll()
+  }
+
+  /// There is nothing that `untakeChanged` could take back.
+  mutating func forgetTaken() { taken.removeAll() }
 
   /// Puts the cells of all periods before `period` into one opening cell for each series, so that the table does not
   /// grow with the years. Facts of those periods that still come, or are taken back, go there too; sums over periods do

@@ -82,6 +82,8 @@ public struct CellTable: ~Copyable {
   private let effects: UnsafeMutablePointer<FlowEffect>
   private let effectCounts: UnsafeMutablePointer<UInt8>
   var changed = RecordBuffer<UInt32>(capacity: 1_024)
+  /// What `takeChanged` returned last.
+  var taken = RecordBuffer<UInt32>(capacity: 1_024)
   var overflowFacts: Int64 = 0
   /// Periods before this one have been folded into `openingPeriod`.
   public internal(set) var horizon: Int32 = 0

@@ -31,6 +31,8 @@ public struct MergedCells: Sendable {
   }
 
   private var cells: [CellKey: Cell] = [:]
+  /// By series: its periods.
+  private var periods: [CellKey: Set<Int32>] = [:]
   private var changed: Set<CellKey> = []
 
   public init() {}
@@ -49,6 +51,7 @@ public struct MergedCells: Sendable {
       cell.sum -= cell.parts[at].values
       cell.parts[at] = Part(task: task, epoch: epoch, values: values)
     } else {
+      if cell.parts.isEmpty { periods[key.series, default: []].insert(key.period) }
       cell.parts.append(Part(task: task, epoch: epoch, values: values))
     }
     cell.sum += values
@@ -72,10 +75,13 @@ public struct MergedCells: Sendable {
     return Line(key: key, values: made.values, revision: made.revision, tasks: made.tasks)
   }
 
-  /// The lines of a series, whose balances change with any of its periods.
-  public func series(of key: CellKey) -> [CellLine] {
-    let series = key.series
-    return cells.keys.filter { $0.series == series }.sorted().map { CellLine(key: $0, values: cells[$0]!.sum) }
+  /// The lines of a series by period: the balances of each depend on those before it.
+  public func series(of key: CellKey) -> [Line] {
+    (periods[key.series] ?? []).sorted().map { period in
+      var own = key
+      own.period = period
+      return line(own)
+    }
   }
 }
 

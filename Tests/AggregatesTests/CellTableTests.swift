@@ -273,3 +273,74 @@ import Testing
     #expect(input.postingPeriod == 199_609 && input.eventPeriod == 199_607)
   }
 }
+
+/// What a task tells, and when.
+@Suite struct TaskAggregatesTests {
+  func fact(_ amount: Int64, _ segment: String = "a") -> Fact {
+    var fact = Fact()
+    (fact.amount, fact.dimensions) = (amount, [segment])
+    return fact
+  }
+
+  func settings(_ interval_ms: Int64) -> AggregateSettings {
+    var settings = AggregateSettings()
+    settings.interval_ms = interval_ms
+    return settings
+  }
+
+  @Test func changesAreGatheredForTheInterval() {
+    var task = TaskAggregates(dimensionCount: 1, settings: settings(1_000))
+    let nothing = task.tell(now_ms: 0)
+    #expect(nothing.isEmpty)
+    fact(5).with { task.add($0, sign: 1) }
+    let first = task.tell(now_ms: 10_000)
+    #expect(first.count == 1)
+    fact(6).with { task.add($0, sign: 1) }
+    let (isEarly, isDue) = (task.isDue(now_ms: 10_999), task.isDue(now_ms: 11_000))
+    let early = task.tell(now_ms: 10_999)
+    #expect(!isEarly && early.isEmpty && isDue)
+    let second = task.tell(now_ms: 11_000)
+    #expect(second.map { $0.values[.receivable, .posting] } == [11])
+  }
+
+  @Test func whatWasNotSentIsToldAgain() {
+    var task = TaskAggregates(dimensionCount: 1, settings: settings(1_000))
+    fact(5).with { task.add($0, sign: 1) }
+    let before = task.digest
+    let first = task.tell(now_ms: 50)
+    let told = task.digest
+    task.untell()
+    let after = task.digest
+    #expect(told != before && after == before && first.count == 1)
+    fact(1, "b").with { task.add($0, sign: 1) }
+    let second = task.tell(now_ms: 60)
+    #expect(second.map(\.key.dimensions) == [["a"], ["b"]] && second[0] == first[0])
+    // Only what was told last can be taken back.
+    _ = task.tell(now_ms: 5_000)
+    task.untell()
+    let third = task.tell(now_ms: 9_000)
+    #expect(third.isEmpty)
+  }
+
+  @Test func aRestartTellsTheSame() throws {
+    var task = TaskAggregates(dimensionCount: 1, settings: settings(1_000))
+    fact(5).with { task.add($0, sign: 1) }
+    _ = task.tell(now_ms: 50)
+    fact(6, "b").with { task.add($0, sign: 1) }
+    var writer = ByteWriter()
+    task.export(into: &writer)
+    var again = TaskAggregates(dimensionCount: 1, settings: settings(1_000))
+    var reader = ByteReader(writer.bytes)
+    try again.restore(from: &reader, settings: settings(1_000))
+    let digests = [again.digest, task.digest]
+    #expect(reader.isAtEnd && digests[0] == digests[1])
+    let early = again.tell(now_ms: 1_049)
+    let (one, other) = (again.tell(now_ms: 1_050), task.tell(now_ms: 1_050))
+    #expect(early.isEmpty && one == other && one.count == 1)
+    var wider = TaskAggregates(dimensionCount: 2)
+    var second = ByteReader(writer.bytes)
+    var refused = false
+    do { try wider.restore(from: &second, settings: AggregateSettings()) } catch { refused = true }
+    #expect(refused)
+  }
+}
