@@ -2,6 +2,7 @@ import CShims
 import Decoding
 import Domain
 import Kafka
+import Validation
 
 /// What decoding saw besides records.
 public struct DecodeCounters: Sendable, Equatable {
@@ -9,6 +10,8 @@ public struct DecodeCounters: Sendable, Equatable {
   public var skipped = 0
   public var tombstones = 0
   public var faults = [Int](repeating: 0, count: DataFaultReason.allCases.count)
+  /// Records that broke a validation rule, by source and rule (`orders: gross adds up`).
+  public var violations: [String: Int] = [:]
 
   public init() {}
 
@@ -17,6 +20,7 @@ public struct DecodeCounters: Sendable, Equatable {
     skipped += other.skipped
     tombstones += other.tombstones
     for index in faults.indices { faults[index] += other.faults[index] }
+    violations.merge(other.violations, uniquingKeysWith: +)
   }
 
   mutating func count(_ fault: DataFault) { faults[DataFaultReason.allCases.firstIndex(of: fault.reason)!] += 1 }
@@ -76,15 +80,25 @@ final class OrderLane {
   private var decoder: OrderDecoder
   var records = RecordBuffer<OrderEvent>(capacity: 4_096)
   var counters = DecodeCounters()
+  let rules: RuleSet
+  let source: String
 
-  init(plan: MappingPlan) { decoder = OrderDecoder(plan: plan) }
+  init(plan: MappingPlan, rules: [RuleSpecification]) {
+    source = plan.specification.sourceName
+    decoder = OrderDecoder(plan: plan)
+    self.rules = RuleSet(rules)
+  }
 
   /// Decodes one record; the fault if it is none.
   func decode(key: ByteView, payload: ByteView, position: RecordPosition) -> DataFault? {
     counters.records += 1
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
-      case .appended: break
+      case .appended:
+        if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
+          records.truncate(to: records.count - 1)
+          throw fault
+        }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
       }
@@ -112,7 +126,11 @@ final class OrderLane {
       let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
       do throws(DataFault) {
         switch try decoder.decode(key: content.key, payload: content.payload, position: position, into: &records) {
-        case .appended: break
+        case .appended:
+          if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
+            records.truncate(to: records.count - 1)
+            throw fault
+          }
         case .skipped: counters.skipped += 1
         case .tombstone: counters.tombstones += 1
         }
@@ -135,15 +153,25 @@ final class LedgerLane {
   private var decoder: PostingDecoder
   var records = RecordBuffer<Posting>(capacity: 4_096)
   var counters = DecodeCounters()
+  let rules: RuleSet
+  let source: String
 
-  init(plan: MappingPlan) { decoder = PostingDecoder(plan: plan) }
+  init(plan: MappingPlan, rules: [RuleSpecification]) {
+    source = plan.specification.sourceName
+    decoder = PostingDecoder(plan: plan)
+    self.rules = RuleSet(rules)
+  }
 
   /// Decodes one record; the fault if it is none.
   func decode(key: ByteView, payload: ByteView, position: RecordPosition) -> DataFault? {
     counters.records += 1
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
-      case .appended: break
+      case .appended:
+        if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
+          records.truncate(to: records.count - 1)
+          throw fault
+        }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
       }
@@ -171,7 +199,11 @@ final class LedgerLane {
       let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
       do throws(DataFault) {
         switch try decoder.decode(key: content.key, payload: content.payload, position: position, into: &records) {
-        case .appended: break
+        case .appended:
+          if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
+            records.truncate(to: records.count - 1)
+            throw fault
+          }
         case .skipped: counters.skipped += 1
         case .tombstone: counters.tombstones += 1
         }
@@ -194,10 +226,11 @@ enum Lane {
   case orders(OrderLane)
   case ledger(LedgerLane)
 
-  init(_ plan: MappingPlan) {
+  /// Without rules every record that can be read is taken: a router hands on, the tasks judge.
+  init(_ plan: MappingPlan, rules: [RuleSpecification] = []) {
     switch plan.specification.kind {
-    case .orders: self = .orders(OrderLane(plan: plan))
-    case .ledger: self = .ledger(LedgerLane(plan: plan))
+    case .orders: self = .orders(OrderLane(plan: plan, rules: rules))
+    case .ledger: self = .ledger(LedgerLane(plan: plan, rules: rules))
     }
   }
 
@@ -224,8 +257,19 @@ enum Lane {
 
   var counters: DecodeCounters {
     switch self {
-    case .orders(let lane): lane.counters
-    case .ledger(let lane): lane.counters
+    case .orders(let lane): lane.counters.with(lane.rules, lane.source)
+    case .ledger(let lane): lane.counters.with(lane.rules, lane.source)
     }
+  }
+}
+
+extension DecodeCounters {
+  fileprivate func with(_ rules: borrowing RuleSet, _ source: String) -> DecodeCounters {
+    guard !rules.isEmpty else { return self }
+    var all = self
+    for (rule, count) in zip(rules.specifications, rules.violationCounts) where count > 0 {
+      all.violations["\(source): \(rule.name)", default: 0] += count
+    }
+    return all
   }
 }

@@ -15,7 +15,7 @@ final class DecodeStage {
   init(_ configuration: Configuration, hash: UInt64? = nil) throws {
     self.configuration = configuration
     configurationHash = hash ?? configuration.matchingHash
-    lanes = try configuration.sources.map { Lane(try MappingPlan($0.mapping)) }
+    lanes = try configuration.sources.map { Lane(try MappingPlan($0.mapping), rules: $0.rules) }
   }
 
   var counters: DecodeCounters {
