@@ -110,6 +110,8 @@ let package = Package(
       name: "ConsoleTests",
       dependencies: [
         "Console", "ConsoleStore", "Kafka", "KafkaTesting", "Configuration",
+        .product(name: "JWTKit", package: "jwt-kit"), .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(
           name: "HummingbirdTesting", package: "hummingbird", moduleAliases: ["Configuration": "SwiftConfiguration"]),
       ], swiftSettings: settings),

@@ -15,7 +15,7 @@ extension Configuration {
     } else {
       reader.problem(nodes["listen"], "serve.listen: HOST:PORT is expected, not '\(listen)'")
     }
-    serve.directory = reader.resolve(reader.name(nodes["directory"], ["serve", "directory"], "serve"))
+    serve.directory = reader.name(nodes["directory"], ["serve", "directory"], serve.directory)
     serve.approvalLimit_u = reader.micros(
       nodes["approval_limit"], ["serve", "approval_limit"], serve.approvalLimit_u)
     if nodes["reason_codes"] != nil {

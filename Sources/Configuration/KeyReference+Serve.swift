@@ -5,7 +5,7 @@ extension KeyReference {
     .init("serve.listen", "HOST:PORT", "127.0.0.1:8080", "Where it listens."),
     .init(
       "serve.directory", "path", "serve",
-      "Folder of the store (made anew from the topics at any time), of sessions' and webhooks' state, and of the audit log; of one process alone."
+      "Folder, relative to where the program is started, of the store (made anew from the topics at any time), of sessions' and webhooks' state, and of the audit log; of one process alone."
     ),
     .init(
       "serve.aggregates", "map of name to topic",

@@ -144,6 +144,12 @@ final class StateStore: Sendable {
     }
   }
 
+  func postpone(_ id: Int64, to_ms: Int64) throws {
+    try queue.write { db in
+      try db.execute(sql: "UPDATE deliveries SET next_ms = ? WHERE id = ?", arguments: [to_ms, id])
+    }
+  }
+
   func deliveries(isDead: Bool?, limit: Int) throws -> [Delivery] {
     try queue.read { db in
       let condition = isDead.map { $0 ? "WHERE dead = 1" : "WHERE dead = 0" } ?? ""

@@ -66,6 +66,10 @@ final class TestConsole: @unchecked Sendable {
       """ + tokens + "\n" + serve
   }
 
+  static func parsed() throws -> Configuration {
+    try Configuration.parse(yaml: yaml(""), file: "test.yaml", directory: "/tmp", environment: [:])
+  }
+
   init(serve: String = "", adjust: (inout Configuration) -> Void = { _ in }) throws {
     directory =
       FileManager.default.temporaryDirectory.appendingPathComponent("tieout-console-\(UUID().uuidString)").path
