@@ -87,10 +87,11 @@ extension Console {
     }
     filter.after = from
     let first = (filter: filter, scope: context.principal!.scope, isReset: isReset)
-    let (store, events, followed) = (store, events, followed)
+    let (store, events, followed, channel) = (store, events, followed, context.channel)
     let body = ResponseBody { writer in
       guard let (id, stream) = events.listen() else { return try await writer.finish(nil) }
       defer { events.leave(id) }
+      channel.closeFuture.whenComplete { _ in events.leave(id) }
       var filter = first.filter
       try await writer.write(
         ByteBuffer(string: first.isReset ? "retry: 2000\nevent: reset\ndata: {}\n\n" : "retry: 2000\n\n"))

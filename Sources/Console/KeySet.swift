@@ -21,6 +21,10 @@ actor KeySet {
   /// A token longer than this is none.
   static let maximumTokenBytes = 16 << 10
 
+  /// Lives as long as the process.
+  private static let client = HTTPClient(
+    eventLoopGroupProvider: .singleton, configuration: ConsoleServer.clientConfiguration)
+
   private struct Key {
     var algorithm: String
     var keys: JWTKeyCollection
@@ -119,8 +123,7 @@ actor KeySet {
   private func load() async throws -> [String: Key] {
     let data: Data
     if settings.jwks.hasPrefix("https://") {
-      let response = try await HTTPClient.shared.execute(
-        HTTPClientRequest(url: settings.jwks), timeout: .seconds(10))
+      let response = try await KeySet.client.execute(HTTPClientRequest(url: settings.jwks), timeout: .seconds(10))
       guard response.status == .ok else { throw AuditError(description: "\(settings.jwks) answers \(response.status)") }
       data = Data(buffer: try await response.body.collect(upTo: KeySet.maximumBytes))
     } else {

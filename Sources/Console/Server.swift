@@ -92,13 +92,9 @@ public struct ConsoleServer: Sendable {
     if settings.tokens.isEmpty, settings.jwt == nil {
       log.warning("neither serve.tokens nor serve.jwt is configured: nobody can sign in")
     }
-    // Nobody is sent on to another address, neither with keys nor with breaks.
-    var clientConfiguration = HTTPClient.Configuration()
-    clientConfiguration.redirectConfiguration = .disallow
-    let client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: clientConfiguration)
+    let client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: ConsoleServer.clientConfiguration)
     var application = try console.application(assets: options.assets, onListening: options.onListening)
-    application.addServices(
-      WebhookService(console: console, client: client), HeartbeatService(hub: console.events))
+    application.addServices(WebhookService(console: console, client: client))
     do {
       try await application.runService()
     } catch {
@@ -107,6 +103,16 @@ public struct ConsoleServer: Sendable {
     }
     try await client.shutdown()
     try audit.write(AuditLog.Entry(actor: "", event: "server stopped", outcome: .done))
+  }
+
+  /// Nobody is sent on to another address, neither for keys nor with breaks; and whoever cannot be reached is tried
+  /// again later, not at once.
+  static var clientConfiguration: HTTPClient.Configuration {
+    var configuration = HTTPClient.Configuration()
+    configuration.redirectConfiguration = .disallow
+    configuration.connectionPool.retryConnectionEstablishment = false
+    configuration.timeout.connect = .seconds(5)
+    return configuration
   }
 
   /// Topics that only the console writes are made where they are missing; an embedded broker makes none over the wire.
@@ -167,6 +173,7 @@ extension Console {
     }
     return Application(
       responder: ConsoleResponder(self, assets: assets), server: server, configuration: configuration,
+      services: [HeartbeatService(hub: events)],
       onServerRunning: { channel in onListening(channel.localAddress?.port ?? 0) }, logger: log)
   }
 
