@@ -92,7 +92,7 @@ let package = Package(
     .executableTarget(
       name: "tieout-serve",
       dependencies: [
-        "Console", "ConsoleStore", "Configuration", "Pipeline", "Kafka",
+        "Console", "ConsoleStore", "Configuration", "Domain", "Pipeline", "Kafka",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),

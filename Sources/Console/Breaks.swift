@@ -285,6 +285,17 @@ extension Console {
     return .json(.raw(body))
   }
 
+  /// Millionths as text with as many decimals as the currency has, or with all where there are more.
+  static func decimal(_ amount_u: Int128, _ currency: String) -> String {
+    var (units, decimals) = (amount_u, 6)
+    let exponent = Currency(currency)?.exponent ?? 0
+    while decimals > exponent, units % 10 == 0 {
+      units /= 10
+      decimals -= 1
+    }
+    return formatDecimal(units, decimals: decimals)
+  }
+
   static func summaryBody(_ store: any ConsoleStore, _ scope: RowScope) async throws -> String {
     let now = wallClock_ms()
     let tallies = try await store.tallies(scope: scope, now_ms: now)
@@ -292,7 +303,7 @@ extension Console {
       [
         "type": .string(tally.type), "state": .string(tally.state), "severity": .string(tally.severity),
         "currency": .string(tally.currency), "age": .string(AgeBucket.names[tally.ageBucket]),
-        "count": .int(tally.count), "amount": .string(formatDecimal(tally.amount_u, decimals: 6)),
+        "count": .int(tally.count), "amount": .string(decimal(tally.amount_u, tally.currency)),
       ]
     }
     return JSON.object([

@@ -12,7 +12,7 @@ struct TieoutServe: AsyncParsableCommand {
     abstract: "The HTTP API and console of tieout.",
     discussion: "`tieout serve` and `tieout audit` run this program.",
     version: version,
-    subcommands: [Serve.self, Audit.self, Token.self, Describe.self], defaultSubcommand: Serve.self)
+    subcommands: [Serve.self, Audit.self, Token.self, Describe.self, Measure.self], defaultSubcommand: Serve.self)
 }
 
 /// The version of this program.
