@@ -81,7 +81,9 @@ public struct KeyReference: Sendable {
       .filter { !$0.contains(".") }
   }
 
-  public static let all: [KeyReference] = [
+  public static let all: [KeyReference] = core + serve
+
+  static let core: [KeyReference] = [
     .init("version", "integer", "1", "Version of the file's format."),
     .init("name", "text", "tieout", "Name of this reconciliation, in logs."),
     .init("prefix", "text", "the name", "Output topics are named `<prefix>.breaks` and so on."),
@@ -122,6 +124,8 @@ public struct KeyReference: Sendable {
     .init("topics.checkpoints", "text", "<prefix>.checkpoints", "Internal: the matching state; to be compacted."),
     .init("topics.partials", "text", "<prefix>.partials", "Internal: each task's part of the totals; to be compacted."),
     .init("topics.totals", "text", "<prefix>.totals", "Open breaks by type over all tasks; to be compacted."),
+    .init("topics.actions", "text", "<prefix>.actions", "What people do to breaks, keyed by order; kept for ever."),
+    .init("topics.proposals", "text", "<prefix>.proposals", "Journals that write differences off; to be compacted."),
     .init("tables", "map", "{}", "Named value tables."),
     .init("tables.*", "map", "", "A value table: literal text to literal text."),
     .init("tables.*.entries", "map of texts", "{}", "The entries."),

@@ -216,4 +216,12 @@ extension Configuration {
     for source in sources where source.isRouted { topics.append((source.topic, retained)) }
     return topics
   }
+
+  /// The topics that the console writes. Actions stay for ever: the console is made anew from them.
+  public var consoleTopics: [(name: String, config: [String: String])] {
+    [
+      (actionsTopic, ["cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"]),
+      (proposalsTopic, ["cleanup.policy": "compact"]),
+    ]
+  }
 }
