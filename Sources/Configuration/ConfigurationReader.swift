@@ -343,7 +343,7 @@ final class ConfigurationReader {
   }
 
   /// `{env: NAME}` or `{file: path}`.
-  private func secret(_ node: Node, _ path: [String]) -> Secret? {
+  func secret(_ node: Node, _ path: [String]) -> Secret? {
     guard let map = node.mapping, map.count == 1, let entry = map.first else {
       problem(node, "\(dotted(path)): a text, {env: NAME} or {file: path} is expected")
       return nil

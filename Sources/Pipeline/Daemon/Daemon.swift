@@ -27,6 +27,7 @@ public final class Daemon: @unchecked Sendable {
 
   /// Checks the topics and starts the workers.
   public func start() throws {
+    keepFetchMemory()
     let check = TopicCheck(configuration)
     let counts = try check.run(log: log)
     configuration.partialsPartitions = counts[configuration.partialsTopic] ?? 1
@@ -214,5 +215,13 @@ extension Configuration {
     if checkpoints == .topic { topics.append((checkpointsTopic, checkpointed)) }
     for source in sources where source.isRouted { topics.append((source.topic, retained)) }
     return topics
+  }
+
+  /// The topics that the console writes. Actions stay for ever: the console is made anew from them.
+  public var consoleTopics: [(name: String, config: [String: String])] {
+    [
+      (actionsTopic, ["cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"]),
+      (proposalsTopic, ["cleanup.policy": "compact"]),
+    ]
   }
 }

@@ -113,16 +113,9 @@ public final class TotalsStage: Stage {
   private func send() throws(KafkaError) {
     for cell in changed.sorted() {
       let values = cells[cell] ?? [:]
-      var writer = JSONWriter()
-      writer.beginObject()
-      writer.key("cell")
-      writer.string(cell)
-      writer.key("value")
-      writer.integer(Int(values.values.reduce(0) { $0 + $1.value }))
-      writer.key("tasks")
-      writer.integer(values.count)
-      writer.endObject()
-      try produce(configuration.totalsTopic, Array(cell.utf8), writer.bytes)
+      let value = TotalEncoder.encode(
+        cell: cell, value: values.values.reduce(0) { $0 + $1.value }, tasks: values.count)
+      try produce(configuration.totalsTopic, Array(cell.utf8), value)
     }
   }
 

@@ -12,9 +12,11 @@ extension Worker {
 
   func commitEpoch(isForced: Bool) throws {
     var isDeferred = false
+    let begun_ms = environment.monotonic_ms()
     defer {
       if !isDeferred { recordsInEpoch = 0 }
-      epochStarted_ms = environment.monotonic_ms()
+      // Epochs follow each other by the interval, committing included; half of it at least is for taking records.
+      epochStarted_ms = max(begun_ms, environment.monotonic_ms() - configuration.epochInterval_ms / 2)
       status.epochs += 1
       publish()
     }

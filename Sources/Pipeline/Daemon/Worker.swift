@@ -61,9 +61,6 @@ public final class Worker: @unchecked Sendable {
   var reader: (any LogReader)!
   var group: GroupMetadata?
   var incarnation: UInt64 = 0
-  var runTask: Task?
-  var runTopic = -1
-  var runPartition: Int32 = -1
   var recordsInEpoch = 0
   var epochStarted_ms: Int64 = 0
   var status = WorkerStatus()
@@ -135,8 +132,6 @@ public final class Worker: @unchecked Sendable {
     group = nil
     heldSince_ms = nil
     recordsInEpoch = 0
-    runTask = nil
-    runTopic = -1
     incarnation = environment.identity()
     stage = try DecodeStage(configuration, hash: configurationHash)
     let instance = configuration.kafka.instance
@@ -153,7 +148,6 @@ public final class Worker: @unchecked Sendable {
     consumer = try environment.makeConsumer(
       configuration, group: configuration.kafka.group, topics: configuration.sources.map(\.topic), member: member)
     defer {
-      runTask = nil
       consumer.close()
       reader.close()
       consumer = nil
@@ -161,8 +155,9 @@ public final class Worker: @unchecked Sendable {
       reader = nil
     }
     epochStarted_ms = environment.monotonic_ms()
-    // Shorter than the epoch, so that time moves on also where nothing comes.
-    let timeout_ms = Int(max(1, min(configuration.epochInterval_ms / 2, 50)))
+    // A tenth of the epoch: a call waits out its whole time unless the batch fills, and what has come meanwhile waits
+    // with it. Time also moves on where nothing comes.
+    let timeout_ms = Int(max(1, min(configuration.epochInterval_ms / 10, 50)))
     while !stop.isStopped {
       do {
         try turn(timeout_ms)
@@ -187,7 +182,7 @@ public final class Worker: @unchecked Sendable {
   }
 
   func turn(_ timeout_ms: Int) throws {
-    _ = try consumer.consume(timeout_ms: timeout_ms, { self.take($0) }, finish: { self.finishRun() })
+    _ = try consumer.consumeRuns(timeout_ms: timeout_ms, { self.take($0) }, finish: {})
     lastPoll_ms = environment.monotonic_ms()
     var outOfRange: [TopicPartition] = []
     for error in consumer.errors {
@@ -223,8 +218,6 @@ public final class Worker: @unchecked Sendable {
   }
 
   func dropTasks() {
-    runTask = nil
-    runTopic = -1
     tasks = [:]
     parked = [:]
     recordsInEpoch = 0
@@ -232,26 +225,12 @@ public final class Worker: @unchecked Sendable {
 
   // MARK: - Records
 
-  func take(_ message: ConsumedMessage) {
-    guard message.topic >= 0 else { return }
-    if message.topic != runTopic || message.partition != runPartition {
-      finishRun()
-      runTopic = message.topic
-      runPartition = message.partition
-      // Without a task there is none any more, or not yet: the record is read again by whoever has it.
-      runTask = tasks[message.partition]
-      runTask?.engine.beginRun(source: message.topic, now_ms: environment.wallClock_ms())
-    }
-    guard let runTask else { return }
-    runTask.engine.take(message)
-    recordsInEpoch += 1
-  }
-
-  /// Hands the decoded records of one partition to its task.
-  func finishRun() {
-    runTask?.engine.endRun()
-    runTask = nil
-    runTopic = -1
+  /// Hands a run to its task.
+  func take(_ run: MessageRun) {
+    // Without a task there is none any more, or not yet: the records are read again by whoever has it.
+    guard run.topic >= 0, let task = tasks[run.partition] else { return }
+    task.engine.takeRun(source: run.topic, now_ms: environment.wallClock_ms(), run.messages)
+    recordsInEpoch += run.messages.count
   }
 
   func report(_ letter: DeadLetter) {
