@@ -12,6 +12,7 @@ final class EpochReplayer {
   private let environment: any WorkerEnvironment
   private let keepAlive: () throws -> Void
   private var arena = ReplayArena()
+  private let opener = ShardOpener()
   private var outputs: Outbox?
 
   init(
@@ -129,7 +130,7 @@ final class EpochReplayer {
       guard asOf == epoch else { continue }
       try keepAlive()
       let digest = try engine.importShard(
-        shard, bits: manifest.bits, bytes: try contents.shard(shard, of: manifest))
+        shard, bits: manifest.bits, bytes: try contents.shard(shard, of: manifest, opener))
       guard digest == manifest.shards[shard].digest else {
         throw RecoveryError("shard \(shard) is not what the checkpoint states")
       }
