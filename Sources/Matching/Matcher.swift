@@ -1,3 +1,4 @@
+import Aggregates
 import CShims
 import Domain
 
@@ -42,6 +43,8 @@ public struct Matcher: ~Copyable {
   public var watermarks: Watermarks
   public var counters = MatchCounters()
   public var totals = ControlTotals()
+  /// Sums by dimensions, currency and period, where they are wanted.
+  public var aggregates: TaskAggregates?
 
   var index = TieIndex()
   var store = RecordStore()
@@ -298,6 +301,7 @@ public struct Matcher: ~Copyable {
   @inline(__always)
   mutating func account(_ fact: Fact, sign: Int) {
     guard fact.flags & Fact.Flag.delete == 0 else { return }
+    if aggregates != nil { aggregate(fact, sign: sign) }
     if fact.isPosting {
       totals.add(Int128(sign) * Int128(fact.amount), .posted, fact.currency, fact.role)
     } else {

@@ -1,3 +1,4 @@
+import Aggregates
 import Configuration
 import Decoding
 import Domain
@@ -197,9 +198,18 @@ final class TotalsStage: Stage {
   private var cells: [String: [Int32: Partial]] = [:]
   private var changed: Set<String> = []
   private var behind: Set<Int32> = []
+  private var revenue: RevenueMerger
+  private var encoder: FinanceEncoder
 
   init(configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment) {
+    revenue = TotalsStage.merger(configuration)
+    encoder = FinanceEncoder(dimensionNames: configuration.dimensions)
     super.init("totals", configuration: configuration, stop: stop, log: log, environment: environment)
+  }
+
+  private static func merger(_ configuration: Configuration) -> RevenueMerger {
+    let policy = configuration.policy
+    return RevenueMerger(settling_ms: policy.window_ms.addingReportingOverflow(policy.grace_ms).partialValue)
   }
 
   override func runOnce() throws {
@@ -208,6 +218,7 @@ final class TotalsStage: Stage {
       configuration, group: configuration.kafka.group + "-totals", topics: [configuration.partialsTopic], member: "")
     cells = [:]
     changed = []
+    revenue = TotalsStage.merger(configuration)
     defer {
       consumer.close()
       consumer = nil
@@ -220,6 +231,7 @@ final class TotalsStage: Stage {
       if let places = try consumer.answerRebalance(start: .beginning) {
         cells = [:]
         changed = []
+        revenue = TotalsStage.merger(configuration)
         behind = Set(places.map(\.partition))
       }
       // Sums of half a history would be wrong ones.
@@ -228,7 +240,26 @@ final class TotalsStage: Stage {
   }
 
   private func take(_ message: ConsumedMessage) {
+    if let key = message.key, CellPartial.isKey(UnsafeRawBufferPointer(key)) {
+      guard let value = message.value else { return }
+      do throws(ByteCodingError) {
+        revenue.apply(try CellPartial(key: UnsafeRawBufferPointer(key), value: UnsafeRawBufferPointer(value)))
+      } catch {
+        log.warning(
+          "a partial cell cannot be read", metadata: ["offset": "\(message.offset)", "error": "\(error)"])
+      }
+      return
+    }
     guard let partial = Partial(key: message.key, value: message.value) else { return }
+    if partial.cell.hasPrefix(Partial.timePrefix) {
+      let source = String(partial.cell.dropFirst(Partial.timePrefix.count))
+      if source.isEmpty {
+        revenue.setWatermark(task: partial.task, partial.value)
+      } else {
+        revenue.setLatest(source: source, task: partial.task, partial.value)
+      }
+      return
+    }
     let known = cells[partial.cell]?[partial.task]
     guard known.map({ $0.epoch < partial.epoch }) ?? true else { return }
     cells[partial.cell, default: [:]][partial.task] = partial
@@ -236,7 +267,16 @@ final class TotalsStage: Stage {
   }
 
   private func send() throws {
-    guard !changed.isEmpty else { return }
+    let messages = configuration.aggregates == nil ? [] : revenue.take()
+    guard !changed.isEmpty || !messages.isEmpty else { return }
+    for message in messages {
+      let value = encoder.encode(message)
+      try FinanceEncoder.key(message).withUnsafeBufferPointer { key throws in
+        try value.withUnsafeBufferPointer {
+          try producer.produce(topic: configuration.revenueTopic, partition: nil, key: key, value: $0)
+        }
+      }
+    }
     for cell in changed.sorted() {
       let values = cells[cell] ?? [:]
       let value = TotalEncoder.encode(

@@ -1,3 +1,4 @@
+import Aggregates
 import Checkpoints
 import Configuration
 import Domain
@@ -83,6 +84,11 @@ public final class ClusterSimulation {
     configuration.policy.maximumExpiries = 1 + random.below(4)
     configuration.policy.idleTimeout_ms = Int64(1_000 + random.below(8_000))
     configuration.partialsPartitions = partitions
+    if seed % 2 == 1 {
+      var settings = AggregateSettings()
+      settings.interval_ms = seed % 4 == 1 ? 1 : 300
+      configuration.aggregates = settings
+    }
     // So few that a checkpoint is spread over several epochs.
     configuration.shardTies = 1 + random.below(2)
     for topic in configuration.sources.map(\.topic) + configuration.ownTopics.map(\.name) {
@@ -481,6 +487,11 @@ public final class ClusterSimulation {
     var told: [String: Int64] = [:]
     for (cell, tasks) in partials() { told[cell] = tasks.values.reduce(0, +) }
     if told.filter({ $0.value != 0 }) != open { fail("the totals say \(told), and the breaks \(open)") }
+    guard configuration.aggregates != nil else { return }
+    let messages = (0..<partitions).flatMap {
+      cluster.readCommitted(TopicPartition(configuration.partialsTopic, Int32($0))).map { (key: $0.1, value: $0.2) }
+    }
+    for problem in CellCheck.problems(messages, totals: totals) { fail(problem) }
   }
 
   private func partials() -> [String: [String: Int64]] {
@@ -488,14 +499,16 @@ public final class ClusterSimulation {
     var epochs: [String: UInt64] = [:]
     for partition in 0..<partitions {
       for (_, key, value) in cluster.readCommitted(TopicPartition(configuration.partialsTopic, Int32(partition))) {
-        let parts = String(decoding: key ?? [], as: UTF8.self).split(separator: "|")
+        let name = String(decoding: key ?? [], as: UTF8.self)
+        // Cells have a check of their own; times are no totals.
+        if key.map({ $0.withUnsafeBytes { CellPartial.isKey($0) } }) ?? false || name.hasPrefix("time:") { continue }
+        let parts = name.split(separator: "|")
         let numbers = String(decoding: value ?? [], as: UTF8.self).split(separator: " ")
         guard parts.count == 2, numbers.count == 2, let number = Int64(numbers[0]), let epoch = UInt64(numbers[1])
         else {
           fail("a partial cannot be read")
           continue
         }
-        let name = String(decoding: key!, as: UTF8.self)
         if configuration.kafka.delivery == .atLeastOnce, epoch < epochs[name] ?? 0 { continue }
         if configuration.kafka.delivery == .exactlyOnce, epoch <= epochs[name] ?? 0 {
           fail("the partial \(name) of epoch \(epoch) comes after that of \(epochs[name]!)")
