@@ -78,6 +78,10 @@ extension Configuration {
     revenueTopic = reader.topic(
       topics["revenue"], ["topics", "revenue"], prefix + ".revenue", place: nodes["prefix"] ?? nodes["name"])
     readAggregates(nodes["aggregates"], reader)
+    actionsTopic = reader.topic(
+      topics["actions"], ["topics", "actions"], prefix + ".actions", place: nodes["prefix"] ?? nodes["name"])
+    proposalsTopic = reader.topic(
+      topics["proposals"], ["topics", "proposals"], prefix + ".proposals", place: nodes["prefix"] ?? nodes["name"])
     let checkpointNodes = reader.nodes(nodes["checkpoints"], ["checkpoints"])
     enum Store: String, CaseIterable { case topic, directory, off }
     switch reader.choice(checkpointNodes["store"], ["checkpoints", "store"], Store.topic) {
@@ -117,6 +121,7 @@ extension Configuration {
     let logging = reader.nodes(nodes["logging"], ["logging"])
     logLevel = reader.choice(logging["level"], ["logging", "level"], LogLevel.info).rawValue
     logFormat = reader.choice(logging["format"], ["logging", "format"], .text)
+    readServe(nodes["serve"], reader, prefix: prefix)
     checkKinds(nodes["sources"], root, reader)
   }
 

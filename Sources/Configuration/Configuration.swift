@@ -124,6 +124,9 @@ public struct Configuration: Sendable, Equatable {
   public var partialsTopic = ""
   public var totalsTopic = ""
   public var revenueTopic = ""
+  public var actionsTopic = ""
+  public var proposalsTopic = ""
+  public var serve = ServeSettings()
   public var partialsPartitions = 1
   /// Epochs are kept as long, for replays by an auditor.
   public var epochRetention_ms: Int64 = 7 * 86_400_000
@@ -147,6 +150,7 @@ public struct Configuration: Sendable, Equatable {
       && a.epochsTopic == b.epochsTopic && a.checkpointsTopic == b.checkpointsTopic
       && a.partialsTopic == b.partialsTopic && a.totalsTopic == b.totalsTopic
       && a.partialsPartitions == b.partialsPartitions && a.epochRetention_ms == b.epochRetention_ms
+      && a.actionsTopic == b.actionsTopic && a.proposalsTopic == b.proposalsTopic && a.serve == b.serve
       && a.checkpoints == b.checkpoints && a.checkpointInterval_ms == b.checkpointInterval_ms
   }
 

@@ -81,7 +81,9 @@ public struct KeyReference: Sendable {
       .filter { !$0.contains(".") }
   }
 
-  public static let all: [KeyReference] = [
+  public static let all: [KeyReference] = core + serve
+
+  static let core: [KeyReference] = [
     .init("version", "integer", "1", "Version of the file's format."),
     .init("name", "text", "tieout", "Name of this reconciliation, in logs."),
     .init("prefix", "text", "the name", "Output topics are named `<prefix>.breaks` and so on."),
@@ -103,7 +105,7 @@ public struct KeyReference: Sendable {
     ),
     .init(
       "kafka.properties", "map of librdkafka properties", "{}",
-      "Passed to every client as they are, but for those with a key of their own and those that delivery depends on (`enable.auto.commit`, `enable.auto.offset.store`, `enable.partition.eof`, `partition.assignment.strategy`)."
+      "Passed to every client as they are, but for those with a key of their own and those that delivery depends on (`enable.auto.commit`, `enable.auto.offset.store`, `enable.partition.eof`, `partition.assignment.strategy`, `auto.offset.reset`, `group.instance.id`, `transactional.id`)."
     ),
     .init(
       "kafka.properties.*", "text, or {env: NAME}, or {file: path}", "",
@@ -123,6 +125,8 @@ public struct KeyReference: Sendable {
     .init("topics.partials", "text", "<prefix>.partials", "Internal: each task's part of the totals; to be compacted."),
     .init("topics.totals", "text", "<prefix>.totals", "Open breaks by type over all tasks; to be compacted."),
     .init("topics.revenue", "text", "<prefix>.revenue", "Aggregates, where they are enabled; to be compacted."),
+    .init("topics.actions", "text", "<prefix>.actions", "What people do to breaks, keyed by order; kept for ever."),
+    .init("topics.proposals", "text", "<prefix>.proposals", "Journals that write differences off; to be compacted."),
     .init("tables", "map", "{}", "Named value tables."),
     .init("tables.*", "map", "", "A value table: literal text to literal text."),
     .init("tables.*.entries", "map of texts", "{}", "The entries."),

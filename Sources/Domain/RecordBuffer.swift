@@ -23,6 +23,20 @@ public struct RecordBuffer<Element: BitwiseCopyable>: ~Copyable {
     setCount(count + 1)
   }
 
+  /// Room for one record more, filled in place by the caller and taken in by `commit`. Holds anything before.
+  @inlinable @inline(__always)
+  public mutating func reserve() -> UnsafeMutablePointer<Element> {
+    if count == capacity { grow() }
+    return storage + count
+  }
+
+  /// Takes in the record that was filled where `reserve` said.
+  @inlinable @inline(__always)
+  public mutating func commit() {
+    precondition(count < capacity)
+    setCount(count + 1)
+  }
+
   @usableFromInline @inline(__always)
   mutating func setCount(_ value: Int) { count = value }
 

@@ -90,6 +90,45 @@ public struct ControlTotals: Sendable {
   }
 }
 
+/// What the records of one currency add to Σ expected and Σ posted until another currency comes: two words a role, in
+/// place, without the totals' arrays.
+struct RunningTotals: ~Copyable {
+  private var currency = Currency.none
+  private let sums: UnsafeMutablePointer<Int128>
+  private static let count = 2 * AccountRole.count
+
+  init() {
+    sums = .allocate(capacity: RunningTotals.count)
+    sums.initialize(repeating: 0, count: RunningTotals.count)
+  }
+
+  deinit { sums.deallocate() }
+
+  @inline(__always)
+  mutating func add(
+    _ amount: Int64, _ column: ControlTotals.Column, _ currency: Currency, _ role: UInt8, _ totals: inout ControlTotals
+  ) {
+    if currency != self.currency {
+      add(to: &totals)
+      clear()
+      self.currency = currency
+    }
+    sums[column.rawValue &* AccountRole.count &+ Int(role)] &+= Int128(amount)
+  }
+
+  @inline(never)
+  func add(to totals: inout ControlTotals) {
+    for role in AccountRole.allCases {
+      for column in [ControlTotals.Column.expected, .posted] {
+        let sum = sums[column.rawValue * AccountRole.count + Int(role.rawValue)]
+        if sum != 0 { totals.add(sum, column, currency, role) }
+      }
+    }
+  }
+
+  mutating func clear() { sums.update(repeating: 0, count: RunningTotals.count) }
+}
+
 /// A sum for each of a few currencies. Adding to the one that was added to last costs a comparison.
 public struct CurrencySums: Sendable, Equatable {
   public private(set) var keys: [Currency] = []

@@ -1,21 +1,20 @@
 import Domain
 
-/// Reads the facts of a tie's body one after the other, and says how one more is written behind them.
+/// Reads the facts of a tie's body one after the other.
 ///
-/// A body is the order key followed by the facts in the order of arrival. A fact is written in terms of those before
-/// it: what is the same as last time (currency, source, date, document, customer, dimensions, journal) costs a bit, an
-/// id that continues the journal's, the document's or the order's number costs its tail, times are differences and
-/// amounts take the bytes that they need. Four postings of one journal so take about ten bytes each.
+/// A body is a hint (`Matcher.balance`), the order key, and the facts in the order of arrival. A fact is written in
+/// terms of those before it: what is the same as last time (currency, source, date, document, customer, dimensions,
+/// journal) costs a bit, an id that continues the journal's, the document's or the order's number costs its tail, times
+/// are differences and amounts take the bytes that they need. Four postings of one journal so take some ten bytes each.
 ///
-///     heads   UInt32: code(5) isPosting(1) sameCurrency(1) hasMore(1)
-///                     document(2) customer(2) dimensions(2) id(2)
-///                     date(2) period(2) sameSource(1) isAbsolute(1) journal(2), for order events hasLines(1)
-///                     width of the time's difference(4), of each amount(4), in bytes
-///     more    UInt8:  flags(5) hasReverses(1), where hasMore
-///     mask    UInt16  order events
+///     heads    UInt32: code(5) isPosting(1) sameCurrency(1) hasMore(1)
+///                      document(2) customer(2) dimensions(2) id(2) date(2) period(2) sameSource(1) –(1) journal(2)
+///                      width of the time's difference(4), of each amount(4), in bytes
+///     more     UInt16, where hasMore: flags(5) hasReverses(1) hasLines(1) isAbsolute(1) hasOffset(1) hasIdentity(1)
+///     mask     UInt16, order events
 ///     currency UInt16, source UInt16, lines UInt16, offset Int64, identity UInt64: each where it is wanted
 ///     time, date Int32, period Int32, amounts
-///     texts   document, customer, dimensions, journal, id, reverses: UInt8 length (255: UInt16 follows), bytes
+///     texts    document, customer, dimensions, journal, id, reverses: UInt8 length (255: UInt16 follows), bytes
 ///
 /// An absolute fact refers to nothing before it: what a large body ends with, so that appending never reads it all.
 struct FactCursor {
@@ -24,35 +23,29 @@ struct FactCursor {
   let key: ByteView
 
   // The fact that was read last.
-  private(set) var isPosting = false
-  private(set) var code: UInt8 = 0
-  private(set) var flags: UInt16 = 0
-  private(set) var mask: UInt16 = 0
+  private(set) var heads: UInt32 = 0
+  private var more: UInt16 = 0
+  private(set) var mask: UInt16 = 1
   private(set) var lineCount: UInt16 = 0
-  private(set) var amountWidth = 0
-  private(set) var amountsAt: UnsafePointer<UInt8>
-  private(set) var period: Int32 = 0
+  private var amountsAt: UnsafePointer<UInt8>
   private(set) var identity: UInt64 = 0
-  private(set) var document: ByteView = .empty
-  private(set) var customer: ByteView = .empty
-  private(set) var dimensions: ByteView = .empty
-  private(set) var journal: ByteView = .empty
-  private(set) var idBase: ByteView = .empty
+  private(set) var offset: Int64 = 0
   private(set) var idTail: ByteView = .empty
   private(set) var reverses: ByteView = .empty
 
   // What the next one may refer to.
   private(set) var currency = Currency.none
-  private(set) var source: UInt16 = 0
+  private(set) var source: UInt16 = FactCursor.noSource
   private(set) var time_ms: Int64 = 0
   private(set) var date_d: Int32 = absentDate
-  private(set) var offset: Int64 = 0
-  private(set) var hasSource = false
-  private var lastPeriod: Int32 = 0
-  private var lastDocument: ByteView = .empty
-  private var lastCustomer: ByteView = .empty
-  private var lastDimensions: ByteView = .empty
-  private var lastJournal: ByteView = .empty
+  private(set) var lastPeriod: Int32 = 0
+  private(set) var lastDocument: ByteView = .empty
+  private(set) var lastCustomer: ByteView = .empty
+  private(set) var lastDimensions: ByteView = .empty
+  private(set) var lastJournal: ByteView = .empty
+
+  /// No configuration has as many sources.
+  static let noSource: UInt16 = 0xffff
 
   /// - Parameters:
   ///   - start: The first fact; 64 bytes behind `end` may be read, whatever they hold.
@@ -64,6 +57,25 @@ struct FactCursor {
     self.key = key
   }
 
+  enum Bit {
+    static let isPosting: UInt32 = 1 << 5
+    static let sameCurrency: UInt32 = 1 << 6
+    static let hasMore: UInt32 = 1 << 7
+    static let sameSource: UInt32 = 1 << 20
+    /// Where any of the four texts is written out.
+    static let literals: UInt32 = 1 << 8 | 1 << 10 | 1 << 12 | 1 << 22
+  }
+
+  enum More {
+    static let flags: UInt16 = 31
+    static let hasReverses: UInt16 = 1 << 5
+    static let hasLines: UInt16 = 1 << 6
+    static let isAbsolute: UInt16 = 1 << 7
+    static let hasOffset: UInt16 = 1 << 8
+    static let hasIdentity: UInt16 = 1 << 9
+  }
+
+  /// How a text stands in a fact. The low bit says that it is written out.
   enum Text {
     static let none: UInt32 = 0
     static let literal: UInt32 = 1
@@ -86,142 +98,119 @@ struct FactCursor {
     static let literal: UInt32 = 2
   }
 
+  @inline(__always) var code: UInt8 { UInt8(truncatingIfNeeded: heads & 31) }
+  @inline(__always) var isPosting: Bool { heads & Bit.isPosting != 0 }
+  @inline(__always) var flags: UInt16 { more & More.flags }
+  @inline(__always) var document: ByteView { heads >> 8 & 3 == Text.none ? .empty : lastDocument }
+  @inline(__always) var customer: ByteView { heads >> 10 & 3 == Text.none ? .empty : lastCustomer }
+  @inline(__always) var dimensions: ByteView { heads >> 12 & 3 == Text.none ? .empty : lastDimensions }
+  @inline(__always) var journal: ByteView { heads >> 22 & 3 == Text.none ? .empty : lastJournal }
+  @inline(__always) var hasId: Bool { heads >> 14 & 3 != Text.none }
+  @inline(__always) var period: Int32 { heads >> 18 & 3 == Period.none ? 0 : lastPeriod }
+  @inline(__always) var amountWidth: Int { Int(heads >> 28) }
+
+  /// What stands before the id's tail.
   @inline(__always)
-  private mutating func load<Value: FixedWidthInteger & BitwiseCopyable>(_ type: Value.Type) -> Value {
-    let value = UnsafeRawPointer(at).loadUnaligned(as: Value.self)
-    at += MemoryLayout<Value>.size
+  var idBase: ByteView {
+    switch heads >> 14 & 3 {
+    case Text.continues: isPosting ? journal : document
+    case Text.continuesKey: key
+    default: .empty
+    }
+  }
+
+  @inline(__always)
+  private static func load<Value: FixedWidthInteger & BitwiseCopyable>(
+    _ place: inout UnsafePointer<UInt8>, _ type: Value.Type
+  ) -> Value {
+    let value = UnsafeRawPointer(place).loadUnaligned(as: Value.self)
+    place += MemoryLayout<Value>.size
     return Value(littleEndian: value)
   }
 
   @inline(__always)
   private static func number(_ place: UnsafePointer<UInt8>, width: Int) -> Int64 {
     let raw = UInt64(littleEndian: UnsafeRawPointer(place).loadUnaligned(as: UInt64.self))
-    let bits = raw & ((UInt64(1) << UInt64(8 * width)) &- 1)
-    return Int64(bitPattern: bits >> 1) ^ -Int64(bitPattern: bits & 1)
+    let unwanted = UInt64(truncatingIfNeeded: 64 &- 8 &* width)
+    let wanted = width == 0 ? 0 : (raw &<< unwanted) &>> unwanted
+    return Int64(bitPattern: wanted &>> 1) ^ -Int64(bitPattern: wanted & 1)
   }
 
   @inline(__always)
-  private mutating func literal() -> ByteView {
-    var count = Int(at.pointee)
-    at += 1
-    if count == 255 { count = Int(load(UInt16.self)) }
-    let text = ByteView(base: at, count: count)
-    at += count
+  private static func literal(_ place: inout UnsafePointer<UInt8>) -> ByteView {
+    var count = Int(place.pointee)
+    place += 1
+    if count == 255 { count = Int(load(&place, UInt16.self)) }
+    let text = ByteView(base: place, count: count)
+    place += count
     return text
   }
 
   /// One of the amounts, by its place among those that there are.
   @inline(__always)
-  func amount(at place: Int) -> Int64 { FactCursor.number(amountsAt + place * amountWidth, width: amountWidth) }
+  func amount(at place: Int) -> Int64 { FactCursor.number(amountsAt + place &* amountWidth, width: amountWidth) }
 
   /// The amount of a component of an order event, 0 where it has none.
   @inline(__always)
   func amount(_ component: AmountComponent) -> Int64 {
-    let bit = UInt16(1) << UInt16(component.rawValue)
+    let bit = UInt16(1) &<< UInt16(component.rawValue)
     guard mask & bit != 0 else { return 0 }
-    return amount(at: (mask & (bit - 1)).nonzeroBitCount)
+    return amount(at: (mask & (bit &- 1)).nonzeroBitCount)
   }
 
   /// Reads the next fact. False at the end, and where the bytes are no facts.
   @inline(__always)
   mutating func next() -> Bool {
     guard at < end else { return false }
-    let heads = load(UInt32.self)
-    if heads & 1 << 21 != 0 { forget() }
-    code = UInt8(truncatingIfNeeded: heads & 31)
-    isPosting = heads & 1 << 5 != 0
-    var hasReverses = false
-    flags = 0
-    if heads & 1 << 7 != 0 {
-      let more = load(UInt8.self)
-      flags = UInt16(more & 31)
-      hasReverses = more & 32 != 0
+    var place = at
+    let heads = FactCursor.load(&place, UInt32.self)
+    self.heads = heads
+    more = 0
+    if heads & Bit.hasMore != 0 {
+      more = FactCursor.load(&place, UInt16.self)
+      if more & More.isAbsolute != 0 { forget() }
     }
-    mask = isPosting ? 1 : load(UInt16.self)
-    if heads & 1 << 6 == 0 { currency = Currency(rawValue: load(UInt16.self) & 0x7fff) }
-    if heads & 1 << 20 == 0 {
-      source = load(UInt16.self)
-      hasSource = true
+    mask = 1
+    if heads & Bit.isPosting == 0 { mask = FactCursor.load(&place, UInt16.self) }
+    if heads & Bit.sameCurrency == 0 { currency = Currency(rawValue: FactCursor.load(&place, UInt16.self) & 0x7fff) }
+    if heads & Bit.sameSource == 0 { source = FactCursor.load(&place, UInt16.self) }
+    if more & ~More.flags != 0 {
+      lineCount = more & More.hasLines != 0 ? FactCursor.load(&place, UInt16.self) : 0
+      if more & More.hasOffset != 0 { offset = FactCursor.load(&place, Int64.self) }
+      if more & More.hasIdentity != 0 { identity = FactCursor.load(&place, UInt64.self) }
     }
-    lineCount = !isPosting && heads & 1 << 22 != 0 ? load(UInt16.self) : 0
-    let idMode = heads >> 14 & 3
-    if idMode == Text.none || flags & (Fact.Flag.upsert | Fact.Flag.delete) != 0 { offset = load(Int64.self) }
-    identity = idMode == Text.none ? load(UInt64.self) : 0
     let timeWidth = Int(heads >> 24 & 15)
-    time_ms = time_ms &+ FactCursor.number(at, width: timeWidth)
-    at += timeWidth
+    time_ms = time_ms &+ FactCursor.number(place, width: timeWidth)
+    place += timeWidth
     switch heads >> 16 & 3 {
     case Date.same: break
     case Date.ofTime: date_d = day(ofMilliseconds: time_ms)
-    case Date.literal: date_d = load(Int32.self)
+    case Date.literal: date_d = FactCursor.load(&place, Int32.self)
     default: date_d = absentDate
     }
-    switch heads >> 18 & 3 {
-    case Period.none: period = 0
-    case Period.same: period = lastPeriod
-    default:
-      period = load(Int32.self)
-      lastPeriod = period
+    if heads >> 18 & 3 == Period.literal { lastPeriod = FactCursor.load(&place, Int32.self) }
+    amountsAt = place
+    place += Int(heads >> 28) &* mask.nonzeroBitCount
+    if heads & Bit.literals != 0 {
+      if heads & 1 << 8 != 0 { lastDocument = FactCursor.literal(&place) }
+      if heads & 1 << 10 != 0 { lastCustomer = FactCursor.literal(&place) }
+      if heads & 1 << 12 != 0 { lastDimensions = FactCursor.literal(&place) }
+      if heads & 1 << 22 != 0 { lastJournal = FactCursor.literal(&place) }
     }
-    amountWidth = Int(heads >> 28 & 15)
-    amountsAt = at
-    at += amountWidth * mask.nonzeroBitCount
-    switch heads >> 8 & 3 {
-    case Text.literal:
-      document = literal()
-      lastDocument = document
-    case Text.same: document = lastDocument
-    default: document = .empty
-    }
-    switch heads >> 10 & 3 {
-    case Text.literal:
-      customer = literal()
-      lastCustomer = customer
-    case Text.same: customer = lastCustomer
-    default: customer = .empty
-    }
-    switch heads >> 12 & 3 {
-    case Text.literal:
-      dimensions = literal()
-      lastDimensions = dimensions
-    case Text.same: dimensions = lastDimensions
-    default: dimensions = .empty
-    }
-    journal = .empty
-    if isPosting {
-      switch heads >> 22 & 3 {
-      case Text.literal:
-        journal = literal()
-        lastJournal = journal
-      case Text.same: journal = lastJournal
-      default: break
-      }
-    }
-    switch idMode {
-    case Text.none:
-      idBase = .empty
-      idTail = .empty
-    case Text.literal:
-      idBase = .empty
-      idTail = literal()
-    case Text.continues:
-      idBase = isPosting ? journal : document
-      idTail = literal()
-    default:
-      idBase = key
-      idTail = literal()
-    }
-    reverses = hasReverses ? literal() : .empty
-    return at <= end
+    if heads >> 14 & 3 != Text.none { idTail = FactCursor.literal(&place) }
+    if more & More.hasReverses != 0 { reverses = FactCursor.literal(&place) }
+    at = place
+    return place <= end
   }
 
   /// More has been written.
   mutating func extend(to end: UnsafePointer<UInt8>) { self.end = end }
 
   /// As before the first fact.
+  @inline(never)
   private mutating func forget() {
     currency = .none
-    hasSource = false
+    source = FactCursor.noSource
     time_ms = 0
     date_d = absentDate
     lastPeriod = 0
@@ -230,155 +219,220 @@ struct FactCursor {
     lastDimensions = .empty
     lastJournal = .empty
   }
+}
 
-  // MARK: - Writing
-
-  /// How a fact is written.
-  struct Plan {
-    fileprivate var heads: UInt32 = 0
-    fileprivate var timeDelta: UInt64 = 0
-    fileprivate var idTail: ByteView = .empty
-    /// Bytes that it takes.
-    fileprivate(set) var size = 4
-  }
+/// How a fact is written behind those that a cursor has read, and the writing of it.
+struct FactPlan {
+  private var heads: UInt32 = 0
+  private var more: UInt16 = 0
+  private var timeDelta: UInt64 = 0
+  private var idTail: ByteView = .empty
+  /// Bytes that it takes.
+  private(set) var size = 4
 
   @inline(__always)
   private static func zigzag(_ value: Int64) -> UInt64 { UInt64(bitPattern: value << 1 ^ value >> 63) }
 
   @inline(__always)
-  private static func width(_ value: UInt64) -> Int { (71 - value.leadingZeroBitCount) >> 3 }
+  private static func width(_ value: UInt64) -> Int { (71 &- value.leadingZeroBitCount) >> 3 }
 
   @inline(__always)
-  private static func literalSize(_ text: ByteView) -> Int { text.count + (text.count < 255 ? 1 : 3) }
+  private static func literalSize(_ text: ByteView) -> Int { text.count &+ (text.count < 255 ? 1 : 3) }
 
   @inline(__always)
-  private func textMode(_ text: ByteView, _ last: ByteView, _ plan: inout Plan) -> UInt32 {
-    if text.isEmpty { return Text.none }
-    if text.elementsEqual(last) { return Text.same }
-    plan.size += FactCursor.literalSize(text)
-    return Text.literal
+  private mutating func put(_ text: ByteView, _ last: ByteView, _ shift: UInt32) {
+    if text.isEmpty { return }
+    if text.elementsEqual(last) {
+      heads |= FactCursor.Text.same &<< shift
+    } else {
+      heads |= FactCursor.Text.literal &<< shift
+      size &+= FactPlan.literalSize(text)
+    }
   }
 
-  /// How a fact is written behind the one that was read last, or, absolute, behind anything.
+  /// - Parameters:
+  ///   - cursor: Has read to the end, or nothing at all where the fact is to be absolute.
   @inline(__always)
-  func plan(_ fact: Fact, isAbsolute: Bool) -> Plan {
-    var plan = Plan()
-    var heads = UInt32(fact.code & 31)
-    if fact.isPosting { heads |= 1 << 5 } else { plan.size += 2 }
-    if fact.currency == currency { heads |= 1 << 6 } else { plan.size += 2 }
-    if fact.flags != 0 || !fact.reverses.isEmpty {
-      heads |= 1 << 7
-      plan.size += 1
-      if !fact.reverses.isEmpty { plan.size += FactCursor.literalSize(fact.reverses) }
+  init(_ fact: UnsafePointer<Fact>, after cursor: FactCursor, isAbsolute: Bool) {
+    let isPosting = fact.pointee.isPosting
+    heads = UInt32(fact.pointee.code & 31)
+    if isPosting { heads |= FactCursor.Bit.isPosting } else { size &+= 2 }
+    if fact.pointee.currency == cursor.currency { heads |= FactCursor.Bit.sameCurrency } else { size &+= 2 }
+    if fact.pointee.source == cursor.source { heads |= FactCursor.Bit.sameSource } else { size &+= 2 }
+    put(fact.pointee.document, cursor.lastDocument, 8)
+    put(fact.pointee.customer, cursor.lastCustomer, 10)
+    put(fact.pointee.dimensionBytes, cursor.lastDimensions, 12)
+    if isPosting { put(fact.pointee.journal, cursor.lastJournal, 22) }
+    more = fact.pointee.flags
+    if isAbsolute { more |= FactCursor.More.isAbsolute }
+    if !fact.pointee.reverses.isEmpty {
+      more |= FactCursor.More.hasReverses
+      size &+= FactPlan.literalSize(fact.pointee.reverses)
     }
-    if hasSource, fact.source == source { heads |= 1 << 20 } else { plan.size += 2 }
-    if isAbsolute { heads |= 1 << 21 }
-    if !fact.isPosting, fact.lineCount != 0 {
-      heads |= 1 << 22
-      plan.size += 2
+    if fact.pointee.lineCount != 0 {
+      more |= FactCursor.More.hasLines
+      size &+= 2
     }
-    heads |= textMode(fact.document, lastDocument, &plan) << 8
-    heads |= textMode(fact.customer, lastCustomer, &plan) << 10
-    heads |= textMode(fact.dimensionBytes, lastDimensions, &plan) << 12
-    if fact.isPosting { heads |= textMode(fact.journal, lastJournal, &plan) << 22 }
-    if fact.id.isEmpty {
-      plan.size += 16
+    let id = fact.pointee.id
+    if id.isEmpty {
+      more |= FactCursor.More.hasOffset | FactCursor.More.hasIdentity
+      size &+= 16
     } else {
-      let base = fact.isPosting ? fact.journal : fact.document
-      plan.idTail = fact.id
-      if !base.isEmpty, fact.id.starts(with: base) {
-        heads |= Text.continues << 14
-        plan.idTail = fact.id.dropped(base.count)
-      } else if !key.isEmpty, fact.id.starts(with: key) {
-        heads |= Text.continuesKey << 14
-        plan.idTail = fact.id.dropped(key.count)
+      let base = isPosting ? fact.pointee.journal : fact.pointee.document
+      if !base.isEmpty, id.starts(with: base) {
+        heads |= FactCursor.Text.continues << 14
+        idTail = id.dropped(base.count)
+      } else if id.starts(with: cursor.key) {
+        heads |= FactCursor.Text.continuesKey << 14
+        idTail = id.dropped(cursor.key.count)
       } else {
-        heads |= Text.literal << 14
+        heads |= FactCursor.Text.literal << 14
+        idTail = id
       }
-      plan.size += FactCursor.literalSize(plan.idTail)
-      if fact.isChange { plan.size += 8 }
+      size &+= FactPlan.literalSize(idTail)
+      if fact.pointee.isChange {
+        more |= FactCursor.More.hasOffset
+        size &+= 8
+      }
     }
-    plan.timeDelta = FactCursor.zigzag(fact.time_ms &- time_ms)
-    let timeWidth = FactCursor.width(plan.timeDelta)
+    if more != 0 {
+      heads |= FactCursor.Bit.hasMore
+      size &+= 2
+    }
+    timeDelta = FactPlan.zigzag(fact.pointee.time_ms &- cursor.time_ms)
+    let timeWidth = FactPlan.width(timeDelta)
     heads |= UInt32(timeWidth) << 24
-    plan.size += timeWidth
-    if fact.date_d == absentDate {
-      heads |= Date.absent << 16
-    } else if fact.date_d == date_d {
-      heads |= Date.same << 16
-    } else if fact.date_d == day(ofMilliseconds: fact.time_ms) {
-      heads |= Date.ofTime << 16
-    } else {
-      heads |= Date.literal << 16
-      plan.size += 4
-    }
-    if fact.statedPeriod != 0 {
-      if fact.statedPeriod == lastPeriod {
-        heads |= Period.same << 18
+    size &+= timeWidth
+    let date_d = fact.pointee.date_d
+    if date_d == absentDate {
+      heads |= FactCursor.Date.absent << 16
+    } else if date_d != cursor.date_d {
+      if date_d == day(ofMilliseconds: fact.pointee.time_ms) {
+        heads |= FactCursor.Date.ofTime << 16
       } else {
-        heads |= Period.literal << 18
-        plan.size += 4
+        heads |= FactCursor.Date.literal << 16
+        size &+= 4
       }
     }
-    let amountCount = fact.amountCount
+    if fact.pointee.statedPeriod != 0 {
+      if fact.pointee.statedPeriod == cursor.lastPeriod {
+        heads |= FactCursor.Period.same << 18
+      } else {
+        heads |= FactCursor.Period.literal << 18
+        size &+= 4
+      }
+    }
+    let amountCount = fact.pointee.amountCount
     var all: UInt64 = 0
-    for place in 0..<amountCount { all |= FactCursor.zigzag(fact.amounts[place]) }
-    let amountWidth = FactCursor.width(all)
+    for place in 0..<amountCount { all |= FactPlan.zigzag(fact.pointee.amounts[place]) }
+    let amountWidth = FactPlan.width(all)
     heads |= UInt32(amountWidth) << 28
-    plan.size += amountWidth * amountCount
-    plan.heads = heads
-    return plan
+    size &+= amountWidth &* amountCount
   }
 
   /// Writes a fact as planned, and nothing behind it.
   @inline(__always)
-  static func write(_ fact: Fact, _ plan: Plan, at start: UnsafeMutablePointer<UInt8>) {
+  func write(_ fact: UnsafePointer<Fact>, at start: UnsafeMutablePointer<UInt8>) {
     var at = start
+    @inline(__always)
     func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value) {
       UnsafeMutableRawPointer(at).storeBytes(of: value.littleEndian, as: Value.self)
       at += MemoryLayout<Value>.size
     }
+    @inline(__always)
     func put(_ text: ByteView) {
       if text.count < 255 {
-        put(UInt8(text.count))
+        put(UInt8(truncatingIfNeeded: text.count))
       } else {
         put(UInt8(255))
-        put(UInt16(text.count))
+        put(UInt16(truncatingIfNeeded: text.count))
       }
-      if text.count > 0 { at.update(from: text.base!, count: text.count) }
+      copyShort(from: text, to: at)
       at += text.count
     }
-    let end = start + plan.size
+    let end = start + size
+    @inline(__always)
     func put(_ value: UInt64, width: Int) {
       if end - at >= 8 {
         // What it writes too much is written over by what follows.
         UnsafeMutableRawPointer(at).storeBytes(of: value.littleEndian, as: UInt64.self)
       } else {
-        for place in 0..<width { at[place] = UInt8(truncatingIfNeeded: value >> UInt64(8 * place)) }
+        storeShort(value, width: width, at: at)
       }
       at += width
     }
-    let heads = plan.heads
     put(heads)
-    if heads & 1 << 7 != 0 { put(UInt8(fact.flags & 31) | (fact.reverses.isEmpty ? 0 : 32)) }
-    if !fact.isPosting { put(fact.mask) }
-    if heads & 1 << 6 == 0 { put(fact.currency.rawValue) }
-    if heads & 1 << 20 == 0 { put(fact.source) }
-    if !fact.isPosting, heads & 1 << 22 != 0 { put(fact.lineCount) }
-    if fact.id.isEmpty || fact.isChange { put(fact.offset) }
-    if fact.id.isEmpty { put(fact.idHash) }
-    put(plan.timeDelta, width: Int(heads >> 24 & 15))
-    if heads >> 16 & 3 == Date.literal { put(fact.date_d) }
-    if heads >> 18 & 3 == Period.literal { put(fact.statedPeriod) }
-    let amountWidth = Int(heads >> 28 & 15)
-    for place in 0..<fact.amountCount { put(zigzag(fact.amounts[place]), width: amountWidth) }
-    if heads >> 8 & 3 == Text.literal { put(fact.document) }
-    if heads >> 10 & 3 == Text.literal { put(fact.customer) }
-    if heads >> 12 & 3 == Text.literal { put(fact.dimensionBytes) }
-    if fact.isPosting, heads >> 22 & 3 == Text.literal { put(fact.journal) }
-    if heads >> 14 & 3 != Text.none { put(plan.idTail) }
-    if !fact.reverses.isEmpty { put(fact.reverses) }
-    assert(at - start == plan.size)
+    if more != 0 { put(more) }
+    if heads & FactCursor.Bit.isPosting == 0 { put(fact.pointee.mask) }
+    if heads & FactCursor.Bit.sameCurrency == 0 { put(fact.pointee.currency.rawValue) }
+    if heads & FactCursor.Bit.sameSource == 0 { put(fact.pointee.source) }
+    if more & ~FactCursor.More.flags != 0 {
+      if more & FactCursor.More.hasLines != 0 { put(fact.pointee.lineCount) }
+      if more & FactCursor.More.hasOffset != 0 { put(fact.pointee.offset) }
+      if more & FactCursor.More.hasIdentity != 0 { put(fact.pointee.idHash) }
+    }
+    put(timeDelta, width: Int(heads >> 24 & 15))
+    if heads >> 16 & 3 == FactCursor.Date.literal { put(fact.pointee.date_d) }
+    if heads >> 18 & 3 == FactCursor.Period.literal { put(fact.pointee.statedPeriod) }
+    let amountWidth = Int(heads >> 28)
+    for place in 0..<fact.pointee.amountCount {
+      put(FactPlan.zigzag(fact.pointee.amounts[place]), width: amountWidth)
+    }
+    if heads & FactCursor.Bit.literals != 0 {
+      if heads & 1 << 8 != 0 { put(fact.pointee.document) }
+      if heads & 1 << 10 != 0 { put(fact.pointee.customer) }
+      if heads & 1 << 12 != 0 { put(fact.pointee.dimensionBytes) }
+      if heads & 1 << 22 != 0 { put(fact.pointee.journal) }
+    }
+    if heads >> 14 & 3 != FactCursor.Text.none { put(idTail) }
+    if more & FactCursor.More.hasReverses != 0 { put(fact.pointee.reverses) }
+    assert(at == end)
+  }
+}
+
+/// Copies a text. Those of a ledger are short: two loads that overlap do for most, without a call.
+@inline(__always)
+func copyShort(from text: ByteView, to target: UnsafeMutablePointer<UInt8>) {
+  guard let base = text.base else { return }
+  let (count, source, to) = (text.count, UnsafeRawPointer(base), UnsafeMutableRawPointer(target))
+  if count > 16 {
+    to.copyMemory(from: source, byteCount: count)
+  } else if count >= 8 {
+    let first = source.loadUnaligned(as: UInt64.self)
+    let last = source.loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self)
+    to.storeBytes(of: first, as: UInt64.self)
+    to.storeBytes(of: last, toByteOffset: count &- 8, as: UInt64.self)
+  } else if count >= 4 {
+    let first = source.loadUnaligned(as: UInt32.self)
+    let last = source.loadUnaligned(fromByteOffset: count &- 4, as: UInt32.self)
+    to.storeBytes(of: first, as: UInt32.self)
+    to.storeBytes(of: last, toByteOffset: count &- 4, as: UInt32.self)
+  } else if count >= 2 {
+    let first = source.loadUnaligned(as: UInt16.self)
+    let last = source.loadUnaligned(fromByteOffset: count &- 2, as: UInt16.self)
+    to.storeBytes(of: first, as: UInt16.self)
+    to.storeBytes(of: last, toByteOffset: count &- 2, as: UInt16.self)
+  } else if count == 1 {
+    target[0] = base[0]
+  }
+}
+
+/// Writes the low bytes of a number, and nothing behind them.
+@inline(__always)
+func storeShort(_ value: UInt64, width: Int, at target: UnsafeMutablePointer<UInt8>) {
+  let to = UnsafeMutableRawPointer(target)
+  if width >= 4 {
+    to.storeBytes(of: UInt32(truncatingIfNeeded: value).littleEndian, as: UInt32.self)
+    to.storeBytes(
+      of: UInt32(truncatingIfNeeded: value &>> UInt64(8 &* (width &- 4))).littleEndian, toByteOffset: width &- 4,
+      as: UInt32.self)
+  } else if width >= 2 {
+    to.storeBytes(of: UInt16(truncatingIfNeeded: value).littleEndian, as: UInt16.self)
+    to.storeBytes(
+      of: UInt16(truncatingIfNeeded: value &>> UInt64(8 &* (width &- 2))).littleEndian, toByteOffset: width &- 2,
+      as: UInt16.self)
+  } else if width == 1 {
+    target[0] = UInt8(truncatingIfNeeded: value)
   }
 }
 
@@ -387,7 +441,7 @@ extension ByteView {
   func starts(with other: ByteView) -> Bool { count >= other.count && prefix(other.count).elementsEqual(other) }
 
   @inline(__always)
-  func dropped(_ count: Int) -> ByteView { ByteView(base: base.map { $0 + count }, count: self.count - count) }
+  func dropped(_ count: Int) -> ByteView { ByteView(base: base.map { $0 + count }, count: self.count &- count) }
 }
 
 extension Fact {
@@ -399,23 +453,30 @@ extension Fact {
     flags = cursor.flags
     currency = cursor.currency
     source = cursor.source
-    lineCount = cursor.lineCount
     mask = cursor.mask
     self.number = number
     time_ms = cursor.time_ms
     date_d = cursor.date_d
     statedPeriod = cursor.period
-    idHash = cursor.identity
     for place in 0..<amountCount { amounts[place] = cursor.amount(at: place) }
     document = cursor.document
     customer = cursor.customer
     dimensionBytes = cursor.dimensions
     journal = cursor.journal
-    id = cursor.idBase.isEmpty ? cursor.idTail : texts.joined(cursor.idBase, cursor.idTail)
-    reverses = cursor.reverses
-    if id.isEmpty || isChange { offset = cursor.offset }
+    if cursor.hasId {
+      let base = cursor.idBase
+      id = base.isEmpty ? cursor.idTail : texts.joined(base, cursor.idTail)
+    }
+    if cursor.hasMore(FactCursor.More.hasLines) { lineCount = cursor.lineCount }
+    if cursor.hasMore(FactCursor.More.hasOffset) { offset = cursor.offset }
+    if cursor.hasMore(FactCursor.More.hasIdentity) { idHash = cursor.identity }
+    if cursor.hasMore(FactCursor.More.hasReverses) { reverses = cursor.reverses }
     hash()
   }
+}
+
+extension FactCursor {
+  func hasMore(_ bit: UInt16) -> Bool { more & bit != 0 }
 }
 
 /// Space for texts that live as long as one judgement. Blocks never move.

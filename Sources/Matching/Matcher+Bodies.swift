@@ -13,7 +13,7 @@ extension Matcher {
   }
 
   @inline(__always)
-  private mutating func setBodyLength(_ slot: Int, _ length: Int) {
+  mutating func setBodyLength(_ slot: Int, _ length: Int) {
     if length < Int(Tie.isLong) {
       if ties[slot].bodyLength == Tie.isLong { longBodies[UInt32(slot)] = nil }
       ties[slot].bodyLength = UInt16(length)
@@ -34,11 +34,17 @@ extension Matcher {
 
   @inline(__always)
   static func key(_ body: UnsafePointer<UInt8>) -> ByteView {
-    if body[0] < 255 { return ByteView(base: body + 1, count: Int(body[0])) }
-    return ByteView(base: body + 3, count: Int(body[1]) | Int(body[2]) << 8)
+    if body[2] < 255 { return ByteView(base: body + 3, count: Int(body[2])) }
+    return ByteView(base: body + 5, count: Int(body[3]) | Int(body[4]) << 8)
   }
 
-  static func keySize(_ count: Int) -> Int { count < 255 ? count + 1 : count + 3 }
+  /// Bytes of the balance and the key.
+  @inline(__always)
+  static func keySize(_ count: Int) -> Int { count < 255 ? count + 3 : count + 5 }
+
+  /// Zero where posted − expected may be zero in every role and currency.
+  @inline(__always)
+  func balance(_ slot: Int) -> UInt16 { UnsafeRawPointer(bodyStart(slot)).load(as: UInt16.self) }
 
   /// The facts of a tie; valid until the store next allocates.
   @inline(__always)
@@ -55,21 +61,43 @@ extension Matcher {
   }
 
   /// A body with nothing but the key.
+  @inline(__always)
   mutating func makeBody(_ key: ByteView) -> (ref: StoreRef, length: Int) {
     let length = Matcher.keySize(key.count)
     let ref = store.allocate(length)
-    var at = store.pointer(ref).assumingMemoryBound(to: UInt8.self)
-    if key.count < 255 {
-      at[0] = UInt8(key.count)
-      at += 1
-    } else {
-      at[0] = 255
-      at[1] = UInt8(truncatingIfNeeded: key.count)
-      at[2] = UInt8(truncatingIfNeeded: key.count >> 8)
-      at += 3
-    }
-    if key.count > 0 { at.update(from: key.base!, count: key.count) }
+    Matcher.write(key, balance: 0, at: store.pointer(ref))
     return (ref, length)
+  }
+
+  /// A body with the key and one fact.
+  @inline(__always)
+  mutating func makeBody(
+    _ key: ByteView, with fact: UnsafePointer<Fact>, balance: UInt16
+  ) -> (ref: StoreRef, length: Int) {
+    let start = UnsafePointer(dimensionSpace)
+    let plan = FactPlan(fact, after: FactCursor(start, end: start, key: key), isAbsolute: false)
+    let keyBytes = Matcher.keySize(key.count)
+    let ref = store.allocate(keyBytes &+ plan.size)
+    let body = store.pointer(ref)
+    Matcher.write(key, balance: balance, at: body)
+    plan.write(fact, at: body.assumingMemoryBound(to: UInt8.self) + keyBytes)
+    return (ref, keyBytes &+ plan.size)
+  }
+
+  @inline(__always)
+  private static func write(_ key: ByteView, balance: UInt16, at start: UnsafeMutableRawPointer) {
+    start.storeBytes(of: balance, as: UInt16.self)
+    var at = start.assumingMemoryBound(to: UInt8.self)
+    if key.count < 255 {
+      at[2] = UInt8(truncatingIfNeeded: key.count)
+      at += 3
+    } else {
+      at[2] = 255
+      at[3] = UInt8(truncatingIfNeeded: key.count)
+      at[4] = UInt8(truncatingIfNeeded: key.count >> 8)
+      at += 5
+    }
+    copyShort(from: key, to: at)
   }
 
   /// Makes a body as long as wanted; what there was stays as far as there is room.
@@ -91,25 +119,25 @@ extension Matcher {
   /// Writes a fact behind those of a tie.
   /// - Returns: as `resizeBody`.
   @inline(__always)
-  mutating func append(_ fact: Fact, to slot: Int) -> Bool {
+  mutating func append(_ fact: UnsafePointer<Fact>, to slot: Int, balance: UInt16) -> Bool {
     let length = bodyLength(slot)
     let isAbsolute = length > Matcher.absoluteFrom
     let start = bodyStart(slot)
     let isValued = ties[slot].has(Tie.Flag.valued)
     let trailer = isValued ? TieValue.size(endingAt: start + length) : 0
-    var cursor = Matcher.facts(start, length: length, isValued: isValued)
-    if isAbsolute {
-      cursor = FactCursor(start, end: start, key: cursor.key)
-    } else {
-      while cursor.next() {}
-    }
-    let plan = cursor.plan(fact, isAbsolute: isAbsolute)
+    let key = Matcher.key(start)
+    var cursor = FactCursor(start + Matcher.keySize(key.count), end: start + (length - trailer), key: key)
+    if !isAbsolute { while cursor.next() {} }
+    let plan = FactPlan(fact, after: cursor, isAbsolute: isAbsolute)
     let hasGrown = resizeBody(slot, from: length, to: length + plan.size)
-    let place = bodyStart(slot) + (length - trailer)
+    let body = bodyStart(slot)
+    let place = body + (length - trailer)
     if trailer > 0 {
       UnsafeMutableRawPointer(place + plan.size).copyMemory(from: place, byteCount: trailer)
     }
-    FactCursor.write(fact, plan, at: place)
+    plan.write(fact, at: place)
+    let raw = UnsafeMutableRawPointer(body)
+    raw.storeBytes(of: raw.load(as: UInt16.self) &+ balance, as: UInt16.self)
     return hasGrown
   }
 
@@ -129,18 +157,35 @@ extension Matcher {
     let key = Matcher.key(space)
     var end = space + keyBytes
     var cursor = FactCursor(end, end: end, key: key)
+    var balance: UInt16 = 0
     for (at, fact) in facts.enumerated() where isKept(at) {
       let isAbsolute = end - space > Matcher.absoluteFrom
       if isAbsolute { cursor = FactCursor(end, end: end, key: key) }
-      let plan = cursor.plan(fact, isAbsolute: isAbsolute)
-      FactCursor.write(fact, plan, at: end)
-      end += plan.size
+      withUnsafePointer(to: fact) {
+        let plan = FactPlan($0, after: cursor, isAbsolute: isAbsolute)
+        plan.write($0, at: end)
+        end += plan.size
+        if fact.flags & Fact.Flag.rejected == 0 { balance &+= self.balance(of: $0) }
+      }
       cursor.extend(to: end)
       _ = cursor.next()
     }
+    UnsafeMutableRawPointer(space).storeBytes(of: balance, as: UInt16.self)
     ties[slot].set(Tie.Flag.valued, false)
     resizeBody(slot, from: length, to: end - space)
     bodyStart(slot).update(from: space, count: end - space)
+  }
+
+  /// What a fact adds to the balance, as `account` returns it.
+  private func balance(of fact: UnsafePointer<Fact>) -> UInt16 {
+    guard fact.pointee.flags & Fact.Flag.delete == 0 else { return 0 }
+    if fact.pointee.isPosting { return Matcher.balance(fact.pointee.amount, fact.pointee.code, fact.pointee.currency) }
+    var balance: UInt16 = 0
+    for entry in expectations[fact.pointee.code] {
+      balance &-= Matcher.balance(
+        Int64(entry.sign) &* fact.pointee.amount(entry.component), entry.role.rawValue, fact.pointee.currency)
+    }
+    return balance
   }
 
   // MARK: - The value

@@ -114,17 +114,21 @@ extension Matcher {
   }
 
   private mutating func drop(_ at: Int) {
-    if !gathered[at].isRejected { account(read[gathered[at].place], sign: -1) }
+    if !gathered[at].isRejected { recount(gathered[at].place, sign: -1) }
     gathered[at].isDropped = true
   }
 
   private mutating func reject(_ at: Int, _ isRejected: Bool) -> Bool {
     guard gathered[at].isRejected != isRejected else { return false }
     let place = gathered[at].place
-    account(read[place], sign: isRejected ? -1 : 1)
+    recount(place, sign: isRejected ? -1 : 1)
     gathered[at].isRejected = isRejected
     read[place].flags ^= Fact.Flag.rejected
     return true
+  }
+
+  private mutating func recount(_ place: Int, sign: Int64) {
+    withUnsafePointer(to: read[place]) { _ = account($0, sign: sign) }
   }
 
   private mutating func fillJudge() {
@@ -195,11 +199,22 @@ extension Matcher {
   // MARK: - Closed ties
 
   /// Roles whose size is that of a tie, in the order in which they are asked.
-  static let valueRoles: [AccountRole] = [.receivable, .revenue, .cash, .deferred, .cogs]
+  @inline(__always)
+  static func valueRole(_ place: Int) -> AccountRole {
+    switch place {
+    case 0: .receivable
+    case 1: .revenue
+    case 2: .cash
+    case 3: .deferred
+    default: .cogs
+    }
+  }
+  static let valueRoleCount = 5
 
   private var judgedValue: TieValue {
     var size: Int128 = 0
-    for role in Matcher.valueRoles where size == 0 {
+    for place in 0..<Matcher.valueRoleCount where size == 0 {
+      let role = Matcher.valueRole(place)
       for (at, currency) in judge.currencies.enumerated() where currency == judge.mainCurrency {
         let index = at * AccountRole.count + Int(role.rawValue)
         size = judge.expected[index] != 0 ? judge.expected[index] : judge.posted[index]
@@ -209,7 +224,7 @@ extension Matcher {
   }
 
   @inline(__always)
-  private mutating func replaceValue(_ slot: Int, _ value: TieValue) {
+  mutating func replaceValue(_ slot: Int, _ value: TieValue) {
     let old = self.value(slot)
     guard old != value else { return }
     let isCounted = ties[slot].has(Tie.Flag.closed)
@@ -257,11 +272,11 @@ extension Matcher {
     }
     if ref != 0 {
       let record = store.breakRecord(ref)
-      for part in store.breakParts(ref) { totals.add(-Int128(part.delta), .expected, part.currency, part.role) }
+      for part in store.breakParts(ref) { settledTotals.add(-Int128(part.delta), .expected, part.currency, part.role) }
       unlink(ref, record, after: previous, slot)
     }
     guard !judge.allVoided.isEmpty else { return }
-    for part in judge.allVoided { totals.add(Int128(part.delta), .expected, part.currency, part.role) }
+    for part in judge.allVoided { settledTotals.add(Int128(part.delta), .expected, part.currency, part.role) }
     let made = store.appendBreak(
       BreakRecord(
         next: ties[slot].breaks, granules: 0, type: BreakRecord.voidType, role: 0, currency: 0, idCurrency: 0, state: 0,
@@ -378,7 +393,7 @@ extension Matcher {
       counters.accepted[Int(entry.record.type)] += sign
     }
     for part in entry.parts {
-      totals.add(Int128(sign) * Int128(part.delta), state.isOpen ? .open : .accepted, part.currency, part.role)
+      settledTotals.add(Int128(sign) * Int128(part.delta), state.isOpen ? .open : .accepted, part.currency, part.role)
     }
   }
 

@@ -224,7 +224,8 @@ extension Matcher {
 
   public mutating func importSums(from reader: inout ByteReader) throws(ByteCodingError) {
     counters = try MatchCounters(from: &reader)
-    totals = try ControlTotals(from: &reader)
+    running.clear()
+    settledTotals = try ControlTotals(from: &reader)
   }
 }
 

@@ -47,11 +47,11 @@ extension Matcher {
       let popped = timers.pop(before: watermark_ms, upTo: bound, ties: ties) { Matcher.fingerprint($0, ties, base) }
       guard let entry = popped else { break }
       if !reached.covers(entry) { reached = ExpiryBound(deadline_ms: entry.deadline_ms, tag: UInt32(entry.head)) }
-      if let ahead = timers.upcoming(6) {
-        let body = bodyStart(ahead)
-        tieout_prefetch(body)
-        tieout_prefetch(body + 64)
-        tieout_prefetch(body + 128)
+      if timers.hasJustOpened { for ahead in 0..<10 { prefetchBody(ahead) } }
+      prefetchBody(10)
+      if let near = timers.upcoming(5), ties[near].has(Tie.Flag.closed) {
+        // Most likely to be forgotten.
+        index.prefetch(Fingerprint(key(near)))
       }
       let slot = Int(entry.slot)
       guard ties[slot].has(Tie.Flag.live), ties[slot].timer_ms == entry.deadline_ms else { continue }
@@ -62,6 +62,15 @@ extension Matcher {
       if done == limit { bound = reached }
     }
     return bound
+  }
+
+  @inline(__always)
+  private func prefetchBody(_ distance: Int) {
+    guard let slot = timers.upcoming(distance) else { return }
+    let body = bodyStart(slot)
+    tieout_prefetch(body)
+    tieout_prefetch(body + 64)
+    tieout_prefetch(body + 128)
   }
 
   @inline(__always)

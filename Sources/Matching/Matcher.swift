@@ -42,7 +42,14 @@ public struct Matcher: ~Copyable {
   public let dimensionCount: Int
   public var watermarks: Watermarks
   public var counters = MatchCounters()
-  public var totals = ControlTotals()
+  /// Σ expected, Σ posted and the differences, as they stand now.
+  public var totals: ControlTotals {
+    var totals = settledTotals
+    running.add(to: &totals)
+    return totals
+  }
+  var settledTotals = ControlTotals()
+  var running = RunningTotals()
   /// Sums by dimensions, currency and period, where they are wanted.
   public var aggregates: TaskAggregates?
 
@@ -50,8 +57,8 @@ public struct Matcher: ~Copyable {
   var store = RecordStore()
   var timers: TimerQueue
   var judge: Judge
-  var ties: UnsafeMutablePointer<Tie>
-  var tieCapacity: Int
+  var slotRegion: Region
+  let ties: UnsafeMutablePointer<Tie>
   var usedSlots = 1
   var freeSlots: [UInt32] = []
   /// Lengths of the bodies that are too long for their slots.
@@ -76,6 +83,7 @@ public struct Matcher: ~Copyable {
   let fingerprints: UnsafeMutablePointer<Fingerprint>
   let slots: UnsafeMutablePointer<Int>
   let dimensionSpace: UnsafeMutablePointer<UInt8>
+  let fact: UnsafeMutablePointer<Fact>
   var gathered: [GatheredFact] = []
   var read: [Fact] = []
   var texts = TextArena()
@@ -102,16 +110,18 @@ public struct Matcher: ~Copyable {
     fingerprints = .allocate(capacity: Matcher.microBatch)
     slots = .allocate(capacity: Matcher.microBatch)
     dimensionSpace = .allocate(capacity: maximumDimensions * (maximumDimensionBytes + 1))
-    tieCapacity = 1 << 10
-    ties = tieout_realloc(nil, UInt64(tieCapacity * MemoryLayout<Tie>.stride))!.assumingMemoryBound(to: Tie.self)
+    fact = .allocate(capacity: 1)
+    fact.initialize(to: Fact())
+    slotRegion = Region(reserving: TieIndex.maximumSlots * MemoryLayout<Tie>.stride)
+    ties = slotRegion.base.assumingMemoryBound(to: Tie.self)
   }
 
   deinit {
-    tieout_free(ties)
     stamps.deallocate()
     fingerprints.deallocate()
     slots.deallocate()
     dimensionSpace.deallocate()
+    fact.deallocate()
   }
 
   /// Ties held now, open and remembered.
@@ -133,11 +143,11 @@ public struct Matcher: ~Copyable {
   public mutating func apply(
     orders: UnsafeBufferPointer<OrderEvent>, now_ms: Int64, outputs: inout MatchOutputs
   ) {
-    let (count, space) = (dimensionCount, dimensionSpace)
+    let (fact, count, space) = (fact, dimensionCount, dimensionSpace)
     take(
       orders, side: Tie.Flag.hasOrder, now_ms: now_ms, outputs: &outputs, key: { $0.pointee.order },
       time: { $0.pointee.time_ms }, position: { $0.pointee.position },
-      fact: { Fact($0.pointee, dimensionCount: count, scratch: space) })
+      fill: { fact.fill($0, dimensionCount: count, scratch: space) })
     counters.orderEvents += orders.count
   }
 
@@ -145,11 +155,11 @@ public struct Matcher: ~Copyable {
   public mutating func apply(
     postings: UnsafeBufferPointer<Posting>, now_ms: Int64, outputs: inout MatchOutputs
   ) {
-    let (count, space) = (dimensionCount, dimensionSpace)
+    let (fact, count, space) = (fact, dimensionCount, dimensionSpace)
     take(
       postings, side: Tie.Flag.hasPosting, now_ms: now_ms, outputs: &outputs, key: { $0.pointee.order },
       time: { $0.pointee.time_ms }, position: { $0.pointee.position },
-      fact: { Fact($0.pointee, dimensionCount: count, scratch: space) })
+      fill: { fact.fill($0, dimensionCount: count, scratch: space) })
     counters.postings += postings.count
   }
 
@@ -159,7 +169,7 @@ public struct Matcher: ~Copyable {
   private mutating func take<Record>(
     _ records: UnsafeBufferPointer<Record>, side: UInt16, now_ms: Int64, outputs: inout MatchOutputs,
     key: (UnsafePointer<Record>) -> ByteView, time: (UnsafePointer<Record>) -> Int64,
-    position: (UnsafePointer<Record>) -> RecordPosition, fact: (UnsafePointer<Record>) -> Fact
+    position: (UnsafePointer<Record>) -> RecordPosition, fill: (UnsafePointer<Record>) -> Void
   ) {
     guard let base = records.baseAddress, !records.isEmpty else { return }
     let latest = now_ms.addingSaturating(policy.maximumFuture_ms)
@@ -209,12 +219,9 @@ public struct Matcher: ~Copyable {
         if slot == 0 || !self.key(slot).elementsEqual(order) {
           // New, or made by an earlier record of this micro-batch, or another key with the same tag.
           slot = lookUp(fingerprints[at], order)
-          if slot == 0 {
-            counters.tiesOpened += 1
-            slot = insert(fingerprints[at], order)
-          }
         }
-        take(fact(record), into: slot, time_ms: time_ms, side: side)
+        fill(record)
+        takeFact(into: slot, fingerprints[at], order, time_ms: time_ms, side: side)
       }
       start += count
     }
@@ -231,7 +238,7 @@ public struct Matcher: ~Copyable {
     let slot = takeSlot()
     let body = makeBody(key)
     (ties + slot).initialize(
-      to: Tie(body: body.ref, bodyLength: UInt16(body.length), head: fingerprint.head16))
+      to: Tie(body: body.ref, bodyLength: UInt16(truncatingIfNeeded: body.length), head: fingerprint.head16))
     index.insert(fingerprint, slot: slot)
     return slot
   }
@@ -239,48 +246,71 @@ public struct Matcher: ~Copyable {
   @inline(__always)
   mutating func takeSlot() -> Int {
     if let free = freeSlots.popLast() { return Int(free) }
-    if usedSlots == tieCapacity { growTies() }
+    let bytes = (usedSlots + 1) * MemoryLayout<Tie>.stride
+    precondition(bytes <= slotRegion.reservedBytes, "a task holds 201 million ties; add partitions")
+    slotRegion.grow(to: bytes)
     usedSlots += 1
     return usedSlots - 1
   }
 
-  private mutating func growTies() {
-    precondition(tieCapacity < TieIndex.maximumSlots, "a task holds 201 million ties; add partitions")
-    tieCapacity = min(tieCapacity * 2, TieIndex.maximumSlots)
-    let bytes = UInt64(tieCapacity * MemoryLayout<Tie>.stride)
-    ties = tieout_realloc(ties, bytes)!.assumingMemoryBound(to: Tie.self)
-    if bytes > 1 << 25 { tieout_advise_huge(ties, bytes) }
-  }
-
-  /// Late: window and grace have passed for this record, or for the tie that it belongs to.
+  /// Takes `fact` into a tie; slot 0 stands for one that is not known yet.
   @inline(__always)
-  private func isLate(_ slot: Int, _ own: Int64) -> Bool {
-    max(own, ties[slot].deadline_ms) < watermarks.current_ms
-  }
-
-  @inline(__always)
-  private mutating func take(_ record: consuming Fact, into slot: Int, time_ms: Int64, side: UInt16) {
-    var fact = record
+  private mutating func takeFact(
+    into known: Int, _ fingerprint: Fingerprint, _ key: ByteView, time_ms: Int64, side: UInt16
+  ) {
+    let watermark_ms = watermarks.current_ms
     let own = Tie.clamped(time_ms.addingSaturating(horizon_ms))
-    if isLate(slot, own) {
-      fact.flags |= Fact.Flag.late
+    // Late: window and grace have passed for this record, and for the tie that it belongs to.
+    if own < watermark_ms, known == 0 || ties[known].deadline_ms < watermark_ms {
+      fact.pointee.flags |= Fact.Flag.late
       counters.late += 1
     }
-    account(fact, sign: 1)
-    let hasGrown = append(fact, to: slot)
+    let change = account(fact, sign: 1)
+    var slot = known
+    var hasGrown = false
+    if known == 0 {
+      counters.tiesOpened += 1
+      slot = takeSlot()
+      let body = makeBody(key, with: fact, balance: change)
+      (ties + slot).initialize(to: Tie(body: body.ref, bodyLength: 0, head: fingerprint.head16))
+      setBodyLength(slot, body.length)
+      index.insert(fingerprint, slot: slot)
+    } else {
+      hasGrown = append(fact, to: slot, balance: change)
+    }
     let tie = ties + slot
     tie.pointee.flags |= side | Tie.Flag.dirty
     stamp(tie.pointee.head)
     if own > tie.pointee.deadline_ms { tie.pointee.deadline_ms = own }
-    let quiet = Tie.clamped(max(time_ms, watermarks.current_ms).addingSaturating(policy.settle_ms))
+    let quiet = Tie.clamped(max(time_ms, watermark_ms).addingSaturating(policy.settle_ms))
     if quiet > tie.pointee.quiet_ms { tie.pointee.quiet_ms = quiet }
     let isBoth = tie.pointee.has(Tie.Flag.hasOrder | Tie.Flag.hasPosting)
+    if isBoth, !hasGrown, tie.pointee.breaks == 0, balance(slot) == 0, settlesAtOnce(slot, watermark_ms) { return }
     let wantsSettling =
-      own < watermarks.current_ms || tie.pointee.has(Tie.Flag.closed) || tie.pointee.breaks != 0
+      own < watermark_ms || tie.pointee.has(Tie.Flag.closed) || tie.pointee.breaks != 0
       || isBoth && policy.reportsProvisional
     schedule(slot, at: wantsSettling ? min(own, tie.pointee.quiet_ms) : own)
     // A storm of re-deliveries stays bounded: before a large body doubles again, they are taken out.
     if hasGrown { gather(slot) }
+  }
+
+  /// Whether a tie agrees as it now stands. Then it is as good as judged, and nothing need be asked of it before its
+  /// deadline, unless more comes.
+  @inline(__always)
+  private mutating func settlesAtOnce(_ slot: Int, _ watermark_ms: Int64) -> Bool {
+    guard judgesQuickly, !ties[slot].has(Tie.Flag.closed), ties[slot].deadline_ms >= watermark_ms,
+      let value = agreedValue(slot)
+    else { return false }
+    counters.judgements += 1
+    ties[slot].flags = ties[slot].flags & ~Tie.Flag.dirty | Tie.Flag.agreed
+    replaceValue(slot, value)
+    let deadline_ms = ties[slot].deadline_ms
+    if ties[slot].timer_ms != deadline_ms {
+      // The timer moves back: what stands in the calendar for it is passed over.
+      ties[slot].timer_ms = Tie.noTimer_ms
+      schedule(slot, at: deadline_ms)
+    }
+    return true
   }
 
   @inline(__always)
@@ -298,20 +328,35 @@ public struct Matcher: ~Copyable {
   }
 
   /// Adds what a fact says to Σ expected or Σ posted, or takes it back.
+  /// - Returns: what it changes in the balance of its tie.
   @inline(__always)
-  mutating func account(_ fact: Fact, sign: Int) {
-    guard fact.flags & Fact.Flag.delete == 0 else { return }
-    if aggregates != nil { aggregate(fact, sign: sign) }
-    if fact.isPosting {
-      totals.add(Int128(sign) * Int128(fact.amount), .posted, fact.currency, fact.role)
-    } else {
-      for entry in expectations[fact.code] {
-        let amount = fact.amount(entry.component)
-        if amount != 0 {
-          totals.add(Int128(sign * entry.sign) * Int128(amount), .expected, fact.currency, entry.role)
-        }
+  @discardableResult
+  mutating func account(_ fact: UnsafePointer<Fact>, sign: Int64) -> UInt16 {
+    guard fact.pointee.flags & Fact.Flag.delete == 0 else { return 0 }
+    if aggregates != nil { aggregate(fact, sign: Int(sign)) }
+    let currency = fact.pointee.currency
+    if fact.pointee.isPosting {
+      let amount = sign &* fact.pointee.amounts[0]
+      running.add(amount, .posted, currency, fact.pointee.code, &settledTotals)
+      return Matcher.balance(amount, fact.pointee.code, currency)
+    }
+    var balance: UInt16 = 0
+    for entry in expectations[fact.pointee.code] {
+      let amount = sign &* Int64(entry.sign) &* fact.pointee.amount(entry.component)
+      if amount != 0 {
+        running.add(amount, .expected, currency, entry.role.rawValue, &settledTotals)
+        balance &-= Matcher.balance(amount, entry.role.rawValue, currency)
       }
     }
+    return balance
+  }
+
+  /// A share of the balance: posted − expected over all roles and currencies, each with a factor of its own, modulo
+  /// 2¹⁶. Where a tie agrees it is zero. It says when a look is worth while, and nothing more.
+  @inline(__always)
+  static func balance(_ amount: Int64, _ role: UInt8, _ currency: Currency) -> UInt16 {
+    let factor = (UInt32(role) &+ 1) &* 0x9e37 &+ UInt32(currency.rawValue) &* 0x85eb
+    return UInt16(truncatingIfNeeded: amount) &* UInt16(truncatingIfNeeded: factor | 1)
   }
 }
 

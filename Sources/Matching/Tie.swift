@@ -105,32 +105,34 @@ struct TieValue: Equatable {
   var amount: Int64 = 0
   var currency = Currency.none
 
-  private var width: Int { (71 - UInt64(bitPattern: amount).leadingZeroBitCount) >> 3 }
-  var size: Int { width + 3 }
+  private var width: Int { (71 &- UInt64(bitPattern: amount).leadingZeroBitCount) >> 3 }
+  var size: Int { width &+ 3 }
 
   init(amount: Int64 = 0, currency: Currency = .none) {
     self.amount = amount
     self.currency = currency
   }
 
-  /// Reads the value that a body ends with.
+  /// Reads the value that a body ends with; in front of it are eight bytes and more of other things.
+  @inline(__always)
   init(endingAt end: UnsafePointer<UInt8>) {
     let width = Int(end[-1])
     currency = Currency(rawValue: UInt16(end[-3]) | UInt16(end[-2]) << 8)
-    var bits: UInt64 = 0
-    for place in 0..<min(width, 8) { bits |= UInt64(end[place - 3 - width]) << UInt64(8 * place) }
-    amount = Int64(bitPattern: bits)
+    let bits = UInt64(littleEndian: (UnsafeRawPointer(end) - 11).loadUnaligned(as: UInt64.self))
+    amount = width == 0 ? 0 : Int64(bitPattern: bits &>> UInt64(truncatingIfNeeded: 64 &- 8 &* width))
   }
 
   /// Bytes of the value that a body ends with.
-  static func size(endingAt end: UnsafePointer<UInt8>) -> Int { Int(end[-1]) + 3 }
+  @inline(__always)
+  static func size(endingAt end: UnsafePointer<UInt8>) -> Int { Int(end[-1]) &+ 3 }
 
+  @inline(__always)
   func write(at start: UnsafeMutablePointer<UInt8>) {
-    let bits = UInt64(bitPattern: amount)
-    for place in 0..<width { start[place] = UInt8(truncatingIfNeeded: bits >> UInt64(8 * place)) }
+    let width = width
+    storeShort(UInt64(bitPattern: amount), width: width, at: start)
     start[width] = UInt8(truncatingIfNeeded: currency.rawValue)
-    start[width + 1] = UInt8(currency.rawValue >> 8)
-    start[width + 2] = UInt8(width)
+    start[width &+ 1] = UInt8(truncatingIfNeeded: currency.rawValue >> 8)
+    start[width &+ 2] = UInt8(truncatingIfNeeded: width)
   }
 }
 

@@ -36,17 +36,18 @@ struct TimerQueue: ~Copyable {
   private let quantum_ms: Int64
   /// By bucket: the number of its first chunk (28 bits) and how many slots are in that (4 bits); 0 is empty.
   private var ring: UnsafeMutablePointer<UInt32>
-  private var chunks: UnsafeMutablePointer<UInt32>
-  private var chunkCapacity = 64
+  private var region: Region
+  private let chunks: UnsafeMutablePointer<UInt32>
   private var usedChunks = 1
   private var freeChunk: UInt32 = 0
   private var far: [Entry] = []
   /// Number (deadline / quantum) of the opened bucket: everything at or below it is in `run` or `heap`.
   private var opened = Int64.min
-  private var run: [Entry] = []
+  private var run: UnsafeMutablePointer<Entry>
+  private var runCapacity = 1_024
+  private var runCount = 0
   private var cursor = 0
   private var heap: [Entry] = []
-  private var slots: [UInt32] = []
   /// Entries, also those that do not count any more.
   private(set) var count = 0
 
@@ -54,16 +55,19 @@ struct TimerQueue: ~Copyable {
     self.quantum_ms = max(1, quantum_ms)
     ring = .allocate(capacity: TimerQueue.ringSize)
     ring.initialize(repeating: 0, count: TimerQueue.ringSize)
-    chunks = tieout_realloc(nil, UInt64(chunkCapacity * 64))!.assumingMemoryBound(to: UInt32.self)
+    run = .allocate(capacity: runCapacity)
+    // A tie has some four timers at the most in here, of four bytes: address space for a billion of them.
+    region = Region(reserving: 1 << 32)
+    chunks = region.base.assumingMemoryBound(to: UInt32.self)
   }
 
   deinit {
     ring.deallocate()
-    tieout_free(chunks)
+    run.deallocate()
   }
 
   var footprintBytes: Int {
-    TimerQueue.ringSize * 4 + usedChunks * 64 + (far.count + run.count + heap.count) * MemoryLayout<Entry>.stride
+    TimerQueue.ringSize * 4 + usedChunks * 64 + (far.count + runCapacity + heap.count) * MemoryLayout<Entry>.stride
   }
 
   @inline(__always)
@@ -118,12 +122,8 @@ struct TimerQueue: ~Copyable {
       freeChunk = chunks[Int(chunk) * 16]
       return chunk
     }
-    if usedChunks == chunkCapacity {
-      // Every tie has some four timers at the most in here: 28 bits of chunks hold a billion and more of them.
-      precondition(chunkCapacity < 1 << 28, "a task holds four billion timers")
-      chunkCapacity += chunkCapacity / 2
-      chunks = tieout_realloc(chunks, UInt64(chunkCapacity * 64))!.assumingMemoryBound(to: UInt32.self)
-    }
+    precondition((usedChunks + 1) * 64 <= region.reservedBytes, "a task's timers have outgrown their address space")
+    region.grow(to: (usedChunks + 1) * 64)
     usedChunks += 1
     return UInt32(usedChunks - 1)
   }
@@ -134,7 +134,7 @@ struct TimerQueue: ~Copyable {
     before watermark_ms: Int64, upTo bound: ExpiryBound, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint
   ) -> Entry? {
     while true {
-      if cursor < run.count {
+      if cursor < runCount {
         let next = run[cursor]
         if heap.isEmpty || !TimerQueue.precedes(heap[0], next, fingerprint) {
           guard next.deadline_ms < watermark_ms, bound.covers(next) else { return nil }
@@ -153,11 +153,14 @@ struct TimerQueue: ~Copyable {
     }
   }
 
+  /// Whether what was popped last was the first of a bucket: nobody could look ahead to those behind it.
+  var hasJustOpened: Bool { cursor == 1 }
+
   /// A slot that will be popped soon, so that the caller can bring its tie close; nil if none is known.
   @inline(__always)
   func upcoming(_ distance: Int) -> Int? {
     let index = cursor + distance
-    return index < run.count ? Int(run[index].slot) : nil
+    return index < runCount ? Int(run[index].slot) : nil
   }
 
   /// Opens the next bucket that holds anything and may hold something due; false if there is none.
@@ -195,40 +198,103 @@ struct TimerQueue: ~Copyable {
 
   /// Reads a bucket into `run`; false if nothing in it counts any more.
   private mutating func open(_ index: Int, _ ties: UnsafePointer<Tie>, _ fingerprint: (Int) -> Fingerprint) -> Bool {
-    slots.removeAll(keepingCapacity: true)
-    var chunk = ring[index] >> 4
-    var used = Int(ring[index] & 15)
+    prefetchNext(index, ties)
+    let first = opened &* quantum_ms
+    let newest = ring[index] >> 4
+    let usedOfNewest = Int(ring[index] & 15)
     ring[index] = 0
+    // The newest chunk stands first: the list is turned round, since what was scheduled first is mostly due first.
+    var chunk: UInt32 = 0
+    var ahead = newest
+    while ahead != 0 {
+      let link = chunks + Int(ahead) &* 16
+      (link.pointee, chunk, ahead) = (chunk, ahead, link.pointee)
+    }
+    runCount = 0
+    cursor = 0
+    var isSorted = true
+    var latest = Int64.min
     while chunk != 0 {
-      let base = Int(chunk) * 16
-      for place in 1...used { slots.append(chunks[base + place]) }
-      let next = chunks[base]
-      chunks[base] = freeChunk
+      let base = chunks + Int(chunk) &* 16
+      if runCount &+ TimerQueue.chunkSlots > runCapacity { growRun() }
+      for place in 1...(chunk == newest ? usedOfNewest : TimerQueue.chunkSlots) {
+        let slot = Int(base[place])
+        let tie = ties + slot
+        let timer_ms = tie.pointee.timer_ms
+        // Moved to another time, forgotten, or another tie's by now.
+        guard timer_ms >= first, timer_ms &- first < quantum_ms, tie.pointee.has(Tie.Flag.live) else {
+          count &-= 1
+          continue
+        }
+        let entry = Entry(deadline_ms: timer_ms, head: tie.pointee.head, slot: slot)
+        isSorted = isSorted && entry.order > latest
+        latest = entry.order
+        (run + runCount).initialize(to: entry)
+        runCount &+= 1
+      }
+      let next = base[0]
+      base[0] = freeChunk
       freeChunk = chunk
       chunk = next
-      used = TimerQueue.chunkSlots
     }
-    run.removeAll(keepingCapacity: true)
-    cursor = 0
-    for at in slots.indices {
-      if at + 12 < slots.count { tieout_prefetch(ties + Int(slots[at + 12])) }
-      let slot = Int(slots[at])
-      let timer_ms = ties[slot].timer_ms
-      guard ties[slot].has(Tie.Flag.live), timer_ms != Tie.noTimer_ms, bucketNumber(timer_ms) == opened else {
-        count -= 1
-        continue
+    if !isSorted { sortRun(fingerprint) }
+    return runCount > 0
+  }
+
+  @inline(never)
+  private mutating func growRun() {
+    let larger = UnsafeMutablePointer<Entry>.allocate(capacity: runCapacity * 2)
+    larger.update(from: run, count: runCount)
+    run.deallocate()
+    run = larger
+    runCapacity *= 2
+  }
+
+  private func sortRun(_ fingerprint: (Int) -> Fingerprint) {
+    if runCount <= 48 {
+      // Ties come in about the order in which they are due.
+      for at in 1..<runCount {
+        let entry = run[at]
+        var place = at
+        while place > 0, entry.order < run[place &- 1].order {
+          run[place] = run[place &- 1]
+          place &-= 1
+        }
+        run[place] = entry
       }
-      run.append(Entry(deadline_ms: timer_ms, head: ties[slot].head, slot: slot))
+    } else {
+      var all = UnsafeMutableBufferPointer(start: run, count: runCount)
+      all.sort { $0.order < $1.order }
     }
-    run.sort { $0.order != $1.order ? $0.order < $1.order : $0.slot < $1.slot }
     var start = 0
-    while start < run.count {
+    while start < runCount {
       var end = start + 1
-      while end < run.count, run[end].order == run[start].order { end += 1 }
-      if end - start > 1 { run[start..<end].sort { TimerQueue.precedes($0, $1, fingerprint) } }
+      while end < runCount, run[end].order == run[start].order { end += 1 }
+      if end - start > 1 {
+        var equals = UnsafeMutableBufferPointer(start: run + start, count: end - start)
+        equals.sort { TimerQueue.precedes($0, $1, fingerprint) }
+      }
       start = end
     }
-    return !run.isEmpty
+  }
+
+  /// Brings the ties of the bucket that comes next close, and the list of the one after it.
+  @inline(__always)
+  private func prefetchNext(_ index: Int, _ ties: UnsafePointer<Tie>) {
+    let mask = TimerQueue.ringSize - 1
+    let ahead = ring[(index + 2) & mask]
+    if ahead != 0 { tieout_prefetch(chunks + Int(ahead >> 4) * 16) }
+    var chunk = ring[(index + 1) & mask] >> 4
+    var used = Int(ring[(index + 1) & mask] & 15)
+    // A crowded bucket is read in order soon enough; what is brought now must still be there then.
+    var left = 16
+    while chunk != 0, left > 0 {
+      let base = Int(chunk) * 16
+      for place in 1...used { tieout_prefetch(ties + Int(chunks[base + place])) }
+      chunk = chunks[base]
+      used = TimerQueue.chunkSlots
+      left -= 1
+    }
   }
 
   /// Moves the far entries that a turn of the calendar reaches; whether there were any.

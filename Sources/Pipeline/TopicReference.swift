@@ -19,6 +19,16 @@ enum TopicReference {
       name: "revenue", key: "dimensions, currency, view, period, joined by `\\|`", value: "", cleanup: "compact",
       schema: TopicSchemas.revenue),
     Topic(
+      name: "actions", key: "order key",
+      value:
+        "what people do to breaks ([API](../api.md)): `{\"id\",\"kind\",\"break\",\"order\",\"actor\",\"at\",\"revision\","
+        + "\"basis\",\"needs_approval\",…}`; written by `tieout serve`", cleanup: "delete, never expires"),
+    Topic(
+      name: "proposals", key: "id of the action",
+      value:
+        "a journal that writes a difference off: `{\"id\",\"order\",\"break\",\"currency\",\"lines\":[{\"role\",\"amount\"},…],"
+        + "\"proposed_by\",\"approved_by\",…}`; its lines sum to zero", cleanup: "compact"),
+    Topic(
       name: "epochs", key: "number of the epoch",
       value: "internal: what a task took in and decided; one partition a task", cleanup: "delete, `epoch.retention`"),
     Topic(

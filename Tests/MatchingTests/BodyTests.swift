@@ -44,7 +44,13 @@ import Testing
       event.position = RecordPosition(
         source: UInt16.random(in: 0...2, using: &generator) * 300, partition: 1,
         offset: numbers.randomElement(using: &generator)!)
-      return scratch.withUnsafeMutableBufferPointer { Fact(event, dimensionCount: 2, scratch: $0.baseAddress!) }
+      var fact = Fact()
+      withUnsafePointer(to: event) { event in
+        withUnsafeMutablePointer(to: &fact) { fact in
+          scratch.withUnsafeMutableBufferPointer { fact.fill(event, dimensionCount: 2, scratch: $0.baseAddress!) }
+        }
+      }
+      return fact
     }
     var posting = Posting()
     posting.role = AccountRole.allCases.randomElement(using: &generator)!
@@ -62,7 +68,13 @@ import Testing
     posting.isDelete = Int.random(in: 0..<6, using: &generator) == 0
     posting.dimensions[1] = text(r, &generator, key, long: long)
     posting.position = RecordPosition(source: 1, partition: 0, offset: numbers.randomElement(using: &generator)!)
-    return scratch.withUnsafeMutableBufferPointer { Fact(posting, dimensionCount: 2, scratch: $0.baseAddress!) }
+    var fact = Fact()
+    withUnsafePointer(to: posting) { posting in
+      withUnsafeMutablePointer(to: &fact) { fact in
+        scratch.withUnsafeMutableBufferPointer { fact.fill(posting, dimensionCount: 2, scratch: $0.baseAddress!) }
+      }
+    }
+    return fact
   }
 
   /// What of a fact must survive, in words.
@@ -91,7 +103,7 @@ import Testing
       let key = keys.randomElement(using: &generator)!
       let slot = slots[key]!
       var fact = fact(r, &generator, key, long: seed % 5 == 0, scratch: &scratch)
-      _ = matcher.append(fact, to: slot)
+      withUnsafePointer(to: &fact) { _ = matcher.append($0, to: slot, balance: 0) }
       fact.hash()
       model[key, default: []].append(described(fact))
       hashes[key, default: []].append(fact.payloadHash ^ fact.idHash)

@@ -42,6 +42,29 @@ struct SeededGenerator: RandomNumberGenerator {
     }
   }
 
+  /// Entries stand near their homes, spread over the table: a million look-ups of what is not there end at once.
+  @Test func indexSpreadsItsEntries() {
+    var generator = SeededGenerator(state: 3)
+    var index = TieIndex(capacity: 16)
+    for slot in 1...100_000 { index.insert(Fingerprint(high: generator.next(), low: 0), slot: slot) }
+    var steps = 0
+    for _ in 0..<100_000 {
+      _ = index.find(Fingerprint(high: generator.next(), low: 0)) { _ in
+        steps += 1; return false
+      }
+    }
+    #expect(index.longestRun < 200)
+    #expect(steps < 100, "tags of 36 bits hardly ever agree by chance")
+    var seen = 0
+    for shard in 0..<8 {
+      index.forEachEntry(headOf: shard, bits: 3) {
+        seen += 1
+        #expect(Int($0 >> 61) == shard)
+      }
+    }
+    #expect(seen == 100_000)
+  }
+
   @Test(arguments: [1, 2, 3, 4, 5, 6, 7, 8] as [UInt64]) func timersAgreeWithASortedList(seed: UInt64) {
     var generator = SeededGenerator(state: seed)
     var queue = TimerQueue(quantum_ms: 50)
@@ -95,7 +118,7 @@ struct SeededGenerator: RandomNumberGenerator {
   }
 
   @Test func storeReusesWhatWasFreed() {
-    var store = RecordStore(initialBytes: 4_096)
+    var store = RecordStore()
     var refs: [(StoreRef, Int)] = []
     for size in [1, 8, 9, 64, 100, 2_048, 2_049, 5_000] {
       let ref = store.allocate(size)
@@ -105,9 +128,9 @@ struct SeededGenerator: RandomNumberGenerator {
     for (ref, size) in refs {
       for at in 0..<size { #expect(store.pointer(ref).load(fromByteOffset: at, as: UInt8.self) == UInt8(size & 255)) }
     }
-    let footprint = store.footprintBytes
     for (ref, size) in refs { store.free(ref, granules: RecordStore.granules(size)) }
     #expect(store.liveBytes == 0)
+    let footprint = store.footprintBytes
     for (_, size) in refs { _ = store.allocate(size) }
     #expect(store.footprintBytes == footprint)
   }

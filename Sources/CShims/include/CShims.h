@@ -3,9 +3,14 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include "Digits.h"
+#include "RecordLayout.h"
 
 /// Asks the processor to bring the line at `address` close, for a read or a write soon.
 static inline void tieout_prefetch(const void *address) { __builtin_prefetch(address, 1, 3); }
+
+/// The same for a read alone: lines that another processor wrote stay shared.
+static inline void tieout_prefetch_read(const void *address) { __builtin_prefetch(address, 0, 3); }
 
 /// Asks the kernel to back a large allocation with huge pages; a refusal is harmless.
 static inline void tieout_advise_huge(void *address, uint64_t bytes) {
@@ -14,6 +19,27 @@ static inline void tieout_advise_huge(void *address, uint64_t bytes) {
   if (end > start) { madvise((void *)start, end - start, MADV_HUGEPAGE); }
 }
 
+/// Reserves address space, aligned to huge pages; memory comes with the first touch. NULL where the kernel refuses.
+static inline void *tieout_reserve(uint64_t bytes) {
+  const uint64_t huge = (uint64_t)2 << 20;
+  uint64_t whole = (bytes + huge - 1) & ~(huge - 1);
+  void *mapped = mmap(NULL, whole + huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED) { return NULL; }
+  uintptr_t start = ((uintptr_t)mapped + huge - 1) & ~(uintptr_t)(huge - 1);
+  uint64_t before = start - (uintptr_t)mapped;
+  if (before) { munmap(mapped, before); }
+  if (huge - before) { munmap((void *)(start + whole), huge - before); }
+  return (void *)start;
+}
+
+static inline void tieout_release(void *address, uint64_t bytes) {
+  const uint64_t huge = (uint64_t)2 << 20;
+  if (address) { munmap(address, (bytes + huge - 1) & ~(huge - 1)); }
+}
+
 /// `realloc` for the stores of the matcher: large blocks are remapped by the kernel instead of copied.
 void *tieout_realloc(void *address, uint64_t bytes);
 void tieout_free(void *address);
+
+/// Tells the allocator to keep the buffers of fetches for the next ones. Once in a process.
+void tieout_keep_memory(void);

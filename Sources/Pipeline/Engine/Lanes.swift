@@ -1,5 +1,7 @@
+import CShims
 import Decoding
 import Domain
+import Kafka
 import Validation
 
 /// What decoding saw besides records.
@@ -24,6 +26,50 @@ public struct DecodeCounters: Sendable, Equatable {
   mutating func count(_ fault: DataFault) { faults[DataFaultReason.allCases.firstIndex(of: fault.reason)!] += 1 }
 
   public var deadLetters: Int { faults.reduce(0, +) }
+}
+
+/// A record of a stretch that could not be decoded.
+struct StretchFault {
+  /// Index in the stretch.
+  var at: Int
+  var fault: DataFault
+}
+
+/// Messages ahead whose bytes are brought close while one is decoded; a record of a few hundred bytes is half a dozen
+/// lines, and the processor fetches on by itself once the first are asked for.
+private let prefetchDistance = 2
+@inline(__always)
+private func prefetch(_ messages: UnsafeBufferPointer<ConsumedMessage>, behind at: Int) {
+  guard at + prefetchDistance < messages.count, let value = messages[at + prefetchDistance].value,
+    let base = value.baseAddress
+  else { return }
+  tieout_prefetch_read(base)
+  tieout_prefetch_read(base + 64)
+  tieout_prefetch_read(base + 128)
+}
+
+extension ConsumedMessage {
+  /// Key, payload and offset as the decoder takes them; from inside of the envelope where the source is routed. nil
+  /// where there is none.
+  @inline(__always)
+  func content(isRouted: Bool) -> (key: ByteView, payload: ByteView, offset: Int64)? {
+    if isRouted {
+      guard let routed = RoutedRecord(value), !routed.isCut else { return nil }
+      return (routed.key, routed.payload, routed.identity)
+    }
+    return (key.map { ByteView($0) } ?? .empty, value.map { ByteView($0) } ?? .empty, offset)
+  }
+}
+
+extension ConsumedMessage {
+  /// Why a record of the routing topic has no content.
+  fileprivate var routingFault: DataFault {
+    DataFault(
+      .schemaInvalid, field: "$",
+      detail: RoutedRecord(value) == nil
+        ? "a record of the routing topic has no envelope"
+        : "the record is larger than a routed one may be (message.max.bytes of the producer): it was cut")
+  }
 }
 
 /// A decoder of one source with its output buffer; for one thread.
@@ -60,6 +106,38 @@ final class OrderLane {
     } catch {
       counters.count(error)
       return error
+    }
+  }
+
+  /// Decodes a stretch of one partition into `records`. The texts borrow from the messages until `reset`.
+  @inline(never)
+  func decode(
+    _ messages: UnsafeBufferPointer<ConsumedMessage>, source: UInt16, isRouted: Bool, faults: inout [StretchFault]
+  ) {
+    counters.records += messages.count
+    for at in messages.indices {
+      prefetch(messages, behind: at)
+      guard let content = messages[at].content(isRouted: isRouted) else {
+        let fault = messages[at].routingFault
+        counters.count(fault)
+        faults.append(StretchFault(at: at, fault: fault))
+        continue
+      }
+      let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
+      do throws(DataFault) {
+        switch try decoder.decode(key: content.key, payload: content.payload, position: position, into: &records) {
+        case .appended:
+          if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
+            records.truncate(to: records.count - 1)
+            throw fault
+          }
+        case .skipped: counters.skipped += 1
+        case .tombstone: counters.tombstones += 1
+        }
+      } catch {
+        counters.count(error)
+        faults.append(StretchFault(at: at, fault: error))
+      }
     }
   }
 
@@ -101,6 +179,38 @@ final class LedgerLane {
     } catch {
       counters.count(error)
       return error
+    }
+  }
+
+  /// Decodes a stretch of one partition into `records`. The texts borrow from the messages until `reset`.
+  @inline(never)
+  func decode(
+    _ messages: UnsafeBufferPointer<ConsumedMessage>, source: UInt16, isRouted: Bool, faults: inout [StretchFault]
+  ) {
+    counters.records += messages.count
+    for at in messages.indices {
+      prefetch(messages, behind: at)
+      guard let content = messages[at].content(isRouted: isRouted) else {
+        let fault = messages[at].routingFault
+        counters.count(fault)
+        faults.append(StretchFault(at: at, fault: fault))
+        continue
+      }
+      let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
+      do throws(DataFault) {
+        switch try decoder.decode(key: content.key, payload: content.payload, position: position, into: &records) {
+        case .appended:
+          if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
+            records.truncate(to: records.count - 1)
+            throw fault
+          }
+        case .skipped: counters.skipped += 1
+        case .tombstone: counters.tombstones += 1
+        }
+      } catch {
+        counters.count(error)
+        faults.append(StretchFault(at: at, fault: error))
+      }
     }
   }
 
