@@ -46,13 +46,15 @@ let package = Package(
     .target(name: "Forecasting", dependencies: ["Domain"], swiftSettings: settings),
     .target(name: "Validation", dependencies: ["Domain"], swiftSettings: hot),
     .target(name: "Decoding", dependencies: ["Domain", "CShims"], swiftSettings: hot),
-    .target(name: "Matching", dependencies: ["Domain", "CShims"], swiftSettings: hot),
-    .target(name: "Checkpoints", dependencies: ["Domain", "Matching", "CZstd"], swiftSettings: hot),
+    .target(name: "Matching", dependencies: ["Domain", "Aggregates", "CShims"], swiftSettings: hot),
+    .target(name: "Checkpoints", dependencies: ["Domain", "Aggregates", "Matching", "CZstd"], swiftSettings: hot),
     .target(name: "Kafka", dependencies: ["CRdKafka", "CShims"], swiftSettings: hot),
     .target(name: "KafkaTesting", dependencies: ["Kafka"], swiftSettings: settings),
     .target(
       name: "Configuration",
-      dependencies: ["Domain", "Validation", "Decoding", "Matching", .product(name: "Yams", package: "Yams")],
+      dependencies: [
+        "Domain", "Aggregates", "Validation", "Decoding", "Matching", .product(name: "Yams", package: "Yams"),
+      ],
       swiftSettings: settings),
     .target(
       name: "Pipeline",
@@ -65,7 +67,7 @@ let package = Package(
     .target(
       name: "Simulation",
       dependencies: [
-        "Domain", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
+        "Domain", "Aggregates", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
     .executableTarget(
@@ -119,7 +121,9 @@ let package = Package(
     .testTarget(name: "MatchingTests", dependencies: ["Matching", "Simulation"], swiftSettings: settings),
     .testTarget(name: "KafkaTests", dependencies: ["Kafka", "KafkaTesting"], swiftSettings: settings),
     .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], swiftSettings: settings),
-    .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], swiftSettings: settings),
+    .testTarget(
+      name: "CheckpointsTests", dependencies: ["Checkpoints", "Matching", "Aggregates", "Domain"],
+      swiftSettings: settings),
     .testTarget(
       name: "SimulationTests", dependencies: ["Simulation", "Pipeline", "Configuration"], swiftSettings: settings),
     .testTarget(name: "PipelineTests", dependencies: ["Pipeline", "Simulation"], swiftSettings: settings),

@@ -8,7 +8,7 @@ import Matching
 /// `epoch`. A restore begins with the time state of `from`, replays the epochs after it, takes each shard in when the
 /// replay has come to its epoch, and has the whole state at `epoch`.
 public struct CheckpointManifest: Sendable, Equatable {
-  public static let version: UInt8 = 1
+  public static let version: UInt8 = 2
   static let magic: UInt32 = 0x4d50_4954  // "TIPM"
 
   public struct Shard: Sendable, Equatable {
@@ -40,6 +40,9 @@ public struct CheckpointManifest: Sendable, Equatable {
   public var time: [UInt8]
   public var sums: [UInt8]
   public var next: [Int64]
+  /// The aggregates at `epoch`, in chunks of their own; 0 chunks where there are none.
+  public var aggregateChunks = 0
+  public var aggregateBytes = 0
 
   public var key: String { "m.\(hex(epoch)).\(hex(incarnation))" }
 
@@ -53,11 +56,13 @@ public struct CheckpointManifest: Sendable, Equatable {
     "s.\(bits).\(shard).\(hex(epoch)).\(hex(incarnation)).\(chunk)"
   }
 
+  public func aggregateKey(_ chunk: Int) -> String { "a.\(hex(epoch)).\(hex(incarnation)).\(chunk)" }
+
   /// The epoch in which what stands under a key was written; nil for a key of another kind.
   static func epoch(ofKey key: String) -> UInt64? {
     let parts = key.split(separator: ".")
     switch (parts.first, parts.count) {
-    case ("m", 3): return UInt64(parts[1], radix: 16)
+    case ("m", 3), ("a", 4): return UInt64(parts[1], radix: 16)
     case ("s", 6): return UInt64(parts[3], radix: 16)
     default: return nil
     }
@@ -65,7 +70,8 @@ public struct CheckpointManifest: Sendable, Equatable {
 
   /// Every key that the checkpoint needs.
   public var keys: [String] {
-    shards.indices.flatMap { shard in (0..<shards[shard].chunks).map { chunkKey(shard, $0) } } + [key]
+    shards.indices.flatMap { shard in (0..<shards[shard].chunks).map { chunkKey(shard, $0) } }
+      + (0..<aggregateChunks).map { aggregateKey($0) } + [key]
   }
 
   public var ties: Int { shards.reduce(0) { $0 + $1.ties } }
@@ -96,6 +102,8 @@ public struct CheckpointManifest: Sendable, Equatable {
     }
     writer.writeVarint(UInt64(next.count))
     for offset in next { writer.writeSigned(offset) }
+    writer.writeVarint(UInt64(aggregateChunks))
+    writer.writeVarint(UInt64(aggregateBytes))
     writer.write(Checksum.of(writer.bytes))
     return writer.array
   }
@@ -135,6 +143,8 @@ public struct CheckpointManifest: Sendable, Equatable {
     sums = try part()
     next = []
     for _ in 0..<(try reader.readCount(atMost: content.count)) { next.append(try reader.readSigned()) }
+    aggregateChunks = try reader.readCount(atMost: 1 << 20)
+    aggregateBytes = try reader.readCount(atMost: 1 << 32)
   }
 
   init(
@@ -331,17 +341,12 @@ public final class Checkpointer {
       scratch.removeAll()
       let summary = matcher.exportShard(shard, bits: bits, into: &scratch)
       var chunks = 0
-      var start = 0
-      while start < scratch.count {
-        let end = min(scratch.count, start + Checkpointer.chunkBytes)
-        let value = Chunk.encode(UnsafeRawBufferPointer(rebasing: scratch.bytes[start..<end]), context: context)
-        writtenBytes += value.count
+      for value in encodeChunks() {
         writes.append(
           CheckpointWrite(
             key: CheckpointManifest.chunkKey(
               bits: bits, shard: shard, epoch: epoch, incarnation: incarnation, chunk: chunks), value: value))
         chunks += 1
-        start = end
       }
       exported += scratch.count
       round!.shards.append(
@@ -354,10 +359,19 @@ public final class Checkpointer {
     if let done = round, done.shards.count == 1 << done.bits {
       var sums = ByteWriter()
       matcher.exportSums(into: &sums)
-      let manifest = CheckpointManifest(
+      var manifest = CheckpointManifest(
         task: task, epoch: epoch, incarnation: incarnation, from: done.from, epochsOffset: done.epochsOffset,
         configuration: configuration, sources: sources, bits: done.bits, shards: done.shards,
         timeAtStart: done.timeAtStart, time: timeBytes(matcher), sums: sums.array, next: next)
+      if matcher.aggregates != nil {
+        scratch.removeAll()
+        matcher.aggregates!.export(into: &scratch)
+        manifest.aggregateBytes = scratch.count
+        for value in encodeChunks() {
+          writes.append(CheckpointWrite(key: manifest.aggregateKey(manifest.aggregateChunks), value: value))
+          manifest.aggregateChunks += 1
+        }
+      }
       writes.append(CheckpointWrite(key: manifest.key, value: manifest.bytes))
       kept.append(manifest)
       writes += trim()
@@ -365,6 +379,19 @@ public final class Checkpointer {
       finished += 1
     }
     return (writes, digests)
+  }
+
+  /// What the scratch space holds, cut and compressed.
+  private func encodeChunks() -> [[UInt8]] {
+    var chunks: [[UInt8]] = []
+    var start = 0
+    while start < scratch.count {
+      let end = min(scratch.count, start + Checkpointer.chunkBytes)
+      chunks.append(Chunk.encode(UnsafeRawBufferPointer(rebasing: scratch.bytes[start..<end]), context: context))
+      writtenBytes += chunks.last!.count
+      start = end
+    }
+    return chunks
   }
 
   /// Keeps the two newest checkpoints, deletes what only older ones need.
@@ -430,14 +457,26 @@ public struct CheckpointContents: Sendable {
     _ shard: Int, of manifest: CheckpointManifest, _ opener: ShardOpener = ShardOpener()
   ) throws(ByteCodingError) -> [UInt8] {
     let entry = manifest.shards[shard]
-    guard entry.bytes <= ShardOpener.mostBytes else {
-      throw ByteCodingError("a shard of \(entry.bytes) bytes cannot be")
-    }
+    return try bytes(
+      (0..<entry.chunks).map { manifest.chunkKey(shard, $0) }, count: entry.bytes, "shard \(shard)", opener)
+  }
+
+  /// The bytes of the aggregates; nil where the checkpoint has none.
+  public func aggregates(of manifest: CheckpointManifest) throws(ByteCodingError) -> [UInt8]? {
+    guard manifest.aggregateChunks > 0 else { return nil }
+    return try bytes(
+      (0..<manifest.aggregateChunks).map { manifest.aggregateKey($0) }, count: manifest.aggregateBytes,
+      "the aggregates", ShardOpener())
+  }
+
+  private func bytes(
+    _ keys: [String], count wanted: Int, _ what: String, _ opener: ShardOpener
+  ) throws(ByteCodingError) -> [UInt8] {
+    guard wanted <= ShardOpener.mostBytes else { throw ByteCodingError("\(what) of \(wanted) bytes cannot be") }
     var failure: ByteCodingError?
-    let bytes = [UInt8](unsafeUninitializedCapacity: entry.bytes) { buffer, count in
+    let bytes = [UInt8](unsafeUninitializedCapacity: wanted) { buffer, count in
       do throws(ByteCodingError) {
-        for chunk in 0..<entry.chunks {
-          let key = manifest.chunkKey(shard, chunk)
+        for key in keys {
           guard let value = values[key] else { throw ByteCodingError("chunk \(key) is missing") }
           do throws(ByteCodingError) {
             let rest = UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[count...])
@@ -449,8 +488,8 @@ public struct CheckpointContents: Sendable {
       } catch { failure = error }
     }
     if let failure { throw failure }
-    guard bytes.count == entry.bytes else {
-      throw ByteCodingError("shard \(shard) has \(bytes.count) bytes instead of \(entry.bytes)")
+    guard bytes.count == wanted else {
+      throw ByteCodingError("\(what) has \(bytes.count) bytes instead of \(wanted)")
     }
     return bytes
   }
