@@ -6,7 +6,8 @@ public struct Currency: Hashable, Sendable, Comparable, CustomStringConvertible 
   @inlinable
   public init(rawValue: UInt16) { self.rawValue = rawValue }
 
-  public static let none = Currency(rawValue: 0)
+  @inlinable
+  public static var none: Currency { Currency(rawValue: 0) }
 
   /// The currency of a three-letter code, upper or lower case, or nil where ISO 4217 (active, or replaced since 1990)
   /// does not know it.

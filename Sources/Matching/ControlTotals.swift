@@ -90,6 +90,82 @@ public struct ControlTotals: Sendable {
   }
 }
 
+/// What the records of one currency add to Σ expected and Σ posted until another currency comes: two words a role, in
+/// place, without the totals' arrays.
+struct RunningTotals: ~Copyable {
+  private var currency = Currency.none
+  private let sums: UnsafeMutablePointer<Int128>
+  private static let count = 2 * AccountRole.count
+
+  init() {
+    sums = .allocate(capacity: RunningTotals.count)
+    sums.initialize(repeating: 0, count: RunningTotals.count)
+  }
+
+  deinit { sums.deallocate() }
+
+  @inline(__always)
+  mutating func add(
+    _ amount: Int64, _ column: ControlTotals.Column, _ currency: Currency, _ role: UInt8, _ totals: inout ControlTotals
+  ) {
+    if currency != self.currency {
+      add(to: &totals)
+      clear()
+      self.currency = currency
+    }
+    sums[column.rawValue &* AccountRole.count &+ Int(role)] &+= Int128(amount)
+  }
+
+  @inline(never)
+  func add(to totals: inout ControlTotals) {
+    for role in AccountRole.allCases {
+      for column in [ControlTotals.Column.expected, .posted] {
+        let sum = sums[column.rawValue * AccountRole.count + Int(role.rawValue)]
+        if sum != 0 { totals.add(sum, column, currency, role) }
+      }
+    }
+  }
+
+  mutating func clear() { sums.update(repeating: 0, count: RunningTotals.count) }
+}
+
+/// A sum for each of a few currencies. Adding to the one that was added to last costs a comparison.
+public struct CurrencySums: Sendable, Equatable {
+  public private(set) var keys: [Currency] = []
+  private var sums: [Int128] = []
+  private var last = 0
+
+  public init() {}
+
+  /// nil where nothing was ever added.
+  public subscript(currency: Currency) -> Int128? { keys.firstIndex(of: currency).map { sums[$0] } }
+
+  @inline(__always)
+  public mutating func add(_ amount: Int64, _ currency: Currency) { add(Int128(amount), currency) }
+
+  @inline(__always)
+  public mutating func add(_ amount: Int128, _ currency: Currency) {
+    if last >= keys.count || keys[last] != currency { last = place(of: currency) }
+    sums[last] += amount
+  }
+
+  @inline(never)
+  private mutating func place(of currency: Currency) -> Int {
+    if let found = keys.firstIndex(of: currency) { return found }
+    keys.append(currency)
+    sums.append(0)
+    return keys.count - 1
+  }
+
+  public mutating func merge(_ other: CurrencySums) {
+    for (currency, sum) in zip(other.keys, other.sums) { add(sum, currency) }
+  }
+
+  public static func == (a: CurrencySums, b: CurrencySums) -> Bool {
+    Set(a.keys + b.keys).allSatisfy { a[$0] ?? 0 == b[$0] ?? 0 }
+  }
+}
+
 /// What one task has done so far. Plain sums, so that tasks add up.
 public struct MatchCounters: Sendable, Equatable {
   public var orderEvents = 0
@@ -114,8 +190,8 @@ public struct MatchCounters: Sendable, Equatable {
   public var open = [Int](repeating: 0, count: BreakType.allCases.count)
   public var accepted = [Int](repeating: 0, count: BreakType.allCases.count)
   /// Value of the closed ties (size of the main role) and of those that tie out, minor units by currency.
-  public var closedValue: [Currency: Int128] = [:]
-  public var tiedOutValue: [Currency: Int128] = [:]
+  public var closedValue = CurrencySums()
+  public var tiedOutValue = CurrencySums()
 
   public init() {}
 
@@ -136,8 +212,8 @@ public struct MatchCounters: Sendable, Equatable {
       open[index] += other.open[index]
       accepted[index] += other.accepted[index]
     }
-    closedValue.merge(other.closedValue, uniquingKeysWith: +)
-    tiedOutValue.merge(other.tiedOutValue, uniquingKeysWith: +)
+    closedValue.merge(other.closedValue)
+    tiedOutValue.merge(other.tiedOutValue)
   }
 }
 

@@ -19,17 +19,17 @@ struct EvidenceContext {
     mainCurrency = judge.mainCurrency
     quantities = judge.quantities
     customer =
-      (judge.events.first { $0.header.customerLength > 0 } ?? judge.postings.first { $0.header.customerLength > 0 })?
+      (judge.events.first { !$0.customer.isEmpty } ?? judge.postings.first { !$0.customer.isEmpty })?
       .customer.string ?? ""
     dimensions =
       dimensionCount == 0
       ? []
-      : (judge.events.first { $0.header.dimensionsLength > 0 }
-        ?? judge.postings.first { $0.header.dimensionsLength > 0 })?.dimensions ?? []
+      : (judge.events.first { !$0.dimensionBytes.isEmpty }
+        ?? judge.postings.first { !$0.dimensionBytes.isEmpty })?.dimensions ?? []
     var first = Int64.max
-    for event in judge.events { first = min(first, event.header.time_ms) }
-    for posting in judge.postings { first = min(first, posting.header.time_ms) }
-    for event in judge.rejected { first = min(first, event.header.time_ms) }
+    for event in judge.events { first = min(first, event.time_ms) }
+    for posting in judge.postings { first = min(first, posting.time_ms) }
+    for event in judge.rejected { first = min(first, event.time_ms) }
     firstEventTime_ms = first == .max ? 0 : first
     var roles: [Break.RoleEvidence] = []
     for (at, currency) in judge.currencies.enumerated() {
@@ -44,11 +44,11 @@ struct EvidenceContext {
     }
     self.roles = roles
     events = EvidenceContext.distinct(
-      (judge.events + judge.rejected).map { $0.id.isEmpty ? "@\($0.header.source):\($0.header.offset)" : $0.id.string })
+      (judge.events + judge.rejected).map { $0.id.isEmpty ? "@\($0.source):\($0.offset)" : $0.id.string })
     journals = EvidenceContext.distinct(
       judge.postings.map {
         !$0.journal.isEmpty
-          ? $0.journal.string : $0.id.isEmpty ? "@\($0.header.source):\($0.header.offset)" : $0.id.string
+          ? $0.journal.string : $0.id.isEmpty ? "@\($0.source):\($0.offset)" : $0.id.string
       })
   }
 

@@ -1,42 +1,44 @@
 import Domain
 
-/// What a tie keeps of one record: the fixed part, followed in the store by the amounts that are present and then the
-/// texts (id, document, customer, journal, reversed journal, dimensions), without padding.
+/// One record of a tie, as the judgement reads it. Its texts are views of memory that somebody else owns: the decoded
+/// message while it is being taken in, a copy of the tie's body while the tie is judged.
 ///
 /// A tie is the set of its facts. Sums, findings and breaks are derived from the set when the tie is judged, never
 /// accumulated on the way, so that no order of arrival can lead to another answer.
-struct FactHeader {
-  var next: StoreRef
-  var granules: UInt16
-  /// `OrderEventKind.rawValue`, or `postingKind`.
-  var kind: UInt8
-  /// `AccountRole.rawValue` of a posting.
-  var role: UInt8
-  var flags: UInt16
-  var currency: UInt16
-  var source: UInt16
+struct Fact {
+  var isPosting = false
+  /// `OrderEventKind.rawValue` of an order event, `AccountRole.rawValue` of a posting.
+  var code: UInt8 = 0
+  var flags: UInt16 = 0
+  var currency = Currency.none
+  var source: UInt16 = 0
   /// Clamped to 65,535.
-  var lineCount: UInt16
-  var time_ms: Int64
-  var date_d: Int32
-  /// Postings: accounting period. Order events: which amounts follow (`Amounts.present`, bit 15: quantity).
-  var periodOrMask: Int32
+  var lineCount: UInt16 = 0
+  /// Order events: which amounts there are (`Amounts.present`), and `quantityBit`. Postings: 1.
+  var mask: UInt16 = 0
+  /// Place among the facts of the tie, in the order of arrival.
+  var number: Int32 = 0
+  var time_ms: Int64 = 0
+  var date_d: Int32 = absentDate
+  /// Postings: accounting period as stated, 0 if it is not.
+  var statedPeriod: Int32 = 0
+  /// Kept only where it can matter: records without an id, and those of change feeds.
+  var offset: Int64 = 0
   /// Identity for dedupe: a hash of the record's id, or of its position where it has none.
-  var idHash: UInt64
-  /// A hash of everything that counts in the record, so that a re-delivery can be told from a conflict.
-  var payloadHash: UInt64
-  var offset: Int64
-  var idLength: UInt16
-  var documentLength: UInt16
-  var customerLength: UInt16
-  var journalLength: UInt16
-  var reversesLength: UInt16
-  /// Each configured dimension: one length byte, then its bytes (cut at 255).
-  var dimensionsLength: UInt16
-  var reserved: UInt32 = 0
+  var idHash: UInt64 = 0
+  /// Of everything that counts in the record, so that a re-delivery can be told from a conflict. 0 until it is needed.
+  var payloadHash: UInt64 = 0
+  /// The amounts that `mask` names, in the order of its bits.
+  var amounts: InlineArray<10, Int64> = .init(repeating: 0)
+  var document: ByteView = .empty
+  var customer: ByteView = .empty
+  /// Each configured dimension: one length byte, then its bytes (cut at 255). Empty where none is there.
+  var dimensionBytes: ByteView = .empty
+  var journal: ByteView = .empty
+  var id: ByteView = .empty
+  var reverses: ByteView = .empty
 
-  static let postingKind: UInt8 = 0xff
-  static let quantityBit: Int32 = 1 << 15
+  static let quantityBit: UInt16 = 1 << 9
 
   enum Flag {
     static let late: UInt16 = 1
@@ -47,16 +49,53 @@ struct FactHeader {
     static let rejected: UInt16 = 16
   }
 
-  var isPosting: Bool { kind == FactHeader.postingKind }
-  var counts: Bool { flags & (Flag.rejected | Flag.delete) == 0 }
-  var amountCount: Int {
-    isPosting ? 1 : (periodOrMask & 0xffff).nonzeroBitCount
+  init() {}
+
+  var amountCount: Int { mask.nonzeroBitCount }
+  var kind: OrderEventKind? { isPosting ? nil : OrderEventKind(rawValue: code) }
+  var role: AccountRole { AccountRole(rawValue: code)! }
+  var isReversal: Bool { flags & Flag.reversal != 0 }
+  var isLate: Bool { flags & Flag.late != 0 }
+  var isChange: Bool { flags & (Flag.upsert | Flag.delete) != 0 }
+
+  /// The signed amount of a posting.
+  var amount: Int64 { amounts[0] }
+
+  /// The amount of a component of an order event, 0 where it has none.
+  @inline(__always)
+  func amount(_ component: AmountComponent) -> Int64 {
+    let bit = UInt16(1) << UInt16(component.rawValue)
+    guard mask & bit != 0 else { return 0 }
+    return amounts[(mask & (bit - 1)).nonzeroBitCount]
   }
-  var textOffset: Int { MemoryLayout<FactHeader>.size + amountCount * 8 }
+
+  var quantity_u: Int64? {
+    guard !isPosting, mask & Fact.quantityBit != 0 else { return nil }
+    return amounts[amountCount - 1]
+  }
+
+  /// The accounting period of a posting, or of the document date of an order event; 0 if unknown.
+  var period: Int32 {
+    if statedPeriod != 0 { return statedPeriod }
+    return date_d == absentDate ? 0 : calendarPeriod(ofDay: date_d)
+  }
+
+  var dimensions: [String] {
+    var values: [String] = []
+    var offset = 0
+    while offset < dimensionBytes.count {
+      let count = Int(dimensionBytes.base![offset])
+      values.append(ByteView(base: dimensionBytes.base! + offset + 1, count: count).string)
+      offset += 1 + count
+    }
+    return values
+  }
 }
 
 /// Texts longer than this are cut in what a tie keeps; no order, document or journal number of a real system is longer.
 let maximumTextBytes = 1_024
+/// Dimension values are cut at this many bytes: what one length byte can say.
+let maximumDimensionBytes = 255
 
 /// A hash for identities inside a tie; stable over machines and runs.
 @inline(__always)
@@ -66,209 +105,126 @@ func mixed(_ a: UInt64, _ b: UInt64) -> UInt64 {
 }
 
 @inline(__always)
-func identityHash(id: ByteView, position: RecordPosition, isPosting: Bool) -> UInt64 {
-  let side: UInt64 = isPosting ? 0x706f_7374 : 0x6f72_6465
-  if id.isEmpty {
-    return mixed(
-      UInt64(truncatingIfNeeded: position.offset) ^ side << 32,
-      UInt64(UInt32(bitPattern: position.partition)) << 16 | UInt64(position.source))
-  }
-  return mixed(Fingerprint(id).high, side)
+private func side(_ isPosting: Bool) -> UInt64 { isPosting ? 0x706f_7374 : 0x6f72_6465 }
+
+func identityHash(of id: ByteView, isPosting: Bool) -> UInt64 { mixed(Fingerprint(id).high, side(isPosting)) }
+
+func identityHash(of position: RecordPosition, isPosting: Bool) -> UInt64 {
+  mixed(
+    UInt64(truncatingIfNeeded: position.offset) ^ side(isPosting) << 32,
+    UInt64(UInt32(bitPattern: position.partition)) << 16 | UInt64(position.source))
 }
 
-extension RecordStore {
-  func header(_ ref: StoreRef) -> UnsafeMutablePointer<FactHeader> {
-    pointer(ref).assumingMemoryBound(to: FactHeader.self)
-  }
-
-  /// Writes a text behind a fact; returns where the next one goes.
+extension ByteView {
   @inline(__always)
-  static func write(_ text: ByteView, count: Int, at target: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer {
-    if count > 0 { target.copyMemory(from: text.base!, byteCount: count) }
-    return target + count
+  func prefix(_ count: Int) -> ByteView { ByteView(base: base, count: Swift.min(self.count, count)) }
+}
+
+extension UnsafeMutablePointer<Fact> {
+  /// Sets every field from an order event, in place: the hot path fills one fact again and again.
+  /// - Parameter scratch: Room for `maximumDimensions × (maximumDimensionBytes + 1)` bytes.
+  @inline(__always)
+  func fill(_ event: UnsafePointer<OrderEvent>, dimensionCount: Int, scratch: UnsafeMutablePointer<UInt8>) {
+    pointee.isPosting = false
+    pointee.code = event.pointee.kind.rawValue
+    var mask = event.pointee.amounts.present
+    var rest = mask
+    var at = 0
+    while rest != 0 {
+      pointee.amounts[at] = event.pointee.amounts[unchecked: rest.trailingZeroBitCount]
+      at &+= 1
+      rest &= rest &- 1
+    }
+    if event.pointee.quantityPresent {
+      mask |= Fact.quantityBit
+      pointee.amounts[at] = event.pointee.quantity_u
+    }
+    pointee.mask = mask
+    pointee.currency = event.pointee.currency
+    pointee.source = event.pointee.position.source
+    pointee.lineCount = UInt16(clamping: event.pointee.lineCount)
+    pointee.time_ms = event.pointee.time_ms
+    pointee.date_d = event.pointee.documentDate_d
+    pointee.statedPeriod = 0
+    pointee.flags =
+      (event.pointee.isDelete ? Fact.Flag.delete : 0) | (event.pointee.isUpsert ? Fact.Flag.upsert : 0)
+    pointee.document = event.pointee.document.prefix(maximumTextBytes)
+    pointee.customer = event.pointee.customer.prefix(maximumTextBytes)
+    pointee.journal = .empty
+    pointee.reverses = .empty
+    setIdentity(event.pointee.id, event.pointee.position)
+    pointee.dimensionBytes = .empty
+    if dimensionCount > 0 {
+      setDimensions(dimensionCount, scratch) { event.pointee.dimensions[$0] }
+    }
   }
 
-  mutating func append(_ event: borrowing OrderEvent, dimensionCount: Int, late: Bool) -> StoreRef {
-    var mask = Int32(event.amounts.present)
-    if event.quantityPresent { mask |= FactHeader.quantityBit }
-    let amountCount = mask.nonzeroBitCount
-    let idCount = min(event.id.count, maximumTextBytes)
-    let documentCount = min(event.document.count, maximumTextBytes)
-    let customerCount = min(event.customer.count, maximumTextBytes)
-    var dimensionBytes = 0
-    for index in 0..<dimensionCount { dimensionBytes += 1 + min(event.dimensions[index].count, 255) }
-    let fixed = MemoryLayout<FactHeader>.size + amountCount * 8
-    let bytes = fixed + idCount + documentCount + customerCount + dimensionBytes
-    let ref = allocate(bytes)
-    var hash = mixed(
-      UInt64(event.kind.rawValue) | UInt64(event.currency.rawValue) << 8, UInt64(UInt32(bitPattern: mask)))
-    hash = mixed(hash ^ UInt64(UInt32(bitPattern: event.documentDate_d)), UInt64(bitPattern: event.time_ms))
-    let base = pointer(ref)
-    var slot = base + MemoryLayout<FactHeader>.size
-    for component in AmountComponent.allCases where event.amounts.contains(component) {
-      let amount = event.amounts[component]
-      hash = mixed(hash, UInt64(bitPattern: amount))
-      slot.storeBytes(of: amount, as: Int64.self)
-      slot += 8
+  /// As for an order event.
+  @inline(__always)
+  func fill(_ posting: UnsafePointer<Posting>, dimensionCount: Int, scratch: UnsafeMutablePointer<UInt8>) {
+    pointee.isPosting = true
+    pointee.code = posting.pointee.role.rawValue
+    pointee.mask = 1
+    pointee.amounts[0] = posting.pointee.amount
+    pointee.currency = posting.pointee.currency
+    pointee.source = posting.pointee.position.source
+    pointee.lineCount = 0
+    pointee.time_ms = posting.pointee.time_ms
+    pointee.date_d = posting.pointee.postingDate_d
+    pointee.statedPeriod = posting.pointee.period
+    pointee.flags =
+      (posting.pointee.isDelete ? Fact.Flag.delete : 0) | (posting.pointee.isUpsert ? Fact.Flag.upsert : 0)
+      | (posting.pointee.isReversal || !posting.pointee.reverses.isEmpty ? Fact.Flag.reversal : 0)
+    pointee.document = posting.pointee.document.prefix(maximumTextBytes)
+    pointee.customer = posting.pointee.customer.prefix(maximumTextBytes)
+    pointee.journal = posting.pointee.journal.prefix(maximumTextBytes)
+    pointee.reverses = posting.pointee.reverses.prefix(maximumTextBytes)
+    setIdentity(posting.pointee.id, posting.pointee.position)
+    pointee.dimensionBytes = .empty
+    if dimensionCount > 0 {
+      setDimensions(dimensionCount, scratch) { posting.pointee.dimensions[$0] }
     }
-    if event.quantityPresent {
-      hash = mixed(hash, UInt64(bitPattern: event.quantity_u))
-      slot.storeBytes(of: event.quantity_u, as: Int64.self)
-      slot += 8
-    }
-    slot = RecordStore.write(event.id, count: idCount, at: slot)
-    slot = RecordStore.write(event.document, count: documentCount, at: slot)
-    slot = RecordStore.write(event.customer, count: customerCount, at: slot)
-    hash = mixed(hash, Fingerprint(event.document).high ^ Fingerprint(event.customer).low)
-    for index in 0..<dimensionCount {
-      let text = event.dimensions[index]
-      let count = min(text.count, 255)
-      slot.storeBytes(of: UInt8(count), as: UInt8.self)
-      slot = RecordStore.write(text, count: count, at: slot + 1)
-    }
-    var flags: UInt16 = late ? FactHeader.Flag.late : 0
-    if event.isDelete { flags |= FactHeader.Flag.delete }
-    if event.isUpsert { flags |= FactHeader.Flag.upsert }
-    base.assumingMemoryBound(to: FactHeader.self).initialize(
-      to: FactHeader(
-        next: 0, granules: UInt16(RecordStore.granules(bytes)), kind: event.kind.rawValue, role: 0, flags: flags,
-        currency: event.currency.rawValue, source: event.position.source,
-        lineCount: UInt16(clamping: event.lineCount), time_ms: event.time_ms, date_d: event.documentDate_d,
-        periodOrMask: mask, idHash: identityHash(id: event.id, position: event.position, isPosting: false),
-        payloadHash: hash, offset: event.position.offset, idLength: UInt16(idCount),
-        documentLength: UInt16(documentCount), customerLength: UInt16(customerCount), journalLength: 0,
-        reversesLength: 0, dimensionsLength: UInt16(dimensionBytes)))
-    return ref
   }
 
-  mutating func append(_ posting: borrowing Posting, dimensionCount: Int, late: Bool) -> StoreRef {
-    let idCount = min(posting.id.count, maximumTextBytes)
-    let documentCount = min(posting.document.count, maximumTextBytes)
-    let customerCount = min(posting.customer.count, maximumTextBytes)
-    let journalCount = min(posting.journal.count, maximumTextBytes)
-    let reversesCount = min(posting.reverses.count, maximumTextBytes)
-    var dimensionBytes = 0
-    var dimensionsPresent = false
-    for index in 0..<dimensionCount {
-      let count = posting.dimensions[index].count
-      if count > 0 { dimensionsPresent = true }
-      dimensionBytes += 1 + min(count, 255)
-    }
-    if !dimensionsPresent { dimensionBytes = 0 }
-    let bytes =
-      MemoryLayout<FactHeader>.size + 8 + idCount + documentCount + customerCount + journalCount + reversesCount
-      + dimensionBytes
-    let ref = allocate(bytes)
-    var hash = mixed(
-      UInt64(posting.role.rawValue) | UInt64(posting.currency.rawValue) << 8 | UInt64(
-        UInt32(bitPattern: posting.period))
-        << 24, UInt64(bitPattern: posting.amount))
-    hash = mixed(hash ^ UInt64(UInt32(bitPattern: posting.postingDate_d)), posting.isReversal ? 1 : 2)
-    hash = mixed(hash, Fingerprint(posting.document).high ^ Fingerprint(posting.customer).low)
-    hash = mixed(hash, Fingerprint(posting.journal).high ^ Fingerprint(posting.reverses).low)
-    let base = pointer(ref)
-    var slot = base + MemoryLayout<FactHeader>.size
-    slot.storeBytes(of: posting.amount, as: Int64.self)
-    slot += 8
-    slot = RecordStore.write(posting.id, count: idCount, at: slot)
-    slot = RecordStore.write(posting.document, count: documentCount, at: slot)
-    slot = RecordStore.write(posting.customer, count: customerCount, at: slot)
-    slot = RecordStore.write(posting.journal, count: journalCount, at: slot)
-    slot = RecordStore.write(posting.reverses, count: reversesCount, at: slot)
-    if dimensionsPresent {
-      for index in 0..<dimensionCount {
-        let text = posting.dimensions[index]
-        let count = min(text.count, 255)
-        slot.storeBytes(of: UInt8(count), as: UInt8.self)
-        slot = RecordStore.write(text, count: count, at: slot + 1)
+  @inline(__always)
+  private func setIdentity(_ id: ByteView, _ position: RecordPosition) {
+    pointee.id = id.prefix(maximumTextBytes)
+    pointee.offset = id.isEmpty || pointee.isChange ? position.offset : 0
+    pointee.idHash = id.isEmpty ? identityHash(of: position, isPosting: pointee.isPosting) : 0
+  }
+
+  @inline(__always)
+  private func setDimensions(
+    _ count: Int, _ scratch: UnsafeMutablePointer<UInt8>, _ dimension: (Int) -> ByteView
+  ) {
+    var target = scratch
+    var isAnyPresent = false
+    for index in 0..<count {
+      let text = dimension(index).prefix(maximumDimensionBytes)
+      target.pointee = UInt8(truncatingIfNeeded: text.count)
+      target += 1
+      if text.count > 0 {
+        isAnyPresent = true
+        copyShort(from: text, to: target)
+        target += text.count
       }
     }
-    var flags: UInt16 = late ? FactHeader.Flag.late : 0
-    if posting.isDelete { flags |= FactHeader.Flag.delete }
-    if posting.isUpsert { flags |= FactHeader.Flag.upsert }
-    if posting.isReversal || reversesCount > 0 { flags |= FactHeader.Flag.reversal }
-    base.assumingMemoryBound(to: FactHeader.self).initialize(
-      to: FactHeader(
-        next: 0, granules: UInt16(RecordStore.granules(bytes)), kind: FactHeader.postingKind,
-        role: posting.role.rawValue, flags: flags, currency: posting.currency.rawValue, source: posting.position.source,
-        lineCount: 0, time_ms: posting.time_ms, date_d: posting.postingDate_d, periodOrMask: posting.period,
-        idHash: identityHash(id: posting.id, position: posting.position, isPosting: true), payloadHash: hash,
-        offset: posting.position.offset, idLength: UInt16(idCount), documentLength: UInt16(documentCount),
-        customerLength: UInt16(customerCount), journalLength: UInt16(journalCount),
-        reversesLength: UInt16(reversesCount), dimensionsLength: UInt16(dimensionBytes)))
-    return ref
+    if isAnyPresent { pointee.dimensionBytes = ByteView(base: scratch, count: target - scratch) }
   }
 }
 
-/// A fact as the judgement reads it: the header and views of what follows, valid until the store next allocates.
-struct FactView {
-  var ref: StoreRef
-  var header: FactHeader
-  private var base: UnsafePointer<UInt8>
-
-  init(_ store: borrowing RecordStore, _ ref: StoreRef) {
-    self.ref = ref
-    let raw = UnsafeRawPointer(store.pointer(ref))
-    header = raw.load(as: FactHeader.self)
-    base = raw.assumingMemoryBound(to: UInt8.self)
-  }
-
-  private func text(_ offset: Int, _ length: UInt16) -> ByteView {
-    length == 0 ? .empty : ByteView(base: base + header.textOffset + offset, count: Int(length))
-  }
-
-  var id: ByteView { text(0, header.idLength) }
-  var document: ByteView { text(Int(header.idLength), header.documentLength) }
-  var customer: ByteView { text(Int(header.idLength) + Int(header.documentLength), header.customerLength) }
-  var journal: ByteView {
-    text(Int(header.idLength) + Int(header.documentLength) + Int(header.customerLength), header.journalLength)
-  }
-  var reverses: ByteView {
-    text(
-      Int(header.idLength) + Int(header.documentLength) + Int(header.customerLength) + Int(header.journalLength),
-      header.reversesLength)
-  }
-
-  var dimensions: [String] {
-    var offset =
-      Int(header.idLength) + Int(header.documentLength) + Int(header.customerLength) + Int(header.journalLength)
-      + Int(header.reversesLength)
-    let end = offset + Int(header.dimensionsLength)
-    var values: [String] = []
-    while offset < end {
-      let count = base[header.textOffset + offset]
-      values.append(text(offset + 1, UInt16(count)).string)
-      offset += 1 + Int(count)
-    }
-    return values
-  }
-
-  /// The signed amount of a posting.
-  var amount: Int64 { UnsafeRawPointer(base).load(fromByteOffset: MemoryLayout<FactHeader>.size, as: Int64.self) }
-
-  /// The amount of a component of an order event, 0 where it has none.
-  func amount(_ component: AmountComponent) -> Int64 {
-    let bit = Int32(1) << Int32(component.rawValue)
-    guard header.periodOrMask & bit != 0 else { return 0 }
-    let before = (header.periodOrMask & (bit - 1)).nonzeroBitCount
-    return UnsafeRawPointer(base).load(fromByteOffset: MemoryLayout<FactHeader>.size + before * 8, as: Int64.self)
-  }
-
-  var quantity_u: Int64? {
-    guard !header.isPosting, header.periodOrMask & FactHeader.quantityBit != 0 else { return nil }
-    return UnsafeRawPointer(base).load(
-      fromByteOffset: MemoryLayout<FactHeader>.size + (header.amountCount - 1) * 8, as: Int64.self)
-  }
-
-  var kind: OrderEventKind? { OrderEventKind(rawValue: header.kind) }
-  var role: AccountRole { AccountRole(rawValue: header.role)! }
-  var currency: Currency { Currency(rawValue: header.currency) }
-  var isReversal: Bool { header.flags & FactHeader.Flag.reversal != 0 }
-  var isLate: Bool { header.flags & FactHeader.Flag.late != 0 }
-
-  /// The accounting period of a posting, or of the document date of an order event; 0 if unknown.
-  var period: Int32 {
-    if header.isPosting, header.periodOrMask != 0 { return header.periodOrMask }
-    return header.date_d == absentDate ? 0 : calendarPeriod(ofDay: header.date_d)
+extension Fact {
+  /// Fills `payloadHash` (and `idHash` of a record with an id).
+  mutating func hash() {
+    if !id.isEmpty { idHash = identityHash(of: id, isPosting: isPosting) }
+    var hash = mixed(
+      UInt64(code) | UInt64(currency.rawValue) << 8 | UInt64(mask) << 24 | (isPosting ? 1 << 48 : 0),
+      UInt64(UInt32(bitPattern: date_d)) << 32 | UInt64(UInt32(bitPattern: statedPeriod)))
+    // The time of a posting is when it came to be known; what it says is in its dates.
+    hash = mixed(hash, isPosting ? UInt64(flags & Flag.reversal) : UInt64(bitPattern: time_ms))
+    for at in 0..<amountCount { hash = mixed(hash, UInt64(bitPattern: amounts[at])) }
+    hash = mixed(hash, Fingerprint(document).high ^ Fingerprint(customer).low)
+    if isPosting { hash = mixed(hash, Fingerprint(journal).high ^ Fingerprint(reverses).low) }
+    payloadHash = hash
   }
 }

@@ -11,7 +11,7 @@ extension Judge {
   /// Half a minor unit a line, and one minor unit where the tolerance allows that much.
   func roundingLimit() -> Int128 {
     var lines = 0
-    for event in dueEvents { lines += Int(event.header.lineCount) }
+    for event in dueEvents { lines += Int(event.lineCount) }
     return Int128(lines / 2)
   }
 
@@ -64,13 +64,13 @@ extension Judge {
     for currency in currencies.indices { judgeAmounts(in: currency) }
   }
 
-  func hasOriginal(_ posting: FactView) -> Bool {
+  func hasOriginal(_ posting: Fact) -> Bool {
     guard posting.isReversal else { return true }
-    if posting.header.reversesLength > 0 {
+    if !posting.reverses.isEmpty {
       return postings.contains { $0.journal.elementsEqual(posting.reverses) }
     }
     return postings.contains {
-      $0.ref != posting.ref && $0.header.role == posting.header.role && $0.header.currency == posting.header.currency
+      $0.number != posting.number && $0.code == posting.code && $0.currency == posting.currency
         && $0.amount == 0 &- posting.amount
     }
   }
@@ -81,7 +81,7 @@ extension Judge {
     var sums = [Int128](repeating: 0, count: residual.count)
     for posting in orphans {
       guard let at = currencies.firstIndex(of: posting.currency) else { continue }
-      sums[at * roleCount + Int(posting.header.role)] += Int128(posting.amount)
+      sums[at * roleCount + Int(posting.code)] += Int128(posting.amount)
     }
     // A reversal that itself corrects what is too much is no orphan's difference.
     guard sums.indices.allSatisfy({ sums[$0] == 0 || (sums[$0] < 0) == (residual[$0] < 0) && residual[$0] != 0 }) else {
@@ -91,7 +91,7 @@ extension Judge {
     var finding = Finding(
       .orphanReversal, role, first.currency, expected: value(expected, currency, role),
       posted: value(posted, currency, role),
-      reason: "reversal of \(first.header.reversesLength > 0 ? first.reverses.string : "an unknown posting")")
+      reason: "reversal of \(!first.reverses.isEmpty ? first.reverses.string : "an unknown posting")")
     for index in sums.indices where sums[index] != 0 {
       finding.parts.append(
         .init(
@@ -106,11 +106,11 @@ extension Judge {
   /// surplus is what the ledger has too much.
   mutating func judgeDuplicatePostings() {
     guard duePostings.count > 1 else { return }
-    var groups: [(key: FactView, lines: [Int128], isKnown: Bool)] = []
+    var groups: [(key: Fact, lines: [Int128], isKnown: Bool)] = []
     for posting in duePostings {
       guard let currency = currencies.firstIndex(of: posting.currency) else { continue }
       let found = groups.firstIndex {
-        posting.header.journalLength > 0 && $0.key.journal.elementsEqual(posting.journal)
+        !posting.journal.isEmpty && $0.key.journal.elementsEqual(posting.journal)
           && $0.key.document.elementsEqual(posting.document)
       }
       let at: Int
@@ -121,7 +121,7 @@ extension Judge {
         let isKnown = dueEvents.contains { $0.document.elementsEqual(posting.document) }
         groups.append((posting, [Int128](repeating: 0, count: residual.count), isKnown))
       }
-      groups[at].lines[currency * roleCount + Int(posting.header.role)] += Int128(posting.amount)
+      groups[at].lines[currency * roleCount + Int(posting.code)] += Int128(posting.amount)
     }
     var removed = [Bool](repeating: false, count: groups.count)
     for first in groups.indices where !removed[first] {
@@ -377,9 +377,9 @@ extension Judge {
     var names: [String] = []
     var answered = 0
     for (index, event) in dueEvents.enumerated() {
-      let entries = policy.entries[Int(event.header.kind)]
+      let entries = policy.entries[Int(event.code)]
       guard !entries.isEmpty, !isVoid[index], event.currency == currencies[currency] else { continue }
-      guard event.header.documentLength > 0,
+      guard !event.document.isEmpty,
         !duePostings.contains(where: { $0.document.elementsEqual(event.document) })
       else {
         answered += 1
@@ -405,7 +405,7 @@ extension Judge {
 
   /// The first ledger document (by time) whose lines do not sum to zero.
   func unbalancedJournal(_ currency: Int) -> String? {
-    var sums: [(journal: FactView, sum: Int128)] = []
+    var sums: [(journal: Fact, sum: Int128)] = []
     for posting in duePostings where posting.currency == currencies[currency] {
       if let at = sums.firstIndex(where: { $0.journal.journal.elementsEqual(posting.journal) }) {
         sums[at].sum += Int128(posting.amount)

@@ -4,9 +4,9 @@ import Domain
 extension Judge {
   mutating func judgeCustomers() {
     guard policy.checksCustomers else { return }
-    guard dueEvents.contains(where: { $0.header.customerLength > 0 }) else { return }
+    guard dueEvents.contains(where: { !$0.customer.isEmpty }) else { return }
     let stranger = duePostings.first { posting in
-      posting.header.customerLength > 0 && !dueEvents.contains { $0.customer.elementsEqual(posting.customer) }
+      !posting.customer.isEmpty && !dueEvents.contains { $0.customer.elementsEqual(posting.customer) }
     }
     guard let stranger, let currency = currencies.firstIndex(of: stranger.currency) else { return }
     let role = primaryRole(posted, currency)
@@ -18,29 +18,29 @@ extension Judge {
 
   /// The right amount at the wrong time: another period is a cut-off, the same period too late or too early.
   mutating func judgeDates() {
-    var offender: (role: AccountRole, currency: Int, type: BreakType, posting: FactView)?
+    var offender: (role: AccountRole, currency: Int, type: BreakType, posting: Fact)?
     func rank(_ role: AccountRole) -> Int {
       role == .revenue ? -1 : Judge.primaryOrder.firstIndex(of: role)!
     }
     for posting in duePostings where !posting.isReversal && posting.period != 0 {
       guard let currency = currencies.firstIndex(of: posting.currency) else { continue }
-      let index = currency * roleCount + Int(posting.header.role)
+      let index = currency * roleCount + Int(posting.code)
       guard expected[index] != 0, isAccepted0(posted[index] - expected[index], index) else { continue }
       var isNamed = false
       for event in dueEvents
-      where event.header.documentLength > 0 && event.document.elementsEqual(posting.document)
+      where !event.document.isEmpty && event.document.elementsEqual(posting.document)
         && hasEntry(event, posting)
       { isNamed = true }
       var verdict: BreakType?
       var isCleared = false
-      for event in dueEvents where hasEntry(event, posting) && event.header.date_d != absentDate {
+      for event in dueEvents where hasEntry(event, posting) && event.date_d != absentDate {
         if isNamed, !event.document.elementsEqual(posting.document) { continue }
         if event.period != posting.period {
           verdict = verdict ?? .cutoff
-        } else if posting.header.date_d == absentDate {
+        } else if posting.date_d == absentDate {
           isCleared = true
         } else {
-          let days = posting.header.date_d - event.header.date_d
+          let days = posting.date_d - event.date_d
           if days > policy.lateAfter_d {
             verdict = .latePosting
           } else if days < -policy.earlyBefore_d {
@@ -59,7 +59,7 @@ extension Judge {
       }
     }
     guard let offender else { return }
-    let when = offender.posting.header.date_d == absentDate ? "" : " on \(formatDate(offender.posting.header.date_d))"
+    let when = offender.posting.date_d == absentDate ? "" : " on \(formatDate(offender.posting.date_d))"
     findings.append(
       Finding(
         offender.type, offender.role, currencies[offender.currency],
@@ -74,8 +74,8 @@ extension Judge {
         expected: expected[index], delta: delta, exponent: currencies[index / roleCount].exponent)
   }
 
-  func hasEntry(_ event: FactView, _ posting: FactView) -> Bool {
-    policy.entries[Int(event.header.kind)].contains {
+  func hasEntry(_ event: Fact, _ posting: Fact) -> Bool {
+    policy.entries[Int(event.code)].contains {
       $0.role == posting.role && event.amount($0.component) != 0
     }
   }

@@ -9,11 +9,11 @@ struct Judge {
   let roleCount = AccountRole.count
 
   /// Order events that count, sorted by time; all of them, due or not.
-  var events: [FactView] = []
+  var events: [Fact] = []
   /// Postings that count, sorted by time.
-  var postings: [FactView] = []
+  var postings: [Fact] = []
   /// Order events with the id of an earlier one and other content.
-  var rejected: [FactView] = []
+  var rejected: [Fact] = []
 
   var currencies: [Currency] = []
   /// By currency index × role: what must be and what is in the ledger.
@@ -33,8 +33,8 @@ struct Judge {
 
   var residual: [Int128] = []
   var isVoid: [Bool] = []
-  var dueEvents: [FactView] = []
-  var duePostings: [FactView] = []
+  var dueEvents: [Fact] = []
+  var duePostings: [Fact] = []
 
   init(policy: MatchingPolicy) { self.policy = policy }
 
@@ -61,7 +61,7 @@ struct Judge {
   /// Where none does, the overdue part's findings are reported.
   mutating func judge(watermark_ms: Int64, isFinal: Bool) {
     let horizon = policy.window_ms + policy.grace_ms
-    func isDue(_ fact: FactView) -> Bool { fact.header.time_ms.addingSaturating(horizon) < watermark_ms }
+    func isDue(_ fact: Fact) -> Bool { fact.time_ms.addingSaturating(horizon) < watermark_ms }
     let isAnyDue = isFinal || events.contains(where: isDue) || postings.contains(where: isDue)
     isDecided = isAnyDue
 
@@ -79,7 +79,7 @@ struct Judge {
     dueEvents.removeAll(keepingCapacity: true)
     for event in events
     where isDue(event)
-      || event.header.documentLength > 0 && postings.contains(where: { $0.document.elementsEqual(event.document) })
+      || !event.document.isEmpty && postings.contains(where: { $0.document.elementsEqual(event.document) })
     { dueEvents.append(event) }
     compare()
     if !hasOpenFindings { return }
@@ -89,7 +89,7 @@ struct Judge {
     duePostings.removeAll(keepingCapacity: true)
     for posting in postings
     where isDue(posting)
-      || posting.header.documentLength > 0
+      || !posting.document.isEmpty
         && dueEvents.contains(where: { $0.document.elementsEqual(posting.document) })
     { duePostings.append(posting) }
     if duePostings.count == all.count { return }
@@ -149,9 +149,9 @@ struct Judge {
       case .booked, .invoiced: lastCancel = -1
       case .held:
         orderIsHeld = true
-        heldSince_ms = event.header.time_ms
+        heldSince_ms = event.time_ms
       case .released: orderIsHeld = false
-      case .invoiceCancelled where event.header.documentLength > 0:
+      case .invoiceCancelled where !event.document.isEmpty:
         for other in 0..<dueEvents.count
         where dueEvents[other].kind == .invoiced && dueEvents[other].document.elementsEqual(event.document) {
           isVoid[other] = true
@@ -184,7 +184,7 @@ struct Judge {
     voided.removeAll(keepingCapacity: true)
     hasExpectation = false
     for (index, event) in dueEvents.enumerated() {
-      let entries = policy.entries[Int(event.header.kind)]
+      let entries = policy.entries[Int(event.code)]
       if entries.isEmpty { continue }
       let at = currencyIndex(event.currency) * roleCount
       for entry in entries {
@@ -202,7 +202,7 @@ struct Judge {
     }
     for posting in duePostings {
       let at = currencyIndex(posting.currency) * roleCount
-      posted[at + Int(posting.header.role)] += Int128(posting.amount)
+      posted[at + Int(posting.code)] += Int128(posting.amount)
     }
     mainCurrency = currencies.first ?? dueEvents.first?.currency ?? .none
     residual.removeAll(keepingCapacity: true)
@@ -341,7 +341,7 @@ struct Judge {
       }
       return true
     }
-    if orderIsHeld, duePostings.contains(where: { $0.header.time_ms >= heldSince_ms }) {
+    if orderIsHeld, duePostings.contains(where: { $0.time_ms >= heldSince_ms }) {
       let role = primaryRole(posted, 0)
       var finding = Finding(
         .statusConflict, role, currencies[0], expected: value(expected, 0, role), posted: value(posted, 0, role),

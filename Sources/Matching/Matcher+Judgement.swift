@@ -6,9 +6,11 @@ struct GatheredFact {
   var time_ms: Int64
   var offset: Int64
   var payloadHash: UInt64
-  var ref: StoreRef
-  var flags: UInt16
+  /// Its place in `read`.
+  var place: Int
   var isPosting: Bool
+  var isChange: Bool
+  var isRejected: Bool
   var isDropped = false
 }
 
@@ -16,40 +18,54 @@ extension Matcher {
   /// Reads the facts of a tie, drops what was delivered twice or replaced by a newer image, marks conflicting
   /// re-uses of an event id, and fills the judge with what counts.
   mutating func gather(_ slot: Int) {
+    texts.reset()
     gathered.removeAll(keepingCapacity: true)
-    var ref = ties[slot].facts
-    while ref != 0 {
-      let header = store.header(ref).pointee
+    read.removeAll(keepingCapacity: true)
+    // Read from a copy: breaks are written to the store while the judge's views are in use.
+    let length = bodyLength(slot)
+    let copy = texts.take(length + RecordStore.slackBytes)
+    copy.update(from: bodyStart(slot), count: length + RecordStore.slackBytes)
+    var facts = Matcher.facts(copy, length: length, isValued: ties[slot].has(Tie.Flag.valued))
+    while facts.next() {
+      let fact = Fact(facts, number: Int32(read.count), texts: &texts)
       gathered.append(
         GatheredFact(
-          idHash: header.idHash, time_ms: header.time_ms, offset: header.offset, payloadHash: header.payloadHash,
-          ref: ref, flags: header.flags, isPosting: header.isPosting))
-      ref = header.next
+          idHash: fact.idHash, time_ms: fact.time_ms, offset: fact.offset, payloadHash: fact.payloadHash,
+          place: read.count, isPosting: fact.isPosting, isChange: fact.isChange,
+          isRejected: fact.flags & Fact.Flag.rejected != 0))
+      read.append(fact)
     }
-    gathered.sort {
-      if $0.idHash != $1.idHash { return $0.idHash < $1.idHash }
-      if $0.time_ms != $1.time_ms { return $0.time_ms < $1.time_ms }
-      if $0.offset != $1.offset { return $0.offset < $1.offset }
-      return $0.payloadHash < $1.payloadHash
+    if gathered.count > 1 {
+      gathered.sort {
+        if $0.idHash != $1.idHash { return $0.idHash < $1.idHash }
+        if $0.time_ms != $1.time_ms { return $0.time_ms < $1.time_ms }
+        if $0.offset != $1.offset { return $0.offset < $1.offset }
+        return $0.payloadHash < $1.payloadHash
+      }
     }
-    var isAnyDropped = false
+    var hasChanged = false
     var start = 0
     while start < gathered.count {
       var end = start + 1
       while end < gathered.count, gathered[end].idHash == gathered[start].idHash { end += 1 }
-      if end - start > 1 { isAnyDropped = resolve(start..<end) || isAnyDropped }
+      if end - start > 1 { hasChanged = resolve(start..<end) || hasChanged }
       start = end
     }
-    if isAnyDropped { relink(slot) }
+    if hasChanged {
+      var isDropped = [Bool](repeating: false, count: read.count)
+      for fact in gathered where fact.isDropped { isDropped[fact.place] = true }
+      let value = value(slot)
+      let isValued = ties[slot].has(Tie.Flag.valued)
+      rewriteBody(slot, read) { !isDropped[$0] }
+      if isValued { setValue(slot, value) }
+    }
     fillJudge()
   }
 
-  /// Decides which of the facts with one id counts. Returns whether any was dropped.
+  /// Decides which of the facts with one id counts. Returns whether the body must be written anew.
   private mutating func resolve(_ group: Range<Int>) -> Bool {
-    var isAnyDropped = false
-    let isChangeFeed = group.contains {
-      gathered[$0].flags & (FactHeader.Flag.upsert | FactHeader.Flag.delete) != 0
-    }
+    var hasChanged = false
+    let isChangeFeed = group.contains { gathered[$0].isChange }
     if isChangeFeed || gathered[group.lowerBound].isPosting {
       // The newest image of a row counts. Where the time says nothing, equal content makes no difference and a fixed
       // order by content settles the rest.
@@ -69,9 +85,9 @@ extension Matcher {
           counters.superseded += 1
         }
         drop(at)
-        isAnyDropped = true
+        hasChanged = true
       }
-      return isAnyDropped
+      return hasChanged
     }
     // Order events: the first counts, the same again is dropped, other content under the same id is evidence.
     var winner = group.lowerBound
@@ -79,7 +95,7 @@ extension Matcher {
       let (a, b) = (gathered[at], gathered[winner])
       if a.time_ms < b.time_ms || a.time_ms == b.time_ms && a.payloadHash < b.payloadHash { winner = at }
     }
-    reject(winner, false)
+    hasChanged = reject(winner, false) || hasChanged
     for at in group where at != winner {
       let isRepeat =
         gathered[at].payloadHash == gathered[winner].payloadHash
@@ -89,76 +105,82 @@ extension Matcher {
       if isRepeat {
         counters.duplicates += 1
         drop(at)
-        isAnyDropped = true
+        hasChanged = true
       } else {
-        reject(at, true)
+        hasChanged = reject(at, true) || hasChanged
       }
     }
-    return isAnyDropped
+    return hasChanged
   }
 
   private mutating func drop(_ at: Int) {
-    if gathered[at].flags & FactHeader.Flag.rejected == 0 { account(gathered[at].ref, sign: -1) }
+    if !gathered[at].isRejected { recount(gathered[at].place, sign: -1) }
     gathered[at].isDropped = true
   }
 
-  private mutating func reject(_ at: Int, _ isRejected: Bool) {
-    let was = gathered[at].flags & FactHeader.Flag.rejected != 0
-    guard was != isRejected else { return }
-    account(gathered[at].ref, sign: isRejected ? -1 : 1)
-    gathered[at].flags ^= FactHeader.Flag.rejected
-    store.header(gathered[at].ref).pointee.flags = gathered[at].flags
+  private mutating func reject(_ at: Int, _ isRejected: Bool) -> Bool {
+    guard gathered[at].isRejected != isRejected else { return false }
+    let place = gathered[at].place
+    recount(place, sign: isRejected ? -1 : 1)
+    gathered[at].isRejected = isRejected
+    read[place].flags ^= Fact.Flag.rejected
+    return true
   }
 
-  private mutating func relink(_ slot: Int) {
-    var head: StoreRef = 0
-    var count: UInt32 = 0
-    for fact in gathered {
-      if fact.isDropped {
-        store.free(fact.ref, granules: Int(store.header(fact.ref).pointee.granules))
-      } else {
-        store.header(fact.ref).pointee.next = head
-        head = fact.ref
-        count += 1
-      }
-    }
-    ties[slot].facts = head
-    ties[slot].factCount = count
+  private mutating func recount(_ place: Int, sign: Int64) {
+    withUnsafePointer(to: read[place]) { _ = account($0, sign: sign) }
   }
 
   private mutating func fillJudge() {
     judge.reset()
-    for fact in gathered where !fact.isDropped {
-      let view = FactView(store, fact.ref)
-      if fact.flags & FactHeader.Flag.rejected != 0 {
-        judge.rejected.append(view)
-      } else if fact.flags & FactHeader.Flag.delete != 0 {
+    for entry in gathered where !entry.isDropped {
+      let fact = read[entry.place]
+      if fact.flags & Fact.Flag.rejected != 0 {
+        judge.rejected.append(fact)
+      } else if fact.flags & Fact.Flag.delete != 0 {
         continue
       } else if fact.isPosting {
-        judge.postings.append(view)
+        judge.postings.append(fact)
       } else {
-        judge.events.append(view)
+        judge.events.append(fact)
       }
     }
     // By time, then by content: the order must not depend on the order of arrival.
-    func precedes(_ a: FactView, _ b: FactView) -> Bool {
-      if a.header.time_ms != b.header.time_ms { return a.header.time_ms < b.header.time_ms }
-      if a.header.kind != b.header.kind { return a.header.kind < b.header.kind }
-      if a.header.payloadHash != b.header.payloadHash { return a.header.payloadHash < b.header.payloadHash }
-      return a.header.idHash < b.header.idHash
+    func precedes(_ a: Fact, _ b: Fact) -> Bool {
+      if a.time_ms != b.time_ms { return a.time_ms < b.time_ms }
+      if !a.journal.elementsEqual(b.journal) { return a.journal.buffer.lexicographicallyPrecedes(b.journal.buffer) }
+      if a.code != b.code { return a.code < b.code }
+      if a.payloadHash != b.payloadHash { return a.payloadHash < b.payloadHash }
+      return a.idHash < b.idHash
     }
     if judge.events.count > 1 { judge.events.sort(by: precedes) }
     if judge.postings.count > 1 { judge.postings.sort(by: precedes) }
   }
 
   /// Judges a tie and sends the revisions of what has changed.
+  @inline(__always)
   mutating func evaluate(_ slot: Int, watermark_ms: Int64, isFinal: Bool, outputs: inout MatchOutputs) {
+    let tie = ties[slot]
     // Agreed before its deadline, and nothing came since: it only has to be counted.
-    if isFinal, ties[slot].has(Tie.Flag.agreed), !ties[slot].has(Tie.Flag.dirty), ties[slot].breaks == 0 {
-      count(slot, isTiedOut: true)
+    if tie.breaks == 0, tie.has(Tie.Flag.agreed), !tie.has(Tie.Flag.dirty) {
+      if isFinal { count(slot, isTiedOut: true) }
       return
     }
     counters.judgements += 1
+    if tie.breaks == 0, judgesQuickly, let value = agreedValue(slot) {
+      ties[slot].set(Tie.Flag.dirty, !isFinal && tie.has(Tie.Flag.closed))
+      ties[slot].set(Tie.Flag.agreed)
+      replaceValue(slot, value)
+      if isFinal { count(slot, isTiedOut: true) }
+      return
+    }
+    judgeInFull(slot, watermark_ms: watermark_ms, isFinal: isFinal, outputs: &outputs)
+  }
+
+  @inline(never)
+  private mutating func judgeInFull(
+    _ slot: Int, watermark_ms: Int64, isFinal: Bool, outputs: inout MatchOutputs
+  ) {
     gather(slot)
     judge.judge(watermark_ms: watermark_ms, isFinal: isFinal)
     // A closed tie whose deadline has moved on with a late record is judged once more when that has passed.
@@ -168,7 +190,7 @@ extension Matcher {
     if !judge.findings.isEmpty || ties[slot].breaks != 0 {
       reconcileBreaks(slot, watermark_ms: watermark_ms, outputs: &outputs)
     }
-    setValue(slot)
+    replaceValue(slot, judgedValue)
     if isFinal {
       count(slot, isTiedOut: !ties[slot].has(Tie.Flag.open))
     }
@@ -176,45 +198,63 @@ extension Matcher {
 
   // MARK: - Closed ties
 
-  private mutating func setValue(_ slot: Int) {
+  /// Roles whose size is that of a tie, in the order in which they are asked.
+  @inline(__always)
+  static func valueRole(_ place: Int) -> AccountRole {
+    switch place {
+    case 0: .receivable
+    case 1: .revenue
+    case 2: .cash
+    case 3: .deferred
+    default: .cogs
+    }
+  }
+  static let valueRoleCount = 5
+
+  private var judgedValue: TieValue {
     var size: Int128 = 0
-    for role in [AccountRole.receivable, .revenue, .cash, .deferred, .cogs] where size == 0 {
+    for place in 0..<Matcher.valueRoleCount where size == 0 {
+      let role = Matcher.valueRole(place)
       for (at, currency) in judge.currencies.enumerated() where currency == judge.mainCurrency {
         let index = at * AccountRole.count + Int(role.rawValue)
         size = judge.expected[index] != 0 ? judge.expected[index] : judge.posted[index]
       }
     }
-    let value = Int64(clamping: size.magnitude)
-    let currency = judge.mainCurrency
-    guard ties[slot].value != value || ties[slot].valueCurrency != currency.rawValue else { return }
+    return TieValue(amount: Int64(clamping: size.magnitude), currency: judge.mainCurrency)
+  }
+
+  @inline(__always)
+  mutating func replaceValue(_ slot: Int, _ value: TieValue) {
+    let old = self.value(slot)
+    guard old != value else { return }
     let isCounted = ties[slot].has(Tie.Flag.closed)
     let wasTied = ties[slot].has(Tie.Flag.tiedOut)
-    if isCounted { countValue(slot, sign: -1, isTiedOut: wasTied) }
-    ties[slot].value = value
-    ties[slot].valueCurrency = currency.rawValue
-    if isCounted { countValue(slot, sign: 1, isTiedOut: wasTied) }
+    if isCounted { countValue(old, sign: -1, isTiedOut: wasTied) }
+    setValue(slot, value)
+    if isCounted { countValue(value, sign: 1, isTiedOut: wasTied) }
   }
 
-  private mutating func countValue(_ slot: Int, sign: Int128, isTiedOut: Bool) {
-    let currency = Currency(rawValue: ties[slot].valueCurrency)
-    let value = sign * Int128(ties[slot].value)
-    guard value != 0 else { return }
-    counters.closedValue[currency, default: 0] += value
-    if isTiedOut { counters.tiedOutValue[currency, default: 0] += value }
+  @inline(__always)
+  private mutating func countValue(_ value: TieValue, sign: Int64, isTiedOut: Bool) {
+    guard value.amount != 0 else { return }
+    counters.closedValue.add(sign &* value.amount, value.currency)
+    if isTiedOut { counters.tiedOutValue.add(sign &* value.amount, value.currency) }
   }
 
+  @inline(__always)
   private mutating func count(_ slot: Int, isTiedOut: Bool) {
     if !ties[slot].has(Tie.Flag.closed) {
       ties[slot].set(Tie.Flag.closed)
       ties[slot].set(Tie.Flag.tiedOut, isTiedOut)
       counters.tiesClosed += 1
       if isTiedOut { counters.tiesTiedOut += 1 }
-      countValue(slot, sign: 1, isTiedOut: isTiedOut)
+      countValue(value(slot), sign: 1, isTiedOut: isTiedOut)
     } else if ties[slot].has(Tie.Flag.tiedOut) != isTiedOut {
-      countValue(slot, sign: -1, isTiedOut: !isTiedOut)
+      let value = value(slot)
+      countValue(value, sign: -1, isTiedOut: !isTiedOut)
       ties[slot].set(Tie.Flag.tiedOut, isTiedOut)
       counters.tiesTiedOut += isTiedOut ? 1 : -1
-      countValue(slot, sign: 1, isTiedOut: isTiedOut)
+      countValue(value, sign: 1, isTiedOut: isTiedOut)
     }
   }
 
@@ -232,24 +272,16 @@ extension Matcher {
     }
     if ref != 0 {
       let record = store.breakRecord(ref)
-      for part in store.breakParts(ref) { totals.add(-Int128(part.delta), .expected, part.currency, part.role) }
+      for part in store.breakParts(ref) { settledTotals.add(-Int128(part.delta), .expected, part.currency, part.role) }
       unlink(ref, record, after: previous, slot)
     }
     guard !judge.allVoided.isEmpty else { return }
-    for part in judge.allVoided { totals.add(Int128(part.delta), .expected, part.currency, part.role) }
+    for part in judge.allVoided { settledTotals.add(Int128(part.delta), .expected, part.currency, part.role) }
     let made = store.appendBreak(
       BreakRecord(
         next: ties[slot].breaks, granules: 0, type: BreakRecord.voidType, role: 0, currency: 0, idCurrency: 0, state: 0,
         isProvisional: false, partCount: 0, revision: 0, content: 0), parts: judge.allVoided)
     ties[slot].breaks = made
-    refillViews()
-  }
-
-  /// The store may have moved: the judge's views are made again before they are read for evidence.
-  private mutating func refillViews() {
-    for at in judge.events.indices { judge.events[at] = FactView(store, judge.events[at].ref) }
-    for at in judge.postings.indices { judge.postings[at] = FactView(store, judge.postings[at].ref) }
-    for at in judge.rejected.indices { judge.rejected[at] = FactView(store, judge.rejected[at].ref) }
   }
 
   private mutating func unlink(_ ref: StoreRef, _ record: BreakRecord, after previous: StoreRef, _ slot: Int) {
@@ -361,7 +393,7 @@ extension Matcher {
       counters.accepted[Int(entry.record.type)] += sign
     }
     for part in entry.parts {
-      totals.add(Int128(sign) * Int128(part.delta), state.isOpen ? .open : .accepted, part.currency, part.role)
+      settledTotals.add(Int128(sign) * Int128(part.delta), state.isOpen ? .open : .accepted, part.currency, part.role)
     }
   }
 

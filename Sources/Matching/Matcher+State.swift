@@ -6,7 +6,7 @@ import Domain
 /// bytes of a tie are a pure function of what is known of it; where it stands in memory does not show in them.
 extension Matcher {
   /// Version of the format of shards and of the rest.
-  public static let stateVersion: UInt8 = 1
+  public static let stateVersion: UInt8 = 2
 
   /// A shard of this many bits of the fingerprint's head: `fingerprint >> (64 − bits) == shard`.
   @inline(__always)
@@ -47,34 +47,20 @@ extension Matcher {
 
   private func exportTie(_ slot: Int, into writer: inout ByteWriter) {
     let tie = ties[slot]
-    writer.write(tie.fingerprint.high)
-    writer.write(tie.fingerprint.low)
     writer.write(tie.flags)
-    writer.write(tie.valueCurrency)
-    writer.write(tie.factCount)
     writer.write(tie.deadline_ms)
     writer.write(tie.timer_ms)
     writer.write(tie.quiet_ms)
-    writer.write(tie.value)
-    let key = self.key(slot)
-    writer.write(UInt32(key.count))
-    if let base = key.base { writer.write(raw: base, count: key.count) }
-    var fact = tie.facts
-    while fact != 0 {
-      let pointer = store.pointer(fact)
-      let header = pointer.load(as: FactHeader.self)
-      // The link is a place in memory; the rest is content.
-      writer.write(UInt32(0))
-      writer.write(raw: pointer + 4, count: header.byteCount - 4)
-      fact = header.next
-    }
-    var breaks: UInt16 = 0
+    let length = bodyLength(slot)
+    writer.writeVarint(UInt64(length))
+    writer.write(raw: bodyStart(slot), count: length)
+    var breaks: UInt64 = 0
     var ref = tie.breaks
     while ref != 0 {
       breaks += 1
       ref = store.breakRecord(ref).next
     }
-    writer.write(breaks)
+    writer.writeVarint(breaks)
     ref = tie.breaks
     while ref != 0 {
       let record = store.breakRecord(ref)
@@ -115,46 +101,27 @@ extension Matcher {
   }
 
   private mutating func importTie(_ shard: Int, _ bits: Int, _ reader: inout ByteReader) throws(ByteCodingError) {
-    let fingerprint = Fingerprint(high: try reader.read(), low: try reader.read())
-    guard Matcher.shard(fingerprint, bits: bits) == shard else {
-      throw ByteCodingError("a tie stands in the wrong shard, at \(reader.offset)")
-    }
     let flags: UInt16 = try reader.read()
-    let valueCurrency: UInt16 = try reader.read()
-    let factCount: UInt32 = try reader.read()
     let deadline_ms: Int64 = try reader.read()
     let timer_ms: Int64 = try reader.read()
     let quiet_ms: Int64 = try reader.read()
-    let value: Int64 = try reader.read()
-    let keyCount: UInt32 = try reader.read()
-    let key = ByteView(try reader.readRaw(Int(keyCount)).assumingMemoryBound(to: UInt8.self))
-    guard Fingerprint(key) == fingerprint else {
-      throw ByteCodingError("a key does not have its fingerprint, at \(reader.offset)")
+    let length = try reader.readCount(atMost: 1 << 30)
+    let body = try reader.readRaw(length).assumingMemoryBound(to: UInt8.self)
+    guard length > 0, let base = body.baseAddress, Matcher.keySize(Matcher.key(base).count) <= length,
+      flags & Tie.Flag.live != 0
+    else { throw ByteCodingError("a tie without a key, at \(reader.offset)") }
+    let key = Matcher.key(base)
+    let fingerprint = Fingerprint(key)
+    guard Matcher.shard(fingerprint, bits: bits) == shard else {
+      throw ByteCodingError("a tie stands in the wrong shard, at \(reader.offset)")
     }
     let slot = insert(fingerprint, key)
-    stamp(fingerprint)
-    // Written newest first, and linked in the same order.
-    var last: StoreRef = 0
-    for _ in 0..<factCount {
-      let start = try reader.readRaw(MemoryLayout<FactHeader>.size)
-      var header = start.loadUnaligned(as: FactHeader.self)
-      guard header.isPosting ? AccountRole(rawValue: header.role) != nil : OrderEventKind(rawValue: header.kind) != nil
-      else { throw ByteCodingError("a fact of an unknown kind, at \(reader.offset)") }
-      let bytes = header.byteCount
-      guard bytes <= 1 << 15 else { throw ByteCodingError("a fact of \(bytes) bytes cannot be, at \(reader.offset)") }
-      let rest = try reader.readRaw(bytes - MemoryLayout<FactHeader>.size)
-      let ref = store.allocate(bytes)
-      header.next = 0
-      header.granules = UInt16(RecordStore.granules(bytes))
-      let target = store.pointer(ref)
-      target.assumingMemoryBound(to: FactHeader.self).initialize(to: header)
-      if let base = rest.baseAddress {
-        (target + MemoryLayout<FactHeader>.size).copyMemory(from: base, byteCount: rest.count)
-      }
-      if last == 0 { ties[slot].facts = ref } else { store.header(last).pointee.next = ref }
-      last = ref
-    }
-    let breaks: UInt16 = try reader.read()
+    stamp(fingerprint.head16)
+    resizeBody(slot, from: Matcher.keySize(key.count), to: length)
+    bodyStart(slot).update(from: base, count: length)
+    ties[slot].flags = flags
+    guard isBodyWhole(slot) else { throw ByteCodingError("facts that cannot be read, at \(reader.offset)") }
+    let breaks = try reader.readCount(atMost: 1 << 16)
     var lastBreak: StoreRef = 0
     for _ in 0..<breaks {
       var record = BreakRecord(
@@ -184,13 +151,26 @@ extension Matcher {
       }
       lastBreak = ref
     }
-    ties[slot].flags = flags
-    ties[slot].valueCurrency = valueCurrency
-    ties[slot].factCount = factCount
     ties[slot].deadline_ms = deadline_ms
     ties[slot].quiet_ms = quiet_ms
-    ties[slot].value = value
-    if timer_ms != .max { schedule(slot, at: timer_ms) }
+    if timer_ms != Tie.noTimer_ms { schedule(slot, at: timer_ms) }
+  }
+
+  /// Whether a body that came from outside can be read to its end, and names only what there is.
+  private func isBodyWhole(_ slot: Int) -> Bool {
+    let (start, length) = (bodyStart(slot), bodyLength(slot))
+    let isValued = ties[slot].has(Tie.Flag.valued)
+    let keyBytes = Matcher.keySize(Matcher.key(start).count)
+    if isValued {
+      guard start[length - 1] <= 8, keyBytes + TieValue.size(endingAt: start + length) <= length else { return false }
+    }
+    var facts = facts(slot)
+    while facts.next() {
+      let isKnown =
+        facts.isPosting ? AccountRole(rawValue: facts.code) != nil : OrderEventKind(rawValue: facts.code) != nil
+      guard isKnown, facts.mask <= Fact.quantityBit * 2 - 1, facts.amountWidth <= 8 else { return false }
+    }
+    return facts.at == facts.end
   }
 
   /// Begins a restore from shards that were written at different epochs: until `endRestore`, records of shards that
@@ -232,9 +212,7 @@ extension Matcher {
   }
 
   @inline(__always)
-  mutating func stamp(_ fingerprint: Fingerprint) {
-    stamps[Int(fingerprint.high >> UInt64(64 - Matcher.stampBits))] = epoch
-  }
+  mutating func stamp(_ head: UInt16) { stamps[Int(head) >> (16 - Matcher.stampBits)] = epoch }
 
   // MARK: - What belongs to no tie
 
@@ -246,15 +224,8 @@ extension Matcher {
 
   public mutating func importSums(from reader: inout ByteReader) throws(ByteCodingError) {
     counters = try MatchCounters(from: &reader)
-    totals = try ControlTotals(from: &reader)
-  }
-}
-
-extension FactHeader {
-  /// Everything of the fact that is content: the header, the amounts, the texts.
-  var byteCount: Int {
-    textOffset + Int(idLength) + Int(documentLength) + Int(customerLength) + Int(journalLength) + Int(reversesLength)
-      + Int(dimensionsLength)
+    running.clear()
+    settledTotals = try ControlTotals(from: &reader)
   }
 }
 
@@ -303,11 +274,11 @@ extension MatchCounters {
       for value in list { writer.writeSigned(Int64(value)) }
     }
     for values in [closedValue, tiedOutValue] {
-      let listed = values.filter { $0.value != 0 }.sorted { $0.key.rawValue < $1.key.rawValue }
+      let listed = values.keys.filter { values[$0] != 0 }.sorted()
       writer.writeVarint(UInt64(listed.count))
-      for (currency, value) in listed {
+      for currency in listed {
         writer.write(currency.rawValue)
-        writer.write(value)
+        writer.write(values[currency]!)
       }
     }
   }
@@ -340,11 +311,11 @@ extension MatchCounters {
     return list
   }
 
-  private static func values(_ reader: inout ByteReader) throws(ByteCodingError) -> [Currency: Int128] {
-    var values: [Currency: Int128] = [:]
+  private static func values(_ reader: inout ByteReader) throws(ByteCodingError) -> CurrencySums {
+    var values = CurrencySums()
     for _ in 0..<(try reader.readCount(atMost: 1 << 16)) {
       let currency = Currency(rawValue: try reader.read())
-      values[currency] = try reader.read()
+      values.add(try reader.read(Int128.self), currency)
     }
     return values
   }

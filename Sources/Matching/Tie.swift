@@ -1,24 +1,79 @@
 import Domain
 
-/// Everything known of one order key: the head of its facts and breaks, and its clock.
+/// Everything known of one order key: where its body (key and facts) and its breaks are, and its clock.
+///
+/// Thirty-two bytes, so that a slot never straddles a cache line. Times have 48 bits (milliseconds, ±4,460 years round
+/// 1970; later and earlier ones are taken for the last of these), which leaves room for the flags, the body's length
+/// and the head of the fingerprint beside them.
 struct Tie {
-  var fingerprint: Fingerprint
-  /// Newest fact first; order does not matter, the judgement sorts.
-  var facts: StoreRef
+  var body: StoreRef
   var breaks: StoreRef
-  /// Two bytes of length, then the key.
-  var key: StoreRef
-  var flags: UInt16
+  private var deadlineAndFlags: UInt64
+  private var timerAndLength: UInt64
+  private var quietAndHead: UInt64
+
+  init(body: StoreRef, bodyLength: UInt16, head: UInt16) {
+    self.body = body
+    breaks = 0
+    deadlineAndFlags = UInt64(Flag.live)
+    timerAndLength = UInt64(bodyLength)
+    quietAndHead = UInt64(head)
+    deadline_ms = .min
+    timer_ms = Tie.noTimer_ms
+    quiet_ms = .min
+  }
+
+  static let lastTime_ms: Int64 = 1 << 47 - 2
+  static let firstTime_ms: Int64 = -(1 << 47)
+  /// What `timer_ms` is where none stands: behind every time.
+  static let noTimer_ms: Int64 = 1 << 47 - 1
+
+  /// A time as a slot can hold it.
+  @inline(__always)
+  static func clamped(_ time_ms: Int64) -> Int64 { max(firstTime_ms, min(lastTime_ms, time_ms)) }
+
+  @inline(__always)
+  private static func time(_ word: UInt64) -> Int64 { Int64(bitPattern: word) >> 16 }
+
+  @inline(__always)
+  private static func join(_ time_ms: Int64, _ word: UInt64) -> UInt64 {
+    UInt64(bitPattern: max(firstTime_ms, min(noTimer_ms, time_ms))) << 16 | word & 0xffff
+  }
+
   /// The latest event time of its facts plus window and grace.
-  var deadline_ms: Int64
-  /// The earliest timer that stands for this tie; `Int64.max` if none.
-  var timer_ms: Int64
+  var deadline_ms: Int64 {
+    @inline(__always) get { Tie.time(deadlineAndFlags) }
+    @inline(__always) set { deadlineAndFlags = Tie.join(newValue, deadlineAndFlags) }
+  }
+
+  /// The earliest timer that stands for this tie.
+  var timer_ms: Int64 {
+    @inline(__always) get { Tie.time(timerAndLength) }
+    @inline(__always) set { timerAndLength = Tie.join(newValue, timerAndLength) }
+  }
+
   /// Until when facts may still be on their way together (event time).
-  var quiet_ms: Int64
-  /// Size of the main role when the tie was closed, minor units of `valueCurrency`.
-  var value: Int64
-  var factCount: UInt32
-  var valueCurrency: UInt16
+  var quiet_ms: Int64 {
+    @inline(__always) get { Tie.time(quietAndHead) }
+    @inline(__always) set { quietAndHead = Tie.join(newValue, quietAndHead) }
+  }
+
+  var flags: UInt16 {
+    @inline(__always) get { UInt16(truncatingIfNeeded: deadlineAndFlags) }
+    @inline(__always) set { deadlineAndFlags = deadlineAndFlags & ~0xffff | UInt64(newValue) }
+  }
+
+  /// Bytes of the body; `isLong` where that is more than can be said here, and a table of the matcher's has it.
+  var bodyLength: UInt16 {
+    @inline(__always) get { UInt16(truncatingIfNeeded: timerAndLength) }
+    @inline(__always) set { timerAndLength = timerAndLength & ~0xffff | UInt64(newValue) }
+  }
+  static let isLong: UInt16 = 0xffff
+
+  /// The first 16 bits of the key's fingerprint: they order what is due at the same time.
+  var head: UInt16 {
+    @inline(__always) get { UInt16(truncatingIfNeeded: quietAndHead) }
+  }
 
   enum Flag {
     static let live: UInt16 = 1
@@ -34,10 +89,51 @@ struct Tie {
     static let agreed: UInt16 = 64
     /// Has a break in an open state.
     static let open: UInt16 = 128
+    /// The body ends with the size of the tie as last judged (`TieValue`).
+    static let valued: UInt16 = 256
   }
 
+  @inline(__always)
   func has(_ flag: UInt16) -> Bool { flags & flag == flag }
+  @inline(__always)
   mutating func set(_ flag: UInt16, _ on: Bool = true) { flags = on ? flags | flag : flags & ~flag }
+}
+
+/// Size of the main role when the tie was last judged, minor units. Stands at the end of a body: the amount in as few
+/// bytes as it needs, the currency, and how many bytes those were.
+struct TieValue: Equatable {
+  var amount: Int64 = 0
+  var currency = Currency.none
+
+  private var width: Int { (71 &- UInt64(bitPattern: amount).leadingZeroBitCount) >> 3 }
+  var size: Int { width &+ 3 }
+
+  init(amount: Int64 = 0, currency: Currency = .none) {
+    self.amount = amount
+    self.currency = currency
+  }
+
+  /// Reads the value that a body ends with; in front of it are eight bytes and more of other things.
+  @inline(__always)
+  init(endingAt end: UnsafePointer<UInt8>) {
+    let width = Int(end[-1])
+    currency = Currency(rawValue: UInt16(end[-3]) | UInt16(end[-2]) << 8)
+    let bits = UInt64(littleEndian: (UnsafeRawPointer(end) - 11).loadUnaligned(as: UInt64.self))
+    amount = width == 0 ? 0 : Int64(bitPattern: bits &>> UInt64(truncatingIfNeeded: 64 &- 8 &* width))
+  }
+
+  /// Bytes of the value that a body ends with.
+  @inline(__always)
+  static func size(endingAt end: UnsafePointer<UInt8>) -> Int { Int(end[-1]) &+ 3 }
+
+  @inline(__always)
+  func write(at start: UnsafeMutablePointer<UInt8>) {
+    let width = width
+    storeShort(UInt64(bitPattern: amount), width: width, at: start)
+    start[width] = UInt8(truncatingIfNeeded: currency.rawValue)
+    start[width &+ 1] = UInt8(truncatingIfNeeded: currency.rawValue >> 8)
+    start[width &+ 2] = UInt8(truncatingIfNeeded: width)
+  }
 }
 
 /// What a tie remembers of a break that it has reported, followed in the store by the parts of the difference.

@@ -4,84 +4,94 @@ import Domain
 /// Finds the slot of a tie by the fingerprint of its key: open addressing with linear probing over 8-byte entries,
 /// eight to a cache line.
 ///
-/// An entry is 36 tag bits above 28 slot bits; 0 is empty (slot 0 is never used). The home position of an entry is the
-/// top bits of its tag, so deletion by backward shift and growth never touch the ties themselves.
+/// An entry is 36 tag bits above 28 slot bits; 0 is empty (slot 0 is never used). The home position of an entry grows
+/// with its tag, whatever the capacity is, so deletion by backward shift and growth never touch the ties themselves,
+/// and a stretch of fingerprints is a stretch of the index.
 struct TieIndex: ~Copyable {
   static let slotBits: UInt64 = 28
   static let slotMask: UInt64 = (1 << 28) - 1
-  /// 268 million ties in one task: above what 32 GiB of state can hold.
-  static let maximumSlots = 1 << 28
+  /// 201 million ties in one task, three quarters of the largest table: above what 32 GiB of state can hold.
+  static let maximumSlots = 3 << 26
+  private static let tagBits: UInt64 = 36
 
+  private var region: Region
   private var entries: UnsafeMutablePointer<UInt64>
-  private var bits: UInt64
+  private(set) var capacity: Int
   private(set) var count = 0
 
-  init(bits: UInt64 = 10) {
-    self.bits = bits
-    entries = .allocate(capacity: 1 << Int(bits))
-    entries.initialize(repeating: 0, count: 1 << Int(bits))
+  init(capacity: Int = 1_024) {
+    self.capacity = max(capacity, 16)
+    region = Region(reserving: self.capacity * 8)
+    region.fill(self.capacity * 8)
+    entries = region.base.assumingMemoryBound(to: UInt64.self)
   }
 
-  deinit { entries.deallocate() }
-
-  var capacity: Int { 1 << Int(bits) }
   var footprintBytes: Int { capacity * 8 }
 
+  /// The tag's share of the whole range, of the capacity: 36 + 28 bits at the most.
   @inline(__always)
-  private func home(_ entry: UInt64) -> Int { Int(entry >> (64 - bits)) }
+  private func home(_ entry: UInt64) -> Int {
+    Int(((entry >> TieIndex.slotBits) &* UInt64(capacity)) >> TieIndex.tagBits)
+  }
 
   @inline(__always)
-  func prefetch(_ fingerprint: Fingerprint) { tieout_prefetch(entries + home(fingerprint.high)) }
+  private func next(_ position: Int) -> Int { position + 1 == capacity ? 0 : position + 1 }
 
-  /// The first slot whose tag agrees; the caller compares fingerprint and key, and goes on with `next` on a mismatch.
+  /// Brings the home of a fingerprint close, and what a search that goes on from there reads next.
   @inline(__always)
-  func find(_ fingerprint: Fingerprint, where matches: (Int) -> Bool) -> Int? {
+  func prefetch(_ fingerprint: Fingerprint) {
+    let place = entries + home(fingerprint.high)
+    tieout_prefetch(place)
+    tieout_prefetch(place + 8)
+  }
+
+  /// The first slot whose tag agrees and that the caller takes for the one meant; 0 if there is none.
+  @inline(__always)
+  func find(_ fingerprint: Fingerprint, where matches: (Int) -> Bool) -> Int {
     let tag = fingerprint.high >> TieIndex.slotBits
-    let mask = capacity - 1
     var position = home(fingerprint.high)
     while true {
       let entry = entries[position]
-      if entry == 0 { return nil }
+      if entry == 0 { return 0 }
       if entry >> TieIndex.slotBits == tag {
         let slot = Int(entry & TieIndex.slotMask)
         if matches(slot) { return slot }
       }
-      position = (position + 1) & mask
+      position = next(position)
     }
   }
 
   /// Adds a slot whose key is not in the index yet.
   mutating func insert(_ fingerprint: Fingerprint, slot: Int) {
-    if (count + 1) * 10 > capacity * 7 { grow() }
+    if (count + 1) * 4 > capacity * 3 { grow(to: capacity + capacity / 2) }
     place(fingerprint.high & ~TieIndex.slotMask | UInt64(slot))
     count += 1
   }
 
+  @inline(__always)
   private func place(_ entry: UInt64) {
-    let mask = capacity - 1
     var position = home(entry)
-    while entries[position] != 0 { position = (position + 1) & mask }
+    while entries[position] != 0 { position = next(position) }
     entries[position] = entry
   }
 
   mutating func remove(_ fingerprint: Fingerprint, slot: Int) {
-    let mask = capacity - 1
     let entry = fingerprint.high & ~TieIndex.slotMask | UInt64(slot)
     var position = home(entry)
     while entries[position] != entry {
       precondition(entries[position] != 0, "removing a tie that the index does not hold")
-      position = (position + 1) & mask
+      position = next(position)
     }
     // Backward shift: every entry behind the hole moves up unless it would pass its home.
+    func distance(_ from: Int, _ to: Int) -> Int { to >= from ? to - from : to - from + capacity }
     var hole = position
-    var probe = (hole + 1) & mask
+    var probe = next(hole)
     while entries[probe] != 0 {
-      let distance = (probe - home(entries[probe])) & mask
-      if distance >= (probe - hole) & mask {
+      if distance(home(entries[probe]), probe) >= distance(hole, probe) {
         entries[hole] = entries[probe]
         hole = probe
       }
-      probe = (probe + 1) & mask
+      probe = next(probe)
     }
     entries[hole] = 0
     count -= 1
@@ -90,39 +100,49 @@ struct TieIndex: ~Copyable {
   /// Calls `body` with every entry whose first `bits` bits are `head`.
   func forEachEntry(headOf head: Int, bits wanted: Int, _ body: (UInt64) -> Void) {
     func belongs(_ entry: UInt64) -> Bool { entry != 0 && (wanted == 0 || entry >> UInt64(64 - wanted) == head) }
-    guard wanted <= Int(bits) else {
+    guard wanted > 0 else {
       for position in 0..<capacity where belongs(entries[position]) { body(entries[position]) }
       return
     }
-    let width = capacity >> wanted
-    var position = head * width
-    for _ in 0..<width {
-      if belongs(entries[position]) { body(entries[position]) }
-      position += 1
-    }
+    let last = UInt64(head) << UInt64(64 - wanted) | ((1 << UInt64(64 - wanted)) - 1)
+    var position = home(UInt64(head) << UInt64(64 - wanted))
+    var left = home(last) - position + 1
     // What did not find room goes on behind, up to the first gap; it may be pushed round the end.
-    for _ in 0..<capacity - width {
-      let entry = entries[position & (capacity - 1)]
-      if entry == 0 { break }
+    for _ in 0..<capacity {
+      let entry = entries[position]
+      if left <= 0, entry == 0 { break }
       if belongs(entry) { body(entry) }
-      position += 1
+      position = next(position)
+      left -= 1
     }
+  }
+
+  /// The most entries that stand together without a gap; reads the whole table.
+  var longestRun: Int {
+    var longest = 0
+    var run = 0
+    for position in 0..<capacity {
+      run = entries[position] == 0 ? 0 : run + 1
+      longest = max(longest, run)
+    }
+    return longest
   }
 
   /// Makes room for as many entries. Without it, taking many in by the order of their fingerprints would pile them up
   /// in one corner of a small table, again after every growth.
   mutating func reserve(_ entries: Int) {
-    while entries * 10 > capacity * 7 { grow() }
+    if entries * 4 > capacity * 3 { grow(to: entries * 3 / 2) }
   }
 
-  private mutating func grow() {
-    let old = entries
+  private mutating func grow(to larger: Int) {
     let oldCapacity = capacity
-    bits += 1
-    entries = .allocate(capacity: capacity)
-    entries.initialize(repeating: 0, count: capacity)
-    tieout_advise_huge(entries, UInt64(footprintBytes))
-    for position in 0..<oldCapacity where old[position] != 0 { place(old[position]) }
-    old.deallocate()
+    capacity = larger
+    var old = Region(reserving: larger * 8)
+    precondition(old.reservedBytes >= larger * 8, "no address space for an index of \(larger) entries")
+    old.fill(larger * 8)
+    swap(&old, &region)
+    let before = old.base.assumingMemoryBound(to: UInt64.self)
+    entries = region.base.assumingMemoryBound(to: UInt64.self)
+    for position in 0..<oldCapacity where before[position] != 0 { place(before[position]) }
   }
 }

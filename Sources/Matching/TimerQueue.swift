@@ -1,103 +1,184 @@
-/// Deadlines in event time, popped in the order (deadline, tag), exact to the millisecond. The tag comes from the key's
-/// fingerprint, so that the order is the same in a state that was restored, where ties stand in other slots.
+import CShims
+import Domain
+
+/// Deadlines in event time, popped in the order (deadline, fingerprint), exact to the millisecond. The fingerprint and
+/// not the slot decides among equals, so that the order is the same in a state that was restored, where ties stand in
+/// other slots.
 ///
-/// A calendar queue: a deadline goes into the bucket of its quantum, and only the bucket that the watermark enters is
-/// sorted. Deadlines that fall into the opened bucket later go to a small heap beside it. Entries are never taken out
-/// early: a tie remembers its earliest live timer, and whoever pops an entry checks that it is still the one meant.
-struct TimerQueue {
+/// A calendar queue of slots: a tie goes into the bucket of its timer, four bytes in a chunk of the bucket's list, and
+/// only the bucket that the watermark enters is read and sorted; its ties say themselves when they are due. Deadlines
+/// that fall into the opened bucket later go to a small heap beside it. Entries are never taken out early: a tie
+/// remembers its earliest live timer, and an entry that does not agree with it any more is passed over.
+struct TimerQueue: ~Copyable {
   struct Entry {
-    var deadline_ms: Int64
+    /// Deadline (48 bits), then the head of the fingerprint.
+    var order: Int64
     var slot: UInt32
-    /// The top bits of the tie's fingerprint.
-    var tag: UInt32
 
     @inline(__always)
-    static func < (a: Entry, b: Entry) -> Bool {
-      a.deadline_ms != b.deadline_ms
-        ? a.deadline_ms < b.deadline_ms : a.tag != b.tag ? a.tag < b.tag : a.slot < b.slot
+    init(deadline_ms: Int64, head: UInt16, slot: Int) {
+      order = deadline_ms << 16 | Int64(head)
+      self.slot = UInt32(slot)
     }
+
+    var deadline_ms: Int64 { order >> 16 }
+    var head: UInt16 { UInt16(truncatingIfNeeded: order) }
   }
 
   /// Buckets ahead of the opened one; deadlines beyond wait in `far` until the calendar has turned that far.
-  static let ringSize = 4_096
+  static let ringSize = 1 << 16
+  /// Quanta of the window and its grace: a tie's first deadline lies a quarter of the ring ahead, at most some hundred
+  /// ties share a bucket where a million are open.
+  static let quantaPerHorizon: Int64 = 1 << 14
+  /// Slots of one chunk; with the link to the next, a cache line.
+  private static let chunkSlots = 15
 
   private let quantum_ms: Int64
-  private var ring: [[Entry]]
+  /// By bucket: the number of its first chunk (28 bits) and how many slots are in that (4 bits); 0 is empty.
+  private var ring: UnsafeMutablePointer<UInt32>
+  private var region: Region
+  private let chunks: UnsafeMutablePointer<UInt32>
+  private var usedChunks = 1
+  private var freeChunk: UInt32 = 0
   private var far: [Entry] = []
   /// Number (deadline / quantum) of the opened bucket: everything at or below it is in `run` or `heap`.
   private var opened = Int64.min
-  private var run: [Entry] = []
+  private var run: UnsafeMutablePointer<Entry>
+  private var runCapacity = 1_024
+  private var runCount = 0
   private var cursor = 0
   private var heap: [Entry] = []
+  /// Entries, also those that do not count any more.
   private(set) var count = 0
 
   init(quantum_ms: Int64) {
     self.quantum_ms = max(1, quantum_ms)
-    ring = Array(repeating: [], count: TimerQueue.ringSize)
+    ring = .allocate(capacity: TimerQueue.ringSize)
+    ring.initialize(repeating: 0, count: TimerQueue.ringSize)
+    run = .allocate(capacity: runCapacity)
+    // A tie has some four timers at the most in here, of four bytes: address space for a billion of them.
+    region = Region(reserving: 1 << 32)
+    chunks = region.base.assumingMemoryBound(to: UInt32.self)
   }
 
-  var footprintBytes: Int { count * MemoryLayout<Entry>.size }
+  deinit {
+    ring.deallocate()
+    run.deallocate()
+  }
+
+  var footprintBytes: Int {
+    TimerQueue.ringSize * 4 + usedChunks * 64 + (far.count + runCapacity + heap.count) * MemoryLayout<Entry>.stride
+  }
 
   @inline(__always)
   private func bucketNumber(_ deadline_ms: Int64) -> Int64 {
     deadline_ms >= 0 ? deadline_ms / quantum_ms : (deadline_ms - quantum_ms + 1) / quantum_ms
   }
 
-  mutating func push(deadline_ms: Int64, slot: Int, tag: UInt32) {
-    let entry = Entry(deadline_ms: deadline_ms, slot: UInt32(slot), tag: tag)
+  /// Whether `a` is due before `b`; the fingerprint is asked for where deadline and head say nothing.
+  @inline(__always)
+  private static func precedes(_ a: Entry, _ b: Entry, _ fingerprint: (Int) -> Fingerprint) -> Bool {
+    if a.order != b.order { return a.order < b.order }
+    if a.slot == b.slot { return false }
+    let (x, y) = (fingerprint(Int(a.slot)), fingerprint(Int(b.slot)))
+    return x.high != y.high ? x.high < y.high : x.low < y.low
+  }
+
+  /// - Parameters:
+  ///   - head: The first 16 bits of the key's fingerprint, the whole of which `fingerprint` finds by the slot.
+  @inline(__always)
+  mutating func push(deadline_ms: Int64, slot: Int, head: UInt16, fingerprint: (Int) -> Fingerprint) {
     count += 1
     let number = bucketNumber(deadline_ms)
     if opened == .min { opened = number - 1 }
     if number <= opened {
-      heapPush(entry)
+      heapPush(Entry(deadline_ms: deadline_ms, head: head, slot: slot), fingerprint)
     } else if number - opened < Int64(TimerQueue.ringSize) {
-      ring[Int(number & Int64(TimerQueue.ringSize - 1))].append(entry)
+      append(slot, to: number)
     } else {
-      far.append(entry)
+      far.append(Entry(deadline_ms: deadline_ms, head: head, slot: slot))
     }
+  }
+
+  @inline(__always)
+  private mutating func append(_ slot: Int, to number: Int64) {
+    let bucket = Int(number & Int64(TimerQueue.ringSize - 1))
+    let first = ring[bucket]
+    let used = Int(first & 15)
+    if first == 0 || used == TimerQueue.chunkSlots {
+      let chunk = takeChunk()
+      chunks[Int(chunk) * 16] = first >> 4
+      chunks[Int(chunk) * 16 + 1] = UInt32(slot)
+      ring[bucket] = chunk << 4 | 1
+    } else {
+      chunks[Int(first >> 4) * 16 + 1 + used] = UInt32(slot)
+      ring[bucket] = first + 1
+    }
+  }
+
+  private mutating func takeChunk() -> UInt32 {
+    if freeChunk != 0 {
+      let chunk = freeChunk
+      freeChunk = chunks[Int(chunk) * 16]
+      return chunk
+    }
+    precondition((usedChunks + 1) * 64 <= region.reservedBytes, "a task's timers have outgrown their address space")
+    region.grow(to: (usedChunks + 1) * 64)
+    usedChunks += 1
+    return UInt32(usedChunks - 1)
   }
 
   /// The next entry with a deadline before `watermark_ms` and not beyond the bound, or nil.
-  mutating func pop(before watermark_ms: Int64, upTo bound: ExpiryBound = .none) -> Entry? {
+  /// - Parameter ties: What the slots stand for.
+  mutating func pop(
+    before watermark_ms: Int64, upTo bound: ExpiryBound, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint
+  ) -> Entry? {
     while true {
-      let fromRun = cursor < run.count ? run[cursor] : nil
-      let fromHeap = heap.first
-      if let next = fromRun, fromHeap == nil || next < fromHeap! {
+      if cursor < runCount {
+        let next = run[cursor]
+        if heap.isEmpty || !TimerQueue.precedes(heap[0], next, fingerprint) {
+          guard next.deadline_ms < watermark_ms, bound.covers(next) else { return nil }
+          cursor += 1
+          count -= 1
+          return next
+        }
+      }
+      if let next = heap.first {
         guard next.deadline_ms < watermark_ms, bound.covers(next) else { return nil }
-        cursor += 1
+        heapPop(fingerprint)
         count -= 1
         return next
       }
-      if let next = fromHeap {
-        guard next.deadline_ms < watermark_ms, bound.covers(next) else { return nil }
-        heapPop()
-        count -= 1
-        return next
-      }
-      guard openNextBucket(before: watermark_ms) else { return nil }
+      guard openNextBucket(before: watermark_ms, ties: ties, fingerprint: fingerprint) else { return nil }
     }
   }
 
-  /// Slots that will be popped soon, so that the caller can prefetch their ties.
+  /// Whether what was popped last was the first of a bucket: nobody could look ahead to those behind it.
+  var hasJustOpened: Bool { cursor == 1 }
+
+  /// A slot that will be popped soon, so that the caller can bring its tie close; nil if none is known.
+  @inline(__always)
   func upcoming(_ distance: Int) -> Int? {
     let index = cursor + distance
-    return index < run.count ? Int(run[index].slot) : nil
+    return index < runCount ? Int(run[index].slot) : nil
   }
 
   /// Opens the next bucket that holds anything and may hold something due; false if there is none.
-  private mutating func openNextBucket(before watermark_ms: Int64) -> Bool {
+  private mutating func openNextBucket(
+    before watermark_ms: Int64, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint
+  ) -> Bool {
     guard count > 0 else { return false }
-    let last = bucketNumber(watermark_ms == .max ? Int64.max - quantum_ms : watermark_ms)
+    let last = bucketNumber(min(watermark_ms, Tie.noTimer_ms))
     var steps = 0
     while opened < last {
       if steps > TimerQueue.ringSize {
         // A whole turn held nothing, and nothing came nearer: jump to where the far ones begin.
-        guard let nearest = far.min(by: { $0 < $1 }) else {
+        guard let nearest = far.min(by: { $0.order < $1.order }) else {
           opened = last
           return false
         }
         opened = max(opened, min(last, bucketNumber(nearest.deadline_ms)) - 1)
-        refillFromFar()
+        refillFromFar(ties, fingerprint)
         steps = 0
         if bucketNumber(nearest.deadline_ms) > last { return false }
         if !heap.isEmpty { return true }
@@ -107,32 +188,132 @@ struct TimerQueue {
       let index = Int(opened & Int64(TimerQueue.ringSize - 1))
       if index == 0 {
         // What comes near now may lie up to a whole turn ahead.
-        if refillFromFar() { steps = 0 }
+        if refillFromFar(ties, fingerprint) { steps = 0 }
         if !heap.isEmpty { return true }
       }
-      if !ring[index].isEmpty {
-        run = ring[index]
-        ring[index] = []
-        run.sort(by: <)
-        cursor = 0
-        return true
-      }
+      if ring[index] != 0, open(index, ties, fingerprint) { return true }
     }
     return false
   }
 
+  /// Reads a bucket into `run`; false if nothing in it counts any more.
+  private mutating func open(_ index: Int, _ ties: UnsafePointer<Tie>, _ fingerprint: (Int) -> Fingerprint) -> Bool {
+    prefetchNext(index, ties)
+    let first = opened &* quantum_ms
+    let newest = ring[index] >> 4
+    let usedOfNewest = Int(ring[index] & 15)
+    ring[index] = 0
+    // The newest chunk stands first: the list is turned round, since what was scheduled first is mostly due first.
+    var chunk: UInt32 = 0
+    var ahead = newest
+    while ahead != 0 {
+      let link = chunks + Int(ahead) &* 16
+      (link.pointee, chunk, ahead) = (chunk, ahead, link.pointee)
+    }
+    runCount = 0
+    cursor = 0
+    var isSorted = true
+    var latest = Int64.min
+    while chunk != 0 {
+      let base = chunks + Int(chunk) &* 16
+      if runCount &+ TimerQueue.chunkSlots > runCapacity { growRun() }
+      for place in 1...(chunk == newest ? usedOfNewest : TimerQueue.chunkSlots) {
+        let slot = Int(base[place])
+        let tie = ties + slot
+        let timer_ms = tie.pointee.timer_ms
+        // Moved to another time, forgotten, or another tie's by now.
+        guard timer_ms >= first, timer_ms &- first < quantum_ms, tie.pointee.has(Tie.Flag.live) else {
+          count &-= 1
+          continue
+        }
+        let entry = Entry(deadline_ms: timer_ms, head: tie.pointee.head, slot: slot)
+        isSorted = isSorted && entry.order > latest
+        latest = entry.order
+        (run + runCount).initialize(to: entry)
+        runCount &+= 1
+      }
+      let next = base[0]
+      base[0] = freeChunk
+      freeChunk = chunk
+      chunk = next
+    }
+    if !isSorted { sortRun(fingerprint) }
+    return runCount > 0
+  }
+
+  @inline(never)
+  private mutating func growRun() {
+    let larger = UnsafeMutablePointer<Entry>.allocate(capacity: runCapacity * 2)
+    larger.update(from: run, count: runCount)
+    run.deallocate()
+    run = larger
+    runCapacity *= 2
+  }
+
+  private func sortRun(_ fingerprint: (Int) -> Fingerprint) {
+    if runCount <= 48 {
+      // Ties come in about the order in which they are due.
+      for at in 1..<runCount {
+        let entry = run[at]
+        var place = at
+        while place > 0, entry.order < run[place &- 1].order {
+          run[place] = run[place &- 1]
+          place &-= 1
+        }
+        run[place] = entry
+      }
+    } else {
+      var all = UnsafeMutableBufferPointer(start: run, count: runCount)
+      all.sort { $0.order < $1.order }
+    }
+    var start = 0
+    while start < runCount {
+      var end = start + 1
+      while end < runCount, run[end].order == run[start].order { end += 1 }
+      if end - start > 1 {
+        var equals = UnsafeMutableBufferPointer(start: run + start, count: end - start)
+        equals.sort { TimerQueue.precedes($0, $1, fingerprint) }
+      }
+      start = end
+    }
+  }
+
+  /// Brings the ties of the bucket that comes next close, and the list of the one after it.
+  @inline(__always)
+  private func prefetchNext(_ index: Int, _ ties: UnsafePointer<Tie>) {
+    let mask = TimerQueue.ringSize - 1
+    let ahead = ring[(index + 2) & mask]
+    if ahead != 0 { tieout_prefetch(chunks + Int(ahead >> 4) * 16) }
+    var chunk = ring[(index + 1) & mask] >> 4
+    var used = Int(ring[(index + 1) & mask] & 15)
+    // A crowded bucket is read in order soon enough; what is brought now must still be there then.
+    var left = 16
+    while chunk != 0, left > 0 {
+      let base = Int(chunk) * 16
+      for place in 1...used { tieout_prefetch(ties + Int(chunks[base + place])) }
+      chunk = chunks[base]
+      used = TimerQueue.chunkSlots
+      left -= 1
+    }
+  }
+
   /// Moves the far entries that a turn of the calendar reaches; whether there were any.
   @discardableResult
-  private mutating func refillFromFar() -> Bool {
+  private mutating func refillFromFar(_ ties: UnsafePointer<Tie>, _ fingerprint: (Int) -> Fingerprint) -> Bool {
     guard !far.isEmpty else { return false }
     let before = far.count
     var kept: [Entry] = []
     for entry in far {
+      let slot = Int(entry.slot)
+      guard ties[slot].has(Tie.Flag.live), ties[slot].timer_ms == entry.deadline_ms else {
+        count -= 1
+        continue
+      }
       let number = bucketNumber(entry.deadline_ms)
       if number <= opened {
-        heapPush(entry)
+        heapPush(entry, fingerprint)
       } else if number - opened < Int64(TimerQueue.ringSize) {
-        ring[Int(number & Int64(TimerQueue.ringSize - 1))].append(entry)
+        append(slot, to: number)
       } else {
         kept.append(entry)
       }
@@ -141,25 +322,26 @@ struct TimerQueue {
     return far.count < before
   }
 
-  private mutating func heapPush(_ entry: Entry) {
+  private mutating func heapPush(_ entry: Entry, _ fingerprint: (Int) -> Fingerprint) {
     heap.append(entry)
     var child = heap.count - 1
     while child > 0 {
       let parent = (child - 1) / 2
-      guard heap[child] < heap[parent] else { return }
+      guard TimerQueue.precedes(heap[child], heap[parent], fingerprint) else { return }
       heap.swapAt(child, parent)
       child = parent
     }
   }
 
-  private mutating func heapPop() {
+  private mutating func heapPop(_ fingerprint: (Int) -> Fingerprint) {
     let last = heap.removeLast()
     guard !heap.isEmpty else { return }
     heap[0] = last
     var parent = 0
     while true {
       var least = parent
-      for child in (2 * parent + 1)...(2 * parent + 2) where child < heap.count && heap[child] < heap[least] {
+      for child in (2 * parent + 1)...(2 * parent + 2)
+      where child < heap.count && TimerQueue.precedes(heap[child], heap[least], fingerprint) {
         least = child
       }
       guard least != parent else { return }
@@ -169,8 +351,9 @@ struct TimerQueue {
   }
 }
 
-/// How far a paced expiry came: everything due at or before this deadline, and with this deadline up to this tag, has
-/// been judged. A property of the ties, not of how they are stored, so that a replay stops at the same place.
+/// How far a paced expiry came: everything due at or before this deadline, and with this deadline up to this tag (the
+/// first 16 bits of the fingerprint), has been judged. A property of the ties, not of how they are stored, so that a
+/// replay stops at the same place.
 public struct ExpiryBound: Sendable, Equatable {
   public var deadline_ms: Int64
   public var tag: UInt32
@@ -185,6 +368,6 @@ public struct ExpiryBound: Sendable, Equatable {
 
   @inline(__always)
   func covers(_ entry: TimerQueue.Entry) -> Bool {
-    entry.deadline_ms < deadline_ms || entry.deadline_ms == deadline_ms && entry.tag <= tag
+    entry.deadline_ms < deadline_ms || entry.deadline_ms == deadline_ms && UInt32(entry.head) <= tag
   }
 }

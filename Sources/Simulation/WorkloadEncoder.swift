@@ -15,12 +15,14 @@ struct WorkloadEncoder: Sendable {
   private let shape: WorkloadShape
   private let interval_us: Int64
   private let postsAtArrival: Bool
+  private let postingLag_ms: Int64
   private let recordBytes: Int
 
   init(_ options: WorkloadOptions) {
     shape = options.shape
     interval_us = options.interval_us
     postsAtArrival = options.postsAtArrival
+    postingLag_ms = options.postingLag_ms
     recordBytes = options.recordBytes
   }
 
@@ -172,7 +174,7 @@ struct WorkloadEncoder: Sendable {
 
   /// A CDC connector sees a journal when it is posted: minutes after its order, and three days at the most.
   private func posted_ms(_ order: SimulatedOrder, _ place: Place) -> Int64 {
-    let base = order.time_ms + Int64(place.invoice) + 60_000
+    let base = order.time_ms + Int64(place.invoice) + postingLag_ms
     guard postsAtArrival else { return base }
     return base + min(Int64(place.delay) * interval_us / 1_000, 71 * 3_600_000)
   }

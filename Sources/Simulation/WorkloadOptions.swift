@@ -57,6 +57,8 @@ public struct WorkloadOptions: Sendable {
   /// False: a posting's event time is a minute after its order's, so that it arrives out of order by up to the
   /// shuffle. True: it is the time at which it arrives (at most 71 h after its order), as a CDC connector writes it.
   public var postsAtArrival = false
+  /// Event time from an order to its postings, beside what they trail by.
+  public var postingLag_ms: Int64 = 60_000
   /// Receivable postings of one order in the flat shape, adding up to gross.
   public var postingsPerOrder = 1
   /// Orders in ten thousand whose receivable is split in two postings that add up: no fault.

@@ -7,6 +7,13 @@ import Pipeline
 
 struct Measure: ParsableCommand {
   static let configuration = CommandConfiguration(
+    abstract: "Measures parts of the program on this machine.", shouldDisplay: false,
+    subcommands: [MeasureCheckpoints.self, MeasureEngine.self], defaultSubcommand: MeasureCheckpoints.self)
+}
+
+struct MeasureCheckpoints: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "checkpoints",
     abstract: "Measures what checkpoints cost: pauses, size, restore, memory.",
     discussion: """
       Fills one task with open ties, writes a checkpoint as the daemon does (a few shards an epoch), reads it back, and \
@@ -14,7 +21,7 @@ struct Measure: ParsableCommand {
 
       EXAMPLE
         tieout measure --ties 5000000
-      """, shouldDisplay: false)
+      """)
 
   @Option(help: "Open ties.") var ties = 1_000_000
   @Option(help: "Postings of each tie.") var postings = 0

@@ -20,7 +20,7 @@ struct Tieout: ParsableCommand {
     version: version,
     subcommands: [
       Reconcile.self, Run.self, Check.self, Demo.self, Broker.self, Generate.self, Play.self, Simulate.self, Chaos.self,
-      Replay.self, Measure.self, Docs.self, Serve.self, Audit.self,
+      Replay.self, Load.self, LoadPart.self, Measure.self, Docs.self, Serve.self, Audit.self,
     ])
 }
 

@@ -17,7 +17,7 @@ struct SeededGenerator: RandomNumberGenerator {
 @Suite struct StructureTests {
   @Test func indexAgreesWithADictionary() {
     var generator = SeededGenerator(state: 7)
-    var index = TieIndex(bits: 4)
+    var index = TieIndex(capacity: 16)
     var model: [Int: Fingerprint] = [:]
     for step in 1...20_000 {
       if Bool.random(using: &generator) || model.isEmpty {
@@ -42,33 +42,83 @@ struct SeededGenerator: RandomNumberGenerator {
     }
   }
 
+  /// Entries stand near their homes, spread over the table: a million look-ups of what is not there end at once.
+  @Test func indexSpreadsItsEntries() {
+    var generator = SeededGenerator(state: 3)
+    var index = TieIndex(capacity: 16)
+    for slot in 1...100_000 { index.insert(Fingerprint(high: generator.next(), low: 0), slot: slot) }
+    var steps = 0
+    for _ in 0..<100_000 {
+      _ = index.find(Fingerprint(high: generator.next(), low: 0)) { _ in
+        steps += 1; return false
+      }
+    }
+    #expect(index.longestRun < 200)
+    #expect(steps < 100, "tags of 36 bits hardly ever agree by chance")
+    var seen = 0
+    for shard in 0..<8 {
+      index.forEachEntry(headOf: shard, bits: 3) {
+        seen += 1
+        #expect(Int($0 >> 61) == shard)
+      }
+    }
+    #expect(seen == 100_000)
+  }
+
   @Test(arguments: [1, 2, 3, 4, 5, 6, 7, 8] as [UInt64]) func timersAgreeWithASortedList(seed: UInt64) {
     var generator = SeededGenerator(state: seed)
     var queue = TimerQueue(quantum_ms: 50)
-    var model: [(Int64, Int)] = []
     var watermark: Int64 = 1_000_000
+    let ties = UnsafeMutablePointer<Tie>.allocate(capacity: 3_001)
+    defer { ties.deallocate() }
+    ties.initialize(to: Tie(body: 0, bodyLength: 0, head: 0))
+    var model: [(deadline: Int64, head: UInt16, high: UInt64, slot: Int)] = []
+    var highs: [UInt64] = [0]
+    func due(before watermark: Int64) -> [Int] {
+      let due = model.filter { $0.deadline < watermark }.sorted {
+        ($0.deadline, $0.head, $0.high) < ($1.deadline, $1.head, $1.high)
+      }
+      model.removeAll { $0.deadline < watermark }
+      return due.map(\.slot)
+    }
+    func popped(before watermark: Int64) -> [Int] {
+      var slots: [Int] = []
+      while let entry = queue.pop(
+        before: watermark, upTo: .none, ties: ties, fingerprint: { Fingerprint(high: highs[$0], low: 0) })
+      {
+        // As the matcher does: what does not agree with the tie's own timer is passed over.
+        let slot = Int(entry.slot)
+        guard ties[slot].timer_ms == entry.deadline_ms else { continue }
+        ties[slot].timer_ms = Tie.noTimer_ms
+        slots.append(slot)
+      }
+      return slots
+    }
     for slot in 1...3_000 {
+      // Few heads, so that many are due at the same time by the same head.
+      let high = UInt64.random(in: 0..<3, using: &generator) << 48 | UInt64.random(in: 0..<1 << 40, using: &generator)
+      highs.append(high)
+      (ties + slot).initialize(to: Tie(body: 0, bodyLength: 0, head: UInt16(high >> 48)))
+      // Some are moved to an earlier time, and leave an entry behind that does not count.
       let reach: Int64 = [10, 1_000, 300_000, 5_000_000].randomElement(using: &generator)!
-      let deadline = watermark + Int64.random(in: -100...reach, using: &generator)
-      queue.push(deadline_ms: deadline, slot: slot, tag: UInt32(slot))
-      model.append((deadline, slot))
+      var deadlines = [watermark + Int64.random(in: -100...reach, using: &generator)]
+      if slot % 5 == 0 { deadlines.append(deadlines[0] - Int64.random(in: 1...400, using: &generator)) }
+      for deadline in deadlines {
+        ties[slot].timer_ms = deadline
+        queue.push(deadline_ms: deadline, slot: slot, head: ties[slot].head) { Fingerprint(high: highs[$0], low: 0) }
+      }
+      model.append((deadlines.last!, ties[slot].head, high, slot))
       if slot % 7 == 0 {
         watermark += Int64.random(in: 0...([5, 700, 400_000].randomElement(using: &generator)!), using: &generator)
-        var popped: [Int] = []
-        while let entry = queue.pop(before: watermark) { popped.append(Int(entry.slot)) }
-        let due = model.filter { $0.0 < watermark }.sorted { $0 < $1 }
-        #expect(popped == due.map(\.1), "seed \(seed) slot \(slot)")
-        model.removeAll { $0.0 < watermark }
+        #expect(popped(before: watermark) == due(before: watermark), "seed \(seed) slot \(slot)")
       }
     }
-    var rest: [Int] = []
-    while let entry = queue.pop(before: .max) { rest.append(Int(entry.slot)) }
-    #expect(rest == model.sorted { $0 < $1 }.map(\.1))
+    #expect(popped(before: .max) == due(before: .max))
     #expect(queue.count == 0)
   }
 
   @Test func storeReusesWhatWasFreed() {
-    var store = RecordStore(initialBytes: 4_096)
+    var store = RecordStore()
     var refs: [(StoreRef, Int)] = []
     for size in [1, 8, 9, 64, 100, 2_048, 2_049, 5_000] {
       let ref = store.allocate(size)
@@ -78,9 +128,9 @@ struct SeededGenerator: RandomNumberGenerator {
     for (ref, size) in refs {
       for at in 0..<size { #expect(store.pointer(ref).load(fromByteOffset: at, as: UInt8.self) == UInt8(size & 255)) }
     }
-    let footprint = store.footprintBytes
     for (ref, size) in refs { store.free(ref, granules: RecordStore.granules(size)) }
     #expect(store.liveBytes == 0)
+    let footprint = store.footprintBytes
     for (_, size) in refs { _ = store.allocate(size) }
     #expect(store.footprintBytes == footprint)
   }

@@ -14,6 +14,24 @@ static inline void tieout_advise_huge(void *address, uint64_t bytes) {
   if (end > start) { madvise((void *)start, end - start, MADV_HUGEPAGE); }
 }
 
+/// Reserves address space, aligned to huge pages; memory comes with the first touch. NULL where the kernel refuses.
+static inline void *tieout_reserve(uint64_t bytes) {
+  const uint64_t huge = (uint64_t)2 << 20;
+  uint64_t whole = (bytes + huge - 1) & ~(huge - 1);
+  void *mapped = mmap(NULL, whole + huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapped == MAP_FAILED) { return NULL; }
+  uintptr_t start = ((uintptr_t)mapped + huge - 1) & ~(uintptr_t)(huge - 1);
+  uint64_t before = start - (uintptr_t)mapped;
+  if (before) { munmap(mapped, before); }
+  if (huge - before) { munmap((void *)(start + whole), huge - before); }
+  return (void *)start;
+}
+
+static inline void tieout_release(void *address, uint64_t bytes) {
+  const uint64_t huge = (uint64_t)2 << 20;
+  if (address) { munmap(address, (bytes + huge - 1) & ~(huge - 1)); }
+}
+
 /// `realloc` for the stores of the matcher: large blocks are remapped by the kernel instead of copied.
 void *tieout_realloc(void *address, uint64_t bytes);
 void tieout_free(void *address);

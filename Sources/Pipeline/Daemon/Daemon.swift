@@ -11,14 +11,18 @@ public final class Daemon: @unchecked Sendable {
   public let stop = StopFlag()
   private var workers: [Worker] = []
   private let log: Logger
+  private let trustsEmbeddedTransactions: Bool
   private var threads: [Thread] = []
   private let running = Mutex(0)
   /// The most that is waited for the workers to finish their epochs.
   public static let stopTimeout_ms: Int64 = 60_000
 
-  public init(configuration: Configuration, log: Logger) {
+  /// - Parameter trustsEmbeddedTransactions: For measurements of the client's part alone: the configured delivery is
+  ///   kept on the embedded broker, whose transactions commit nothing.
+  public init(configuration: Configuration, log: Logger, trustsEmbeddedTransactions: Bool = false) {
     self.configuration = configuration
     self.log = log
+    self.trustsEmbeddedTransactions = trustsEmbeddedTransactions
   }
 
   /// Checks the topics and starts the workers.
@@ -26,7 +30,7 @@ public final class Daemon: @unchecked Sendable {
     let check = TopicCheck(configuration)
     let counts = try check.run(log: log)
     configuration.partialsPartitions = counts[configuration.partialsTopic] ?? 1
-    if configuration.kafka.delivery == .exactlyOnce, try check.isEmbeddedBroker() {
+    if configuration.kafka.delivery == .exactlyOnce, !trustsEmbeddedTransactions, try check.isEmbeddedBroker() {
       log.warning("the embedded broker knows no transactions: delivery is at least once")
       configuration.kafka.delivery = .atLeastOnce
     }
@@ -84,6 +88,7 @@ public final class Daemon: @unchecked Sendable {
       sum.checkpointBytes += one.checkpointBytes
       sum.abortedEpochs += one.abortedEpochs
       sum.longestCheckpointPause_us = max(sum.longestCheckpointPause_us, one.longestCheckpointPause_us)
+      if let first = one.firstRecord_us { sum.firstRecord_us = min(sum.firstRecord_us ?? .max, first) }
       sum.isThrottled = sum.isThrottled || one.isThrottled
       if let watermark = one.watermark_ms { sum.watermark_ms = min(sum.watermark_ms ?? .max, watermark) }
     }

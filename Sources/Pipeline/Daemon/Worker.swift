@@ -198,6 +198,7 @@ public final class Worker: @unchecked Sendable {
       || environment.monotonic_ms() - epochStarted_ms >= configuration.epochInterval_ms
     // Where nothing comes, time moves once an epoch.
     guard recordsInEpoch > 0 || isDue else { return }
+    if recordsInEpoch > 0, status.firstRecord_us == nil { status.firstRecord_us = environment.monotonic_us() }
     let isBehind = moveTime()
     producer.poll()
     if isDue {

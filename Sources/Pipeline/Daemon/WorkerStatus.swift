@@ -21,6 +21,8 @@ public struct WorkerStatus: Sendable {
   public var stateBytes = 0
   public var lag: Int64 = 0
   public var epochs = 0
+  /// When the first record was taken in, by the clock that never goes back.
+  public var firstRecord_us: Int64?
   public var deadLetters = 0
   /// Event time that the slowest task has reached; nil before the first watermark.
   public var watermark_ms: Int64?

@@ -1,4 +1,5 @@
 import Domain
+import Foundation
 
 /// Appends JSON to a byte buffer. It writes what it is told in the order told; the caller keeps the structure right.
 public struct JSONWriter: Sendable {
@@ -73,6 +74,13 @@ public struct JSONWriter: Sendable {
   public mutating func integer(_ value: Int) {
     separate()
     raw(String(value))
+    needsComma = true
+  }
+
+  /// A number with a fraction, for measurements; money is written as text.
+  public mutating func decimal(_ value: Double, decimals: Int) {
+    separate()
+    raw(String(format: "%.\(decimals)f", value))
     needsComma = true
   }
 

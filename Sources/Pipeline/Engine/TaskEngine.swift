@@ -44,6 +44,8 @@ final class TaskEngine {
   let outbox = Outbox()
   private(set) var records = 0
   private(set) var deadLetterCount = 0
+  /// What measures the stages; nil outside of measurements.
+  var laps: StageLaps?
   /// Called for each dead letter, with the place in words; not in a replay.
   var onDeadLetter: ((DeadLetter) -> Void)?
 
@@ -123,6 +125,7 @@ final class TaskEngine {
 
   /// Hands the decoded records of the run to the matcher.
   func endRun() {
+    laps?.end(.decode)
     defer {
       stage.lanes[runSource].reset()
       runMessages.removeAll(keepingCapacity: true)
@@ -145,6 +148,7 @@ final class TaskEngine {
       future = outputs.quarantined.map { lane.records[$0].position }
     }
     outputs.quarantined.removeAll(keepingCapacity: true)
+    laps?.end(.match)
     for position in future {
       let isRouted = configuration.sources[runSource].isRouted
       let message = runMessages.first {
@@ -173,7 +177,9 @@ final class TaskEngine {
       // Records are waiting in Kafka: the partition is slow, not idle.
       matcher.watermarks.keepAlive(source: UInt16(source), partition: partition, now_ms: now_ms)
     }
+    laps?.end(.other)
     let bound = matcher.advance(now_ms: now_ms, pace: pace, outputs: &outputs)
+    laps?.end(.judge)
     events.append(.time(now_ms: now_ms, waiting: mask, bound: bound))
     encodeBreaks()
     return bound != .none
@@ -182,6 +188,7 @@ final class TaskEngine {
   private func encodeBreaks() {
     for made in outputs.breaks { outbox.add(.breaks, key: Array(made.id.utf8), value: encoder.encode(made)) }
     outputs.breaks.removeAll(keepingCapacity: true)
+    laps?.end(.encode)
   }
 
   private func deadLetter(_ message: ConsumedMessage, _ fault: DataFault) {

@@ -1,0 +1,517 @@
+import Domain
+
+/// Reads the facts of a tie's body one after the other.
+///
+/// A body is a hint (`Matcher.balance`), the order key, and the facts in the order of arrival. A fact is written in
+/// terms of those before it: what is the same as last time (currency, source, date, document, customer, dimensions,
+/// journal) costs a bit, an id that continues the journal's, the document's or the order's number costs its tail, times
+/// are differences and amounts take the bytes that they need. Four postings of one journal so take some ten bytes each.
+///
+///     heads    UInt32: code(5) isPosting(1) sameCurrency(1) hasMore(1)
+///                      document(2) customer(2) dimensions(2) id(2) date(2) period(2) sameSource(1) –(1) journal(2)
+///                      width of the time's difference(4), of each amount(4), in bytes
+///     more     UInt16, where hasMore: flags(5) hasReverses(1) hasLines(1) isAbsolute(1) hasOffset(1) hasIdentity(1)
+///     mask     UInt16, order events
+///     currency UInt16, source UInt16, lines UInt16, offset Int64, identity UInt64: each where it is wanted
+///     time, date Int32, period Int32, amounts
+///     texts    document, customer, dimensions, journal, id, reverses: UInt8 length (255: UInt16 follows), bytes
+///
+/// An absolute fact refers to nothing before it: what a large body ends with, so that appending never reads it all.
+struct FactCursor {
+  private(set) var at: UnsafePointer<UInt8>
+  private(set) var end: UnsafePointer<UInt8>
+  let key: ByteView
+
+  // The fact that was read last.
+  private(set) var heads: UInt32 = 0
+  private var more: UInt16 = 0
+  private(set) var mask: UInt16 = 1
+  private(set) var lineCount: UInt16 = 0
+  private var amountsAt: UnsafePointer<UInt8>
+  private(set) var identity: UInt64 = 0
+  private(set) var offset: Int64 = 0
+  private(set) var idTail: ByteView = .empty
+  private(set) var reverses: ByteView = .empty
+
+  // What the next one may refer to.
+  private(set) var currency = Currency.none
+  private(set) var source: UInt16 = FactCursor.noSource
+  private(set) var time_ms: Int64 = 0
+  private(set) var date_d: Int32 = absentDate
+  private(set) var lastPeriod: Int32 = 0
+  private(set) var lastDocument: ByteView = .empty
+  private(set) var lastCustomer: ByteView = .empty
+  private(set) var lastDimensions: ByteView = .empty
+  private(set) var lastJournal: ByteView = .empty
+
+  /// No configuration has as many sources.
+  static let noSource: UInt16 = 0xffff
+
+  /// - Parameters:
+  ///   - start: The first fact; 64 bytes behind `end` may be read, whatever they hold.
+  @inline(__always)
+  init(_ start: UnsafePointer<UInt8>, end: UnsafePointer<UInt8>, key: ByteView) {
+    at = start
+    amountsAt = start
+    self.end = end
+    self.key = key
+  }
+
+  enum Bit {
+    static let isPosting: UInt32 = 1 << 5
+    static let sameCurrency: UInt32 = 1 << 6
+    static let hasMore: UInt32 = 1 << 7
+    static let sameSource: UInt32 = 1 << 20
+    /// Where any of the four texts is written out.
+    static let literals: UInt32 = 1 << 8 | 1 << 10 | 1 << 12 | 1 << 22
+  }
+
+  enum More {
+    static let flags: UInt16 = 31
+    static let hasReverses: UInt16 = 1 << 5
+    static let hasLines: UInt16 = 1 << 6
+    static let isAbsolute: UInt16 = 1 << 7
+    static let hasOffset: UInt16 = 1 << 8
+    static let hasIdentity: UInt16 = 1 << 9
+  }
+
+  /// How a text stands in a fact. The low bit says that it is written out.
+  enum Text {
+    static let none: UInt32 = 0
+    static let literal: UInt32 = 1
+    static let same: UInt32 = 2
+    /// Ids only: the journal or document, and a tail; the order key, and a tail.
+    static let continues: UInt32 = 2
+    static let continuesKey: UInt32 = 3
+  }
+
+  enum Date {
+    static let same: UInt32 = 0
+    static let ofTime: UInt32 = 1
+    static let literal: UInt32 = 2
+    static let absent: UInt32 = 3
+  }
+
+  enum Period {
+    static let none: UInt32 = 0
+    static let same: UInt32 = 1
+    static let literal: UInt32 = 2
+  }
+
+  @inline(__always) var code: UInt8 { UInt8(truncatingIfNeeded: heads & 31) }
+  @inline(__always) var isPosting: Bool { heads & Bit.isPosting != 0 }
+  @inline(__always) var flags: UInt16 { more & More.flags }
+  @inline(__always) var document: ByteView { heads >> 8 & 3 == Text.none ? .empty : lastDocument }
+  @inline(__always) var customer: ByteView { heads >> 10 & 3 == Text.none ? .empty : lastCustomer }
+  @inline(__always) var dimensions: ByteView { heads >> 12 & 3 == Text.none ? .empty : lastDimensions }
+  @inline(__always) var journal: ByteView { heads >> 22 & 3 == Text.none ? .empty : lastJournal }
+  @inline(__always) var hasId: Bool { heads >> 14 & 3 != Text.none }
+  @inline(__always) var period: Int32 { heads >> 18 & 3 == Period.none ? 0 : lastPeriod }
+  @inline(__always) var amountWidth: Int { Int(heads >> 28) }
+
+  /// What stands before the id's tail.
+  @inline(__always)
+  var idBase: ByteView {
+    switch heads >> 14 & 3 {
+    case Text.continues: isPosting ? journal : document
+    case Text.continuesKey: key
+    default: .empty
+    }
+  }
+
+  @inline(__always)
+  private static func load<Value: FixedWidthInteger & BitwiseCopyable>(
+    _ place: inout UnsafePointer<UInt8>, _ type: Value.Type
+  ) -> Value {
+    let value = UnsafeRawPointer(place).loadUnaligned(as: Value.self)
+    place += MemoryLayout<Value>.size
+    return Value(littleEndian: value)
+  }
+
+  @inline(__always)
+  private static func number(_ place: UnsafePointer<UInt8>, width: Int) -> Int64 {
+    let raw = UInt64(littleEndian: UnsafeRawPointer(place).loadUnaligned(as: UInt64.self))
+    let unwanted = UInt64(truncatingIfNeeded: 64 &- 8 &* width)
+    let wanted = width == 0 ? 0 : (raw &<< unwanted) &>> unwanted
+    return Int64(bitPattern: wanted &>> 1) ^ -Int64(bitPattern: wanted & 1)
+  }
+
+  @inline(__always)
+  private static func literal(_ place: inout UnsafePointer<UInt8>) -> ByteView {
+    var count = Int(place.pointee)
+    place += 1
+    if count == 255 { count = Int(load(&place, UInt16.self)) }
+    let text = ByteView(base: place, count: count)
+    place += count
+    return text
+  }
+
+  /// One of the amounts, by its place among those that there are.
+  @inline(__always)
+  func amount(at place: Int) -> Int64 { FactCursor.number(amountsAt + place &* amountWidth, width: amountWidth) }
+
+  /// The amount of a component of an order event, 0 where it has none.
+  @inline(__always)
+  func amount(_ component: AmountComponent) -> Int64 {
+    let bit = UInt16(1) &<< UInt16(component.rawValue)
+    guard mask & bit != 0 else { return 0 }
+    return amount(at: (mask & (bit &- 1)).nonzeroBitCount)
+  }
+
+  /// Reads the next fact. False at the end, and where the bytes are no facts.
+  @inline(__always)
+  mutating func next() -> Bool {
+    guard at < end else { return false }
+    var place = at
+    let heads = FactCursor.load(&place, UInt32.self)
+    self.heads = heads
+    more = 0
+    if heads & Bit.hasMore != 0 {
+      more = FactCursor.load(&place, UInt16.self)
+      if more & More.isAbsolute != 0 { forget() }
+    }
+    mask = 1
+    if heads & Bit.isPosting == 0 { mask = FactCursor.load(&place, UInt16.self) }
+    if heads & Bit.sameCurrency == 0 { currency = Currency(rawValue: FactCursor.load(&place, UInt16.self) & 0x7fff) }
+    if heads & Bit.sameSource == 0 { source = FactCursor.load(&place, UInt16.self) }
+    if more & ~More.flags != 0 {
+      lineCount = more & More.hasLines != 0 ? FactCursor.load(&place, UInt16.self) : 0
+      if more & More.hasOffset != 0 { offset = FactCursor.load(&place, Int64.self) }
+      if more & More.hasIdentity != 0 { identity = FactCursor.load(&place, UInt64.self) }
+    }
+    let timeWidth = Int(heads >> 24 & 15)
+    time_ms = time_ms &+ FactCursor.number(place, width: timeWidth)
+    place += timeWidth
+    switch heads >> 16 & 3 {
+    case Date.same: break
+    case Date.ofTime: date_d = day(ofMilliseconds: time_ms)
+    case Date.literal: date_d = FactCursor.load(&place, Int32.self)
+    default: date_d = absentDate
+    }
+    if heads >> 18 & 3 == Period.literal { lastPeriod = FactCursor.load(&place, Int32.self) }
+    amountsAt = place
+    place += Int(heads >> 28) &* mask.nonzeroBitCount
+    if heads & Bit.literals != 0 {
+      if heads & 1 << 8 != 0 { lastDocument = FactCursor.literal(&place) }
+      if heads & 1 << 10 != 0 { lastCustomer = FactCursor.literal(&place) }
+      if heads & 1 << 12 != 0 { lastDimensions = FactCursor.literal(&place) }
+      if heads & 1 << 22 != 0 { lastJournal = FactCursor.literal(&place) }
+    }
+    if heads >> 14 & 3 != Text.none { idTail = FactCursor.literal(&place) }
+    if more & More.hasReverses != 0 { reverses = FactCursor.literal(&place) }
+    at = place
+    return place <= end
+  }
+
+  /// More has been written.
+  mutating func extend(to end: UnsafePointer<UInt8>) { self.end = end }
+
+  /// As before the first fact.
+  @inline(never)
+  private mutating func forget() {
+    currency = .none
+    source = FactCursor.noSource
+    time_ms = 0
+    date_d = absentDate
+    lastPeriod = 0
+    lastDocument = .empty
+    lastCustomer = .empty
+    lastDimensions = .empty
+    lastJournal = .empty
+  }
+}
+
+/// How a fact is written behind those that a cursor has read, and the writing of it.
+struct FactPlan {
+  private var heads: UInt32 = 0
+  private var more: UInt16 = 0
+  private var timeDelta: UInt64 = 0
+  private var idTail: ByteView = .empty
+  /// Bytes that it takes.
+  private(set) var size = 4
+
+  @inline(__always)
+  private static func zigzag(_ value: Int64) -> UInt64 { UInt64(bitPattern: value << 1 ^ value >> 63) }
+
+  @inline(__always)
+  private static func width(_ value: UInt64) -> Int { (71 &- value.leadingZeroBitCount) >> 3 }
+
+  @inline(__always)
+  private static func literalSize(_ text: ByteView) -> Int { text.count &+ (text.count < 255 ? 1 : 3) }
+
+  @inline(__always)
+  private mutating func put(_ text: ByteView, _ last: ByteView, _ shift: UInt32) {
+    if text.isEmpty { return }
+    if text.elementsEqual(last) {
+      heads |= FactCursor.Text.same &<< shift
+    } else {
+      heads |= FactCursor.Text.literal &<< shift
+      size &+= FactPlan.literalSize(text)
+    }
+  }
+
+  /// - Parameters:
+  ///   - cursor: Has read to the end, or nothing at all where the fact is to be absolute.
+  @inline(__always)
+  init(_ fact: UnsafePointer<Fact>, after cursor: FactCursor, isAbsolute: Bool) {
+    let isPosting = fact.pointee.isPosting
+    heads = UInt32(fact.pointee.code & 31)
+    if isPosting { heads |= FactCursor.Bit.isPosting } else { size &+= 2 }
+    if fact.pointee.currency == cursor.currency { heads |= FactCursor.Bit.sameCurrency } else { size &+= 2 }
+    if fact.pointee.source == cursor.source { heads |= FactCursor.Bit.sameSource } else { size &+= 2 }
+    put(fact.pointee.document, cursor.lastDocument, 8)
+    put(fact.pointee.customer, cursor.lastCustomer, 10)
+    put(fact.pointee.dimensionBytes, cursor.lastDimensions, 12)
+    if isPosting { put(fact.pointee.journal, cursor.lastJournal, 22) }
+    more = fact.pointee.flags
+    if isAbsolute { more |= FactCursor.More.isAbsolute }
+    if !fact.pointee.reverses.isEmpty {
+      more |= FactCursor.More.hasReverses
+      size &+= FactPlan.literalSize(fact.pointee.reverses)
+    }
+    if fact.pointee.lineCount != 0 {
+      more |= FactCursor.More.hasLines
+      size &+= 2
+    }
+    let id = fact.pointee.id
+    if id.isEmpty {
+      more |= FactCursor.More.hasOffset | FactCursor.More.hasIdentity
+      size &+= 16
+    } else {
+      let base = isPosting ? fact.pointee.journal : fact.pointee.document
+      if !base.isEmpty, id.starts(with: base) {
+        heads |= FactCursor.Text.continues << 14
+        idTail = id.dropped(base.count)
+      } else if id.starts(with: cursor.key) {
+        heads |= FactCursor.Text.continuesKey << 14
+        idTail = id.dropped(cursor.key.count)
+      } else {
+        heads |= FactCursor.Text.literal << 14
+        idTail = id
+      }
+      size &+= FactPlan.literalSize(idTail)
+      if fact.pointee.isChange {
+        more |= FactCursor.More.hasOffset
+        size &+= 8
+      }
+    }
+    if more != 0 {
+      heads |= FactCursor.Bit.hasMore
+      size &+= 2
+    }
+    timeDelta = FactPlan.zigzag(fact.pointee.time_ms &- cursor.time_ms)
+    let timeWidth = FactPlan.width(timeDelta)
+    heads |= UInt32(timeWidth) << 24
+    size &+= timeWidth
+    let date_d = fact.pointee.date_d
+    if date_d == absentDate {
+      heads |= FactCursor.Date.absent << 16
+    } else if date_d != cursor.date_d {
+      if date_d == day(ofMilliseconds: fact.pointee.time_ms) {
+        heads |= FactCursor.Date.ofTime << 16
+      } else {
+        heads |= FactCursor.Date.literal << 16
+        size &+= 4
+      }
+    }
+    if fact.pointee.statedPeriod != 0 {
+      if fact.pointee.statedPeriod == cursor.lastPeriod {
+        heads |= FactCursor.Period.same << 18
+      } else {
+        heads |= FactCursor.Period.literal << 18
+        size &+= 4
+      }
+    }
+    let amountCount = fact.pointee.amountCount
+    var all: UInt64 = 0
+    for place in 0..<amountCount { all |= FactPlan.zigzag(fact.pointee.amounts[place]) }
+    let amountWidth = FactPlan.width(all)
+    heads |= UInt32(amountWidth) << 28
+    size &+= amountWidth &* amountCount
+  }
+
+  /// Writes a fact as planned, and nothing behind it.
+  @inline(__always)
+  func write(_ fact: UnsafePointer<Fact>, at start: UnsafeMutablePointer<UInt8>) {
+    var at = start
+    @inline(__always)
+    func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value) {
+      UnsafeMutableRawPointer(at).storeBytes(of: value.littleEndian, as: Value.self)
+      at += MemoryLayout<Value>.size
+    }
+    @inline(__always)
+    func put(_ text: ByteView) {
+      if text.count < 255 {
+        put(UInt8(truncatingIfNeeded: text.count))
+      } else {
+        put(UInt8(255))
+        put(UInt16(truncatingIfNeeded: text.count))
+      }
+      copyShort(from: text, to: at)
+      at += text.count
+    }
+    let end = start + size
+    @inline(__always)
+    func put(_ value: UInt64, width: Int) {
+      if end - at >= 8 {
+        // What it writes too much is written over by what follows.
+        UnsafeMutableRawPointer(at).storeBytes(of: value.littleEndian, as: UInt64.self)
+      } else {
+        storeShort(value, width: width, at: at)
+      }
+      at += width
+    }
+    put(heads)
+    if more != 0 { put(more) }
+    if heads & FactCursor.Bit.isPosting == 0 { put(fact.pointee.mask) }
+    if heads & FactCursor.Bit.sameCurrency == 0 { put(fact.pointee.currency.rawValue) }
+    if heads & FactCursor.Bit.sameSource == 0 { put(fact.pointee.source) }
+    if more & ~FactCursor.More.flags != 0 {
+      if more & FactCursor.More.hasLines != 0 { put(fact.pointee.lineCount) }
+      if more & FactCursor.More.hasOffset != 0 { put(fact.pointee.offset) }
+      if more & FactCursor.More.hasIdentity != 0 { put(fact.pointee.idHash) }
+    }
+    put(timeDelta, width: Int(heads >> 24 & 15))
+    if heads >> 16 & 3 == FactCursor.Date.literal { put(fact.pointee.date_d) }
+    if heads >> 18 & 3 == FactCursor.Period.literal { put(fact.pointee.statedPeriod) }
+    let amountWidth = Int(heads >> 28)
+    for place in 0..<fact.pointee.amountCount {
+      put(FactPlan.zigzag(fact.pointee.amounts[place]), width: amountWidth)
+    }
+    if heads & FactCursor.Bit.literals != 0 {
+      if heads & 1 << 8 != 0 { put(fact.pointee.document) }
+      if heads & 1 << 10 != 0 { put(fact.pointee.customer) }
+      if heads & 1 << 12 != 0 { put(fact.pointee.dimensionBytes) }
+      if heads & 1 << 22 != 0 { put(fact.pointee.journal) }
+    }
+    if heads >> 14 & 3 != FactCursor.Text.none { put(idTail) }
+    if more & FactCursor.More.hasReverses != 0 { put(fact.pointee.reverses) }
+    assert(at == end)
+  }
+}
+
+/// Copies a text. Those of a ledger are short: two loads that overlap do for most, without a call.
+@inline(__always)
+func copyShort(from text: ByteView, to target: UnsafeMutablePointer<UInt8>) {
+  guard let base = text.base else { return }
+  let (count, source, to) = (text.count, UnsafeRawPointer(base), UnsafeMutableRawPointer(target))
+  if count > 16 {
+    to.copyMemory(from: source, byteCount: count)
+  } else if count >= 8 {
+    let first = source.loadUnaligned(as: UInt64.self)
+    let last = source.loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self)
+    to.storeBytes(of: first, as: UInt64.self)
+    to.storeBytes(of: last, toByteOffset: count &- 8, as: UInt64.self)
+  } else if count >= 4 {
+    let first = source.loadUnaligned(as: UInt32.self)
+    let last = source.loadUnaligned(fromByteOffset: count &- 4, as: UInt32.self)
+    to.storeBytes(of: first, as: UInt32.self)
+    to.storeBytes(of: last, toByteOffset: count &- 4, as: UInt32.self)
+  } else if count >= 2 {
+    let first = source.loadUnaligned(as: UInt16.self)
+    let last = source.loadUnaligned(fromByteOffset: count &- 2, as: UInt16.self)
+    to.storeBytes(of: first, as: UInt16.self)
+    to.storeBytes(of: last, toByteOffset: count &- 2, as: UInt16.self)
+  } else if count == 1 {
+    target[0] = base[0]
+  }
+}
+
+/// Writes the low bytes of a number, and nothing behind them.
+@inline(__always)
+func storeShort(_ value: UInt64, width: Int, at target: UnsafeMutablePointer<UInt8>) {
+  let to = UnsafeMutableRawPointer(target)
+  if width >= 4 {
+    to.storeBytes(of: UInt32(truncatingIfNeeded: value).littleEndian, as: UInt32.self)
+    to.storeBytes(
+      of: UInt32(truncatingIfNeeded: value &>> UInt64(8 &* (width &- 4))).littleEndian, toByteOffset: width &- 4,
+      as: UInt32.self)
+  } else if width >= 2 {
+    to.storeBytes(of: UInt16(truncatingIfNeeded: value).littleEndian, as: UInt16.self)
+    to.storeBytes(
+      of: UInt16(truncatingIfNeeded: value &>> UInt64(8 &* (width &- 2))).littleEndian, toByteOffset: width &- 2,
+      as: UInt16.self)
+  } else if width == 1 {
+    target[0] = UInt8(truncatingIfNeeded: value)
+  }
+}
+
+extension ByteView {
+  @inline(__always)
+  func starts(with other: ByteView) -> Bool { count >= other.count && prefix(other.count).elementsEqual(other) }
+
+  @inline(__always)
+  func dropped(_ count: Int) -> ByteView { ByteView(base: base.map { $0 + count }, count: self.count &- count) }
+}
+
+extension Fact {
+  /// The fact that a cursor has read. Its texts are views of the body, but for an id that is in two parts, which is
+  /// put together in `texts`.
+  init(_ cursor: FactCursor, number: Int32, texts: inout TextArena) {
+    isPosting = cursor.isPosting
+    code = cursor.code
+    flags = cursor.flags
+    currency = cursor.currency
+    source = cursor.source
+    mask = cursor.mask
+    self.number = number
+    time_ms = cursor.time_ms
+    date_d = cursor.date_d
+    statedPeriod = cursor.period
+    for place in 0..<amountCount { amounts[place] = cursor.amount(at: place) }
+    document = cursor.document
+    customer = cursor.customer
+    dimensionBytes = cursor.dimensions
+    journal = cursor.journal
+    if cursor.hasId {
+      let base = cursor.idBase
+      id = base.isEmpty ? cursor.idTail : texts.joined(base, cursor.idTail)
+    }
+    if cursor.hasMore(FactCursor.More.hasLines) { lineCount = cursor.lineCount }
+    if cursor.hasMore(FactCursor.More.hasOffset) { offset = cursor.offset }
+    if cursor.hasMore(FactCursor.More.hasIdentity) { idHash = cursor.identity }
+    if cursor.hasMore(FactCursor.More.hasReverses) { reverses = cursor.reverses }
+    hash()
+  }
+}
+
+extension FactCursor {
+  func hasMore(_ bit: UInt16) -> Bool { more & bit != 0 }
+}
+
+/// Space for texts that live as long as one judgement. Blocks never move.
+struct TextArena: ~Copyable {
+  private var blocks: [UnsafeMutableBufferPointer<UInt8>] = []
+  private var current = 0
+  private var used = 0
+  private static let blockBytes = 1 << 14
+
+  deinit { for block in blocks { block.deallocate() } }
+
+  mutating func reset() {
+    // One oversized tie must not hold its memory for ever.
+    while blocks.count > 8 { blocks.removeLast().deallocate() }
+    current = 0
+    used = 0
+  }
+
+  /// Room for `count` bytes.
+  mutating func take(_ count: Int) -> UnsafeMutablePointer<UInt8> {
+    while true {
+      if current == blocks.count { blocks.append(.allocate(capacity: max(count, TextArena.blockBytes))) }
+      if blocks[current].count - used >= count {
+        defer { used += count }
+        return blocks[current].baseAddress! + used
+      }
+      current += 1
+      used = 0
+    }
+  }
+
+  mutating func joined(_ a: ByteView, _ b: ByteView) -> ByteView {
+    let target = take(a.count + b.count)
+    if let base = a.base { target.update(from: base, count: a.count) }
+    if let base = b.base { (target + a.count).update(from: base, count: b.count) }
+    return ByteView(base: target, count: a.count + b.count)
+  }
+}

@@ -1,0 +1,146 @@
+import CShims
+import Domain
+
+/// Time: what is due is judged, and what is over is forgotten.
+extension Matcher {
+  /// Moves the watermark by the clock and judges what has become due, at most `policy.maximumExpiries` ties.
+  /// - Returns: whether more is due already, so that the caller comes back without waiting.
+  @discardableResult
+  public mutating func advance(now_ms: Int64, outputs: inout MatchOutputs) -> Bool {
+    watermarks.advance(now_ms: now_ms)
+    return expire(.atMost(policy.maximumExpiries), outputs: &outputs) != .none
+  }
+
+  /// As `advance`, at a pace of the caller's.
+  /// - Returns: how far it came; `ExpiryBound.none` where nothing that is due was left.
+  public mutating func advance(now_ms: Int64, pace: ExpiryPace, outputs: inout MatchOutputs) -> ExpiryBound {
+    watermarks.advance(now_ms: now_ms)
+    return expire(pace, outputs: &outputs)
+  }
+
+  /// The bounded input is over: everything is due.
+  public mutating func finish(outputs: inout MatchOutputs) {
+    finish(asOf_ms: .max - 1, outputs: &outputs)
+  }
+
+  /// The bounded input is over, and ties are judged as they stand at a time.
+  public mutating func finish(asOf_ms: Int64, outputs: inout MatchOutputs) {
+    watermarks.force(asOf_ms)
+    isFinishing = true
+    _ = expire(.upTo(.none), outputs: &outputs)
+    isFinishing = false
+  }
+
+  private mutating func expire(_ pace: ExpiryPace, outputs: inout MatchOutputs) -> ExpiryBound {
+    let watermark_ms = watermarks.current_ms
+    var (limit, bound) = (Int.max, ExpiryBound.none)
+    switch pace {
+    case .atMost(let count): limit = max(1, count)
+    case .upTo(let given): bound = given
+    }
+    guard watermark_ms > .min else { return bound }
+    var done = 0
+    // The farthest that was popped: a tie may be due again at once, at a time before that of another one.
+    var reached = ExpiryBound(deadline_ms: .min, tag: 0)
+    while true {
+      let (ties, base) = (ties, store.base)
+      let popped = timers.pop(before: watermark_ms, upTo: bound, ties: ties) { Matcher.fingerprint($0, ties, base) }
+      guard let entry = popped else { break }
+      if !reached.covers(entry) { reached = ExpiryBound(deadline_ms: entry.deadline_ms, tag: UInt32(entry.head)) }
+      if timers.hasJustOpened { for ahead in 0..<10 { prefetchBody(ahead) } }
+      prefetchBody(10)
+      if let near = timers.upcoming(5), ties[near].has(Tie.Flag.closed) {
+        // Most likely to be forgotten.
+        index.prefetch(Fingerprint(key(near)))
+      }
+      let slot = Int(entry.slot)
+      guard ties[slot].has(Tie.Flag.live), ties[slot].timer_ms == entry.deadline_ms else { continue }
+      ties[slot].timer_ms = Tie.noTimer_ms
+      fire(slot, watermark_ms: watermark_ms, outputs: &outputs)
+      done += 1
+      // What is due no later than the last one goes with it.
+      if done == limit { bound = reached }
+    }
+    return bound
+  }
+
+  @inline(__always)
+  private func prefetchBody(_ distance: Int) {
+    guard let slot = timers.upcoming(distance) else { return }
+    let body = bodyStart(slot)
+    tieout_prefetch(body)
+    tieout_prefetch(body + 64)
+    tieout_prefetch(body + 128)
+  }
+
+  @inline(__always)
+  private mutating func fire(_ slot: Int, watermark_ms: Int64, outputs: inout MatchOutputs) {
+    let tie = ties[slot]
+    stamp(tie.head)
+    if tie.has(Tie.Flag.closed), !tie.has(Tie.Flag.dirty) {
+      let kept = tie.has(Tie.Flag.open) ? policy.openRetention_ms : policy.retention_ms
+      let until = Tie.clamped(tie.deadline_ms.addingSaturating(kept))
+      if until < watermark_ms {
+        if !isFinishing { forget(slot) }
+      } else {
+        schedule(slot, at: until)
+      }
+      return
+    }
+    let isFinal = tie.deadline_ms < watermark_ms
+    if !isFinal || tie.has(Tie.Flag.closed), tie.quiet_ms >= watermark_ms, !isOverdue(slot, watermark_ms) {
+      schedule(slot, at: tie.quiet_ms)
+      return
+    }
+    evaluate(slot, watermark_ms: watermark_ms, isFinal: isFinal, outputs: &outputs)
+    scheduleNext(slot, watermark_ms: watermark_ms)
+  }
+
+  /// Whether a part of an open tie is past its own deadline for the first time.
+  private func isOverdue(_ slot: Int, _ watermark_ms: Int64) -> Bool {
+    guard !ties[slot].has(Tie.Flag.closed) else { return false }
+    var facts = facts(slot)
+    while facts.next() {
+      if Tie.clamped(facts.time_ms.addingSaturating(horizon_ms)) < watermark_ms { return true }
+    }
+    return false
+  }
+
+  @inline(__always)
+  private mutating func scheduleNext(_ slot: Int, watermark_ms: Int64) {
+    let tie = ties[slot]
+    if tie.deadline_ms < watermark_ms {
+      let kept = tie.has(Tie.Flag.open) ? policy.openRetention_ms : policy.retention_ms
+      if !isFinishing { schedule(slot, at: tie.deadline_ms.addingSaturating(kept)) }
+      return
+    }
+    if tie.breaks == 0, tie.has(Tie.Flag.agreed), !tie.has(Tie.Flag.dirty) {
+      // It agrees as a whole: until something comes, no part of it can be in want.
+      schedule(slot, at: tie.deadline_ms)
+      return
+    }
+    var next = tie.deadline_ms
+    var facts = facts(slot)
+    while facts.next() {
+      let own = Tie.clamped(facts.time_ms.addingSaturating(horizon_ms))
+      if own >= watermark_ms, own < next { next = own }
+    }
+    schedule(slot, at: next)
+  }
+
+  private mutating func forget(_ slot: Int) {
+    var record = ties[slot].breaks
+    while record != 0 {
+      let kept = store.breakRecord(record)
+      store.free(record, granules: Int(kept.granules))
+      record = kept.next
+    }
+    index.remove(Fingerprint(key(slot)), slot: slot)
+    let length = bodyLength(slot)
+    if ties[slot].bodyLength == Tie.isLong { longBodies[UInt32(slot)] = nil }
+    store.free(ties[slot].body, granules: RecordStore.granules(length))
+    ties[slot].flags = 0
+    freeSlots.append(UInt32(slot))
+    counters.tiesForgotten += 1
+  }
+}

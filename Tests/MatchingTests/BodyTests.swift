@@ -1,0 +1,165 @@
+import Domain
+import Testing
+
+@testable import Matching
+
+/// The written form of facts: whatever goes in comes out, in any sequence, also beyond the bounds that change the form.
+@Suite struct BodyTests {
+  /// Texts from a small set, so that "the same as before" and "continues" come up often; now and then a long one.
+  func text(_ r: Records, _ generator: inout SeededGenerator, _ key: String, long: Bool) -> ByteView {
+    switch Int.random(in: 0..<8, using: &generator) {
+    case 0: return .empty
+    case 1: return r.view(key)
+    case 2: return r.view(key + "-\(Int.random(in: 0..<3, using: &generator))")
+    case 3 where long:
+      return r.view(
+        String(repeating: "x", count: [254, 255, 256, 1_024].randomElement(using: &generator)!))
+    default: return r.view("T\(Int.random(in: 0..<4, using: &generator))")
+    }
+  }
+
+  func fact(_ r: Records, _ generator: inout SeededGenerator, _ key: String, long: Bool, scratch: inout [UInt8]) -> Fact
+  {
+    let numbers: [Int64] = [0, 1, -1, 127, 128, -129, 99_999, 1 << 40, -(1 << 61), 1 << 62 - 1]
+    if Bool.random(using: &generator) {
+      var event = OrderEvent()
+      event.kind = OrderEventKind.allCases.randomElement(using: &generator)!
+      event.id = text(r, &generator, key, long: long)
+      event.document = text(r, &generator, key, long: long)
+      event.customer = text(r, &generator, key, long: long)
+      event.currency = [.none, Currency("USD")!, Currency("JPY")!].randomElement(using: &generator)!
+      event.time_ms = t0 &+ numbers.filter { $0.magnitude < 1 << 41 }.randomElement(using: &generator)!
+      event.documentDate_d =
+        [absentDate, day(ofMilliseconds: event.time_ms), 20_000, -5].randomElement(using: &generator)!
+      event.lineCount = [0, 0, 3, 70_000].randomElement(using: &generator)!
+      for component in AmountComponent.allCases where Bool.random(using: &generator) {
+        event.amounts[component] = numbers.randomElement(using: &generator)!
+      }
+      if Bool.random(using: &generator) {
+        event.quantity_u = numbers.randomElement(using: &generator)!
+        event.quantityPresent = true
+      }
+      event.isUpsert = Int.random(in: 0..<4, using: &generator) == 0
+      event.dimensions[0] = text(r, &generator, key, long: long)
+      event.position = RecordPosition(
+        source: UInt16.random(in: 0...2, using: &generator) * 300, partition: 1,
+        offset: numbers.randomElement(using: &generator)!)
+      var fact = Fact()
+      withUnsafePointer(to: event) { event in
+        withUnsafeMutablePointer(to: &fact) { fact in
+          scratch.withUnsafeMutableBufferPointer { fact.fill(event, dimensionCount: 2, scratch: $0.baseAddress!) }
+        }
+      }
+      return fact
+    }
+    var posting = Posting()
+    posting.role = AccountRole.allCases.randomElement(using: &generator)!
+    posting.id = text(r, &generator, key, long: long)
+    posting.journal = text(r, &generator, key, long: long)
+    posting.document = text(r, &generator, key, long: long)
+    posting.customer = text(r, &generator, key, long: long)
+    posting.reverses = Int.random(in: 0..<4, using: &generator) == 0 ? text(r, &generator, key, long: long) : .empty
+    posting.isReversal = Int.random(in: 0..<4, using: &generator) == 0
+    posting.currency = [Currency("USD")!, Currency("EUR")!].randomElement(using: &generator)!
+    posting.amount = numbers.randomElement(using: &generator)!
+    posting.time_ms = t0 &- numbers.filter { $0.magnitude < 1 << 41 }.randomElement(using: &generator)!
+    posting.postingDate_d = [absentDate, day(ofMilliseconds: posting.time_ms), 19_999].randomElement(using: &generator)!
+    posting.period = [0, 202_603, 202_613, 999_916].randomElement(using: &generator)!
+    posting.isDelete = Int.random(in: 0..<6, using: &generator) == 0
+    posting.dimensions[1] = text(r, &generator, key, long: long)
+    posting.position = RecordPosition(source: 1, partition: 0, offset: numbers.randomElement(using: &generator)!)
+    var fact = Fact()
+    withUnsafePointer(to: posting) { posting in
+      withUnsafeMutablePointer(to: &fact) { fact in
+        scratch.withUnsafeMutableBufferPointer { fact.fill(posting, dimensionCount: 2, scratch: $0.baseAddress!) }
+      }
+    }
+    return fact
+  }
+
+  /// What of a fact must survive, in words.
+  func described(_ fact: Fact) -> String {
+    let dimensions = fact.dimensions.joined(separator: "|")
+    return
+      "\(fact.isPosting) \(fact.code) \(fact.flags) \(fact.currency) \(fact.source) \(fact.lineCount) \(fact.mask) "
+      + "\(fact.time_ms) \(fact.date_d) \(fact.statedPeriod) \(fact.offset) "
+      + "\((0..<fact.amountCount).map { fact.amounts[$0] }) <\(fact.document.string)> <\(fact.customer.string)> "
+      + "<\(dimensions)> <\(fact.journal.string)> <\(fact.id.string)> <\(fact.reverses.string)>"
+  }
+
+  @Test(arguments: 0..<200 as Range<UInt64>) func factsComeOutAsTheyWentIn(seed: UInt64) {
+    var generator = SeededGenerator(state: seed)
+    let r = Records()
+    var matcher = Matcher(policy: testPolicy(), dimensionCount: 2)
+    let keys = (0..<3).map { seed % 11 == 0 && $0 == 0 ? String(repeating: "k", count: 300) : "ORDER-\($0)" }
+    var slots: [String: Int] = [:]
+    for key in keys { slots[key] = matcher.insert(Fingerprint(r.view(key)), r.view(key)) }
+    var model: [String: [String]] = [:]
+    var hashes: [String: [UInt64]] = [:]
+    var scratch = [UInt8](repeating: 0, count: 4_096)
+    // Some seeds write bodies that need the long form of the length.
+    let count = seed % 20 == 0 ? 2_000 : Int.random(in: 1...60, using: &generator)
+    for step in 0..<count {
+      let key = keys.randomElement(using: &generator)!
+      let slot = slots[key]!
+      var fact = fact(r, &generator, key, long: seed % 5 == 0, scratch: &scratch)
+      withUnsafePointer(to: &fact) { _ = matcher.append($0, to: slot, balance: 0) }
+      fact.hash()
+      model[key, default: []].append(described(fact))
+      hashes[key, default: []].append(fact.payloadHash ^ fact.idHash)
+      if step % 7 == 0 {
+        matcher.setValue(slot, TieValue(amount: Int64(step) << Int64(step % 50), currency: Currency("EUR")!))
+      }
+      if count < 100 || step == count - 1 {
+        var texts = TextArena()
+        var facts = matcher.facts(slot)
+        var read: [String] = []
+        var readHashes: [UInt64] = []
+        while facts.next() {
+          let fact = Fact(facts, number: 0, texts: &texts)
+          read.append(described(fact))
+          readHashes.append(fact.payloadHash ^ fact.idHash)
+        }
+        #expect(facts.at == facts.end)
+        #expect(read == model[key]!, "seed \(seed) step \(step)")
+        #expect(readHashes == hashes[key]!, "seed \(seed) step \(step)")
+        #expect(matcher.key(slot).string == key)
+      }
+    }
+    for (key, slot) in slots where model[key] != nil {
+      // Writing anew keeps what is kept.
+      let before = matcher.value(slot)
+      matcher.gather(slot)
+      #expect(matcher.value(slot) == before)
+      let all = matcher.read
+      matcher.rewriteBody(slot, all) { $0 % 2 == 0 }
+      var texts = TextArena()
+      var facts = matcher.facts(slot)
+      var read: [String] = []
+      while facts.next() { read.append(described(Fact(facts, number: 0, texts: &texts))) }
+      #expect(read == all.indices.filter { $0 % 2 == 0 }.map { described(all[$0]) }, "seed \(seed) \(key)")
+    }
+  }
+
+  @Test func aPostingOfTheSameJournalTakesFewBytes() {
+    let r = Records()
+    var matcher = Matcher(policy: testPolicy(), dimensionCount: 0)
+    var outputs = MatchOutputs()
+    let event = r.event(
+      "SO-2026-00012345", id: "EV-00012345", customer: "C10347", document: "INV-0012345", net: 100_00, tax: 20_00,
+      freight: 5_00, gross: 125_00)
+    matcher.take([.order(event)], into: &outputs)
+    let alone = matcher.bodyLength(1)
+    var lengths: [Int] = []
+    for posting in r.invoice(
+      "SO-2026-00012345", net: 100_00, tax: 20_00, freight: 5_00, journal: "JE-0012345", customer: "C10347",
+      document: "INV-0012345")
+    {
+      matcher.take([.posting(posting)], into: &outputs)
+      lengths.append(matcher.bodyLength(1))
+    }
+    #expect(alone <= 88)
+    #expect(lengths[0] - alone <= 30)
+    #expect(lengths[3] - lengths[0] <= 3 * 11)
+  }
+}
