@@ -113,6 +113,7 @@ let package = Package(
       dependencies: [
         "Console", "ConsoleStore", "Kafka", "KafkaTesting", "Configuration",
         .product(name: "JWTKit", package: "jwt-kit"), .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "CryptoExtras", package: "swift-crypto"),
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "X509", package: "swift-certificates"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
         .product(

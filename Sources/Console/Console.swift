@@ -118,14 +118,14 @@ final class Console: Sendable {
     case .open: return
     case .needs(let needed), .needsEverything(let needed): permission = needed
     }
-    if let wait = addressLimiter.peek(context.address, now_ms: now) { throw Console.tooMany(wait) }
     do {
       guard let principal = try await authenticator.principal(of: request, now_ms: now) else {
         throw Problem.unauthorized("a bearer token or a session is needed")
       }
       context.principal = principal
     } catch let problem as Problem where problem.status == .unauthorized {
-      _ = addressLimiter.take(context.address, now_ms: now)
+      // Whoever shows a good token is let in: behind a proxy all come from one address.
+      if let wait = addressLimiter.take(context.address, now_ms: now) { throw Console.tooMany(wait) }
       throw problem
     }
     let principal = context.principal!
