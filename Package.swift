@@ -107,7 +107,9 @@ let package = Package(
       name: "SimulationTests", dependencies: ["Simulation", "Pipeline", "Configuration"], swiftSettings: settings),
     .testTarget(name: "PipelineTests", dependencies: ["Pipeline", "Simulation"], swiftSettings: settings),
     .testTarget(
-      name: "ConsoleStoreTests", dependencies: ["ConsoleStore", "Kafka", "KafkaTesting"], swiftSettings: settings),
+      name: "ConsoleStoreTests",
+      dependencies: ["ConsoleStore", "Kafka", "KafkaTesting", .product(name: "GRDB", package: "GRDB.swift")],
+      swiftSettings: settings),
     .testTarget(
       name: "ConsoleTests",
       dependencies: [
