@@ -83,7 +83,6 @@ let package = Package(
       name: "ConsoleStore",
       dependencies: [
         "Domain", "Kafka", "Pipeline", .product(name: "GRDB", package: "GRDB.swift"),
-        .product(name: "Crypto", package: "swift-crypto"),
       ], swiftSettings: settings),
     .target(
       name: "Console",
@@ -128,12 +127,15 @@ let package = Package(
       name: "SimulationTests", dependencies: ["Simulation", "Pipeline", "Configuration"], swiftSettings: settings),
     .testTarget(name: "PipelineTests", dependencies: ["Pipeline", "Simulation"], swiftSettings: settings),
     .testTarget(
-      name: "ConsoleStoreTests", dependencies: ["ConsoleStore", "Kafka", "KafkaTesting"], swiftSettings: settings),
+      name: "ConsoleStoreTests",
+      dependencies: ["ConsoleStore", "Kafka", "KafkaTesting", .product(name: "GRDB", package: "GRDB.swift")],
+      swiftSettings: settings),
     .testTarget(
       name: "ConsoleTests",
       dependencies: [
         "Console", "ConsoleStore", "Kafka", "KafkaTesting", "Configuration",
         .product(name: "JWTKit", package: "jwt-kit"), .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "CryptoExtras", package: "swift-crypto"),
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "X509", package: "swift-certificates"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
         .product(
