@@ -52,6 +52,13 @@ public struct RecordBuffer<Element: BitwiseCopyable>: ~Copyable {
   @inlinable
   public mutating func removeAll() { setCount(0) }
 
+  /// Forgets what was appended behind a count.
+  @inlinable
+  public mutating func truncate(to length: Int) {
+    precondition(length >= 0 && length <= count)
+    setCount(length)
+  }
+
   @inlinable
   public subscript(index: Int) -> Element {
     get {
