@@ -15,7 +15,10 @@ let package = Package(
     .executable(name: "tieout-serve", targets: ["tieout-serve"]),
     .library(
       name: "TieoutCore",
-      targets: ["Domain", "Decoding", "Matching", "Configuration", "Pipeline", "Simulation", "Kafka"]),
+      targets: [
+        "Domain", "Aggregates", "Forecasting", "Decoding", "Matching", "Checkpoints", "Configuration", "Pipeline",
+        "Simulation", "Kafka",
+      ]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -39,18 +42,24 @@ let package = Package(
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .target(name: "CShims", swiftSettings: hot),
     .target(name: "Domain", swiftSettings: hot),
+    .target(name: "Aggregates", dependencies: ["Domain"], swiftSettings: hot),
+    .target(name: "Forecasting", dependencies: ["Domain"], swiftSettings: settings),
+    .target(name: "Validation", dependencies: ["Domain"], swiftSettings: hot),
     .target(name: "Decoding", dependencies: ["Domain", "CShims"], swiftSettings: hot),
     .target(name: "Matching", dependencies: ["Domain", "CShims"], swiftSettings: hot),
     .target(name: "Checkpoints", dependencies: ["Domain", "Matching", "CZstd"], swiftSettings: hot),
-    .target(name: "Kafka", dependencies: ["CRdKafka"], swiftSettings: settings),
+    .target(name: "Kafka", dependencies: ["CRdKafka", "CShims"], swiftSettings: hot),
     .target(name: "KafkaTesting", dependencies: ["Kafka"], swiftSettings: settings),
     .target(
-      name: "Configuration", dependencies: ["Domain", "Decoding", "Matching", .product(name: "Yams", package: "Yams")],
+      name: "Configuration",
+      dependencies: ["Domain", "Validation", "Decoding", "Matching", .product(name: "Yams", package: "Yams")],
       swiftSettings: settings),
     .target(
       name: "Pipeline",
       dependencies: [
-        "Domain", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration", "CZstd", "CZlib",
+        "Domain", "Aggregates", "Forecasting", "Validation", "Decoding", "Matching", "Checkpoints", "Kafka",
+        "Configuration", "CZstd",
+        "CZlib",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: hot),
     .target(
@@ -62,7 +71,8 @@ let package = Package(
     .executableTarget(
       name: "tieout",
       dependencies: [
-        "Domain", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline", "Simulation",
+        "Domain", "Forecasting", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
+        "Simulation",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),
         .product(name: "Logging", package: "swift-log"),
@@ -98,7 +108,13 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
     .testTarget(name: "DomainTests", dependencies: ["Domain"], swiftSettings: settings),
-    .testTarget(name: "DecodingTests", dependencies: ["Decoding"], swiftSettings: settings),
+    // Counts allocations for tests that promise none.
+    .target(name: "CAllocations", path: "Tests/CAllocations"),
+    .testTarget(
+      name: "DecodingTests", dependencies: ["Decoding", "CShims", "CAllocations"], swiftSettings: settings),
+    .testTarget(name: "AggregatesTests", dependencies: ["Aggregates"], swiftSettings: settings),
+    .testTarget(name: "ValidationTests", dependencies: ["Validation"], swiftSettings: settings),
+    .testTarget(name: "ForecastingTests", dependencies: ["Forecasting", "Pipeline"], swiftSettings: settings),
     .testTarget(name: "MatchingTests", dependencies: ["Matching", "Simulation"], swiftSettings: settings),
     .testTarget(name: "KafkaTests", dependencies: ["Kafka", "KafkaTesting"], swiftSettings: settings),
     .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], swiftSettings: settings),

@@ -9,14 +9,16 @@ let package = Package(
     .package(url: "https://github.com/ordo-one/benchmark", from: "1.38.1", traits: []),
   ],
   targets: [
+    .target(name: "MallocCount", path: "Sources/MallocCount"),
     .executableTarget(
-      name: "Engine",
+      name: "Stages",
       dependencies: [
+        "MallocCount",
         .product(name: "TieoutCore", package: "tieout"),
         .product(name: "Benchmark", package: "benchmark"),
       ],
-      path: "Benchmarks/Engine",
+      path: "Benchmarks/Stages",
       plugins: [.plugin(name: "BenchmarkPlugin", package: "benchmark")]
-    )
+    ),
   ]
 )

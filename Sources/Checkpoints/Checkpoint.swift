@@ -53,6 +53,16 @@ public struct CheckpointManifest: Sendable, Equatable {
     "s.\(bits).\(shard).\(hex(epoch)).\(hex(incarnation)).\(chunk)"
   }
 
+  /// The epoch in which what stands under a key was written; nil for a key of another kind.
+  static func epoch(ofKey key: String) -> UInt64? {
+    let parts = key.split(separator: ".")
+    switch (parts.first, parts.count) {
+    case ("m", 3): return UInt64(parts[1], radix: 16)
+    case ("s", 6): return UInt64(parts[3], radix: 16)
+    default: return nil
+    }
+  }
+
   /// Every key that the checkpoint needs.
   public var keys: [String] {
     shards.indices.flatMap { shard in (0..<shards[shard].chunks).map { chunkKey(shard, $0) } } + [key]
@@ -181,8 +191,13 @@ enum Chunk {
     return writer.array
   }
 
-  static func decode(_ bytes: [UInt8], into target: inout [UInt8]) throws(ByteCodingError) {
+  /// Puts the bytes of a chunk where a buffer begins.
+  /// - Returns: how many they are.
+  static func decode(
+    _ bytes: [UInt8], into target: UnsafeMutableRawBufferPointer, _ context: OpaquePointer
+  ) throws(ByteCodingError) -> Int {
     var failure: ByteCodingError?
+    var written = 0
     bytes.withUnsafeBytes { raw in
       do throws(ByteCodingError) {
         let content = try Checksum.verified(raw, "the chunk")
@@ -191,17 +206,18 @@ enum Chunk {
           throw ByteCodingError("not a chunk of this version")
         }
         let size = Int(try reader.read(UInt32.self))
-        guard size <= 1 << 28 else { throw ByteCodingError("a chunk of \(size) bytes cannot be") }
-        let frame = try reader.readRaw(content.count - reader.offset)
-        let start = target.count
-        target.append(contentsOf: repeatElement(0, count: size))
-        let got = target.withUnsafeMutableBytes {
-          ZSTD_decompress($0.baseAddress! + start, size, frame.baseAddress, frame.count)
+        guard size <= target.count else {
+          throw ByteCodingError("a chunk of \(size) bytes, where \(target.count) are missing")
         }
-        guard ZSTD_isError(got) == 0, got == size else { throw ByteCodingError("the chunk does not decompress") }
+        let frame = try reader.readRaw(content.count - reader.offset)
+        written = ZSTD_decompressDCtx(context, target.baseAddress, size, frame.baseAddress, frame.count)
+        guard ZSTD_isError(written) == 0, written == size else {
+          throw ByteCodingError("the chunk does not decompress")
+        }
       } catch { failure = error }
     }
     if let failure { throw failure }
+    return written
   }
 }
 
@@ -268,6 +284,12 @@ public final class Checkpointer {
   /// What was written since `save` has not been stored: it is as if it had not been written.
   public func rollback() {
     round = savedRound
+    kept = savedKept
+  }
+
+  /// What was written since `save` could not be stored, and the epoch is committed all the same: the round is given up.
+  public func abandon() {
+    round = nil
     kept = savedKept
   }
 
@@ -362,6 +384,17 @@ public final class Checkpointer {
   }
 }
 
+/// Opens shards one after the other: what zstd needs for it is set up once. For one thread.
+public final class ShardOpener {
+  /// A shard is of some thousand ties; damaged bytes must not ask for more memory than there is.
+  static let mostBytes = 1 << 30
+  let context: OpaquePointer
+
+  public init() { context = ZSTD_createDCtx() }
+
+  deinit { ZSTD_freeDCtx(context) }
+}
+
 /// What a store holds of one task.
 public struct CheckpointContents: Sendable {
   /// The newest value of each key.
@@ -393,27 +426,45 @@ public struct CheckpointContents: Sendable {
   }
 
   /// The bytes of a shard, put together and checked against the manifest.
-  public func shard(_ shard: Int, of manifest: CheckpointManifest) throws(ByteCodingError) -> [UInt8] {
+  public func shard(
+    _ shard: Int, of manifest: CheckpointManifest, _ opener: ShardOpener = ShardOpener()
+  ) throws(ByteCodingError) -> [UInt8] {
     let entry = manifest.shards[shard]
-    var bytes: [UInt8] = []
-    for chunk in 0..<entry.chunks {
-      let key = manifest.chunkKey(shard, chunk)
-      guard let value = values[key] else { throw ByteCodingError("chunk \(key) is missing") }
-      do throws(ByteCodingError) {
-        try Chunk.decode(value, into: &bytes)
-      } catch {
-        throw ByteCodingError("chunk \(key): \(error)")
-      }
+    guard entry.bytes <= ShardOpener.mostBytes else {
+      throw ByteCodingError("a shard of \(entry.bytes) bytes cannot be")
     }
+    var failure: ByteCodingError?
+    let bytes = [UInt8](unsafeUninitializedCapacity: entry.bytes) { buffer, count in
+      do throws(ByteCodingError) {
+        for chunk in 0..<entry.chunks {
+          let key = manifest.chunkKey(shard, chunk)
+          guard let value = values[key] else { throw ByteCodingError("chunk \(key) is missing") }
+          do throws(ByteCodingError) {
+            let rest = UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[count...])
+            count += try Chunk.decode(value, into: rest, opener.context)
+          } catch {
+            throw ByteCodingError("chunk \(key): \(error)")
+          }
+        }
+      } catch { failure = error }
+    }
+    if let failure { throw failure }
     guard bytes.count == entry.bytes else {
       throw ByteCodingError("shard \(shard) has \(bytes.count) bytes instead of \(entry.bytes)")
     }
     return bytes
   }
 
-  /// Keys that none of these checkpoints needs.
-  public func unneeded(by manifests: [CheckpointManifest]) -> [String] {
+  /// Keys that none of these checkpoints needs. `later` are those written after the newest of them: whoever wrote them
+  /// may have finished a checkpoint in its very last epoch, whose manifest cannot be seen yet. They must stay until there
+  /// is a newer one.
+  public func unneeded(by manifests: [CheckpointManifest]) -> (now: [String], later: [String]) {
     let needed = Set(manifests.flatMap(\.keys))
-    return values.keys.filter { !needed.contains($0) }.sorted()
+    let newest = manifests.map(\.epoch).max() ?? 0
+    var (now, later): ([String], [String]) = ([], [])
+    for key in values.keys.sorted() where !needed.contains(key) {
+      if CheckpointManifest.epoch(ofKey: key) ?? 0 > newest { later.append(key) } else { now.append(key) }
+    }
+    return (now, later)
   }
 }

@@ -108,6 +108,7 @@ extension Configuration {
     }
     readMatching(nodes["matching"], reader)
     readPolicy(nodes["policy"], reader)
+    governance = readGovernance(nodes["governance"], reader)
     let epoch = reader.nodes(nodes["epoch"], ["epoch"])
     epochRecords = reader.integer(epoch["records"], ["epoch", "records"], epochRecords, 1...10_000_000)
     epochInterval_ms = reader.duration_ms(epoch["interval"], ["epoch", "interval"], epochInterval_ms, atLeast: 1)

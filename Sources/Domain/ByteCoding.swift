@@ -31,6 +31,15 @@ public struct ByteWriter: ~Copyable {
     return storage + count
   }
 
+  /// Lets `body` write up to `most` bytes at the end, and takes what it says it has written.
+  @inline(__always)
+  public mutating func write(atMost most: Int, _ body: (UnsafeMutablePointer<UInt8>) -> Int) {
+    if count + most > capacity { grow(count + most) }
+    let written = body((storage + count).assumingMemoryBound(to: UInt8.self))
+    precondition(written >= 0 && written <= most, "more was written than asked for")
+    count += written
+  }
+
   @inline(never)
   private mutating func grow(_ needed: Int) {
     capacity = max(needed, capacity * 2)
@@ -66,10 +75,18 @@ public struct ByteWriter: ~Copyable {
     source.withUnsafeBytes { if let base = $0.baseAddress { write(raw: base, count: $0.count) } }
   }
 
+  /// The bytes of a text, without its length.
+  public mutating func write(utf8 text: String) {
+    let isDone: Void? = text.utf8.withContiguousStorageIfAvailable {
+      if let base = $0.baseAddress { write(raw: base, count: $0.count) }
+    }
+    if isDone == nil { write(bytes: Array(text.utf8)) }
+  }
+
   /// A text with its length before it.
   public mutating func write(text: String) {
     writeVarint(UInt64(text.utf8.count))
-    write(bytes: Array(text.utf8))
+    write(utf8: text)
   }
 
   /// Overwrites an earlier value.

@@ -28,6 +28,9 @@ public protocol GroupConsumer: AnyObject {
     timeout_ms: Int, _ body: (ConsumedMessage) -> Void, finish: () -> Void
   ) throws(KafkaError) -> Int
 
+  /// The same, a stretch of one partition at a time.
+  func consumeRuns(timeout_ms: Int, _ body: (MessageRun) -> Void, finish: () -> Void) throws(KafkaError) -> Int
+
   /// Partitions that the last `consume` read to their end.
   var ended: [TopicPartition] { get }
   /// Errors of the last `consume`.
@@ -95,10 +98,48 @@ public protocol LogReader: AnyObject {
   func read(
     _ place: TopicPartition, from: Int64, end: Int64, _ body: (ConsumedMessage) -> Bool
   ) throws(KafkaError)
+  /// Nothing is read for a while: what was being read ahead is dropped.
+  func rest()
   func close()
 }
 
+/// Messages of one partition, one behind the other, as they came.
+public struct MessageRun {
+  /// Index of the topic in the subscription; −1 where it is none of them.
+  public var topic: Int
+  public var partition: Int32
+  public var messages: UnsafeBufferPointer<ConsumedMessage>
+
+  public init(topic: Int, partition: Int32, messages: UnsafeBufferPointer<ConsumedMessage>) {
+    self.topic = topic
+    self.partition = partition
+    self.messages = messages
+  }
+}
+
 extension GroupConsumer {
+  /// Puts the runs together from single messages.
+  public func consumeRuns(
+    timeout_ms: Int, _ body: (MessageRun) -> Void, finish: () -> Void
+  ) throws(KafkaError) -> Int {
+    var run: [ConsumedMessage] = []
+    func hand() {
+      guard let first = run.first else { return }
+      run.withUnsafeBufferPointer { body(MessageRun(topic: first.topic, partition: first.partition, messages: $0)) }
+      run.removeAll(keepingCapacity: true)
+    }
+    return try consume(
+      timeout_ms: timeout_ms,
+      { message in
+        if let first = run.first, first.topic != message.topic || first.partition != message.partition { hand() }
+        run.append(message)
+      },
+      finish: {
+        hand()
+        finish()
+      })
+  }
+
   public func consume(timeout_ms: Int, _ body: (ConsumedMessage) -> Void) throws(KafkaError) -> Int {
     try consume(timeout_ms: timeout_ms, body, finish: {})
   }

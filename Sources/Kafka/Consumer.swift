@@ -1,5 +1,9 @@
 import CRdKafka
+import CShims
 import Glibc
+
+/// Keeps the memory of fetches in the process: for programs that read as fast as they can. Once in a process.
+public func keepFetchMemory() { tieout_keep_memory() }
 
 /// A place in a topic.
 public struct TopicPartition: Hashable, Sendable, CustomStringConvertible {
@@ -40,7 +44,7 @@ public enum Rebalance: Sendable {
 }
 
 /// One message of a batch; its bytes are valid inside the call that hands it out.
-public struct ConsumedMessage {
+public struct ConsumedMessage: BitwiseCopyable {
   /// Index of the topic in the subscription.
   public var topic: Int
   public var partition: Int32
@@ -83,6 +87,8 @@ public final class Consumer: GroupConsumer {
   private let queue: OpaquePointer
   private let topics: [String]
   private var slots: UnsafeMutablePointer<UnsafeMutablePointer<rd_kafka_message_t>?>
+  /// The messages of the last batch, taken over from the library's.
+  private var batch: UnsafeMutablePointer<ConsumedMessage>
   private let capacity: Int
   private var known: [(handle: OpaquePointer, topic: Int)] = []
   private var isClosed = false
@@ -101,6 +107,7 @@ public final class Consumer: GroupConsumer {
     capacity = batch
     slots = .allocate(capacity: batch)
     slots.initialize(repeating: nil, count: batch)
+    self.batch = .allocate(capacity: batch)
     rd_kafka_poll_set_consumer(client)
     queue = rd_kafka_queue_get_consumer(client)
     context.onRebalance = { [unowned self] code, partitions in self.rebalanced(code, partitions) }
@@ -114,6 +121,7 @@ public final class Consumer: GroupConsumer {
   deinit {
     close()
     slots.deallocate()
+    batch.deallocate()
   }
 
   private func rebalanced(
@@ -146,7 +154,8 @@ public final class Consumer: GroupConsumer {
       try KafkaError.check(rd_kafka_assign(client, nil), "giving an assignment up")
       usleep(300_000)
     }
-    lastAssignment_us = monotonic_us()
+    // Where nothing is taken up, nothing is being started.
+    lastAssignment_us = starts.isEmpty ? nil : monotonic_us()
     let list = rd_kafka_topic_partition_list_new(Int32(starts.count))!
     defer { rd_kafka_topic_partition_list_destroy(list) }
     for (place, start) in starts {
@@ -176,7 +185,23 @@ public final class Consumer: GroupConsumer {
     var size = 0
     try KafkaError.check(rd_kafka_consumer_group_metadata_write(metadata, &buffer, &size), "group metadata")
     defer { rd_kafka_mem_free(nil, buffer) }
-    return GroupMetadata(bytes: Array(UnsafeRawBufferPointer(start: buffer, count: size)))
+    let bytes = Array(UnsafeRawBufferPointer(start: buffer, count: size))
+    guard Consumer.namesMember(bytes) else {
+      throw KafkaError(
+        name: "UNKNOWN_MEMBER_ID", "the member has lost its place in the group", context: "group metadata")
+    }
+    return GroupMetadata(bytes: bytes)
+  }
+
+  /// Whether the library's form of the metadata (`CGMDv2:`, int32 generation, group, 0, member, 0, …) names a member of a
+  /// generation. A client that has lost its place names none (generation −1, no member), and brokers let offsets of a
+  /// producer that names none through unchecked, for the sake of clients older than KIP-447: such metadata fences nobody.
+  static func namesMember(_ bytes: [UInt8]) -> Bool {
+    let head = Array("CGMDv2:".utf8)
+    guard bytes.count > head.count + 4, bytes.starts(with: head) else { return false }
+    let generation = bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: head.count, as: Int32.self) }
+    guard let end = bytes[(head.count + 4)...].firstIndex(of: 0), end + 1 < bytes.count else { return false }
+    return generation >= 0 && bytes[end + 1] != 0
   }
 
   private func topicIndex(_ handle: OpaquePointer) -> Int {
@@ -193,36 +218,72 @@ public final class Consumer: GroupConsumer {
   public func consume(
     timeout_ms: Int, _ body: (ConsumedMessage) -> Void, finish: () -> Void
   ) throws(KafkaError) -> Int {
+    try consumeRuns(timeout_ms: timeout_ms, { run in for message in run.messages { body(message) } }, finish: finish)
+  }
+
+  /// Messages ahead whose heads are brought close while one is taken over: the library's threads wrote them.
+  private static let prefetchDistance = 8
+
+  public func consumeRuns(
+    timeout_ms: Int, _ body: (MessageRun) -> Void, finish: () -> Void
+  ) throws(KafkaError) -> Int {
     ended.removeAll(keepingCapacity: true)
     errors.removeAll(keepingCapacity: true)
     let count = rd_kafka_consume_batch_queue(queue, Int32(timeout_ms), slots, capacity)
     guard count >= 0 else { throw KafkaError(rd_kafka_last_error(), "consuming") }
     var handed = 0
+    // The run that is being put together: its topic's handle, and where it begins among the messages taken over.
+    var handle: OpaquePointer?
+    var (topic, partition, first) = (-1, Int32(-1), 0)
     for index in 0..<count {
+      if index + Consumer.prefetchDistance < count { tieout_prefetch_read(slots[index + Consumer.prefetchDistance]) }
       let message = slots[index]!
-      let raw = message.pointee
-      if raw.err == RD_KAFKA_RESP_ERR_NO_ERROR {
-        var kind = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE
-        body(
-          ConsumedMessage(
-            topic: topicIndex(raw.rkt), partition: raw.partition, offset: raw.offset,
-            timestamp_ms: rd_kafka_message_timestamp(message, &kind),
-            key: Consumer.bytes(raw.key, raw.key_len), value: Consumer.bytes(raw.payload, raw.len)))
-        handed += 1
-      } else if raw.err == RD_KAFKA_RESP_ERR__PARTITION_EOF {
-        ended.append(TopicPartition(String(cString: rd_kafka_topic_name(raw.rkt)), raw.partition))
-      } else {
-        let place = raw.rkt.map { "\(String(cString: rd_kafka_topic_name($0)))[\(raw.partition)]" } ?? "the group"
-        errors.append(
-          KafkaError(
-            raw.err, "consuming \(place)",
-            message: rd_kafka_message_errstr(message).map { String(cString: $0) },
-            isFatal: raw.err == RD_KAFKA_RESP_ERR__FATAL))
+      guard message.pointee.err == RD_KAFKA_RESP_ERR_NO_ERROR else {
+        note(message)
+        continue
       }
+      if message.pointee.rkt != handle || message.pointee.partition != partition {
+        hand(topic, partition, first..<handed, body)
+        handle = message.pointee.rkt
+        partition = message.pointee.partition
+        topic = topicIndex(handle!)
+        first = handed
+      }
+      var kind = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE
+      (batch + handed).initialize(
+        to: ConsumedMessage(
+          topic: topic, partition: partition, offset: message.pointee.offset,
+          timestamp_ms: rd_kafka_message_timestamp(message, &kind),
+          key: Consumer.bytes(message.pointee.key, message.pointee.key_len),
+          value: Consumer.bytes(message.pointee.payload, message.pointee.len)))
+      handed += 1
     }
+    hand(topic, partition, first..<handed, body)
     finish()
     for index in 0..<count { rd_kafka_message_destroy(slots[index]) }
     return handed
+  }
+
+  private func hand(_ topic: Int, _ partition: Int32, _ range: Range<Int>, _ body: (MessageRun) -> Void) {
+    guard !range.isEmpty else { return }
+    body(
+      MessageRun(
+        topic: topic, partition: partition,
+        messages: UnsafeBufferPointer(start: batch + range.lowerBound, count: range.count)))
+  }
+
+  /// Takes note of what is no message: the end of a partition, or an error.
+  private func note(_ message: UnsafeMutablePointer<rd_kafka_message_t>) {
+    let raw = message.pointee
+    if raw.err == RD_KAFKA_RESP_ERR__PARTITION_EOF {
+      ended.append(TopicPartition(String(cString: rd_kafka_topic_name(raw.rkt)), raw.partition))
+    } else {
+      let place = raw.rkt.map { TopicPartition(String(cString: rd_kafka_topic_name($0)), raw.partition) }
+      errors.append(
+        KafkaError(
+          raw.err, "consuming \(place?.description ?? "the group")",
+          message: rd_kafka_message_errstr(message).map { String(cString: $0) }, place: place))
+    }
   }
 
   static func bytes(_ base: UnsafeMutableRawPointer?, _ count: Int) -> UnsafeBufferPointer<UInt8>? {

@@ -13,11 +13,11 @@ public final class DropReader {
   /// Longest wait for the end of the partitions.
   public static let patience_s = 600
 
+  /// - Parameter properties: They name a group, which the reader does not join.
   public init(properties: [KafkaProperty], places: [TopicPartition]) throws(KafkaError) {
     context = ClientContext(log: { _, _, _ in })
     client = try makeClient(
-      RD_KAFKA_CONSUMER, properties: Consumer.defaults + properties + [KafkaProperty("group.id", "tieout-drop")],
-      context: context)
+      RD_KAFKA_CONSUMER, properties: Consumer.defaults + properties, context: context)
     self.places = places
     rd_kafka_poll_set_consumer(client)
   }

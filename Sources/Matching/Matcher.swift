@@ -244,7 +244,7 @@ public struct Matcher: ~Copyable {
   mutating func takeSlot() -> Int {
     if let free = freeSlots.popLast() { return Int(free) }
     let bytes = (usedSlots + 1) * MemoryLayout<Tie>.stride
-    precondition(bytes <= slotRegion.reservedBytes, "a task holds 201 million ties; add partitions")
+    precondition(bytes <= slotRegion.reservedBytes, "a task holds 167 million ties; add partitions")
     slotRegion.grow(to: bytes)
     usedSlots += 1
     return usedSlots - 1

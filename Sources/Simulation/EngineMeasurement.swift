@@ -21,6 +21,8 @@ public final class EngineMeasurement {
 
   public struct Result {
     public var records = 0
+    /// Every record that went through, before and after the measured part too.
+    public var allRecords = 0
     public var bytes = 0
     /// Orders and postings of the measured part.
     public var orders = 0
@@ -49,7 +51,10 @@ public final class EngineMeasurement {
   /// How many of a batch's records are orders, batch by batch.
   private var batches: [(orders: Int, ledger: Int)] = []
   private var lastTime_ms: Int64 = 0
+  private var generated = 0
   private var breaks: [String: BreakMessage] = [:]
+  /// Break messages that have not been looked at, a line each.
+  private var pending = ByteWriter(capacity: 1 << 24)
 
   /// Records generated at a time.
   static let chunk = 500_000
@@ -67,11 +72,20 @@ public final class EngineMeasurement {
     engine = try EngineHarness(configuration, now_ms: now_ms)
     load = Workload(options.workload)
     engine.onBreak = { [unowned self] value in
-      guard let made = try? JSONDecoder().decode(BreakMessage.self, from: Data(value)) else {
+      pending.write(raw: value.baseAddress!, count: value.count)
+      pending.write(UInt8(ascii: "\n"))
+    }
+  }
+
+  /// Reads the breaks that have come; off the clock.
+  private func readBreaks() {
+    for line in pending.bytes.split(separator: UInt8(ascii: "\n")) {
+      guard let made = try? JSONDecoder().decode(BreakMessage.self, from: Data(line)) else {
         preconditionFailure("a break that is no JSON")
       }
       breaks[made.id] = made
     }
+    pending.removeAll()
   }
 
   /// - Returns: false at the end of the load.
@@ -97,6 +111,7 @@ public final class EngineMeasurement {
       }
     }
     if batch.orders + batch.ledger > 0 { batches.append(batch) }
+    generated += orders.count + ledger.count
     return !batches.isEmpty
   }
 
@@ -111,11 +126,13 @@ public final class EngineMeasurement {
     }
   }
 
-  public func run(progress: (String) -> Void = { _ in }) -> Result {
+  /// - Parameter onClock: Called with true when a measured stretch begins, and with false when it ends.
+  public func run(progress: (String) -> Void = { _ in }, onClock: (Bool) -> Void = { _ in }) -> Result {
     var result = Result()
     var filled = 0
     while filled < options.openTies, generate(EngineMeasurement.chunk, orders: options.openTies - filled) {
       feed()
+      readBreaks()
       filled += orders.count
       progress("filling: \(filled) orders, \(engine.tieCount) ties")
     }
@@ -124,7 +141,10 @@ public final class EngineMeasurement {
     while result.records < options.records,
       generate(min(EngineMeasurement.chunk, options.records - result.records))
     {
+      onClock(true)
       feed()
+      onClock(false)
+      readBreaks()
       result.records += orders.count + ledger.count
       result.orders += orders.count
       result.bytes += orders.byteCount + ledger.byteCount
@@ -137,12 +157,17 @@ public final class EngineMeasurement {
     result.footprintBytes = engine.footprintBytes
     result.breaksInMeasurement = engine.breakMessages - before
     // What is left of the load, so that the whole truth can come out.
-    while generate(EngineMeasurement.chunk) { feed() }
+    while generate(EngineMeasurement.chunk) {
+      feed()
+      readBreaks()
+    }
     let policy = configuration.policy
     engine.finish(
       now_ms: max(now_ms, lastTime_ms) + policy.window_ms + policy.grace_ms + policy.outOfOrderness_ms + 86_400_000)
+    readBreaks()
     result.breakMessages = engine.breakMessages
     result.deadLetters = engine.deadLetters
+    result.allRecords = generated
     result.comparison = TruthComparison(
       truth: load.truth, breaks: breaks.values.filter(\.isReported).map(TruthComparison.Found.init))
     return result

@@ -55,7 +55,8 @@ struct MeasureEngine: ParsableCommand {
         writer.key("shape")
         writer.string(shape.rawValue)
         for (name, value) in [
-          ("records", result.records), ("ties", result.ties), ("bytes", result.bytes),
+          ("records", result.records), ("all_records", result.allRecords), ("break_messages", result.breakMessages),
+          ("ties", result.ties), ("bytes", result.bytes),
           ("records_per_second", Int(1e9 / result.nsPerRecord)), ("bytes_per_tie", Int(perTie)),
           ("breaks_found", comparison.found), ("breaks_missed", comparison.missed.count),
           ("breaks_false", comparison.wrong.count), ("dead_letters", result.deadLetters),

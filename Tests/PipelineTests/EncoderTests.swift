@@ -1,5 +1,6 @@
 import Domain
 import Foundation
+import Simulation
 import Testing
 
 @testable import Pipeline
@@ -28,7 +29,7 @@ import Testing
   }
 
   @Test func breakHasTheFieldsOfTheSchema() throws {
-    var encoder = BreakEncoder(dimensionNames: ["country", "channel"])
+    let encoder = BreakEncoder(dimensionNames: ["country", "channel"])
     let message = try parse(encoder.encode(example()))
     #expect(message["order"] as? String == "O\"\\\n\u{1}é😀")
     #expect(message["expected"] as? String == "106.81")
@@ -51,6 +52,53 @@ import Testing
     #expect(other["posted"] is NSNull)
     #expect(other["delta"] as? String == "-106.81")
     #expect(other["posted_currency"] == nil)
+  }
+
+  /// Whatever a break holds, the bytes are those of the plain encoder.
+  @Test func breaksAreWrittenAsThePlainEncoderWritesThem() {
+    var random = SeededRandom(seed: 7, stream: 1)
+    let pieces = [
+      "a", "SO-1000000123", "\"", "\\", "\n", "\r", "\t", "\u{1}", "\u{1f}", "\u{7f}", "é", "😀", "12345678", " ",
+    ]
+    func text() -> String { (0..<random.below(6)).map { _ in random.pick(pieces) }.joined() }
+    func amount() -> Int64 {
+      switch random.below(6) {
+      case 0: .max
+      case 1: .min + 1
+      case 2: Int64(random.below(200)) - 100
+      case 3: 0
+      default: Int64(random.below(1 << 40)) - 1 << 39
+      }
+    }
+    let currencies = ["USD", "JPY", "KWD", "CLF"].map { Currency($0)! } + [.none]
+    let names = ["country", "cha\"nnel", "third"]
+    let encoder = BreakEncoder(dimensionNames: names)
+    var plain = PlainBreakEncoder(dimensionNames: names)
+    for _ in 0..<2_000 {
+      var made = Break(
+        id: text(), order: text(), type: random.pick(BreakType.allCases), role: random.pick(AccountRole.allCases),
+        currency: random.pick(currencies), expected: random.below(4) == 0 ? nil : amount(),
+        posted: random.below(4) == 0 ? nil : amount(), state: random.pick(BreakState.allCases),
+        isProvisional: random.below(2) == 0, revision: random.below(3_000),
+        firstEventTime_ms: random.pick([.min, .max, -1, 0, 253_402_300_799_999, -62_167_219_200_000, 841_741_200_007]),
+        deadline_ms: Int64(random.below(1 << 42)), asOf_ms: -Int64(random.below(1 << 40)))
+      made.postedCurrency = random.pick(currencies)
+      made.hints = BreakHint.allCases.filter { _ in random.below(3) == 0 }
+      made.severity = random.pick(Severity.allCases)
+      made.customer = text()
+      made.reason = text() + text()
+      made.dimensions = (0..<random.below(5)).map { _ in text() }
+      made.roles = (0..<random.below(5)).map { _ in
+        Break.RoleEvidence(
+          role: random.pick(AccountRole.allCases), currency: random.pick(currencies), expected: amount(),
+          posted: amount())
+      }
+      made.events = (0..<random.below(5)).map { _ in text() }
+      made.journals = (0..<random.below(70)).map { _ in text() }
+      if random.below(2) == 0 { made.quantities = (0..<2 + random.below(2)).map { _ in amount() } }
+      let (a, b) = (encoder.encode(made), plain.encode(made))
+      #expect(a == b, "\(String(decoding: a, as: UTF8.self)) instead of \(String(decoding: b, as: UTF8.self))")
+    }
   }
 
   @Test func deadLettersKeepTheBytes() throws {

@@ -3,9 +3,14 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include "Digits.h"
+#include "RecordLayout.h"
 
 /// Asks the processor to bring the line at `address` close, for a read or a write soon.
 static inline void tieout_prefetch(const void *address) { __builtin_prefetch(address, 1, 3); }
+
+/// The same for a read alone: lines that another processor wrote stay shared.
+static inline void tieout_prefetch_read(const void *address) { __builtin_prefetch(address, 0, 3); }
 
 /// Asks the kernel to back a large allocation with huge pages; a refusal is harmless.
 static inline void tieout_advise_huge(void *address, uint64_t bytes) {
@@ -35,3 +40,6 @@ static inline void tieout_release(void *address, uint64_t bytes) {
 /// `realloc` for the stores of the matcher: large blocks are remapped by the kernel instead of copied.
 void *tieout_realloc(void *address, uint64_t bytes);
 void tieout_free(void *address);
+
+/// Tells the allocator to keep the buffers of fetches for the next ones. Once in a process.
+void tieout_keep_memory(void);

@@ -1,97 +1,6 @@
 import Domain
 import Foundation
 
-/// Encodes breaks as they go to `<prefix>.breaks` and `breaks.jsonl`; the schema is `config/schemas/break.schema.json`.
-public struct BreakEncoder: Sendable {
-  public let dimensionNames: [String]
-  private var writer = JSONWriter()
-
-  public init(dimensionNames: [String]) { self.dimensionNames = dimensionNames }
-
-  /// One JSON object without a line end.
-  public mutating func encode(_ made: Break) -> [UInt8] {
-    writer.removeAll()
-    writer.beginObject()
-    write("id", made.id)
-    write("order", made.order)
-    write("type", made.type.rawValue)
-    write("role", made.role.name)
-    write("currency", made.currency.code)
-    writer.key("expected")
-    writer.amount(made.expected, made.currency)
-    let postedCurrency = made.postedCurrency == .none ? made.currency : made.postedCurrency
-    writer.key("posted")
-    writer.amount(made.posted, postedCurrency)
-    writer.key("delta")
-    // A difference between two currencies is no amount.
-    if made.postedCurrency == .none { writer.amount(Int128(made.delta), made.currency) } else { writer.null() }
-    if made.postedCurrency != .none { write("posted_currency", made.postedCurrency.code) }
-    write("state", made.state.rawValue)
-    writer.key("provisional")
-    writer.bool(made.isProvisional)
-    writer.key("revision")
-    writer.integer(made.revision)
-    writer.key("hints")
-    strings(made.hints.map(\.rawValue))
-    write("severity", made.severity.rawValue)
-    write("customer", made.customer)
-    writer.key("dimensions")
-    writer.beginObject()
-    for (name, value) in zip(dimensionNames, made.dimensions) { write(name, value) }
-    writer.endObject()
-    writer.key("first_event_time")
-    writer.timestamp(made.firstEventTime_ms)
-    writer.key("deadline")
-    writer.timestamp(made.deadline_ms)
-    writer.key("as_of")
-    writer.timestamp(made.asOf_ms)
-    write("reason", made.reason)
-    writer.key("evidence")
-    writer.beginObject()
-    writer.key("roles")
-    writer.beginArray()
-    for evidence in made.roles {
-      writer.beginObject()
-      write("role", evidence.role.name)
-      write("currency", evidence.currency.code)
-      writer.key("expected")
-      writer.amount(Int128(evidence.expected), evidence.currency)
-      writer.key("posted")
-      writer.amount(Int128(evidence.posted), evidence.currency)
-      writer.key("delta")
-      writer.amount(Int128(evidence.delta), evidence.currency)
-      writer.endObject()
-    }
-    writer.endArray()
-    writer.key("events")
-    strings(made.events)
-    writer.key("journals")
-    strings(made.journals)
-    if let quantities = made.quantities, quantities.count == 3 {
-      writer.key("quantities")
-      writer.beginObject()
-      for (name, value) in zip(["delivered", "shipped", "billed"], quantities) {
-        write(name, formatDecimal(Int128(value), decimals: 6))
-      }
-      writer.endObject()
-    }
-    writer.endObject()
-    writer.endObject()
-    return writer.bytes
-  }
-
-  private mutating func write(_ key: String, _ value: String) {
-    writer.key(key)
-    writer.string(value)
-  }
-
-  private mutating func strings(_ values: [String]) {
-    writer.beginArray()
-    for value in values { writer.string(value) }
-    writer.endArray()
-  }
-}
-
 /// A record that could not be taken in, with its place and its bytes.
 public struct DeadLetter: Sendable {
   public var source: String
@@ -184,5 +93,21 @@ public struct DeadLetterEncoder: Sendable {
     } else {
       write(name + "_base64", Data(bytes).base64EncodedString())
     }
+  }
+}
+
+/// Encodes the totals over all tasks; the schema is `config/schemas/total.schema.json`.
+enum TotalEncoder {
+  static func encode(cell: String, value: Int64, tasks: Int) -> [UInt8] {
+    var writer = JSONWriter()
+    writer.beginObject()
+    writer.key("cell")
+    writer.string(cell)
+    writer.key("value")
+    writer.integer(Int(value))
+    writer.key("tasks")
+    writer.integer(tasks)
+    writer.endObject()
+    return writer.bytes
   }
 }

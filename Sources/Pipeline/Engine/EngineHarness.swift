@@ -66,6 +66,7 @@ public final class EngineHarness {
   public let laps = StageLaps()
   private let configuration: Configuration
   private var offsets: [Int64]
+  private var messages = RecordBuffer<ConsumedMessage>(capacity: 10_000)
   private var sinceEpoch = 0
   public private(set) var breakMessages = 0
   public private(set) var deadLetters = 0
@@ -88,16 +89,18 @@ public final class EngineHarness {
   public func take(_ source: Int, _ records: borrowing PackedRecords, _ range: Range<Int>, now_ms: Int64) {
     guard !range.isEmpty else { return }
     laps.start()
-    engine.beginRun(source: source, now_ms: now_ms)
+    // As the consumer takes them over from the client library.
+    messages.removeAll()
     var offset = offsets[source]
     for at in range {
       let (key, value) = records.record(at)
-      engine.take(
+      messages.append(
         ConsumedMessage(topic: source, partition: 0, offset: offset, timestamp_ms: 0, key: key, value: value))
       offset += 1
     }
     offsets[source] = offset
-    engine.endRun()
+    laps.end(.other)
+    engine.takeRun(source: source, now_ms: now_ms, messages.buffer)
     laps.end(.other)
     sinceEpoch += range.count
   }

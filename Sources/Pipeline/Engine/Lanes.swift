@@ -1,5 +1,8 @@
+import CShims
 import Decoding
 import Domain
+import Kafka
+import Validation
 
 /// What decoding saw besides records.
 public struct DecodeCounters: Sendable, Equatable {
@@ -7,6 +10,8 @@ public struct DecodeCounters: Sendable, Equatable {
   public var skipped = 0
   public var tombstones = 0
   public var faults = [Int](repeating: 0, count: DataFaultReason.allCases.count)
+  /// Records that broke a validation rule, by source and rule (`orders: gross adds up`).
+  public var violations: [String: Int] = [:]
 
   public init() {}
 
@@ -15,11 +20,56 @@ public struct DecodeCounters: Sendable, Equatable {
     skipped += other.skipped
     tombstones += other.tombstones
     for index in faults.indices { faults[index] += other.faults[index] }
+    violations.merge(other.violations, uniquingKeysWith: +)
   }
 
   mutating func count(_ fault: DataFault) { faults[DataFaultReason.allCases.firstIndex(of: fault.reason)!] += 1 }
 
   public var deadLetters: Int { faults.reduce(0, +) }
+}
+
+/// A record of a stretch that could not be decoded.
+struct StretchFault {
+  /// Index in the stretch.
+  var at: Int
+  var fault: DataFault
+}
+
+/// Messages ahead whose bytes are brought close while one is decoded; a record of a few hundred bytes is half a dozen
+/// lines, and the processor fetches on by itself once the first are asked for.
+private let prefetchDistance = 2
+@inline(__always)
+private func prefetch(_ messages: UnsafeBufferPointer<ConsumedMessage>, behind at: Int) {
+  guard at + prefetchDistance < messages.count, let value = messages[at + prefetchDistance].value,
+    let base = value.baseAddress
+  else { return }
+  tieout_prefetch_read(base)
+  tieout_prefetch_read(base + 64)
+  tieout_prefetch_read(base + 128)
+}
+
+extension ConsumedMessage {
+  /// Key, payload and offset as the decoder takes them; from inside of the envelope where the source is routed. nil
+  /// where there is none.
+  @inline(__always)
+  func content(isRouted: Bool) -> (key: ByteView, payload: ByteView, offset: Int64)? {
+    if isRouted {
+      guard let routed = RoutedRecord(value), !routed.isCut else { return nil }
+      return (routed.key, routed.payload, routed.identity)
+    }
+    return (key.map { ByteView($0) } ?? .empty, value.map { ByteView($0) } ?? .empty, offset)
+  }
+}
+
+extension ConsumedMessage {
+  /// Why a record of the routing topic has no content.
+  fileprivate var routingFault: DataFault {
+    DataFault(
+      .schemaInvalid, field: "$",
+      detail: RoutedRecord(value) == nil
+        ? "a record of the routing topic has no envelope"
+        : "the record is larger than a routed one may be (message.max.bytes of the producer): it was cut")
+  }
 }
 
 /// A decoder of one source with its output buffer; for one thread.
@@ -30,15 +80,25 @@ final class OrderLane {
   private var decoder: OrderDecoder
   var records = RecordBuffer<OrderEvent>(capacity: 4_096)
   var counters = DecodeCounters()
+  let rules: RuleSet
+  let source: String
 
-  init(plan: MappingPlan) { decoder = OrderDecoder(plan: plan) }
+  init(plan: MappingPlan, rules: [RuleSpecification]) {
+    source = plan.specification.sourceName
+    decoder = OrderDecoder(plan: plan)
+    self.rules = RuleSet(rules)
+  }
 
   /// Decodes one record; the fault if it is none.
   func decode(key: ByteView, payload: ByteView, position: RecordPosition) -> DataFault? {
     counters.records += 1
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
-      case .appended: break
+      case .appended:
+        if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
+          records.truncate(to: records.count - 1)
+          throw fault
+        }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
       }
@@ -46,6 +106,38 @@ final class OrderLane {
     } catch {
       counters.count(error)
       return error
+    }
+  }
+
+  /// Decodes a stretch of one partition into `records`. The texts borrow from the messages until `reset`.
+  @inline(never)
+  func decode(
+    _ messages: UnsafeBufferPointer<ConsumedMessage>, source: UInt16, isRouted: Bool, faults: inout [StretchFault]
+  ) {
+    counters.records += messages.count
+    for at in messages.indices {
+      prefetch(messages, behind: at)
+      guard let content = messages[at].content(isRouted: isRouted) else {
+        let fault = messages[at].routingFault
+        counters.count(fault)
+        faults.append(StretchFault(at: at, fault: fault))
+        continue
+      }
+      let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
+      do throws(DataFault) {
+        switch try decoder.decode(key: content.key, payload: content.payload, position: position, into: &records) {
+        case .appended:
+          if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
+            records.truncate(to: records.count - 1)
+            throw fault
+          }
+        case .skipped: counters.skipped += 1
+        case .tombstone: counters.tombstones += 1
+        }
+      } catch {
+        counters.count(error)
+        faults.append(StretchFault(at: at, fault: error))
+      }
     }
   }
 
@@ -61,15 +153,25 @@ final class LedgerLane {
   private var decoder: PostingDecoder
   var records = RecordBuffer<Posting>(capacity: 4_096)
   var counters = DecodeCounters()
+  let rules: RuleSet
+  let source: String
 
-  init(plan: MappingPlan) { decoder = PostingDecoder(plan: plan) }
+  init(plan: MappingPlan, rules: [RuleSpecification]) {
+    source = plan.specification.sourceName
+    decoder = PostingDecoder(plan: plan)
+    self.rules = RuleSet(rules)
+  }
 
   /// Decodes one record; the fault if it is none.
   func decode(key: ByteView, payload: ByteView, position: RecordPosition) -> DataFault? {
     counters.records += 1
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
-      case .appended: break
+      case .appended:
+        if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
+          records.truncate(to: records.count - 1)
+          throw fault
+        }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
       }
@@ -77,6 +179,38 @@ final class LedgerLane {
     } catch {
       counters.count(error)
       return error
+    }
+  }
+
+  /// Decodes a stretch of one partition into `records`. The texts borrow from the messages until `reset`.
+  @inline(never)
+  func decode(
+    _ messages: UnsafeBufferPointer<ConsumedMessage>, source: UInt16, isRouted: Bool, faults: inout [StretchFault]
+  ) {
+    counters.records += messages.count
+    for at in messages.indices {
+      prefetch(messages, behind: at)
+      guard let content = messages[at].content(isRouted: isRouted) else {
+        let fault = messages[at].routingFault
+        counters.count(fault)
+        faults.append(StretchFault(at: at, fault: fault))
+        continue
+      }
+      let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
+      do throws(DataFault) {
+        switch try decoder.decode(key: content.key, payload: content.payload, position: position, into: &records) {
+        case .appended:
+          if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
+            records.truncate(to: records.count - 1)
+            throw fault
+          }
+        case .skipped: counters.skipped += 1
+        case .tombstone: counters.tombstones += 1
+        }
+      } catch {
+        counters.count(error)
+        faults.append(StretchFault(at: at, fault: error))
+      }
     }
   }
 
@@ -92,10 +226,11 @@ enum Lane {
   case orders(OrderLane)
   case ledger(LedgerLane)
 
-  init(_ plan: MappingPlan) {
+  /// Without rules every record that can be read is taken: a router hands on, the tasks judge.
+  init(_ plan: MappingPlan, rules: [RuleSpecification] = []) {
     switch plan.specification.kind {
-    case .orders: self = .orders(OrderLane(plan: plan))
-    case .ledger: self = .ledger(LedgerLane(plan: plan))
+    case .orders: self = .orders(OrderLane(plan: plan, rules: rules))
+    case .ledger: self = .ledger(LedgerLane(plan: plan, rules: rules))
     }
   }
 
@@ -122,8 +257,19 @@ enum Lane {
 
   var counters: DecodeCounters {
     switch self {
-    case .orders(let lane): lane.counters
-    case .ledger(let lane): lane.counters
+    case .orders(let lane): lane.counters.with(lane.rules, lane.source)
+    case .ledger(let lane): lane.counters.with(lane.rules, lane.source)
     }
+  }
+}
+
+extension DecodeCounters {
+  fileprivate func with(_ rules: borrowing RuleSet, _ source: String) -> DecodeCounters {
+    guard !rules.isEmpty else { return self }
+    var all = self
+    for (rule, count) in zip(rules.specifications, rules.violationCounts) where count > 0 {
+      all.violations["\(source): \(rule.name)", default: 0] += count
+    }
+    return all
   }
 }

@@ -35,11 +35,24 @@ public final class Outbox {
     let start = bytes.count
     if let key { bytes.write(bytes: key) }
     bytes.write(bytes: value)
+    finish(topic, partition: partition, start: start, keyCount: key?.count ?? -1, valueCount: value.count)
+  }
+
+  /// Adds a break under its id.
+  func add(_ made: Break, _ encoder: borrowing BreakEncoder) {
+    let start = bytes.count
+    bytes.write(utf8: made.id)
+    let value = bytes.count
+    encoder.encode(made, into: &bytes)
+    finish(.breaks, partition: nil, start: start, keyCount: value - start, valueCount: bytes.count - value)
+  }
+
+  private func finish(_ topic: OutputTopic, partition: Int32?, start: Int, keyCount: Int, valueCount: Int) {
     messages.append(
-      Message(
-        topic: topic, partition: partition, start: start, keyCount: key?.count ?? -1, valueCount: value.count))
+      Message(topic: topic, partition: partition, start: start, keyCount: keyCount, valueCount: valueCount))
     let added = UnsafeRawBufferPointer(rebasing: bytes.bytes[start...])
-    let seed = UInt64(topic.rawValue) &+ UInt64(value.count) << 8 &+ UInt64(key?.count ?? 0xffff) << 40
+    let seed =
+      UInt64(topic.rawValue) &+ UInt64(valueCount) << 8 &+ UInt64(keyCount < 0 ? 0xffff : keyCount) << 40
     digest = (digest ^ seed) &* 0x9e37_79b9_7f4a_7c15 &+ Checksum.of(added)
   }
 

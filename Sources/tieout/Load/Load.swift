@@ -42,6 +42,17 @@ struct Load: ParsableCommand {
     }
   }
 
+  struct ConsumerProperty: ExpressibleByArgument {
+    var name: String
+    var value: String
+
+    init?(argument: String) {
+      let parts = argument.split(separator: "=", maxSplits: 1)
+      guard parts.count == 2 else { return nil }
+      (name, value) = (String(parts[0]), String(parts[1]))
+    }
+  }
+
   @Option(help: "Records to send, about.") var records = 1_000_000
   @Option(help: "Order keys, instead of as many as the records need.") var keys: Int?
   @Option(help: "Partitions of each topic; as many as the embedded broker needs to hold the records, or 8.")
@@ -67,6 +78,8 @@ struct Load: ParsableCommand {
   @Option(help: "Records a second, sent while the daemon runs.") var rate = 0
   @Option(help: "Seconds of --rate.") var seconds = 20
   @Option(help: "Sends --rate (20000) for so many seconds and reports how the daemon's memory grows.") var soak = 0
+  @Option(name: .customLong("consumer"), help: "A property of the consumers, name=value; for both that are compared.")
+  var consumer: [ConsumerProperty] = []
   @Option(help: "A real cluster.") var bootstrap: String?
   @Option(help: "Directory for configuration and logs; a temporary one if not given.") var directory: String?
   @Flag(help: "Only the line of JSON.") var json = false

@@ -72,10 +72,12 @@ struct LoadPart: ParsableCommand {
   }
 
   private func runDrop() throws {
+    // As the daemon does.
+    keepFetchMemory()
     let configuration = try Configuration.load(path: config)
     let readers = try (0..<workers).map { worker in
       try DropReader(
-        properties: configuration.clientProperties(.admin) + [KafkaProperty("isolation.level", "read_committed")],
+        properties: configuration.clientProperties(.consumer(group: "tieout-drop", member: "")),
         places: configuration.sources.flatMap { source in
           stride(from: worker, to: partitions, by: workers).map { TopicPartition(source.topic, Int32($0)) }
         })
@@ -112,7 +114,8 @@ struct LoadPart: ParsableCommand {
     var isSettled = false
     var quietSince_ms: Int64?
     while !orders.isOver {
-      usleep(5_000)
+      // Asking takes time of the process that is measured.
+      usleep(20_000)
       let status = daemon.status
       func send(_ event: String) {
         var report = PartReport(event)

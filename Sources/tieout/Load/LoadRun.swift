@@ -93,6 +93,7 @@ final class LoadRun {
         kafka:
           bootstrap: "\(bootstrap)"
           delivery: \(delivery.rawValue)
+          consumer: {session.timeout.ms: "6000"\(options.consumer.map { ", \($0.name): \"\($0.value)\"" }.joined())}
         epoch: {interval: \(options.epoch)ms, records: \(options.epochRecords)}
         checkpoints: {store: \(options.noCheckpoints ? "off" : "topic"), interval: \(options.checkpointInterval)s}
         logging: {level: info}

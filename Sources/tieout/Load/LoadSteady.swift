@@ -104,13 +104,13 @@ func wallClock_us() -> Int64 {
 /// A consumer of the breaks as any other, which notes when each was seen.
 final class BreakWatch {
   private let reader: BreakReader
-  /// Every message: order, cause, when it was seen.
-  private var seen: [(order: String, cause: String, at_us: Int64)] = []
+  /// Every message: order, when it was seen.
+  private var seen: [(order: String, at_us: Int64)] = []
 
   init(_ configuration: Configuration) throws {
     reader = try BreakReader(properties: configuration.clientProperties(.admin), topic: configuration.breaksTopic)
     reader.onMessage = { [unowned self] message in
-      seen.append((message.order, TruthComparison.Found(message).cause, wallClock_us()))
+      seen.append((message.order, wallClock_us()))
     }
   }
 
@@ -119,16 +119,15 @@ final class BreakWatch {
   func poll() throws { try reader.poll(timeout_ms: 2) }
   func close() { reader.close() }
 
-  /// From the last record of an order handed to the producer to the first sight of the break that it leads to. What is
+  /// From the last record of an order handed to the producer to the first sight of a break of that order. What is
   /// missing has no last record: those breaks come when the window has passed, and are left out.
   func latency(_ sender: SteadySender) -> Histogram<UInt64> {
     var histogram = Histogram<UInt64>(highestTrackableValue: 600_000_000, numberOfSignificantValueDigits: .three)
-    var wanted: [String: String] = [:]
-    for row in sender.truth where !row.cause.hasPrefix("MISSING") { wanted[row.order] = row.cause }
-    for (order, cause, at_us) in seen where wanted[order] == cause {
+    var wanted = Set(sender.truth.lazy.filter { !$0.cause.hasPrefix("MISSING") }.map(\.order))
+    for (order, at_us) in seen where wanted.contains(order) {
       guard let number = sender.orderNumber(Array(order.utf8)), at_us >= sender.produced_us[number] else { continue }
       histogram.record(UInt64(at_us - sender.produced_us[number]))
-      wanted[order] = nil
+      wanted.remove(order)
     }
     return histogram
   }
