@@ -12,15 +12,29 @@ let package = Package(
   name: "tieout",
   products: [
     .executable(name: "tieout", targets: ["tieout"]),
+    .executable(name: "tieout-serve", targets: ["tieout-serve"]),
     .library(
       name: "TieoutCore",
-      targets: ["Domain", "Decoding", "Matching", "Checkpoints", "Configuration", "Pipeline", "Simulation", "Kafka"]),
+      targets: [
+        "Domain", "Aggregates", "Forecasting", "Decoding", "Matching", "Checkpoints", "Configuration", "Pipeline",
+        "Simulation", "Kafka",
+      ]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
+    // The console alone: `swift build --product tieout` builds none of these.
+    .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: ["FullFoundation"]),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
+    .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
+    .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
   ],
   targets: [
     .systemLibrary(name: "CRdKafka", pkgConfig: "rdkafka", providers: [.apt(["librdkafka-dev"])]),
@@ -28,18 +42,24 @@ let package = Package(
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .target(name: "CShims", swiftSettings: hot),
     .target(name: "Domain", swiftSettings: hot),
+    .target(name: "Aggregates", dependencies: ["Domain"], swiftSettings: hot),
+    .target(name: "Forecasting", dependencies: ["Domain"], swiftSettings: settings),
+    .target(name: "Validation", dependencies: ["Domain"], swiftSettings: hot),
     .target(name: "Decoding", dependencies: ["Domain", "CShims"], swiftSettings: hot),
     .target(name: "Matching", dependencies: ["Domain", "CShims"], swiftSettings: hot),
     .target(name: "Checkpoints", dependencies: ["Domain", "Matching", "CZstd"], swiftSettings: hot),
     .target(name: "Kafka", dependencies: ["CRdKafka", "CShims"], swiftSettings: hot),
     .target(name: "KafkaTesting", dependencies: ["Kafka"], swiftSettings: settings),
     .target(
-      name: "Configuration", dependencies: ["Domain", "Decoding", "Matching", .product(name: "Yams", package: "Yams")],
+      name: "Configuration",
+      dependencies: ["Domain", "Validation", "Decoding", "Matching", .product(name: "Yams", package: "Yams")],
       swiftSettings: settings),
     .target(
       name: "Pipeline",
       dependencies: [
-        "Domain", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration", "CZstd", "CZlib",
+        "Domain", "Aggregates", "Forecasting", "Validation", "Decoding", "Matching", "Checkpoints", "Kafka",
+        "Configuration", "CZstd",
+        "CZlib",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: hot),
     .target(
@@ -51,13 +71,51 @@ let package = Package(
     .executableTarget(
       name: "tieout",
       dependencies: [
-        "Domain", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline", "Simulation",
+        "Domain", "Forecasting", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
+        "Simulation",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
+    .target(
+      name: "ConsoleStore",
+      dependencies: [
+        "Domain", "Kafka", "Pipeline", .product(name: "GRDB", package: "GRDB.swift"),
+        .product(name: "Crypto", package: "swift-crypto"),
+      ], swiftSettings: settings),
+    .target(
+      name: "Console",
+      dependencies: [
+        "Domain", "Decoding", "Matching", "Kafka", "Configuration", "Pipeline", "ConsoleStore",
+        .product(name: "Hummingbird", package: "hummingbird", moduleAliases: ["Configuration": "SwiftConfiguration"]),
+        .product(
+          name: "HummingbirdCore", package: "hummingbird", moduleAliases: ["Configuration": "SwiftConfiguration"]),
+        .product(
+          name: "HummingbirdTLS", package: "hummingbird", moduleAliases: ["Configuration": "SwiftConfiguration"]),
+        .product(name: "GRDB", package: "GRDB.swift"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "JWTKit", package: "jwt-kit"),
+        .product(name: "AsyncHTTPClient", package: "async-http-client"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: settings),
+    .executableTarget(
+      name: "tieout-serve",
+      dependencies: [
+        "Console", "ConsoleStore", "Configuration", "Domain", "Pipeline", "Kafka",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: settings),
     .testTarget(name: "DomainTests", dependencies: ["Domain"], swiftSettings: settings),
-    .testTarget(name: "DecodingTests", dependencies: ["Decoding"], swiftSettings: settings),
+    // Counts allocations for tests that promise none.
+    .target(name: "CAllocations", path: "Tests/CAllocations"),
+    .testTarget(
+      name: "DecodingTests", dependencies: ["Decoding", "CShims", "CAllocations"], swiftSettings: settings),
+    .testTarget(name: "AggregatesTests", dependencies: ["Aggregates"], swiftSettings: settings),
+    .testTarget(name: "ValidationTests", dependencies: ["Validation"], swiftSettings: settings),
+    .testTarget(name: "ForecastingTests", dependencies: ["Forecasting", "Pipeline"], swiftSettings: settings),
     .testTarget(name: "MatchingTests", dependencies: ["Matching", "Simulation"], swiftSettings: settings),
     .testTarget(name: "KafkaTests", dependencies: ["Kafka", "KafkaTesting"], swiftSettings: settings),
     .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], swiftSettings: settings),
@@ -65,6 +123,18 @@ let package = Package(
     .testTarget(
       name: "SimulationTests", dependencies: ["Simulation", "Pipeline", "Configuration"], swiftSettings: settings),
     .testTarget(name: "PipelineTests", dependencies: ["Pipeline", "Simulation"], swiftSettings: settings),
+    .testTarget(
+      name: "ConsoleStoreTests", dependencies: ["ConsoleStore", "Kafka", "KafkaTesting"], swiftSettings: settings),
+    .testTarget(
+      name: "ConsoleTests",
+      dependencies: [
+        "Console", "ConsoleStore", "Kafka", "KafkaTesting", "Configuration",
+        .product(name: "JWTKit", package: "jwt-kit"), .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "AsyncHTTPClient", package: "async-http-client"),
+        .product(name: "X509", package: "swift-certificates"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
+        .product(
+          name: "HummingbirdTesting", package: "hummingbird", moduleAliases: ["Configuration": "SwiftConfiguration"]),
+      ], swiftSettings: settings),
     .testTarget(
       name: "EndToEndTests", dependencies: ["Pipeline", "Simulation", "Kafka", "KafkaTesting", "tieout"],
       swiftSettings: settings),

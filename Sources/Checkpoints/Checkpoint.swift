@@ -53,6 +53,16 @@ public struct CheckpointManifest: Sendable, Equatable {
     "s.\(bits).\(shard).\(hex(epoch)).\(hex(incarnation)).\(chunk)"
   }
 
+  /// The epoch in which what stands under a key was written; nil for a key of another kind.
+  static func epoch(ofKey key: String) -> UInt64? {
+    let parts = key.split(separator: ".")
+    switch (parts.first, parts.count) {
+    case ("m", 3): return UInt64(parts[1], radix: 16)
+    case ("s", 6): return UInt64(parts[3], radix: 16)
+    default: return nil
+    }
+  }
+
   /// Every key that the checkpoint needs.
   public var keys: [String] {
     shards.indices.flatMap { shard in (0..<shards[shard].chunks).map { chunkKey(shard, $0) } } + [key]
@@ -271,6 +281,12 @@ public final class Checkpointer {
     kept = savedKept
   }
 
+  /// What was written since `save` could not be stored, and the epoch is committed all the same: the round is given up.
+  public func abandon() {
+    round = nil
+    kept = savedKept
+  }
+
   /// Begins a round with the state at the end of an epoch.
   public func begin(_ matcher: borrowing Matcher, epoch: UInt64, epochsOffset: Int64) {
     round = Round(
@@ -411,9 +427,16 @@ public struct CheckpointContents: Sendable {
     return bytes
   }
 
-  /// Keys that none of these checkpoints needs.
-  public func unneeded(by manifests: [CheckpointManifest]) -> [String] {
+  /// Keys that none of these checkpoints needs. `later` are those written after the newest of them: whoever wrote them
+  /// may have finished a checkpoint in its very last epoch, whose manifest cannot be seen yet. They must stay until there
+  /// is a newer one.
+  public func unneeded(by manifests: [CheckpointManifest]) -> (now: [String], later: [String]) {
     let needed = Set(manifests.flatMap(\.keys))
-    return values.keys.filter { !needed.contains($0) }.sorted()
+    let newest = manifests.map(\.epoch).max() ?? 0
+    var (now, later): ([String], [String]) = ([], [])
+    for key in values.keys.sorted() where !needed.contains(key) {
+      if CheckpointManifest.epoch(ofKey: key) ?? 0 > newest { later.append(key) } else { now.append(key) }
+    }
+    return (now, later)
   }
 }

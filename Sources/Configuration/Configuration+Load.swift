@@ -74,6 +74,10 @@ extension Configuration {
       topics["partials"], ["topics", "partials"], prefix + ".partials", place: nodes["prefix"] ?? nodes["name"])
     totalsTopic = reader.topic(
       topics["totals"], ["topics", "totals"], prefix + ".totals", place: nodes["prefix"] ?? nodes["name"])
+    actionsTopic = reader.topic(
+      topics["actions"], ["topics", "actions"], prefix + ".actions", place: nodes["prefix"] ?? nodes["name"])
+    proposalsTopic = reader.topic(
+      topics["proposals"], ["topics", "proposals"], prefix + ".proposals", place: nodes["prefix"] ?? nodes["name"])
     let checkpointNodes = reader.nodes(nodes["checkpoints"], ["checkpoints"])
     enum Store: String, CaseIterable { case topic, directory, off }
     switch reader.choice(checkpointNodes["store"], ["checkpoints", "store"], Store.topic) {
@@ -104,6 +108,7 @@ extension Configuration {
     }
     readMatching(nodes["matching"], reader)
     readPolicy(nodes["policy"], reader)
+    governance = readGovernance(nodes["governance"], reader)
     let epoch = reader.nodes(nodes["epoch"], ["epoch"])
     epochRecords = reader.integer(epoch["records"], ["epoch", "records"], epochRecords, 1...10_000_000)
     epochInterval_ms = reader.duration_ms(epoch["interval"], ["epoch", "interval"], epochInterval_ms, atLeast: 1)
@@ -112,6 +117,7 @@ extension Configuration {
     let logging = reader.nodes(nodes["logging"], ["logging"])
     logLevel = reader.choice(logging["level"], ["logging", "level"], LogLevel.info).rawValue
     logFormat = reader.choice(logging["format"], ["logging", "format"], .text)
+    readServe(nodes["serve"], reader, prefix: prefix)
     checkKinds(nodes["sources"], root, reader)
   }
 

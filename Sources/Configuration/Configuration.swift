@@ -1,6 +1,7 @@
 import Decoding
 import Domain
 import Matching
+import Validation
 
 /// A secret from a file or the environment. It is never printed.
 public struct Secret: Sendable, Equatable, CustomStringConvertible, CustomDebugStringConvertible, CustomReflectable {
@@ -80,6 +81,8 @@ public struct SourceSettings: Sendable, Equatable {
   /// Where the records come from, if they are routed.
   public var routedFrom: String?
   public var mapping: MappingSpecification
+  /// What its records are held against before they are taken in.
+  public var rules: [RuleSpecification] = []
 
   public init(name: String, topic: String, mapping: MappingSpecification) {
     self.name = name
@@ -103,6 +106,7 @@ public struct Configuration: Sendable, Equatable {
   public var dimensions: [String] = []
   public var sources: [SourceSettings] = []
   public var policy = MatchingPolicy()
+  public var governance = Governance()
   /// Records and milliseconds after which an epoch ends, whichever comes first.
   public var epochRecords = 50_000
   public var epochInterval_ms: Int64 = 100
@@ -116,6 +120,9 @@ public struct Configuration: Sendable, Equatable {
   public var checkpointsTopic = ""
   public var partialsTopic = ""
   public var totalsTopic = ""
+  public var actionsTopic = ""
+  public var proposalsTopic = ""
+  public var serve = ServeSettings()
   public var partialsPartitions = 1
   /// Epochs are kept as long, for replays by an auditor.
   public var epochRetention_ms: Int64 = 7 * 86_400_000
@@ -132,12 +139,14 @@ public struct Configuration: Sendable, Equatable {
   public static func == (a: Configuration, b: Configuration) -> Bool {
     a.name == b.name && a.prefix == b.prefix && a.kafka == b.kafka && a.workers == b.workers
       && a.dimensions == b.dimensions && a.sources == b.sources && a.policy == b.policy
+      && a.governance == b.governance
       && a.epochRecords == b.epochRecords && a.epochInterval_ms == b.epochInterval_ms
       && a.memoryLimit == b.memoryLimit && a.logLevel == b.logLevel && a.logFormat == b.logFormat
       && a.breaksTopic == b.breaksTopic && a.deadLettersTopic == b.deadLettersTopic
       && a.epochsTopic == b.epochsTopic && a.checkpointsTopic == b.checkpointsTopic
       && a.partialsTopic == b.partialsTopic && a.totalsTopic == b.totalsTopic
       && a.partialsPartitions == b.partialsPartitions && a.epochRetention_ms == b.epochRetention_ms
+      && a.actionsTopic == b.actionsTopic && a.proposalsTopic == b.proposalsTopic && a.serve == b.serve
       && a.checkpoints == b.checkpoints && a.checkpointInterval_ms == b.checkpointInterval_ms
   }
 

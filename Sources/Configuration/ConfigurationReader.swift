@@ -313,6 +313,9 @@ final class ConfigurationReader {
     "enable.auto.commit": "offsets are committed after their effect, by tieout",
     "enable.auto.offset.store": "offsets are stored after their effect, by tieout",
     "enable.partition.eof": "tieout relies on it",
+    "auto.offset.reset": "tieout says itself where it reads; see kafka.start",
+    "group.instance.id": "use kafka.instance",
+    "transactional.id": "it is made of kafka.group and kafka.instance",
     "partition.assignment.strategy": "source topics must be assigned by 'range', together",
   ]
 
@@ -340,7 +343,7 @@ final class ConfigurationReader {
   }
 
   /// `{env: NAME}` or `{file: path}`.
-  private func secret(_ node: Node, _ path: [String]) -> Secret? {
+  func secret(_ node: Node, _ path: [String]) -> Secret? {
     guard let map = node.mapping, map.count == 1, let entry = map.first else {
       problem(node, "\(dotted(path)): a text, {env: NAME} or {file: path} is expected")
       return nil

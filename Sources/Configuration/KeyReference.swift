@@ -16,6 +16,7 @@ public struct KeyReference: Sendable {
   }
 
   private static let field = "field"
+  private static let classification = DataClassification.allCases.map(\.rawValue).joined(separator: ", ")
 
   /// The keys of a field, wherever one stands (`sources.*.fields.*`, `sources.*.amount`, `sources.*.dimensions.*`).
   public static let ofFields: [KeyReference] = [
@@ -45,6 +46,34 @@ public struct KeyReference: Sendable {
     .init("strip_leading_zeros", "true, false", "false", "`0000080015` is `80015`."),
   ]
 
+  /// The keys of a validation rule (`sources.*.rules`).
+  public static let ofRules: [KeyReference] = [
+    .init("name", "text", "the field or the check", "What dead letters and counts call it."),
+    .init(
+      "severity", "reject, count", "reject",
+      "A record that breaks the rule goes to dead letters, or is taken in and counted."),
+    .init("when", "list of order events (orders) or account roles (ledger)", "all", "Records to which it applies."),
+    .init(
+      "field", "text", "",
+      "A mapped field or dimension. Conditions other than `required` hold for a field that is absent."),
+    .init("required", "true, false", "false", "The field must be there and not empty."),
+    .init(
+      "pattern", "text", "",
+      "The whole text must match: literals, `.`, `[A-Z0-9]`, `[^;]`, `\\d \\w \\s`, each with `? * + {2} {2,} {2,4}`."),
+    .init("one_of", "list of texts", "", "The text must be one of these."),
+    .init("table", "name of a table", "", "The text must be a key of it; else MASTER_DATA_MISSING."),
+    .init("minimum", "decimal", "", "Least amount (major units), quantity or line count."),
+    .init("maximum", "decimal", "", "Largest."),
+    .init("not_before", "date", "", "Earliest date."),
+    .init("not_after", "date", "", "Latest date."),
+    .init("within", "duration", "", "The date is at most so many days from the event time, before or after."),
+    .init(
+      "check", "comparison of amounts", "",
+      "Instead of a field: `net + tax + freight - discount = gross`, with `= <= >= < >`, whole factors (`2 * fee`) and decimal constants. Absent amounts count as 0; where none of a side is there, it holds."
+    ),
+    .init("tolerance", "decimal", "0", "Of a check, in major units, inclusive."),
+  ]
+
   /// The names below a key of a field; of a field itself for the empty one.
   static func fieldKeys(below key: String = "") -> [String] {
     let prefix = key.isEmpty ? "" : key + "."
@@ -52,7 +81,9 @@ public struct KeyReference: Sendable {
       .filter { !$0.contains(".") }
   }
 
-  public static let all: [KeyReference] = [
+  public static let all: [KeyReference] = core + serve
+
+  static let core: [KeyReference] = [
     .init("version", "integer", "1", "Version of the file's format."),
     .init("name", "text", "tieout", "Name of this reconciliation, in logs."),
     .init("prefix", "text", "the name", "Output topics are named `<prefix>.breaks` and so on."),
@@ -74,7 +105,7 @@ public struct KeyReference: Sendable {
     ),
     .init(
       "kafka.properties", "map of librdkafka properties", "{}",
-      "Passed to every client as they are, but for those with a key of their own and those that delivery depends on (`enable.auto.commit`, `enable.auto.offset.store`, `enable.partition.eof`, `partition.assignment.strategy`)."
+      "Passed to every client as they are, but for those with a key of their own and those that delivery depends on (`enable.auto.commit`, `enable.auto.offset.store`, `enable.partition.eof`, `partition.assignment.strategy`, `auto.offset.reset`, `group.instance.id`, `transactional.id`)."
     ),
     .init(
       "kafka.properties.*", "text, or {env: NAME}, or {file: path}", "",
@@ -93,6 +124,8 @@ public struct KeyReference: Sendable {
     .init("topics.checkpoints", "text", "<prefix>.checkpoints", "Internal: the matching state; to be compacted."),
     .init("topics.partials", "text", "<prefix>.partials", "Internal: each task's part of the totals; to be compacted."),
     .init("topics.totals", "text", "<prefix>.totals", "Open breaks by type over all tasks; to be compacted."),
+    .init("topics.actions", "text", "<prefix>.actions", "What people do to breaks, keyed by order; kept for ever."),
+    .init("topics.proposals", "text", "<prefix>.proposals", "Journals that write differences off; to be compacted."),
     .init("tables", "map", "{}", "Named value tables."),
     .init("tables.*", "map", "", "A value table: literal text to literal text."),
     .init("tables.*.entries", "map of texts", "{}", "The entries."),
@@ -130,6 +163,8 @@ public struct KeyReference: Sendable {
     ),
     .init("sources.*.dimensions", "map", "{}", "Configured dimension to field."),
     .init("sources.*.dimensions.*", field, "", "A dimension of this source."),
+    .init(
+      "sources.*.rules", "list of rules", "[]", "What records are held against before they are taken in; see below."),
     .init("matching", "map", "", "How ties are judged."),
     .init("matching.window", "duration", "3d", "How long after an event its counterpart may come (event time)."),
     .init("matching.grace", "duration", "1h", "Added before anything is called missing."),
@@ -170,6 +205,23 @@ public struct KeyReference: Sendable {
       "policy.*", "map of role to `+component` or `-component`", "",
       "Replaces the standard entry of the event; `{}` switches it off."),
     .init("policy.*.*", "text", "", "Sign (debit `+`, credit `-`) and amount component, or a list of them."),
+    .init("governance", "map", "", "Who answers for what; `tieout catalog` writes it out. It changes nothing else."),
+    .init("governance.required", "true, false", "false", "Whether everything must have an owner."),
+    .init("governance.sources", "map", "{}", "By source."),
+    .init("governance.sources.*", "map", "", "A source. Its fields inherit owner and classification."),
+    .init("governance.sources.*.owner", "text", "", "Team or person who answers for it."),
+    .init("governance.sources.*.definition", "text", "", "What it is."),
+    .init("governance.sources.*.classification", classification, "", "How freely it may be passed on."),
+    .init("governance.sources.*.fields", "map", "{}", "By canonical field, `amount`, or dimension."),
+    .init("governance.sources.*.fields.*", "map", "", "A field that the source maps."),
+    .init("governance.sources.*.fields.*.owner", "text", "that of the source", "Team or person."),
+    .init("governance.sources.*.fields.*.definition", "text", "that of the canonical field", "What it is."),
+    .init("governance.sources.*.fields.*.classification", classification, "that of the source", "How freely."),
+    .init("governance.outputs", "map", "{}", "By output: \(Governance.outputNames.joined(separator: ", "))."),
+    .init("governance.outputs.*", "map", "", "An output."),
+    .init("governance.outputs.*.owner", "text", "", "Team or person who answers for it."),
+    .init("governance.outputs.*.definition", "text", "", "What it is."),
+    .init("governance.outputs.*.classification", classification, "", "How freely it may be passed on."),
     .init("epoch", "map", "", "The turn of a worker."),
     .init("epoch.records", "integer", "50000", "Records after which outputs are flushed and offsets stored."),
     .init("epoch.interval", "duration", "100ms", "Time after which they are."),
@@ -220,6 +272,13 @@ public struct KeyReference: Sendable {
       "", "| key | value | default | meaning |", "|---|---|---|---|",
     ]
     lines += ofFields.map(row)
+    lines += [
+      "", "## Rule", "",
+      "Rules are compiled at start and checked on every record that could be read, but not on deletes of a change feed.",
+      "A rule has a `field` with conditions, or a `check`.", "", "| key | value | default | meaning |",
+      "|---|---|---|---|",
+    ]
+    lines += ofRules.map(row)
     return lines.joined(separator: "\n") + "\n"
   }
 }

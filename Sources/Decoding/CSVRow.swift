@@ -5,11 +5,12 @@ struct CSVRow {
   let dialect: CSVDialect
 
   /// Calls `column` with each column's number and text; doubled quotes are resolved and legacy encodings converted in
-  /// `scratch`.
+  /// `scratch`. Returns how many there are.
+  @discardableResult
   func split(
     _ row: ByteView, scratch: inout ScratchArena, _ column: (Int, ByteView) -> Void
-  ) throws(DataFault) {
-    guard let base = row.base, row.count > 0 else { return }
+  ) throws(DataFault) -> Int {
+    guard let base = row.base, row.count > 0 else { return 0 }
     var end = row.count
     if end > 0, base[end - 1] == 0x0a { end -= 1 }
     if end > 0, base[end - 1] == 0x0d { end -= 1 }
@@ -56,22 +57,19 @@ struct CSVRow {
       }
       column(number, try converted(view, &scratch))
       number += 1
-      guard at < end else { return }
+      guard at < end else { return number }
       at += 1
       if at == end {
         column(number, .empty)
-        return
+        return number + 1
       }
     }
   }
 
   private func converted(_ text: ByteView, _ scratch: inout ScratchArena) throws(DataFault) -> ByteView {
-    var isASCII = true
-    for byte in text.buffer where byte >= 0x80 {
-      isASCII = false
-      break
-    }
-    if isASCII { return text }
+    var at = 0
+    while at < text.count, text.base![at] < 0x80 { at += 1 }
+    if at == text.count { return text }
     if dialect.encoding == .utf8 {
       guard isUTF8(text) else { throw DataFault(.schemaInvalid, detail: "a column is not UTF-8") }
       return text

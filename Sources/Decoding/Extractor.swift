@@ -1,3 +1,4 @@
+import CShims
 import Domain
 
 /// What became of a record that is no fault.
@@ -21,14 +22,42 @@ struct Extractor: ~Copyable {
   private var hasColumns = false
   private var key = ByteView.empty
   /// Whether paths read the image before the change.
-  var readsBefore = false
+  private(set) var readsBefore = false
   private(set) var isDelete = false
   private(set) var isUpsert = false
 
-  init(plan: MappingPlan) {
+  let fields: QuickFields
+  /// `fields.slots`, or those of the image before the change.
+  private(set) var slots: UnsafeMutablePointer<UInt32>
+  let values: UnsafeMutablePointer<CapturedValue>
+  /// First byte of the record.
+  private(set) var recordStart: UnsafePointer<UInt8>
+  let exponents = Currency.exponents
+  /// Amounts on their way from the record.
+  let amounts = UnsafeMutablePointer<Int64>.allocate(capacity: AmountComponent.count)
+  /// Dates met at the start of timestamps.
+  let days = TextMemo()
+  private let format: RecordFormat
+  private let maximumRecordBytes: Int
+  private let hasFilters: Bool
+  /// One record of forty ends so near to a page's end that nothing behind it may be looked at. Up to this size it is
+  /// moved to where there is room, which costs less than scanning it in the general way.
+  private static let maximumMoved = 1 << 14
+
+  /// `isQuick`: whether layouts are learned and ordinary fields read without a detour. Without, every record is decoded
+  /// in the general way, which is the reference.
+  init(plan: MappingPlan, memoised: [Int], isQuick: Bool, walker: tieout_walk) {
     self.plan = plan
     scanner = JSONScanner(
-      nodes: plan.nodes, slotCount: plan.slotCount, maximumDepth: plan.specification.maximumDepth)
+      nodes: plan.nodes, slotCount: plan.slotCount, maximumDepth: plan.specification.maximumDepth, learns: isQuick,
+      walker: walker)
+    fields = QuickFields(plan: plan, memoised: memoised, isUsed: isQuick)
+    slots = fields.slots
+    values = scanner.values
+    recordStart = UnsafePointer(bitPattern: 1)!
+    format = plan.specification.format
+    maximumRecordBytes = plan.specification.maximumRecordBytes
+    hasFilters = !plan.filters.isEmpty
     row = CSVRow(dialect: plan.specification.csv)
     if plan.specification.format == .csv, !plan.specification.csv.columns.isEmpty {
       setColumns(plan.specification.csv.columns)
@@ -38,7 +67,11 @@ struct Extractor: ~Copyable {
     }
   }
 
+  deinit { amounts.deallocate() }
+
   mutating func reset() { scratch.reset() }
+
+  var misses: Int { scanner.misses }
 
   private mutating func setColumns(_ names: [String]) {
     columnSlots = names.enumerated().map { number, name in
@@ -60,55 +93,79 @@ struct Extractor: ~Copyable {
 
   enum Taken { case record, skipped, tombstone }
 
+  /// Reads the image before the change from now on.
+  mutating func readBefore() {
+    readsBefore = true
+    slots = fields.slotsBefore
+  }
+
   /// Reads one record so that `text` can be asked for its fields.
+  @inline(__always)
   mutating func take(key: ByteView, payload: ByteView) throws(DataFault) -> Taken {
     self.key = key
-    readsBefore = false
-    isDelete = false
-    isUpsert = false
-    guard payload.base != nil else { return .tombstone }
-    guard payload.count <= plan.specification.maximumRecordBytes else {
-      throw DataFault(
-        .schemaInvalid,
-        detail: "the record has \(payload.count) bytes, more than the limit of \(plan.specification.maximumRecordBytes)"
-      )
+    if format == .debezium {
+      readsBefore = false
+      slots = fields.slots
+      isDelete = false
+      isUpsert = false
     }
-    switch plan.specification.format {
+    guard let start = payload.base else { return .tombstone }
+    guard payload.count <= maximumRecordBytes else { throw tooLarge(payload.count) }
+    recordStart = start
+    switch format {
     case .json: try scan(payload)
     case .debezium:
       // An empty payload is how some sinks write a tombstone; a JSON null is how others do.
       if payload.count == 0 { return .tombstone }
-      if payload.count == 4, payload.base![0] == UInt8(ascii: "n") { return .tombstone }
+      if payload.count == 4, start[0] == UInt8(ascii: "n") { return .tombstone }
       try scan(payload)
       guard let taken = try takeEnvelope() else { break }
       return taken
     case .csv: try split(payload)
     }
-    for filter in plan.filters {
-      let text = try text(filter.value)
-      let isListed = filter.texts.contains { $0.elementsEqual(text) }
-      if isListed == filter.negated { return .skipped }
-    }
+    if hasFilters, !(try passesFilters()) { return .skipped }
     return .record
   }
 
+  private func tooLarge(_ count: Int) -> DataFault {
+    DataFault(
+      .schemaInvalid, detail: "the record has \(count) bytes, more than the limit of \(maximumRecordBytes)")
+  }
+
+  private mutating func passesFilters() throws(DataFault) -> Bool {
+    for index in 0..<plan.filters.count {
+      let filter = plan.filters[index]
+      let text = try text(filter.value)
+      var isListed = false
+      for at in 0..<filter.texts.count where filter.texts[at].elementsEqual(text) { isListed = true }
+      if isListed == filter.negated { return false }
+    }
+    return true
+  }
+
+  @inline(__always)
   private mutating func scan(_ payload: ByteView) throws(DataFault) {
+    var payload = payload
+    var hasMargin = !JSONScanner.endsAtPage(payload)
+    if !hasMargin, payload.count <= Extractor.maximumMoved {
+      payload = scratch.copy(payload)
+      recordStart = payload.base!
+      hasMargin = true
+    }
     do throws(JSONFault) {
-      try scanner.scan(payload)
+      try scanner.scan(payload, hasMargin: hasMargin)
     } catch {
       throw DataFault(.schemaInvalid, detail: "not valid JSON at byte \(error.offset): \(error.message)")
     }
-    // The root of a record is an object, whatever the paths ask for.
-    var at = 0
-    while at < payload.count, payload.base![at] <= 0x20 { at += 1 }
-    guard at < payload.count, payload.base![at] == UInt8(ascii: "{") else {
+    if !scanner.isObject {
       throw DataFault(.schemaInvalid, detail: "the record is not a JSON object")
     }
   }
 
   /// Reads `op`. Returns nil where the record goes on to be decoded.
+  @inline(__always)
   private mutating func takeEnvelope() throws(DataFault) -> Taken? {
-    let op = scanner.values[plan.opSlot]
+    let op = values[plan.opSlot]
     guard op.kind == .string, op.count == 1 else {
       throw DataFault(.schemaInvalid, field: "op", detail: "the envelope has no operation of one letter")
     }
@@ -117,9 +174,9 @@ struct Extractor: ~Copyable {
     case UInt8(ascii: "r"), UInt8(ascii: "u"): isUpsert = true
     case UInt8(ascii: "d"):
       isDelete = true
-      readsBefore = true
+      readBefore()
     case UInt8(ascii: "t"), UInt8(ascii: "m"): return .skipped
-    default: throw DataFault(.schemaInvalid, field: "op", detail: "unknown operation '\(quoted(view(op)))'")
+    default: throw DataFault(.schemaInvalid, field: "op", detail: "unknown operation '\(quoted(op.view))'")
     }
     let slot = isDelete ? plan.beforeSlot : plan.afterSlot
     guard isObject(slot) else {
@@ -140,24 +197,17 @@ struct Extractor: ~Copyable {
     let values = scanner.values
     let slots = columnSlots
     let isOpenEnded = !plan.specification.csv.hasHeader && plan.specification.csv.columns.isEmpty
-    var extra = 0
-    try row.split(payload, scratch: &scratch) { number, text in
-      guard number < slots.count else {
-        if !isOpenEnded { extra += 1 }
-        return
-      }
-      if slots[number] >= 0, let base = text.base {
+    let count = try row.split(payload, scratch: &scratch) { number, text in
+      if number < slots.count, slots[number] >= 0, let base = text.base {
         values[slots[number]] = CapturedValue(base: base, count: text.count, kind: .string)
       }
     }
-    guard extra == 0 else {
-      throw DataFault(.schemaInvalid, detail: "the row has \(slots.count + extra) columns, the header \(slots.count)")
+    guard count <= slots.count || isOpenEnded else {
+      throw DataFault(.schemaInvalid, detail: "the row has \(count) columns, the header \(slots.count)")
     }
   }
 
   // MARK: - Texts
-
-  private func view(_ value: CapturedValue) -> ByteView { ByteView(base: value.base, count: value.count) }
 
   /// The text of an expression, stripped of white space around it; empty where it is absent or null.
   @inline(__always)
@@ -170,11 +220,11 @@ struct Extractor: ~Copyable {
   private mutating func slotText(_ slot: Int) throws(DataFault) -> ByteView {
     let value = scanner.values[slot]
     switch value.kind {
-    case .string, .number, .bool: return trimmed(view(value))
+    case .string, .number, .bool: return trimmed(value.view)
     case .absent, .null: return .empty
     case .escapedString:
-      let target = scratch.reserve(value.count)
-      let count = JSONScanner.unescape(view(value), into: target)
+      let target = scratch.reserve(Int(value.count))
+      let count = JSONScanner.unescape(value.view, into: target)
       return trimmed(scratch.commit(count))
     case .composite:
       throw DataFault(.schemaInvalid, detail: "an object or array where a value is mapped")
@@ -188,31 +238,35 @@ struct Extractor: ~Copyable {
     case .constant: return value.text
     case .none: return .empty
     case .first:
-      for part in value.parts {
-        let text = try text(part)
+      for index in 0..<value.parts.count {
+        let text = try text(value.parts[index])
         if !text.isEmpty { return text }
       }
       return .empty
-    case .concatenation:
-      // Absent as a whole where all that could differ is absent: constants alone say nothing.
-      var total = 0
-      var isPresent = false
-      var pieces: [ByteView] = []
-      for part in value.parts {
-        let piece = try text(part)
-        if part.kind != .constant, !piece.isEmpty { isPresent = true }
-        total += piece.count
-        pieces.append(piece)
-      }
-      guard isPresent else { return .empty }
-      let target = scratch.reserve(total)
-      var at = 0
-      for piece in pieces where piece.count > 0 {
-        (target + at).update(from: piece.base!, count: piece.count)
-        at += piece.count
-      }
-      return scratch.commit(total)
+    case .concatenation: return try concatenated(value)
     }
+  }
+
+  /// Absent as a whole where all that could differ is absent: constants alone say nothing.
+  private mutating func concatenated(_ value: CompiledValue) throws(DataFault) -> ByteView {
+    var total = 0
+    var isPresent = false
+    // Eight pieces are more than keys are made of; a longer expression pays for an array.
+    var pieces: InlineArray<8, ByteView> = .init(repeating: .empty)
+    var more: [ByteView] = []
+    for index in 0..<value.parts.count {
+      let part = value.parts[index]
+      let piece = try text(part)
+      if part.kind != .constant, !piece.isEmpty { isPresent = true }
+      total += piece.count
+      if index < 8 { pieces[index] = piece } else { more.append(piece) }
+    }
+    guard isPresent else { return .empty }
+    let target = scratch.reserve(total)
+    var at = target
+    for index in 0..<min(value.parts.count, 8) { at = ScratchArena.append(pieces[index], to: at) }
+    for piece in more { at = ScratchArena.append(piece, to: at) }
+    return scratch.commit(total)
   }
 
   @inline(__always)

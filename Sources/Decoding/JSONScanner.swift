@@ -1,7 +1,8 @@
+import CShims
 import Domain
 
-/// How a captured value was written.
-enum ValueKind: UInt8 {
+/// How a captured value was written; the numbers are those of `RecordLayout.h`.
+enum ValueKind: UInt32 {
   case absent = 0
   /// Text between the quotes without an escape in it.
   case string
@@ -13,10 +14,19 @@ enum ValueKind: UInt8 {
 }
 
 /// A captured value: a view of the record's bytes (inside the quotes for strings).
-struct CapturedValue: BitwiseCopyable {
-  var base: UnsafePointer<UInt8>
-  var count: Int
-  var kind: ValueKind
+typealias CapturedValue = tieout_value
+
+extension tieout_value {
+  @inline(__always)
+  init(base: UnsafePointer<UInt8>?, count: Int, kind: ValueKind) {
+    self.init(base: base, count: UInt32(truncatingIfNeeded: count), form: kind.rawValue)
+  }
+
+  @inline(__always)
+  var kind: ValueKind { ValueKind(rawValue: form)! }
+
+  @inline(__always)
+  var view: ByteView { ByteView(base: base, count: Int(count)) }
 }
 
 /// Why a text is no JSON that can be taken in.
@@ -26,93 +36,105 @@ struct JSONFault: Error {
   var offset: Int
 }
 
-/// A node of the compiled path tree: which keys (or array indexes) matter below it, and which slot a value goes to.
-struct PathNode {
-  var slot = -1
-  /// Child nodes by key: `keys[i]` leads to `children[i]`.
-  var keys: [ByteView] = []
-  var children: [Int] = []
-  /// Child nodes by array index.
-  var indexes: [Int] = []
-  var indexChildren: [Int] = []
-
-  var isLeafOnly: Bool { keys.isEmpty && indexes.isEmpty }
-}
-
 /// Walks one JSON text once, captures the values that the path tree asks for, and validates all the rest as RFC 8259
 /// wants it: structure, literals, the grammar of numbers, escapes, control characters and the UTF-8 of strings, nesting
 /// depth, and that nothing but white space follows.
 ///
-/// This is the one audited place where raw pointers walk over input. Every load is checked against `end`; eight bytes
-/// are loaded at once only where eight are left.
+/// This file, its extensions and `RecordLayout.c` are the one audited place where raw pointers walk over input. Every
+/// load is checked against `end`; eight bytes are loaded at once only where eight are left. The walk along a learned
+/// layout (`RecordLayouts`) may look behind the end within one page, and never believes what it sees there.
 ///
 /// A key that is mapped and comes twice in one object is refused: which of the two a system meant cannot be known, and
 /// readers differ. Keys that are not mapped may repeat.
 struct JSONScanner: ~Copyable {
-  private let nodes: [PathNode]
+  private let paths: PathNodes
   private let maximumDepth: Int
-  /// One per slot of the tree.
+  /// One per slot of the tree; behind them one for values that nobody reads, and one that is always absent.
   let values: UnsafeMutablePointer<CapturedValue>
   let slotCount: Int
-  /// By node: the child whose key came next last time. Records of one source repeat their key order.
-  private let learned: UnsafeMutablePointer<Int32>
   /// By node: whether it was met in this record.
   private let seen: UnsafeMutablePointer<Bool>
-  private var cursor: UnsafePointer<UInt8>
-  private var start: UnsafePointer<UInt8>
-  private var end: UnsafePointer<UInt8>
+  var cursor: UnsafePointer<UInt8>
+  var start: UnsafePointer<UInt8>
+  var end: UnsafePointer<UInt8>
+  /// Whether the record is an object.
+  var isObject = true
+  let walker: tieout_walk
+  let place: UnsafeMutablePointer<tieout_place>
+  var layouts: RecordLayouts
+  var notes: LayoutNotes
 
-  /// One byte that nobody reads: where an absent value points.
+  /// One byte that nobody reads: where the cursor points before the first record.
   nonisolated(unsafe) private static let nothing: UnsafePointer<UInt8> = {
     let byte = UnsafeMutablePointer<UInt8>.allocate(capacity: 1)
     byte.initialize(to: 0)
     return UnsafePointer(byte)
   }()
 
-  init(nodes: [PathNode], slotCount: Int, maximumDepth: Int) {
-    self.nodes = nodes
+  /// `learns`: whether layouts are learned; without, every record takes the whole scanner, which is the reference for
+  /// what the walk along a layout must yield.
+  init(
+    nodes: [PathNode], slotCount: Int, maximumDepth: Int, learns: Bool = true, walker: tieout_walk = tieout_best_walk()
+  ) {
+    self.walker = walker
+    place = .allocate(capacity: 1)
+    place.initialize(to: tieout_place())
+    paths = PathNodes(nodes)
     self.slotCount = slotCount
     self.maximumDepth = maximumDepth
-    values = .allocate(capacity: max(slotCount, 1))
-    learned = .allocate(capacity: nodes.count)
-    learned.initialize(repeating: 0, count: nodes.count)
+    values = .allocate(capacity: slotCount + 2)
+    values.initialize(repeating: CapturedValue(base: nil, count: 0, kind: .absent), count: slotCount + 2)
     seen = .allocate(capacity: nodes.count)
+    seen.initialize(repeating: false, count: nodes.count)
     cursor = JSONScanner.nothing
     start = cursor
     end = cursor
-    clear()
+    layouts = RecordLayouts(isUsed: learns)
+    notes = LayoutNotes()
   }
 
   deinit {
     values.deallocate()
-    learned.deallocate()
+    place.deallocate()
     seen.deallocate()
   }
 
+  @inline(__always)
   mutating func clear() {
-    for slot in 0..<slotCount {
-      values[slot] = CapturedValue(base: JSONScanner.nothing, count: 0, kind: .absent)
-    }
-    seen.initialize(repeating: false, count: nodes.count)
+    for slot in 0..<slotCount { values[slot] = CapturedValue(base: nil, count: 0, kind: .absent) }
   }
 
-  /// Scans a whole record. The captured values borrow from it.
-  mutating func scan(_ text: ByteView) throws(JSONFault) {
-    clear()
+  /// Scans a whole record. The captured values borrow from it. `hasMargin`: the bytes behind it can be read
+  /// (`TIEOUT_OVERREAD_BYTES` of them).
+  @inline(__always)
+  mutating func scan(_ text: ByteView, hasMargin: Bool) throws(JSONFault) {
     guard let base = text.base, text.count > 0 else { throw JSONFault(message: "empty", offset: 0) }
     start = base
-    cursor = base
     end = base + text.count
+    if hasMargin, walk() { return }
+    try scanWhole()
+  }
+
+  /// Scans without a learned layout, and learns the record's.
+  @inline(never)
+  private mutating func scanWhole() throws(JSONFault) {
+    clear()
+    seen.update(repeating: false, count: paths.count)
+    paths.rewind()
+    cursor = start
+    notes.begin(layouts.wantsMore)
     skipSpace()
+    isObject = cursor < end && cursor.pointee == UInt8(ascii: "{")
     try scanValue(node: 0, depth: 0)
     skipSpace()
     guard cursor == end else { throw fault("something follows the value") }
+    if notes.isTaking, isObject { learn() }
   }
 
   private func fault(_ message: StaticString) -> JSONFault { JSONFault(message: message, offset: cursor - start) }
 
   @inline(__always)
-  private mutating func skipSpace() {
+  mutating func skipSpace() {
     while cursor < end {
       let byte = cursor.pointee
       if byte > 0x20 { return }
@@ -122,49 +144,88 @@ struct JSONScanner: ~Copyable {
   }
 
   /// Scans a value. `node` −1: nothing below it is wanted.
-  private mutating func scanValue(node: Int, depth: Int) throws(JSONFault) {
+  mutating func scanValue(node: Int, depth: Int) throws(JSONFault) {
     guard cursor < end else { throw fault("the text ends early") }
-    switch cursor.pointee {
+    let first = cursor
+    switch first.pointee {
     case UInt8(ascii: "\""):
       cursor += 1
-      let first = cursor
       let isEscaped = try scanString()
-      if node >= 0, nodes[node].slot >= 0 {
-        capture(node, first, cursor - 1 - first, isEscaped ? .escapedString : .string)
-      }
+      take(node, first + 1, cursor - first - 2, isEscaped ? .escapedString : .string, from: first, depth)
     case UInt8(ascii: "{"):
       guard depth < maximumDepth else { throw fault("nested too deeply") }
-      if node >= 0, nodes[node].slot >= 0 { capture(node, cursor, 0, .composite) }
-      try scanObject(node: node >= 0 && !nodes[node].keys.isEmpty ? node : -1, depth: depth + 1)
+      takeComposite(node, depth)
+      let mark = notes.count
+      try scanObject(node: paths.hasKeys(node) ? node : -1, depth: depth + 1)
+      // What is small keeps its shape; large objects are skipped as a whole.
+      if node < 0, cursor - first > LayoutNotes.maximumInlined { noteSpare(since: mark, from: first, depth) }
     case UInt8(ascii: "["):
       guard depth < maximumDepth else { throw fault("nested too deeply") }
-      if node >= 0, nodes[node].slot >= 0 { capture(node, cursor, 0, .composite) }
-      try scanArray(node: node >= 0 && !nodes[node].indexes.isEmpty ? node : -1, depth: depth + 1)
+      takeComposite(node, depth)
+      let mark = notes.count
+      try scanArray(node: paths.hasIndexes(node) ? node : -1, depth: depth + 1)
+      // Lists differ in length from record to record.
+      if node < 0 { noteSpare(since: mark, from: first, depth) }
     case UInt8(ascii: "-"), UInt8(ascii: "0")...UInt8(ascii: "9"):
-      let first = cursor
       try scanNumber()
-      if node >= 0, nodes[node].slot >= 0 { capture(node, first, cursor - first, .number) }
+      take(node, first, cursor - first, .number, from: first, depth)
     case UInt8(ascii: "t"):
-      try scanLiteral("true", node, .bool)
+      try scanLiteral("true")
+      take(node, first, 4, .bool, from: first, depth)
     case UInt8(ascii: "f"):
-      try scanLiteral("false", node, .bool)
+      try scanLiteral("false")
+      take(node, first, 5, .bool, from: first, depth)
     case UInt8(ascii: "n"):
-      try scanLiteral("null", node, .null)
+      try scanLiteral("null")
+      take(node, first, 4, .null, from: first, depth)
     default:
       throw fault("a value must start here")
     }
   }
 
+  /// Captures a value that ends at the cursor, and notes it for the layout.
   @inline(__always)
-  private func capture(_ node: Int, _ base: UnsafePointer<UInt8>, _ count: Int, _ kind: ValueKind) {
-    values[nodes[node].slot] = CapturedValue(base: base, count: count, kind: kind)
+  private mutating func take(
+    _ node: Int, _ base: UnsafePointer<UInt8>, _ count: Int, _ kind: ValueKind, from first: UnsafePointer<UInt8>,
+    _ depth: Int
+  ) {
+    let slot = paths.slot(node)
+    if slot >= 0 { values[slot] = CapturedValue(base: base, count: count, kind: kind) }
+    if notes.isTaking {
+      // Where a path leads to or through, an object instead of a scalar is another layout.
+      notes.add(
+        LayoutNote(
+          first: first - start, end: cursor - start, slot: slot >= 0 ? slot : slotCount, depth: depth,
+          kind: node < 0 ? TIEOUT_STEP_SPARE : TIEOUT_STEP_VALUE))
+    }
   }
 
-  private mutating func scanLiteral(_ literal: StaticString, _ node: Int, _ kind: ValueKind) throws(JSONFault) {
+  @inline(__always)
+  private mutating func takeComposite(_ node: Int, _ depth: Int) {
+    let slot = paths.slot(node)
+    guard slot >= 0 else { return }
+    values[slot] = CapturedValue(base: cursor, count: 0, kind: .composite)
+    if notes.isTaking {
+      notes.add(
+        LayoutNote(
+          first: cursor - start + 1, end: cursor - start + 1, slot: slot, depth: depth,
+          kind: TIEOUT_STEP_COMPOSITE))
+    }
+  }
+
+  /// Puts one note of an object or array that is skipped as a whole in place of those of its inside.
+  private mutating func noteSpare(since mark: Int, from first: UnsafePointer<UInt8>, _ depth: Int) {
+    guard notes.isTaking else { return }
+    notes.count = mark
+    notes.add(
+      LayoutNote(
+        first: first - start, end: cursor - start, slot: slotCount, depth: depth, kind: TIEOUT_STEP_SPARE))
+  }
+
+  private mutating func scanLiteral(_ literal: StaticString) throws(JSONFault) {
     let count = literal.utf8CodeUnitCount
     guard end - cursor >= count else { throw fault("the text ends early") }
     for at in 0..<count where cursor[at] != literal.utf8Start[at] { throw fault("not a literal of JSON") }
-    if node >= 0, nodes[node].slot >= 0 { capture(node, cursor, count, kind) }
     cursor += count
   }
 
@@ -184,7 +245,8 @@ struct JSONScanner: ~Copyable {
       let keyCount = cursor - 1 - key
       var child = -1
       if node >= 0 {
-        child = isEscaped ? findEscaped(node, key, keyCount) : find(node, key, keyCount)
+        let view = ByteView(base: key, count: keyCount)
+        child = isEscaped ? findEscaped(node, view) : paths.child(of: node, key: view)
         if child >= 0 {
           guard !seen[child] else { throw fault("a mapped key comes twice") }
           seen[child] = true
@@ -220,8 +282,11 @@ struct JSONScanner: ~Copyable {
     var index = 0
     while true {
       var child = -1
-      if node >= 0, let at = nodes[node].indexes.firstIndex(of: index) { child = nodes[node].indexChildren[at] }
+      if node >= 0 { child = paths.child(of: node, index: index) }
+      let mark = notes.count
+      let first = cursor
       try scanValue(node: child, depth: depth)
+      if child < 0 { noteSpare(since: mark, from: first, depth) }
       skipSpace()
       guard cursor < end else { throw fault("the text ends early") }
       if cursor.pointee == UInt8(ascii: ",") {
@@ -237,28 +302,10 @@ struct JSONScanner: ~Copyable {
     }
   }
 
-  /// The child that a key leads to, or −1. Tries first the one that followed last time.
-  @inline(__always)
-  private func find(_ node: Int, _ key: UnsafePointer<UInt8>, _ count: Int) -> Int {
-    let guess = Int(learned[node])
-    let total = nodes[node].keys.count
-    let view = ByteView(base: key, count: count)
-    var at = guess
-    for _ in 0..<total {
-      if at >= total { at = 0 }
-      if nodes[node].keys[at].elementsEqual(view) {
-        learned[node] = Int32(at + 1)
-        return nodes[node].children[at]
-      }
-      at += 1
-    }
-    return -1
-  }
-
-  private func findEscaped(_ node: Int, _ key: UnsafePointer<UInt8>, _ count: Int) -> Int {
-    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: count) { space in
-      let used = JSONScanner.unescape(ByteView(base: key, count: count), into: space.baseAddress!)
-      return find(node, UnsafePointer(space.baseAddress!), used)
+  private func findEscaped(_ node: Int, _ key: ByteView) -> Int {
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: key.count) { space in
+      let used = JSONScanner.unescape(key, into: space.baseAddress!)
+      return paths.child(of: node, key: ByteView(base: space.baseAddress!, count: used))
     }
   }
 
@@ -268,7 +315,7 @@ struct JSONScanner: ~Copyable {
   private static let highs: UInt64 = 0x8080_8080_8080_8080
 
   /// From behind the opening quote to behind the closing one. Returns whether there is an escape in it.
-  private mutating func scanString() throws(JSONFault) -> Bool {
+  mutating func scanString() throws(JSONFault) -> Bool {
     var isEscaped = false
     var isPlain = true
     let first = cursor
@@ -362,22 +409,22 @@ struct JSONScanner: ~Copyable {
     let end = base + source.count
     var at = base
     var out = target
-    func put(_ byte: UInt8) {
+    func put(_ byte: UInt8, _ out: inout UnsafeMutablePointer<UInt8>) {
       out.pointee = byte
       out += 1
     }
     while at < end {
       guard at.pointee == UInt8(ascii: "\\") else {
-        put(at.pointee)
+        put(at.pointee, &out)
         at += 1
         continue
       }
       switch at[1] {
-      case UInt8(ascii: "b"): put(8)
-      case UInt8(ascii: "f"): put(12)
-      case UInt8(ascii: "n"): put(10)
-      case UInt8(ascii: "r"): put(13)
-      case UInt8(ascii: "t"): put(9)
+      case UInt8(ascii: "b"): put(8, &out)
+      case UInt8(ascii: "f"): put(12, &out)
+      case UInt8(ascii: "n"): put(10, &out)
+      case UInt8(ascii: "r"): put(13, &out)
+      case UInt8(ascii: "t"): put(9, &out)
       case UInt8(ascii: "u"):
         var scalar = hex4(at + 2, end) ?? 0xfffd
         if scalar >= 0xd800, scalar < 0xdc00 {
@@ -386,21 +433,21 @@ struct JSONScanner: ~Copyable {
         }
         at += 4
         if scalar < 0x80 {
-          put(UInt8(scalar))
+          put(UInt8(scalar), &out)
         } else if scalar < 0x800 {
-          put(UInt8(0xc0 | scalar >> 6))
-          put(UInt8(0x80 | scalar & 63))
+          put(UInt8(0xc0 | scalar >> 6), &out)
+          put(UInt8(0x80 | scalar & 63), &out)
         } else if scalar < 0x10000 {
-          put(UInt8(0xe0 | scalar >> 12))
-          put(UInt8(0x80 | scalar >> 6 & 63))
-          put(UInt8(0x80 | scalar & 63))
+          put(UInt8(0xe0 | scalar >> 12), &out)
+          put(UInt8(0x80 | scalar >> 6 & 63), &out)
+          put(UInt8(0x80 | scalar & 63), &out)
         } else {
-          put(UInt8(0xf0 | scalar >> 18))
-          put(UInt8(0x80 | scalar >> 12 & 63))
-          put(UInt8(0x80 | scalar >> 6 & 63))
-          put(UInt8(0x80 | scalar & 63))
+          put(UInt8(0xf0 | scalar >> 18), &out)
+          put(UInt8(0x80 | scalar >> 12 & 63), &out)
+          put(UInt8(0x80 | scalar >> 6 & 63), &out)
+          put(UInt8(0x80 | scalar & 63), &out)
         }
-      default: put(at[1])
+      default: put(at[1], &out)
       }
       at += 2
     }
@@ -409,7 +456,7 @@ struct JSONScanner: ~Copyable {
 
   // MARK: - Numbers
 
-  private mutating func scanNumber() throws(JSONFault) {
+  mutating func scanNumber() throws(JSONFault) {
     if cursor.pointee == UInt8(ascii: "-") { cursor += 1 }
     guard cursor < end else { throw fault("the text ends early") }
     if cursor.pointee == UInt8(ascii: "0") {
@@ -440,7 +487,7 @@ struct JSONScanner: ~Copyable {
 func isUTF8(_ text: ByteView) -> Bool {
   guard var at = text.base else { return true }
   let end = at + text.count
-  @inline(__always) func isContinuation(_ offset: Int) -> Bool { at[offset] & 0xc0 == 0x80 }
+  @inline(__always) func isContinuation(_ byte: UInt8) -> Bool { byte & 0xc0 == 0x80 }
   while at < end {
     let lead = at.pointee
     if lead < 0x80 {
@@ -448,15 +495,15 @@ func isUTF8(_ text: ByteView) -> Bool {
     } else if lead < 0xc2 {
       return false
     } else if lead < 0xe0 {
-      guard end - at >= 2, isContinuation(1) else { return false }
+      guard end - at >= 2, isContinuation(at[1]) else { return false }
       at += 2
     } else if lead < 0xf0 {
-      guard end - at >= 3, isContinuation(1), isContinuation(2) else { return false }
+      guard end - at >= 3, isContinuation(at[1]), isContinuation(at[2]) else { return false }
       if lead == 0xe0, at[1] < 0xa0 { return false }
       if lead == 0xed, at[1] >= 0xa0 { return false }
       at += 3
     } else if lead < 0xf5 {
-      guard end - at >= 4, isContinuation(1), isContinuation(2), isContinuation(3) else { return false }
+      guard end - at >= 4, isContinuation(at[1]), isContinuation(at[2]), isContinuation(at[3]) else { return false }
       if lead == 0xf0, at[1] < 0x90 { return false }
       if lead == 0xf4, at[1] >= 0x90 { return false }
       at += 4

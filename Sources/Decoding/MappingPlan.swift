@@ -11,15 +11,22 @@ public struct MappingError: Error, CustomStringConvertible, Equatable {
   }
 }
 
-/// One step of an expression.
-struct CompiledValue {
-  enum Kind: UInt8 { case slot, key, constant, concatenation, first, none }
+/// One step of an expression. Plain data; what it points to lives as long as the plan.
+struct CompiledValue: BitwiseCopyable {
+  enum Kind: UInt8, BitwiseCopyable { case slot, key, constant, concatenation, first, none }
   var kind: Kind
   /// Slot of the record as it is, and of its image before the change (Debezium).
   var slot = -1
   var slotBefore = -1
   var text = ByteView.empty
-  var parts: [CompiledValue] = []
+  var parts = UnsafeBufferPointer<CompiledValue>(start: nil, count: 0)
+}
+
+/// One condition of `where`.
+struct CompiledFilter: BitwiseCopyable {
+  var value: CompiledValue
+  var texts: UnsafeBufferPointer<ByteView>
+  var negated: Bool
 }
 
 /// A value table, compiled: text → text. A class, so that a field that is passed on copies one reference.
@@ -76,7 +83,7 @@ public final class MappingPlan: @unchecked Sendable {
   let fieldCount: Int
   let dimensions: UnsafePointer<CompiledField>
   let dimensionCount: Int
-  let filters: [(value: CompiledValue, texts: [ByteView], negated: Bool)]
+  let filters: UnsafeBufferPointer<CompiledFilter>
   let amountKind: AmountKind
   let amount: UnsafePointer<CompiledField>
   let otherAmount: UnsafePointer<CompiledField>
@@ -130,12 +137,14 @@ public final class MappingPlan: @unchecked Sendable {
     }
     self.dimensions = MappingPlan.pin(dimensions)
     dimensionCount = dimensions.count
-    var filters: [(value: CompiledValue, texts: [ByteView], negated: Bool)] = []
+    var filters: [CompiledFilter] = []
     for filter in specification.filters {
       filters.append(
-        (try compiler.value("where", filter.value), filter.oneOf.map { compiler.texts.intern($0) }, filter.negated))
+        CompiledFilter(
+          value: try compiler.value("where", filter.value),
+          texts: compiler.texts.pin(filter.oneOf.map { compiler.texts.intern($0) }), negated: filter.negated))
     }
-    self.filters = filters
+    self.filters = compiler.texts.pin(filters)
     var amounts: [CompiledField] = []
     switch specification.amount {
     case nil:
@@ -309,8 +318,9 @@ private struct Compiler {
       guard !parts.isEmpty else { throw error(field, "an empty list") }
       var compiled: [CompiledValue] = []
       for part in parts { compiled.append(try value(field, part)) }
-      if case .concatenation = expression { return CompiledValue(kind: .concatenation, parts: compiled) }
-      return CompiledValue(kind: .first, parts: compiled)
+      let pinned = texts.pin(compiled)
+      if case .concatenation = expression { return CompiledValue(kind: .concatenation, parts: pinned) }
+      return CompiledValue(kind: .first, parts: pinned)
     case .path(let path):
       if path == "$key" { return CompiledValue(kind: .key) }
       switch specification.format {

@@ -107,14 +107,17 @@ struct TimeParser: Sendable {
     return number.mantissa
   }
 
+  /// Years 0000 to 9999: what a timestamp can be written as.
+  static let start_ms: Int64 = -62_167_219_200_000
+  static let end_ms: Int64 = 253_402_300_800_000
+
   /// Fractions of a millisecond are cut off.
   private func epoch(_ text: ByteView, decimals: Int, perUnit: Int64) -> ParsedTime? {
     guard let number = try? DecimalText(text.buffer),
       let scaled = try? number.units(decimals: decimals, rounding: .down)
     else { return nil }
     let ms = perUnit == 1 ? scaled : (scaled >= 0 ? scaled : scaled - perUnit + 1) / perUnit
-    // Years 0000 to 9999: what a timestamp can be written as.
-    guard ms >= -62_167_219_200_000, ms < 253_402_300_800_000 else { return nil }
+    guard ms >= TimeParser.start_ms, ms < TimeParser.end_ms else { return nil }
     return ParsedTime(ms: ms, day: Domain.day(ofMilliseconds: ms + Int64(offset_min) * 60_000))
   }
 
@@ -174,6 +177,15 @@ struct TimeParser: Sendable {
     }
     guard hours <= 23, minutes <= 59 else { return nil }
     return make(year, month, day, hour, minute, second, milli, offset_min: sign * (hours * 60 + minutes))
+  }
+
+  /// The day of the ten bytes of an ISO date; nil where it does not exist.
+  static func day(ofDate base: UnsafePointer<UInt8>) -> Int32? {
+    guard base[4] == UInt8(ascii: "-"), base[7] == UInt8(ascii: "-"), let year = digits(base, 0, 4),
+      let month = digits(base, 5, 2), let day = digits(base, 8, 2), month >= 1, month <= 12, day >= 1,
+      day <= daysInMonth(year: year, month: month)
+    else { return nil }
+    return Int32(daysFromCivil(year: year, month: month, day: day))
   }
 
   private func compact(_ base: UnsafePointer<UInt8>, _ count: Int) -> ParsedTime? {

@@ -28,13 +28,17 @@ public struct Currency: Hashable, Sendable, Comparable, CustomStringConvertible 
       guard letter >= 0x41, letter <= 0x5a else { return nil }
       packed = packed << 5 | UInt16(letter - 0x40)
     }
-    guard currencyExponents.withUnsafeBufferPointer({ $0[Int(packed)] }) >= 0 else { return nil }
+    guard currencyExponents[Int(packed)] >= 0 else { return nil }
     self.rawValue = packed
   }
 
+  /// Decimals by `rawValue`, −1 where no such currency exists, 32,768 of them, never freed: for loops that cannot pay for
+  /// the check that the table exists.
+  public static var exponents: UnsafePointer<Int8> { currencyExponents }
+
   /// How many decimals the currency has: JPY 0, EUR 2, KWD 3. Zero for `none`.
   @inlinable
-  public var exponent: Int { max(0, Int(currencyExponents[Int(rawValue)])) }
+  public var exponent: Int { max(0, Int(currencyExponents[Int(rawValue & 0x7fff)])) }
 
   /// The three letters, or the empty string for `none`.
   public var code: String {
@@ -52,8 +56,9 @@ public struct Currency: Hashable, Sendable, Comparable, CustomStringConvertible 
 /// Decimals by packed code; −1 where no such currency exists.
 /// Source: ISO 4217 list one (active) and, from list three, the codes still met in ledgers since 1990.
 @usableFromInline
-let currencyExponents: [Int8] = {
-  var table = [Int8](repeating: -1, count: 1 << 15)
+nonisolated(unsafe) let currencyExponents: UnsafePointer<Int8> = {
+  let table = UnsafeMutablePointer<Int8>.allocate(capacity: 1 << 15)
+  table.initialize(repeating: -1, count: 1 << 15)
   let byExponent: [(Int8, String)] = [
     (0, "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF ITL ESP PTE GRD BEF LUF TRL ROL MGF BYR"),
     (3, "BHD IQD JOD KWD LYD OMR TND"),
@@ -78,5 +83,5 @@ let currencyExponents: [Int8] = {
       table[Int(packed)] = exponent
     }
   }
-  return table
+  return UnsafePointer(table)
 }()

@@ -23,6 +23,20 @@ public struct RecordBuffer<Element: BitwiseCopyable>: ~Copyable {
     setCount(count + 1)
   }
 
+  /// Room for one record more, filled in place by the caller and taken in by `commit`. Holds anything before.
+  @inlinable @inline(__always)
+  public mutating func reserve() -> UnsafeMutablePointer<Element> {
+    if count == capacity { grow() }
+    return storage + count
+  }
+
+  /// Takes in the record that was filled where `reserve` said.
+  @inlinable @inline(__always)
+  public mutating func commit() {
+    precondition(count < capacity)
+    setCount(count + 1)
+  }
+
   @usableFromInline @inline(__always)
   mutating func setCount(_ value: Int) { count = value }
 
@@ -37,6 +51,13 @@ public struct RecordBuffer<Element: BitwiseCopyable>: ~Copyable {
 
   @inlinable
   public mutating func removeAll() { setCount(0) }
+
+  /// Forgets what was appended behind a count.
+  @inlinable
+  public mutating func truncate(to length: Int) {
+    precondition(length >= 0 && length <= count)
+    setCount(length)
+  }
 
   @inlinable
   public subscript(index: Int) -> Element {

@@ -1,4 +1,5 @@
 import CRdKafka
+import Glibc
 
 /// What became of a topic that was asked for.
 public enum TopicCreation: Sendable, Equatable { case created, exists }
@@ -27,6 +28,30 @@ public final class Admin {
       if topic.err == RD_KAFKA_RESP_ERR_NO_ERROR { found[String(cString: topic.topic)] = Int(topic.partition_cnt) }
     }
     return found
+  }
+
+  /// Waits until these topics have a leader for every partition, as far as the broker that is asked knows: a creation
+  /// is answered before all brokers have heard of it.
+  /// - Returns: those of which that was not seen in time.
+  public func await(_ names: Set<String>, timeout_ms: Int = 30_000) throws(KafkaError) -> Set<String> {
+    var waited_ms = 0
+    while true {
+      var missing = names
+      var metadata: UnsafePointer<rd_kafka_metadata>?
+      try KafkaError.check(rd_kafka_metadata(client, 1, nil, &metadata, 10_000), "reading the cluster's metadata")
+      for index in 0..<Int(metadata!.pointee.topic_cnt) {
+        let topic = metadata!.pointee.topics[index]
+        guard topic.err == RD_KAFKA_RESP_ERR_NO_ERROR, topic.partition_cnt > 0 else { continue }
+        let isLed = (0..<Int(topic.partition_cnt)).allSatisfy {
+          topic.partitions[$0].err == RD_KAFKA_RESP_ERR_NO_ERROR && topic.partitions[$0].leader >= 0
+        }
+        if isLed { missing.remove(String(cString: topic.topic)) }
+      }
+      rd_kafka_metadata_destroy(metadata)
+      guard !missing.isEmpty, waited_ms < timeout_ms else { return missing }
+      usleep(100_000)
+      waited_ms += 100
+    }
   }
 
   /// The cluster's id, where it has one.

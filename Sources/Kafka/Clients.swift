@@ -98,6 +98,8 @@ public protocol LogReader: AnyObject {
   func read(
     _ place: TopicPartition, from: Int64, end: Int64, _ body: (ConsumedMessage) -> Bool
   ) throws(KafkaError)
+  /// Nothing is read for a while: what was being read ahead is dropped.
+  func rest()
   func close()
 }
 

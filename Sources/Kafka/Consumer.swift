@@ -154,7 +154,8 @@ public final class Consumer: GroupConsumer {
       try KafkaError.check(rd_kafka_assign(client, nil), "giving an assignment up")
       usleep(300_000)
     }
-    lastAssignment_us = monotonic_us()
+    // Where nothing is taken up, nothing is being started.
+    lastAssignment_us = starts.isEmpty ? nil : monotonic_us()
     let list = rd_kafka_topic_partition_list_new(Int32(starts.count))!
     defer { rd_kafka_topic_partition_list_destroy(list) }
     for (place, start) in starts {
@@ -184,7 +185,23 @@ public final class Consumer: GroupConsumer {
     var size = 0
     try KafkaError.check(rd_kafka_consumer_group_metadata_write(metadata, &buffer, &size), "group metadata")
     defer { rd_kafka_mem_free(nil, buffer) }
-    return GroupMetadata(bytes: Array(UnsafeRawBufferPointer(start: buffer, count: size)))
+    let bytes = Array(UnsafeRawBufferPointer(start: buffer, count: size))
+    guard Consumer.namesMember(bytes) else {
+      throw KafkaError(
+        name: "UNKNOWN_MEMBER_ID", "the member has lost its place in the group", context: "group metadata")
+    }
+    return GroupMetadata(bytes: bytes)
+  }
+
+  /// Whether the library's form of the metadata (`CGMDv2:`, int32 generation, group, 0, member, 0, …) names a member of a
+  /// generation. A client that has lost its place names none (generation −1, no member), and brokers let offsets of a
+  /// producer that names none through unchecked, for the sake of clients older than KIP-447: such metadata fences nobody.
+  static func namesMember(_ bytes: [UInt8]) -> Bool {
+    let head = Array("CGMDv2:".utf8)
+    guard bytes.count > head.count + 4, bytes.starts(with: head) else { return false }
+    let generation = bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: head.count, as: Int32.self) }
+    guard let end = bytes[(head.count + 4)...].firstIndex(of: 0), end + 1 < bytes.count else { return false }
+    return generation >= 0 && bytes[end + 1] != 0
   }
 
   private func topicIndex(_ handle: OpaquePointer) -> Int {
@@ -261,12 +278,11 @@ public final class Consumer: GroupConsumer {
     if raw.err == RD_KAFKA_RESP_ERR__PARTITION_EOF {
       ended.append(TopicPartition(String(cString: rd_kafka_topic_name(raw.rkt)), raw.partition))
     } else {
-      let place = raw.rkt.map { "\(String(cString: rd_kafka_topic_name($0)))[\(raw.partition)]" } ?? "the group"
+      let place = raw.rkt.map { TopicPartition(String(cString: rd_kafka_topic_name($0)), raw.partition) }
       errors.append(
         KafkaError(
-          raw.err, "consuming \(place)",
-          message: rd_kafka_message_errstr(message).map { String(cString: $0) },
-          isFatal: raw.err == RD_KAFKA_RESP_ERR__FATAL))
+          raw.err, "consuming \(place?.description ?? "the group")",
+          message: rd_kafka_message_errstr(message).map { String(cString: $0) }, place: place))
     }
   }
 

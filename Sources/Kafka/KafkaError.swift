@@ -13,23 +13,35 @@ public struct KafkaError: Error, CustomStringConvertible, Sendable, Equatable {
   public var isRetriable = false
   /// The transaction cannot be committed any more, only aborted.
   public var requiresAbort = false
+  /// The partition that it is about, where it is about one.
+  public var place: TopicPartition?
 
   public var description: String { "\(context): \(message) (\(name))" }
 
-  init(_ code: rd_kafka_resp_err_t, _ context: String, message: String? = nil, isFatal: Bool = false) {
+  init(
+    _ code: rd_kafka_resp_err_t, _ context: String, message: String? = nil, place: TopicPartition? = nil
+  ) {
     name = String(cString: rd_kafka_err2name(code))
     self.code = Int(code.rawValue)
     self.message = message ?? String(cString: rd_kafka_err2str(code))
     self.context = context
-    self.isFatal = isFatal
+    self.place = place
+    // Nothing can be done with the client any more: an idempotent producer that lost count, a member whose name somebody
+    // else has taken (FENCED_INSTANCE_ID), a producer whose transactional id somebody else has taken.
+    isFatal = code == RD_KAFKA_RESP_ERR__FATAL || code == RD_KAFKA_RESP_ERR__FENCED
     isRetriable = KafkaError.passing.contains(name)
   }
+
+  /// The offset that was to be read lies outside of what the partition has.
+  public var isOutOfRange: Bool { name == "_AUTO_OFFSET_RESET" }
 
   /// Conditions of a broker or of the network that pass by themselves.
   private static let passing: Set<String> = [
     "_TIMED_OUT", "_TRANSPORT", "_WAIT_COORD", "_ALL_BROKERS_DOWN", "REQUEST_TIMED_OUT", "UNSTABLE_OFFSET_COMMIT",
     "COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR", "LEADER_NOT_AVAILABLE",
     "NOT_LEADER_FOR_PARTITION", "BROKER_NOT_AVAILABLE", "NETWORK_EXCEPTION",
+    // A topic that was just created is not known to every broker at once.
+    "UNKNOWN_TOPIC_OR_PART",
   ]
 
   public init(_ message: String, context: String) {
@@ -58,8 +70,8 @@ public struct KafkaError: Error, CustomStringConvertible, Sendable, Equatable {
     guard let error else { return }
     defer { rd_kafka_error_destroy(error) }
     var made = KafkaError(
-      rd_kafka_error_code(error), context, message: String(cString: rd_kafka_error_string(error)),
-      isFatal: rd_kafka_error_is_fatal(error) != 0)
+      rd_kafka_error_code(error), context, message: String(cString: rd_kafka_error_string(error)))
+    made.isFatal = made.isFatal || rd_kafka_error_is_fatal(error) != 0
     made.isRetriable = rd_kafka_error_is_retriable(error) != 0
     made.requiresAbort = rd_kafka_error_txn_requires_abort(error) != 0
     throw made

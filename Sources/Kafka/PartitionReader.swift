@@ -58,9 +58,19 @@ public final class PartitionReader: LogReader {
   public func close() {
     guard !isClosed else { return }
     isClosed = true
+    rest()
+    rd_kafka_destroy(client)
+  }
+
+  public func rest() {
     for stream in streams.values { stream.close() }
     streams = [:]
-    rd_kafka_destroy(client)
+  }
+
+  /// Nothing more comes from a stream after an error.
+  private func drop(_ place: TopicPartition) {
+    streams[place]?.close()
+    streams[place] = nil
   }
 
   public func bounds(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> (low: Int64, stable: Int64) {
@@ -119,6 +129,7 @@ public final class PartitionReader: LogReader {
         if count == 0 {
           waited_ms += 10
           guard waited_ms < PartitionReader.patience_ms else {
+            drop(place)
             throw KafkaError(
               RD_KAFKA_RESP_ERR__TIMED_OUT, "reading \(place) from offset \(stream.position) to \(end)")
           }
@@ -138,6 +149,7 @@ public final class PartitionReader: LogReader {
         if raw.offset < end {
           waited_ms += 10
           guard waited_ms < PartitionReader.patience_ms else {
+            drop(place)
             throw KafkaError(
               RD_KAFKA_RESP_ERR__TIMED_OUT, "reading \(place): it ends at offset \(raw.offset), not \(end)")
           }
@@ -145,9 +157,11 @@ public final class PartitionReader: LogReader {
         continue
       }
       guard raw.err == RD_KAFKA_RESP_ERR_NO_ERROR else {
-        throw KafkaError(
+        let error = KafkaError(
           raw.err, "reading \(place) from offset \(stream.position)",
-          message: rd_kafka_message_errstr(message).map { String(cString: $0) })
+          message: rd_kafka_message_errstr(message).map { String(cString: $0) }, place: place)
+        drop(place)
+        throw error
       }
       guard raw.offset >= stream.position else { continue }
       stream.position = raw.offset + 1

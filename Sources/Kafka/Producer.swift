@@ -109,9 +109,12 @@ public final class Producer: RecordProducer {
     let code = rd_kafka_flush(client, Int32(timeout_ms))
     if let first = failures.first {
       failures.removeAll()
-      throw KafkaError(
+      var error = KafkaError(
         rd_kafka_resp_err_t(rawValue: Int32(first.error.code)), "delivering to \(first.topic)",
         message: first.error.message)
+      // The message is gone, whatever the reason: to flush again would find nothing left to complain about.
+      error.isRetriable = false
+      throw error
     }
     try KafkaError.check(code, "flushing")
   }

@@ -44,9 +44,10 @@ public final class TestCluster: @unchecked Sendable {
     } else {
       let admin = try Admin(properties: properties)
       _ = try admin.createTopic(name, partitions: partitions, config: config)
-      // The controller knows the topic; wait until every broker that is asked does.
-      let until = Date().addingTimeInterval(15)
-      while try admin.topics()[name] != partitions, Date() < until { Thread.sleep(forTimeInterval: 0.1) }
+      // The controller knows the topic; wait until the broker that is asked does, and every partition has a leader.
+      guard try admin.await([name]).isEmpty else {
+        throw KafkaError(name: "_TIMED_OUT", "no leader for every partition", context: "creating topic \(name)")
+      }
     }
     lock.withLock { created.append(name) }
   }
@@ -71,8 +72,8 @@ public final class TestCluster: @unchecked Sendable {
     public var value: String?
   }
 
-  /// Everything in a topic, up to the end of every partition.
-  public func readAll(_ topic: String, partitions: Int, timeout_s: Int = 30) throws -> [Record] {
+  /// Everything in a topic, up to the end of every partition, in the order of partitions and offsets.
+  public func readAll(_ topic: String, partitions: Int, timeout_s: Int = 60) throws -> [Record] {
     let consumer = try Consumer(
       properties: properties + [
         KafkaProperty("group.id", unique("reader-\(UInt64.random(in: 0 ... .max))")),
@@ -92,6 +93,10 @@ public final class TestCluster: @unchecked Sendable {
       for place in consumer.ended { ended.insert(place.partition) }
       try consumer.answerRebalance(start: .beginning)
     }
-    return records
+    guard ended.count == partitions else {
+      throw KafkaError(
+        name: "_TIMED_OUT", "\(ended.count) of \(partitions) partitions were read to their end", context: topic)
+    }
+    return records.sorted { ($0.partition, $0.offset) < ($1.partition, $1.offset) }
   }
 }

@@ -9,9 +9,8 @@ public enum ReferenceDocuments {
     [
       ("docs/reference/configuration.md", KeyReference.markdown() + "\n" + fields()),
       ("docs/reference/breaks.md", breaks()),
-      ("config/schemas/break.schema.json", TopicSchemas.breaks),
-      ("config/schemas/dead-letter.schema.json", TopicSchemas.deadLetters),
-    ]
+      ("docs/reference/topics.md", TopicReference.markdown()),
+    ] + TopicSchemas.all.map { ("config/schemas/\($0.name).schema.json", $0.json) }
   }
 
   static func fields() -> String {

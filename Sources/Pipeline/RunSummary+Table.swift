@@ -35,6 +35,11 @@ extension RunSummary {
       for (reason, count) in deadLetters.sorted(by: { $0.key < $1.key }) { dead.add(reason, String(count)) }
       parts.append("\n" + dead.text)
     }
+    if !decode.violations.isEmpty {
+      var broken = TextTable(["rule", "records that break it"], numeric: [1])
+      for (rule, count) in decode.violations.sorted(by: { $0.key < $1.key }) { broken.add(rule, String(count)) }
+      parts.append("\n" + broken.text)
+    }
     return parts.joined(separator: "\n")
   }
 }

@@ -64,6 +64,12 @@ public struct RunSummary: Sendable {
     writer.beginObject()
     for (reason, count) in deadLetters.sorted(by: { $0.key < $1.key }) { integer(reason, count) }
     writer.endObject()
+    if !decode.violations.isEmpty {
+      writer.key("rules")
+      writer.beginObject()
+      for (rule, count) in decode.violations.sorted(by: { $0.key < $1.key }) { integer(rule, count) }
+      writer.endObject()
+    }
     writer.key("ties")
     writer.beginObject()
     integer("opened", match.tiesOpened)

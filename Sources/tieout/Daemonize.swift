@@ -47,6 +47,7 @@ struct Run: ParsableCommand {
   @Option(help: "Workers instead of the configured number.") var workers: Int?
   @Option(help: "Name of this process instead of the configured kafka.instance.") var instance: String?
   @Option(help: "Seconds between status lines in the log.") var statusInterval: Int = 10
+  @Flag(help: "Serve the HTTP API too, as a process of its own (tieout-serve).") var serve = false
 
   func run() throws {
     do {
@@ -60,10 +61,19 @@ struct Run: ParsableCommand {
         log.info("stopping")
         daemon.stop.stop()
       }
+      if serve { _ = try ServeProgram.path() }
       try daemon.start()
+      let console = serve ? try ServeProgram.start(config: config, bootstrap: bootstrap) : nil
+      defer { if let console { ServeProgram.end(console) } }
       var nextStatus = monotonic_ms() + Int64(statusInterval) * 1_000
+      var hasConsole = console != nil
       while daemon.isRunning, !daemon.stop.isStopped {
         usleep(50_000)
+        if hasConsole, console?.isRunning == false {
+          // The reconciler owes nothing to whoever looks at it.
+          log.error("tieout-serve has ended", metadata: ["status": "\(console!.terminationStatus)"])
+          hasConsole = false
+        }
         if monotonic_ms() >= nextStatus {
           daemon.logStatus()
           nextStatus += Int64(statusInterval) * 1_000
@@ -101,7 +111,8 @@ struct Broker: ParsableCommand {
       let broker = try EmbeddedBroker()
       if let config {
         let configuration = try Configuration.load(path: config)
-        for name in Set(configuration.sources.map(\.originalTopic) + configuration.ownTopics.map(\.name)).sorted() {
+        let own = (configuration.ownTopics + configuration.consoleTopics).map(\.name)
+        for name in Set(configuration.sources.map(\.originalTopic) + own).sorted() {
           try broker.createTopic(name, partitions: max(1, partitions))
         }
       }

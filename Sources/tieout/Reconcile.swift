@@ -96,24 +96,5 @@ struct Check: ParsableCommand {
   }
 }
 
-struct Docs: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    abstract: "Writes the generated reference documentation and schemas.",
-    discussion: "EXAMPLE\n  tieout docs --root .")
-
-  @Option(help: "Root of the source tree.") var root = "."
-
-  func run() throws {
-    do {
-      for (path, text) in ReferenceDocuments.all() {
-        let target = root + "/" + path
-        try FileManager.default.createDirectory(
-          atPath: (target as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
-        try text.write(toFile: target, atomically: true, encoding: .utf8)
-      }
-    } catch { fail(error) }
-  }
-}
-
 /// Milliseconds of an RFC 3339 time.
 func parseTimestamp(_ text: String) -> Int64? { Timestamps.parse(text) }

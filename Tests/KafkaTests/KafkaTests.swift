@@ -101,7 +101,9 @@ import Testing
     try producer.flush(timeout_ms: 10_000)
     broker.setDown(true)
     try producer.produce(topic: topic, key: nil, value: Array("lost".utf8))
-    #expect(throws: KafkaError.self) { try producer.flush(timeout_ms: 20_000) }
+    let error = #expect(throws: KafkaError.self) { try producer.flush(timeout_ms: 20_000) }
+    // To flush again would succeed, and the message would be forgotten.
+    #expect(error?.isRetriable == false)
     #expect(producer.failureCount == 1)
     broker.setDown(false)
   }
@@ -121,6 +123,102 @@ import Testing
         _ = try admin.createTopic(cluster.unique("made"), partitions: 1, timeout_ms: 1_000)
       }
     }
+  }
+
+  @Test func topicsAreAwaited() throws {
+    let cluster = try TestCluster()
+    let (here, absent) = (cluster.unique("here"), cluster.unique("absent"))
+    try cluster.createTopic(here, partitions: 2)
+    let admin = try Admin(properties: cluster.properties)
+    #expect(try admin.await([here]) == [])
+    #expect(try admin.await([here, absent], timeout_ms: 200) == [absent])
+  }
+
+  /// What is not there is an error, and no leap to where something is.
+  @Test func offsetsOutOfRangeAreTold() throws {
+    let cluster = try TestCluster()
+    let topic = cluster.unique("range")
+    try cluster.createTopic(topic, partitions: 1)
+    try cluster.produce(topic, (0..<5).map { (nil, "\($0)", 0) })
+    let place = TopicPartition(topic, 0)
+    let consumer = try Consumer(
+      properties: cluster.properties + [
+        KafkaProperty("group.id", cluster.unique("range")), KafkaProperty("auto.offset.reset", "error"),
+      ], topics: [topic])
+    defer { consumer.close() }
+    var errors: [KafkaError] = []
+    var offsets: [Int64] = []
+    var isAssigned = false
+    let until = Date().addingTimeInterval(30)
+    while offsets.isEmpty, Date() < until {
+      _ = try consumer.consume(timeout_ms: 50) { offsets.append($0.offset) }
+      if !errors.contains(where: \.isOutOfRange) {
+        errors += consumer.errors
+        // Told once, it goes on where it is sent.
+        if errors.contains(where: \.isOutOfRange) { try consumer.assign([place: .at(3)]) }
+      }
+      if case .assigned = consumer.pendingRebalance, !isAssigned {
+        isAssigned = true
+        try consumer.assign([place: .at(1_000)])
+      } else if consumer.pendingRebalance != nil {
+        try consumer.unassign()
+      }
+    }
+    #expect(errors.filter(\.isOutOfRange).map(\.place) == [place])
+    #expect(offsets.first == 3)
+  }
+
+  /// Metadata of a client that has lost its place in the group lets brokers through whatever it sends.
+  @Test func metadataWithoutAMemberIsNone() throws {
+    func bytes(_ generation: Int32, _ member: String) -> [UInt8] {
+      var made = Array("CGMDv2:".utf8)
+      withUnsafeBytes(of: generation) { made += Array($0) }
+      return made + Array("group".utf8) + [0] + Array(member.utf8) + [0, 1]
+    }
+    #expect(Consumer.namesMember(bytes(3, "tieout-1")))
+    #expect(!Consumer.namesMember(bytes(-1, "tieout-1")))
+    #expect(!Consumer.namesMember(bytes(3, "")))
+    #expect(!Consumer.namesMember([]))
+    // And the library still writes it like that.
+    let cluster = try TestCluster()
+    let topic = cluster.unique("member")
+    try cluster.createTopic(topic, partitions: 1)
+    let consumer = try consumer(cluster, "member", [topic])
+    defer { consumer.close() }
+    #expect(throws: KafkaError.self) { try consumer.groupMetadata() }
+    let until = Date().addingTimeInterval(30)
+    while consumer.pendingRebalance == nil, Date() < until { _ = try consumer.consume(timeout_ms: 50) { _ in } }
+    #expect(try !consumer.groupMetadata().bytes.isEmpty)
+    try consumer.answerRebalance(start: .end)
+  }
+
+  /// A reader may rest, and read on or anew afterwards; and an error of one stretch spoils no other.
+  @Test func stretchesAreReadByThemselves() throws {
+    let cluster = try TestCluster()
+    let topic = cluster.unique("stretch")
+    try cluster.createTopic(topic, partitions: 1)
+    try cluster.produce(topic, (0..<100).map { (nil, "\($0)", 0) })
+    let place = TopicPartition(topic, 0)
+    let reader = try PartitionReader(properties: cluster.properties)
+    defer { reader.close() }
+    #expect(try reader.bounds(place, timeout_ms: 10_000) == (0, 100))
+    func read(_ from: Int64, _ end: Int64) throws -> [Int64] {
+      var offsets: [Int64] = []
+      try reader.read(place, from: from, end: end) {
+        offsets.append($0.offset)
+        return true
+      }
+      return offsets
+    }
+    #expect(try read(10, 20) == Array(10..<20))
+    #expect(try read(20, 25) == Array(20..<25))
+    reader.rest()
+    #expect(try read(25, 30) == Array(25..<30))
+    reader.rest()
+    let error = #expect(throws: KafkaError.self) { _ = try read(500, 510) }
+    #expect(error?.isOutOfRange == true)
+    #expect(try read(0, 3) == [0, 1, 2])
+    #expect(try read(90, 100) == Array(90..<100))
   }
 
   @Test func secretsStaySecret() {

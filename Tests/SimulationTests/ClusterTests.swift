@@ -1,7 +1,9 @@
 import Configuration
+import Foundation
 import Pipeline
-import Simulation
 import Testing
+
+@testable import Simulation
 
 /// The workers over the simulated cluster. `tools/simulate` runs many more seeds.
 @Suite struct ClusterTests {
@@ -26,10 +28,34 @@ import Testing
     }
   }
 
+  @Test func seedsThatFoundFaultsStayGood() throws {
+    let path = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path + "/Regressions/seeds.txt"
+    var count = 0
+    for line in try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n") where !line.hasPrefix("#") {
+      let words = line.split(separator: " ")
+      let seed = try #require(UInt64(words[0]))
+      var options = SimulationOptions()
+      options.delivery = Delivery(rawValue: String(words[1]))
+      let outcome = try run(seed..<seed + 1, options)[0]
+      #expect(outcome.failures == [], "tieout simulate --first \(seed) --seeds 1 --trace")
+      count += 1
+    }
+    #expect(count > 0)
+  }
+
+  /// Every part is there in some run: routing, the second stage, directories, retention.
+  @Test func runsCoverEveryPart() throws {
+    let runs = try (1..<250 as Range<UInt64>).map { try ClusterSimulation(seed: $0) }
+    #expect(runs.contains { $0.rawPartitions > 0 } && runs.contains { $0.hasTotals })
+    #expect(runs.contains { $0.isInDirectory && $0.isTrimming } && runs.contains { $0.isInDirectory && !$0.isTrimming })
+    #expect(runs.contains { $0.rawPartitions > 0 && $0.hasTotals && $0.isInDirectory })
+  }
+
   /// The simulator must be able to fail: each planted defect is found.
   @Test(arguments: [
     Defect.offsetsBeforeOutputs, .epochOutsideTransaction, .replayOutOfOrder, .shardOneEpochLate, .zombieNotFenced,
-    .replayByTheClock, .abortWithoutRewind, .unstableOffsets,
+    .replayByTheClock, .abortWithoutRewind, .unstableOffsets, .routedBeforeOffsets, .totalsForgotten,
+    .directorySharedByTasks,
   ]) func plantedDefectsAreFound(defect: Defect) throws {
     var options = SimulationOptions()
     options.delivery = .exactlyOnce

@@ -3,6 +3,8 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include "Digits.h"
+#include "RecordLayout.h"
 
 /// Asks the processor to bring the line at `address` close, for a read or a write soon.
 static inline void tieout_prefetch(const void *address) { __builtin_prefetch(address, 1, 3); }

@@ -25,9 +25,19 @@ extension Configuration {
       all.append(KafkaProperty("isolation.level", "read_committed"))
       all += convert(kafka.properties) + convert(kafka.consumer)
       if !member.isEmpty { all.append(KafkaProperty("group.instance.id", member)) }
+      // The worker says itself where it reads. Where Kafka has nothing there, it wants to know: to be taken elsewhere
+      // in silence would be to lose records in silence.
+      all.append(KafkaProperty("auto.offset.reset", "error"))
     case .producer: all += convert(kafka.properties) + convert(kafka.producer)
     case .admin: all += convert(kafka.properties)
     }
     return all
+  }
+
+  /// Bytes of key and value that a producer takes in one message, with room for what goes around them.
+  var producerMessageLimit: Int {
+    let set = (kafka.properties + kafka.producer).last { $0.0 == "message.max.bytes" }.flatMap { Int($0.1.reveal) }
+    // librdkafka's default, which is also below Kafka's.
+    return max(64 << 10, (set ?? 1_000_000) - (4 << 10))
   }
 }

@@ -91,6 +91,8 @@ public final class Daemon: @unchecked Sendable {
       sum.restarts += one.restarts
       sum.recoveries += one.recoveries
       sum.replayedRecords += one.replayedRecords
+      sum.recoveryProblems += one.recoveryProblems
+      sum.trimmedRecords += one.trimmedRecords
       sum.checkpoints += one.checkpoints
       sum.checkpointBytes += one.checkpointBytes
       sum.abortedEpochs += one.abortedEpochs
@@ -167,22 +169,32 @@ public struct TopicCheck {
         description: "there is no topic '\(topic.name)', and the embedded broker creates none over the wire: start it "
           + "with `tieout broker --config`")
     }
-    for (topic, config) in wanted.map({ ($0.name, $0.config) }) {
-      if let count = known[topic] {
-        counts[topic] = count
-      } else {
-        do throws(KafkaError) {
-          let result = try admin.createTopic(topic, partitions: tasks, config: config, timeout_ms: 5_000)
-          if result == .created { log.info("topic created", metadata: ["topic": "\(topic)"]) }
-          counts[topic] = tasks
-        } catch {
-          // The broker may still create it when the first message comes.
-          log.warning("topic not created", metadata: ["topic": "\(topic)", "error": "\(error)"])
-        }
+    let missing = wanted.filter { known[$0.name] == nil }
+    for (topic, config) in missing {
+      do throws(KafkaError) {
+        let result = try admin.createTopic(topic, partitions: tasks, config: config)
+        if result == .created { log.info("topic created", metadata: ["topic": "\(topic)"]) }
+      } catch {
+        // A broker that creates it by itself when the first message comes would do it with other settings.
+        let settings = config.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: ", ")
+        throw TopicCheckError(
+          description: "there is no topic '\(topic)', and it could not be created (\(error)): create it with \(tasks) "
+            + "partitions" + (settings.isEmpty ? "" : " and \(settings)"))
       }
     }
+    if !missing.isEmpty {
+      let unseen = try admin.await(Set(missing.map(\.name)))
+      guard unseen.isEmpty else {
+        throw TopicCheckError(
+          description: "no leader has been seen of \(unseen.sorted().joined(separator: ", ")), which were just created")
+      }
+    }
+    // Another process may have created some with other numbers.
+    let now = missing.isEmpty ? known : try admin.topics()
+    for topic in wanted { counts[topic.name] = now[topic.name] }
     // A task writes to its own partition of these.
-    for topic in [configuration.epochsTopic, configuration.checkpointsTopic] {
+    let own = configuration.sources.filter(\.isRouted).map(\.topic)
+    for topic in [configuration.epochsTopic, configuration.checkpointsTopic] + own {
       if let count = counts[topic], count < tasks {
         throw TopicCheckError(
           description: "the topic '\(topic)' has \(count) partitions; there are \(tasks) tasks, and each needs its own")
@@ -196,13 +208,26 @@ extension Configuration {
   /// The topics that tieout itself writes, with what they are to be configured with.
   public var ownTopics: [(name: String, config: [String: String])] {
     let compact = ["cleanup.policy": "compact"]
-    let retained = ["retention.ms": "\(epochRetention_ms)"]
+    let retained = ["cleanup.policy": "delete", "retention.ms": "\(epochRetention_ms)", "retention.bytes": "-1"]
+    // A restore reads the whole topic: what is replaced must go soon, and only closed segments are compacted.
+    let checkpointed = compact.merging(
+      [
+        "segment.bytes": "\(64 << 20)", "min.cleanable.dirty.ratio": "0.1", "delete.retention.ms": "\(3_600_000)",
+      ]) { $1 }
     var topics: [(name: String, config: [String: String])] = [
       (breaksTopic, compact), (deadLettersTopic, [:]), (epochsTopic, retained), (partialsTopic, compact),
       (totalsTopic, compact),
     ]
-    if checkpoints == .topic { topics.append((checkpointsTopic, compact)) }
+    if checkpoints == .topic { topics.append((checkpointsTopic, checkpointed)) }
     for source in sources where source.isRouted { topics.append((source.topic, retained)) }
     return topics
+  }
+
+  /// The topics that the console writes. Actions stay for ever: the console is made anew from them.
+  public var consoleTopics: [(name: String, config: [String: String])] {
+    [
+      (actionsTopic, ["cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"]),
+      (proposalsTopic, ["cleanup.policy": "compact"]),
+    ]
   }
 }

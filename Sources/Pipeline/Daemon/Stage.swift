@@ -6,11 +6,12 @@ import Kafka
 import Logging
 
 /// A thread of the daemon beside the workers: runs, and starts anew with a clean state after an error.
-class Stage {
+public class Stage: @unchecked Sendable {
   let configuration: Configuration
   let stop: StopFlag
   let log: Logger
   let environment: any WorkerEnvironment
+  var isExactlyOnce: Bool { configuration.kafka.delivery == .exactlyOnce }
 
   init(
     _ name: String, configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment
@@ -25,16 +26,17 @@ class Stage {
 
   func runOnce() throws { preconditionFailure("a stage without work") }
 
-  func run() {
+  public func run() {
     var pause_ms: Int64 = 500
     while !stop.isStopped {
+      let started_ms = environment.monotonic_ms()
       do {
         try runOnce()
       } catch {
         log.error("stage failed and starts anew", metadata: ["error": "\(error)", "pause_ms": "\(pause_ms)"])
         let until = environment.monotonic_ms() + pause_ms
         while environment.monotonic_ms() < until, !stop.isStopped { environment.sleep(ms: 20) }
-        pause_ms = min(pause_ms * 2, 30_000)
+        pause_ms = environment.monotonic_ms() - started_ms > 60_000 ? 500 : min(pause_ms * 2, 30_000)
       }
     }
   }
@@ -48,7 +50,7 @@ class Stage {
 /// key: through an internal topic with as many partitions as the other sources have.
 ///
 /// A record that cannot be read goes on as it is, under its own key, so that the task that gets it reports it.
-final class Router: Stage {
+public final class Router: Stage {
   private var lanes: [Lane] = []
   private var producer: (any RecordProducer)!
   private var consumer: (any GroupConsumer)!
@@ -58,12 +60,14 @@ final class Router: Stage {
   private var writer = ByteWriter()
   private var failure: KafkaError?
   private var isOpen = false
+  /// Partitions that no longer have what is to be read next.
+  private var trimmed: Set<TopicPartition> = []
   private let sources: [SourceSettings]
-  private let isExactlyOnce: Bool
+  private let messageLimit: Int
 
-  init(configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment) {
+  public init(configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment) {
     sources = configuration.sources.filter(\.isRouted)
-    isExactlyOnce = configuration.kafka.delivery == .exactlyOnce
+    messageLimit = configuration.producerMessageLimit
     super.init("router", configuration: configuration, stop: stop, log: log, environment: environment)
   }
 
@@ -88,6 +92,7 @@ final class Router: Stage {
       consumer = nil
       producer = nil
     }
+    trimmed = []
     while !stop.isStopped {
       try turn()
     }
@@ -96,11 +101,20 @@ final class Router: Stage {
   private func turn() throws {
     failure = nil
     let count = try consumer.consume(timeout_ms: 50, { self.route($0) }, finish: {})
+    var isTrimmed = false
     for error in consumer.errors {
       if error.isFatal { throw error }
-      log.warning("\(error)")
+      if error.isOutOfRange, let place = error.place, trimmed.insert(place).inserted {
+        isTrimmed = true
+        log.error(
+          "records were deleted before they were routed: their orders will show breaks; going on with the oldest",
+          metadata: ["place": "\(place)", "error": "\(error)"])
+      } else {
+        log.warning("\(error)")
+      }
     }
     if failure == nil, count > 0 { commit() }
+    if failure == nil, isTrimmed, consumer.pendingRebalance == nil { try start() }
     if let failure {
       if failure.isFatal { throw failure }
       log.warning("records are routed again from the last committed offset", metadata: ["error": "\(failure)"])
@@ -133,6 +147,8 @@ final class Router: Stage {
     let first: StartOffset = configuration.kafka.start == .earliest ? .beginning : .end
     var starts: [TopicPartition: StartOffset] = [:]
     for place in assigned { starts[place] = committed[place].map { .at($0.offset) } ?? first }
+    for place in trimmed where starts[place] != nil { starts[place] = .beginning }
+    trimmed = []
     try consumer.assign(starts)
   }
 
@@ -146,7 +162,8 @@ final class Router: Stage {
     _ = lane.decode(
       key: message.key.map { ByteView($0) } ?? .empty, payload: message.value.map { ByteView($0) } ?? .empty,
       position: RecordPosition(source: 0, partition: message.partition, offset: message.offset))
-    RoutedRecord.encode(message, into: &writer)
+    let key = lane.firstOrder?.buffer ?? message.key.map { UnsafeBufferPointer(rebasing: $0.prefix(messageLimit / 4)) }
+    RoutedRecord.encode(message, limit: messageLimit - (key?.count ?? 0), into: &writer)
     let value = writer.bytes.assumingMemoryBound(to: UInt8.self)
     do throws(KafkaError) {
       if isExactlyOnce, !isOpen {
@@ -154,7 +171,7 @@ final class Router: Stage {
         isOpen = true
       }
       try producer.produce(
-        topic: source.topic, partition: nil, key: lane.firstOrder?.buffer ?? message.key, value: value)
+        topic: source.topic, partition: nil, key: key, value: value)
     } catch { failure = error }
     lane.reset()
   }
@@ -165,6 +182,10 @@ final class Router: Stage {
     do throws(KafkaError) {
       if isExactlyOnce {
         guard isOpen else { return }
+        if environment.defect == .routedBeforeOffsets {
+          try producer.commitTransaction(timeout_ms: 30_000)
+          try producer.beginTransaction()
+        }
         try retrying { () throws(KafkaError) in
           try producer.sendOffsets(offsets, group: group, timeout_ms: 10_000)
         }
@@ -185,77 +206,5 @@ extension Lane {
     case .orders(let lane): lane.records.count > 0 ? lane.records[0].order : nil
     case .ledger(let lane): lane.records.count > 0 ? lane.records[0].order : nil
     }
-  }
-}
-
-/// The second stage: adds up what the tasks tell of their own cells. Every partial is cumulative, and the topic is
-/// compacted, so that reading it from the beginning is the whole recovery, and nothing is ever added twice.
-final class TotalsStage: Stage {
-  private var consumer: (any GroupConsumer)!
-  private var producer: (any RecordProducer)!
-  /// By cell, then by task.
-  private var cells: [String: [Int32: Partial]] = [:]
-  private var changed: Set<String> = []
-  private var behind: Set<Int32> = []
-
-  init(configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment) {
-    super.init("totals", configuration: configuration, stop: stop, log: log, environment: environment)
-  }
-
-  override func runOnce() throws {
-    producer = try environment.makeProducer(configuration, transactionalID: nil)
-    consumer = try environment.makeConsumer(
-      configuration, group: configuration.kafka.group + "-totals", topics: [configuration.partialsTopic], member: "")
-    cells = [:]
-    changed = []
-    defer {
-      consumer.close()
-      consumer = nil
-      producer = nil
-    }
-    while !stop.isStopped {
-      _ = try consumer.consume(timeout_ms: 100, { self.take($0) }, finish: {})
-      for error in consumer.errors where error.isFatal { throw error }
-      for place in consumer.ended { behind.remove(place.partition) }
-      if let places = try consumer.answerRebalance(start: .beginning) {
-        cells = [:]
-        changed = []
-        behind = Set(places.map(\.partition))
-      }
-      // Sums of half a history would be wrong ones.
-      if behind.isEmpty { try send() }
-    }
-  }
-
-  private func take(_ message: ConsumedMessage) {
-    guard let partial = Partial(key: message.key, value: message.value) else { return }
-    let known = cells[partial.cell]?[partial.task]
-    guard known.map({ $0.epoch < partial.epoch }) ?? true else { return }
-    cells[partial.cell, default: [:]][partial.task] = partial
-    if known?.value != partial.value { changed.insert(partial.cell) }
-  }
-
-  private func send() throws {
-    guard !changed.isEmpty else { return }
-    for cell in changed.sorted() {
-      let values = cells[cell] ?? [:]
-      var writer = JSONWriter()
-      writer.beginObject()
-      writer.key("cell")
-      writer.string(cell)
-      writer.key("value")
-      writer.integer(Int(values.values.reduce(0) { $0 + $1.value }))
-      writer.key("tasks")
-      writer.integer(values.count)
-      writer.endObject()
-      let value = writer.bytes
-      try Array(cell.utf8).withUnsafeBufferPointer { key throws in
-        try value.withUnsafeBufferPointer {
-          try producer.produce(topic: configuration.totalsTopic, partition: nil, key: key, value: $0)
-        }
-      }
-    }
-    try producer.flush(timeout_ms: 60_000)
-    changed = []
   }
 }

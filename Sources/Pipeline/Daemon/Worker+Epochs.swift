@@ -29,10 +29,13 @@ extension Worker {
           || engine.hasEvents && task.checkpointer.isWriting
       else { continue }
       task.checkpointer.save()
+      let finished = task.checkpointer.finished
       var (writes, digests) = try checkpoint(task)
-      if !task.unneeded.isEmpty {
-        writes += task.unneeded.map { CheckpointWrite(key: $0, value: nil) }
-        task.unneeded = []
+      writes += task.unneeded.now.map { CheckpointWrite(key: $0, value: nil) }
+      task.unneeded.now = []
+      if task.checkpointer.finished > finished {
+        writes += task.unneeded.later.map { CheckpointWrite(key: $0, value: nil) }
+        task.unneeded.later = []
       }
       active.append((task, engine.seal(incarnation: incarnation, shards: digests), writes))
     }
@@ -87,7 +90,16 @@ extension Worker {
     }
     for (task, record, writes) in active {
       if case .directory(let path) = configuration.checkpoints {
-        try CheckpointDirectory(path: path, task: record.task).apply(writes)
+        do {
+          let place = defect == .directorySharedByTasks ? 0 : record.task
+          try CheckpointDirectory(path: path, task: place, files: environment.files).apply(writes)
+        } catch let error as KafkaError {
+          throw error
+        } catch {
+          // A full disk stops checkpoints, and nothing else: the epoch is committed.
+          log.error("the checkpoint is given up", metadata: ["partition": "\(record.task)", "error": "\(error)"])
+          task.checkpointer.abandon()
+        }
       }
       task.engine.finishEpoch(record)
     }
@@ -139,8 +151,16 @@ extension Worker {
       guard number > 0, now_ms >= task.nextRound_ms else { return ([], []) }
       task.nextRound_ms = now_ms + configuration.checkpointInterval_ms
       // The state at the end of the last epoch is gone: the round begins with this one.
-      let bounds = try reader.bounds(
-        TopicPartition(configuration.epochsTopic, engine.partition), timeout_ms: 10_000)
+      let bounds: (low: Int64, stable: Int64)
+      do throws(KafkaError) {
+        bounds = try reader.bounds(TopicPartition(configuration.epochsTopic, engine.partition), timeout_ms: 2_000)
+      } catch {
+        if error.isFatal { throw error }
+        // A broker is away: no reason to stop. The next epoch's end will do, when it is back.
+        task.nextRound_ms = now_ms + min(configuration.checkpointInterval_ms, 5_000)
+        log.warning("the checkpoint is put off", metadata: ["error": "\(error)"])
+        return ([], [])
+      }
       checkpointer.begin(engine.matcher, epoch: number + 1, epochsOffset: bounds.stable)
       let epochs = max(1, configuration.checkpointInterval_ms / 2 / max(1, configuration.epochInterval_ms))
       task.shardsPerEpoch = max(1, (checkpointer.shardCount + Int(epochs) - 1) / Int(epochs))

@@ -13,9 +13,17 @@ extension Worker {
       log.info(
         "partitions assigned", metadata: ["partitions": "\(places.map(\.description).sorted().joined(separator: " "))"])
       try checkCoPartitioning(places)
-      group = try consumer.groupMetadata()
       assigned = places
-      // Nothing is read before the state is there.
+      do throws(KafkaError) {
+        group = try consumer.groupMetadata()
+      } catch {
+        if error.isFatal { throw error }
+        // It has decided anew already, and says so next: until then nothing may be committed in its name.
+        log.warning("assigned, and no member any more", metadata: ["error": "\(error)"])
+        group = nil
+        assigned = []
+        return try consumer.assign([:])
+      }
       isRecoveryDue = true
       try recover()
     case .revoked(let places):
@@ -57,14 +65,42 @@ extension Worker {
     }
   }
 
-  /// Gives every assigned partition its task, and reads on where its last committed epoch ended.
+  /// Gives every assigned partition its task, and reads on where its last committed epoch ended. May take longer than
+  /// `max.poll.interval.ms`: the group is served all the while, and a new decision of it ends the attempt.
   func recover() throws {
+    // Nothing is read before the state is there; and the group has its answer, so that it can decide anew.
+    try consumer.assign([:])
+    do {
+      try bringBack()
+    } catch is Interrupted {
+      log.notice("recovery interrupted")
+      dropTasks()
+      isRecoveryDue = true
+    }
+    reader.rest()
+  }
+
+  /// Tells the group that the worker is alive, while it is not reading.
+  func keepAlive() throws {
+    let now_ms = environment.monotonic_ms()
+    guard now_ms - lastPoll_ms >= environment.keepAlive_ms else { return }
+    lastPoll_ms = now_ms
+    _ = try consumer.consume(timeout_ms: 0, { _ in }, finish: {})
+    for error in consumer.errors where error.isFatal { throw error }
+    if consumer.pendingRebalance != nil || stop.isStopped { throw Interrupted() }
+  }
+
+  private func bringBack() throws {
     // Another one than of any attempt before: an epoch that was written and never committed must not be taken for its
     // successor of the same number.
     incarnation = environment.identity()
     // What was sent and has not arrived yet is part of what is about to be read.
     if !isExactlyOnce, producer.queued > 0 { try flush() }
-    let recovery = TaskRecovery(configuration, environment: environment, reader: reader, stage: stage)
+    beginnings = [:]
+    lastPoll_ms = environment.monotonic_ms()
+    let recovery = TaskRecovery(configuration, environment: environment, reader: reader, stage: stage) {
+      [unowned self] in try self.keepAlive()
+    }
     let partitions = Set(assigned.map(\.partition)).sorted()
     tasks = [:]
     recordsInEpoch = 0
@@ -147,10 +183,37 @@ extension Worker {
     var starts: [TopicPartition: StartOffset] = [:]
     for (partition, task) in tasks {
       for (index, source) in configuration.sources.enumerated() where !task.engine.isHeld[index] {
-        starts[TopicPartition(source.topic, partition)] = .at(task.engine.next[index])
+        let place = TopicPartition(source.topic, partition)
+        starts[place] = .at(max(task.engine.next[index], beginnings[place] ?? 0))
       }
     }
     try consumer.assign(starts)
+  }
+
+  /// Kafka does not have the next records of these partitions any more. What retention has taken cannot be had again: it
+  /// is said loudly, and the reading goes on with what is there. A partition that ends before what was read of it is
+  /// another one than it was, and nothing that comes from it now can be trusted.
+  func skipTrimmed(_ places: [TopicPartition]) throws {
+    for place in places {
+      guard let source = configuration.sources.firstIndex(where: { $0.topic == place.topic }),
+        let engine = tasks[place.partition]?.engine
+      else { continue }
+      let next = max(engine.next[source], beginnings[place] ?? 0)
+      let bounds = try retrying("asking for offsets") { () throws(KafkaError) in
+        try reader.bounds(place, timeout_ms: 10_000)
+      }
+      if bounds.low > next {
+        log.error(
+          "records were deleted before they were read: their orders will show breaks",
+          metadata: ["place": "\(place)", "from_offset": "\(next)", "to_offset": "\(bounds.low - 1)"])
+        status.trimmedRecords += bounds.low - next
+        beginnings[place] = bounds.low
+      } else if bounds.stable < next {
+        throw RecoveryError(
+          "\(place) ends at offset \(bounds.stable), and was read up to \(next): it was truncated or created anew")
+      }
+    }
+    try assign()
   }
 
   // MARK: - Memory

@@ -18,6 +18,7 @@ import Synchronization
 /// and Kafka's group generation fences whoever has been replaced.
 public final class Worker: @unchecked Sendable {
   let configuration: Configuration
+  let configurationHash: UInt64
   let number: Int
   let stop: StopFlag
   let log: Logger
@@ -29,9 +30,10 @@ public final class Worker: @unchecked Sendable {
     let checkpointer: Checkpointer
     var shardsPerEpoch = 1
     var nextRound_ms = Int64.min
-    var unneeded: [String]
+    /// Keys to be deleted with the next epoch, and with the next checkpoint.
+    var unneeded: (now: [String], later: [String])
 
-    init(_ engine: TaskEngine, _ checkpointer: Checkpointer, unneeded: [String]) {
+    init(_ engine: TaskEngine, _ checkpointer: Checkpointer, unneeded: (now: [String], later: [String])) {
       self.engine = engine
       self.checkpointer = checkpointer
       self.unneeded = unneeded
@@ -41,6 +43,8 @@ public final class Worker: @unchecked Sendable {
   /// The transaction is lost, or the group has moved on: what is not committed is done again from the last committed
   /// state.
   struct Rewind: Error { var reason: KafkaError }
+  /// The group has decided anew, or the process is to end, while tasks were being brought back.
+  struct Interrupted: Error {}
 
   // Everything below belongs to the worker's thread.
   var tasks: [Int32: Task] = [:]
@@ -48,6 +52,9 @@ public final class Worker: @unchecked Sendable {
   var parked: [Int32: Task] = [:]
   var assigned: [TopicPartition] = []
   var isRecoveryDue = false
+  /// Where a partition begins whose next records Kafka no longer has.
+  var beginnings: [TopicPartition: Int64] = [:]
+  var lastPoll_ms: Int64 = 0
   var stage: DecodeStage!
   var producer: (any RecordProducer)!
   var consumer: (any GroupConsumer)!
@@ -71,10 +78,13 @@ public final class Worker: @unchecked Sendable {
       environment: KafkaEnvironment(log: forward))
   }
 
+  /// - Parameter hash: The configuration's `matchingHash`, where it is known.
   public init(
-    configuration: Configuration, number: Int, stop: StopFlag, log: Logger, environment: any WorkerEnvironment
+    configuration: Configuration, number: Int, stop: StopFlag, log: Logger, environment: any WorkerEnvironment,
+    hash: UInt64? = nil
   ) {
     self.configuration = configuration
+    configurationHash = hash ?? configuration.matchingHash
     self.number = number
     self.stop = stop
     self.environment = environment
@@ -118,11 +128,12 @@ public final class Worker: @unchecked Sendable {
     parked = [:]
     assigned = []
     isRecoveryDue = false
+    beginnings = [:]
     group = nil
     heldSince_ms = nil
     recordsInEpoch = 0
     incarnation = environment.identity()
-    stage = try DecodeStage(configuration)
+    stage = try DecodeStage(configuration, hash: configurationHash)
     let instance = configuration.kafka.instance
     let member = instance.isEmpty ? "" : "\(instance)-\(number)"
     let transactionalID =
@@ -155,8 +166,6 @@ public final class Worker: @unchecked Sendable {
         status.abortedEpochs += 1
         dropTasks()
         isRecoveryDue = true
-        // The group waits for an answer before it says anything else.
-        if consumer.pendingRebalance != nil { try consumer.assign([:]) }
       }
     }
     do {
@@ -174,9 +183,11 @@ public final class Worker: @unchecked Sendable {
 
   func turn(_ timeout_ms: Int) throws {
     _ = try consumer.consumeRuns(timeout_ms: timeout_ms, { self.take($0) }, finish: {})
+    lastPoll_ms = environment.monotonic_ms()
+    var outOfRange: [TopicPartition] = []
     for error in consumer.errors {
       if error.isFatal { throw error }
-      log.warning("\(error)")
+      if error.isOutOfRange, let place = error.place { outOfRange.append(place) } else { log.warning("\(error)") }
     }
     for place in consumer.ended {
       if let source = configuration.sources.firstIndex(where: { $0.topic == place.topic }) {
@@ -187,7 +198,11 @@ public final class Worker: @unchecked Sendable {
       try rebalance(change)
       return
     }
-    if isRecoveryDue { try recover() }
+    if isRecoveryDue {
+      try recover()
+    } else if !outOfRange.isEmpty {
+      try skipTrimmed(outOfRange)
+    }
     let isDue =
       recordsInEpoch >= configuration.epochRecords
       || environment.monotonic_ms() - epochStarted_ms >= configuration.epochInterval_ms
@@ -274,8 +289,11 @@ public final class Worker: @unchecked Sendable {
       status.checkpointBytes += task.checkpointer.writtenBytes
       let watermark = engine.matcher.watermarks.current_ms
       if watermark > .min { status.watermark_ms = min(status.watermark_ms ?? .max, watermark) }
-      for (source, next) in zip(configuration.sources, engine.next) {
-        if let consumer, let (_, high) = consumer.cachedOffsets(TopicPartition(source.topic, partition)) {
+      for (index, (source, next)) in zip(configuration.sources, engine.next).enumerated() {
+        // What lies behind the last record may be a control record of a transaction: no record to wait for.
+        if let consumer, !engine.isAtEnd[index],
+          let (_, high) = consumer.cachedOffsets(TopicPartition(source.topic, partition))
+        {
           status.lag += max(0, high - next)
         }
       }

@@ -32,6 +32,8 @@ public struct WorkerStatus: Sendable {
   public var replayedRecords = 0
   /// Checkpoints that could not be used.
   public var recoveryProblems = 0
+  /// Records that were deleted before they were read (retention); the offsets between, at the most.
+  public var trimmedRecords: Int64 = 0
   public var checkpoints = 0
   public var checkpointBytes = 0
   public var abortedEpochs = 0

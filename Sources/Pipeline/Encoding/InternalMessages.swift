@@ -4,12 +4,14 @@ import Kafka
 
 /// A record on its way through an internal routing topic: where it came from, its key and its payload, unchanged.
 ///
-/// `1, flags, partition (int32), offset (int64), key length (uint32), key, payload`, little-endian.
+/// `1, flags, partition (int32), offset (int64), key length (uint32), key, payload`, little-endian. Flags: 1 there is a
+/// key, 2 there is a payload, 4 the record was too large for a message and is cut.
 struct RoutedRecord {
   var partition: Int32
   var offset: Int64
   var hasKey: Bool
   var hasPayload: Bool
+  var isCut: Bool
   var key: ByteView
   var payload: ByteView
   static let headBytes = 18
@@ -28,21 +30,28 @@ struct RoutedRecord {
     guard keyCount <= bytes.count - RoutedRecord.headBytes else { return nil }
     hasKey = base[1] & 1 != 0
     hasPayload = base[1] & 2 != 0
+    isCut = base[1] & 4 != 0
     let start = RoutedRecord.headBytes
     key = hasKey ? ByteView(base: base + start, count: keyCount) : .empty
     payload =
       hasPayload ? ByteView(base: base + start + keyCount, count: bytes.count - start - keyCount) : .empty
   }
 
-  static func encode(_ message: ConsumedMessage, into writer: inout ByteWriter) {
+  /// - Parameter limit: The most bytes that the envelope may have. A record that does not fit is cut: whoever takes it
+  ///   reports it, while a message that the producer refuses would stop the routing.
+  static func encode(_ message: ConsumedMessage, limit: Int, into writer: inout ByteWriter) {
+    let room = max(0, limit - headBytes)
+    let keyCount = min(message.key?.count ?? 0, room / 2)
+    let valueCount = min(message.value?.count ?? 0, room - keyCount)
+    let isCut = keyCount < message.key?.count ?? 0 || valueCount < message.value?.count ?? 0
     writer.removeAll()
     writer.write(UInt8(1))
-    writer.write(UInt8((message.key == nil ? 0 : 1) | (message.value == nil ? 0 : 2)))
+    writer.write(UInt8((message.key == nil ? 0 : 1) | (message.value == nil ? 0 : 2) | (isCut ? 4 : 0)))
     writer.write(message.partition)
     writer.write(message.offset)
-    writer.write(UInt32(message.key?.count ?? 0))
-    for part in [message.key, message.value] {
-      if let part, let base = part.baseAddress { writer.write(raw: base, count: part.count) }
+    writer.write(UInt32(keyCount))
+    for (part, count) in [(message.key, keyCount), (message.value, valueCount)] {
+      if let base = part?.baseAddress { writer.write(raw: base, count: count) }
     }
   }
 }

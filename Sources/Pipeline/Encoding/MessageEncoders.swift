@@ -95,3 +95,19 @@ public struct DeadLetterEncoder: Sendable {
     }
   }
 }
+
+/// Encodes the totals over all tasks; the schema is `config/schemas/total.schema.json`.
+enum TotalEncoder {
+  static func encode(cell: String, value: Int64, tasks: Int) -> [UInt8] {
+    var writer = JSONWriter()
+    writer.beginObject()
+    writer.key("cell")
+    writer.string(cell)
+    writer.key("value")
+    writer.integer(Int(value))
+    writer.key("tasks")
+    writer.integer(tasks)
+    writer.endObject()
+    return writer.bytes
+  }
+}

@@ -1,105 +1,115 @@
 import Domain
 
-/// JSON Schemas of the output topics (draft 2020-12).
+/// The contracts of the output topics.
 public enum TopicSchemas {
-  private static func list(_ values: [String]) -> String { values.map { "\"\($0)\"" }.joined(separator: ", ") }
-  private static let amount = #"{ "type": "string", "pattern": "^-?[0-9]+(\\.[0-9]+)?$" }"#
-  private static let optionalAmount = #"{ "type": ["string", "null"], "pattern": "^-?[0-9]+(\\.[0-9]+)?$" }"#
-  private static let currency = #"{ "type": "string", "pattern": "^([A-Z]{3})?$" }"#
-  private static let time = #"{ "type": ["string", "null"], "format": "date-time" }"#
-  private static let texts = #"{ "type": "array", "items": { "type": "string" } }"#
-
-  public static var breaks: String {
-    """
-    {
-      "$schema": "https://json-schema.org/draft/2020-12/schema",
-      "title": "Break",
-      "description": "One revision of a break. Amounts are decimal strings, signed debit − credit. Upsert by id.",
-      "type": "object",
-      "required": [
-        "id", "order", "type", "role", "currency", "expected", "posted", "delta", "state", "provisional", "revision",
-        "hints", "severity", "customer", "dimensions", "first_event_time", "deadline", "as_of", "reason", "evidence"
-      ],
-      "properties": {
-        "id": { "type": "string", "description": "ORDER:TYPE:role, with :CUR behind it for a second currency" },
-        "order": { "type": "string" },
-        "type": { "enum": [\(list(BreakType.allCases.map(\.rawValue)))] },
-        "role": { "enum": [\(list(AccountRole.allCases.map(\.name)))] },
-        "currency": \(currency),
-        "expected": \(optionalAmount),
-        "posted": \(optionalAmount),
-        "delta": \(optionalAmount),
-        "posted_currency": \(currency),
-        "state": { "enum": [\(list(BreakState.allCases.map(\.rawValue)))] },
-        "provisional": { "type": "boolean" },
-        "revision": { "type": "integer", "minimum": 1 },
-        "hints": { "type": "array", "items": { "enum": [\(list(BreakHint.allCases.map(\.rawValue)))] } },
-        "severity": { "enum": [\(list(Severity.allCases.map(\.rawValue)))] },
-        "customer": { "type": "string" },
-        "dimensions": { "type": "object", "additionalProperties": { "type": "string" } },
-        "first_event_time": \(time),
-        "deadline": \(time),
-        "as_of": \(time),
-        "reason": { "type": "string" },
-        "evidence": {
-          "type": "object",
-          "required": ["roles", "events", "journals"],
-          "properties": {
-            "roles": {
-              "type": "array",
-              "items": {
-                "type": "object",
-                "required": ["role", "currency", "expected", "posted", "delta"],
-                "properties": {
-                  "role": { "enum": [\(list(AccountRole.allCases.map(\.name)))] },
-                  "currency": \(currency),
-                  "expected": \(amount),
-                  "posted": \(amount),
-                  "delta": \(amount)
-                }
-              }
-            },
-            "events": \(texts),
-            "journals": \(texts),
-            "quantities": {
-              "type": "object",
-              "properties": { "delivered": \(amount), "shipped": \(amount), "billed": \(amount) }
-            }
-          }
-        }
-      }
-    }
-
-    """
+  private static func names<Word: CaseIterable & RawRepresentable<String>>(_: Word.Type) -> [String] {
+    Word.allCases.map(\.rawValue)
   }
+  private static let roles = AccountRole.allCases.map(\.name)
 
-  public static var deadLetters: String {
-    """
-    {
-      "$schema": "https://json-schema.org/draft/2020-12/schema",
-      "title": "Dead letter",
-      "description": "A record that could not be taken in, with its place, the reason and its bytes.",
-      "type": "object",
-      "required": ["source", "reason", "field", "detail", "payload_bytes"],
-      "properties": {
-        "source": { "type": "string" },
-        "topic": { "type": "string" },
-        "partition": { "type": "integer" },
-        "offset": { "type": "integer" },
-        "file": { "type": "string" },
-        "line": { "type": "integer", "minimum": 1 },
-        "key": { "type": ["string", "null"] },
-        "key_base64": { "type": "string" },
-        "reason": { "enum": [\(list(DataFaultReason.allCases.map(\.rawValue)))] },
-        "field": { "type": "string" },
-        "detail": { "type": "string" },
-        "received_at": \(time),
-        "payload": { "type": ["string", "null"] },
-        "payload_base64": { "type": "string" },
-        "payload_bytes": { "type": "integer", "minimum": 0 }
-      }
-    }
+  public static let all: [TopicSchema] = [
+    breakSchema, deadLetterSchema, totalSchema, revenue, cashflow, receivables, variance, quality,
+  ]
 
-    """
-  }
+  public static var breaks: String { breakSchema.json }
+  public static var deadLetters: String { deadLetterSchema.json }
+
+  static let breakSchema = TopicSchema(
+    name: "break", title: "Break",
+    description: "One revision of a break. Amounts are decimal strings, signed debit − credit. Upsert by id.",
+    fields: [
+      SchemaField("id", .string, "ORDER:TYPE:role, with :CUR behind it for a second currency"),
+      SchemaField("order", .string, "Order key."),
+      SchemaField("type", .enumeration(names(BreakType.self)), "What kind of disagreement it is."),
+      SchemaField("role", .enumeration(roles), "Account role."),
+      SchemaField("currency", .currency, "Of the amounts."),
+      SchemaField("expected", .optionalDecimal, "What the orders say; null where they know nothing at all."),
+      SchemaField("posted", .optionalDecimal, "What the ledger holds; null where it knows nothing at all."),
+      SchemaField("delta", .optionalDecimal, "Posted − expected; null between two currencies."),
+      SchemaField("posted_currency", .currency, "Of `posted`, where it is another one.", required: false),
+      SchemaField("state", .enumeration(names(BreakState.self)), "Where it stands in its life."),
+      SchemaField("provisional", .boolean(), "True until the tie's deadline has passed."),
+      SchemaField("revision", .integer(minimum: 1), "Rises by one with each change."),
+      SchemaField("hints", .list(.enumeration(names(BreakHint.self))), "What the difference looks like."),
+      SchemaField("severity", .enumeration(names(Severity.self)), "By amount."),
+      SchemaField("customer", .string, "Empty where unknown."),
+      SchemaField("dimensions", .map(.string), "Configured dimension to value."),
+      SchemaField("first_event_time", .time, "Of the tie."),
+      SchemaField("deadline", .time, "When it is final."),
+      SchemaField("as_of", .time, "The watermark when this revision was made."),
+      SchemaField("reason", .string, "One sentence for a person."),
+      SchemaField(
+        "evidence",
+        .object([
+          SchemaField(
+            "roles",
+            .list(
+              .object([
+                SchemaField("role", .enumeration(roles)), SchemaField("currency", .currency),
+                SchemaField("expected", .decimal), SchemaField("posted", .decimal), SchemaField("delta", .decimal),
+              ])), "Expected and posted of every role of the tie."),
+          SchemaField("events", .list(.string), "Ids of order events, at most \(maximumEvidenceIDs)."),
+          SchemaField("journals", .list(.string), "Ids of ledger documents, at most \(maximumEvidenceIDs)."),
+          SchemaField(
+            "quantities",
+            .object([
+              SchemaField("delivered", .decimal), SchemaField("shipped", .decimal), SchemaField("billed", .decimal),
+            ]), "For the quantity types.", required: false),
+        ]), "What the judgement rests on."),
+    ])
+
+  static let deadLetterSchema = TopicSchema(
+    name: "dead-letter", title: "Dead letter",
+    description: "A record that could not be taken in, with its place, the reason and its bytes.",
+    fields: [
+      SchemaField("source", .string, "Name of the source."),
+      SchemaField("topic", .string, "Where it stands.", required: false),
+      SchemaField("partition", .integer(), required: false),
+      SchemaField("offset", .integer(), required: false),
+      SchemaField("file", .string, "Where it stands, of a file.", required: false),
+      SchemaField("line", .integer(minimum: 1), required: false),
+      SchemaField("key", .text(nullable: true), "Of the record, as text.", required: false),
+      SchemaField("key_base64", .string, "The key where it is no UTF-8.", required: false),
+      SchemaField("reason", .enumeration(names(DataFaultReason.self)), "Why."),
+      SchemaField("field", .string, "The field at fault; empty where it is the record as a whole."),
+      SchemaField("detail", .string, "What was wrong, for a person."),
+      SchemaField("received_at", .time, required: false),
+      SchemaField("payload", .text(nullable: true), "The record, as text.", required: false),
+      SchemaField("payload_base64", .string, "The record where it is no UTF-8.", required: false),
+      SchemaField("payload_bytes", .integer(minimum: 0), "As many it had; the payload may be cut."),
+    ])
+
+  static let totalSchema = TopicSchema(
+    name: "total", title: "Total", description: "A number over all tasks. Upsert by cell.",
+    fields: [
+      SchemaField("cell", .string, "open_breaks:TYPE: open breaks of a type."),
+      SchemaField("value", .integer(), "The number."),
+      SchemaField("tasks", .integer(minimum: 0), "Tasks that hold a part of it."),
+    ])
+
+  static let revenue = TopicSchema(
+    name: "revenue", title: "Revenue",
+    description: "Bookings, billings, revenue and balances of one cell of dimensions, currency and period. Amounts are "
+      + "decimal strings, positive in the sense of their name. Upsert by key.",
+    fields: FinanceFields.revenue.map(\.schema))
+
+  static let cashflow = TopicSchema(
+    name: "cashflow", title: "Cash flow",
+    description: "Expected and actual cash of the next 13 weeks. Amounts are decimal strings. Upsert by key.",
+    fields: FinanceFields.cashflow.map(\.schema))
+
+  static let receivables = TopicSchema(
+    name: "receivables", title: "Receivables",
+    description: "Ageing and collection ratios at the end of a day. Amounts are decimal strings. Upsert by key.",
+    fields: FinanceFields.receivables.map(\.schema))
+
+  static let variance = TopicSchema(
+    name: "variance", title: "Variance",
+    description: "A measure against its budget. Amounts are decimal strings. Upsert by key.",
+    fields: FinanceFields.variance.map(\.schema))
+
+  static let quality = TopicSchema(
+    name: "quality", title: "Quality",
+    description: "How well a source ties out. Amounts are decimal strings. Upsert by source.",
+    fields: FinanceFields.quality.map(\.schema))
 }

@@ -2,6 +2,7 @@ import CShims
 import Decoding
 import Domain
 import Kafka
+import Validation
 
 /// What decoding saw besides records.
 public struct DecodeCounters: Sendable, Equatable {
@@ -9,6 +10,8 @@ public struct DecodeCounters: Sendable, Equatable {
   public var skipped = 0
   public var tombstones = 0
   public var faults = [Int](repeating: 0, count: DataFaultReason.allCases.count)
+  /// Records that broke a validation rule, by source and rule (`orders: gross adds up`).
+  public var violations: [String: Int] = [:]
 
   public init() {}
 
@@ -17,6 +20,7 @@ public struct DecodeCounters: Sendable, Equatable {
     skipped += other.skipped
     tombstones += other.tombstones
     for index in faults.indices { faults[index] += other.faults[index] }
+    violations.merge(other.violations, uniquingKeysWith: +)
   }
 
   mutating func count(_ fault: DataFault) { faults[DataFaultReason.allCases.firstIndex(of: fault.reason)!] += 1 }
@@ -50,15 +54,23 @@ extension ConsumedMessage {
   @inline(__always)
   func content(isRouted: Bool) -> (key: ByteView, payload: ByteView, offset: Int64)? {
     if isRouted {
-      guard let routed = RoutedRecord(value) else { return nil }
+      guard let routed = RoutedRecord(value), !routed.isCut else { return nil }
       return (routed.key, routed.payload, routed.identity)
     }
     return (key.map { ByteView($0) } ?? .empty, value.map { ByteView($0) } ?? .empty, offset)
   }
 }
 
-private let noEnvelope = DataFault(
-  .schemaInvalid, field: "$", detail: "a record of the routing topic has no envelope")
+extension ConsumedMessage {
+  /// Why a record of the routing topic has no content.
+  fileprivate var routingFault: DataFault {
+    DataFault(
+      .schemaInvalid, field: "$",
+      detail: RoutedRecord(value) == nil
+        ? "a record of the routing topic has no envelope"
+        : "the record is larger than a routed one may be (message.max.bytes of the producer): it was cut")
+  }
+}
 
 /// A decoder of one source with its output buffer; for one thread.
 ///
@@ -68,15 +80,25 @@ final class OrderLane {
   private var decoder: OrderDecoder
   var records = RecordBuffer<OrderEvent>(capacity: 4_096)
   var counters = DecodeCounters()
+  let rules: RuleSet
+  let source: String
 
-  init(plan: MappingPlan) { decoder = OrderDecoder(plan: plan) }
+  init(plan: MappingPlan, rules: [RuleSpecification]) {
+    source = plan.specification.sourceName
+    decoder = OrderDecoder(plan: plan)
+    self.rules = RuleSet(rules)
+  }
 
   /// Decodes one record; the fault if it is none.
   func decode(key: ByteView, payload: ByteView, position: RecordPosition) -> DataFault? {
     counters.records += 1
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
-      case .appended: break
+      case .appended:
+        if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
+          records.truncate(to: records.count - 1)
+          throw fault
+        }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
       }
@@ -96,14 +118,19 @@ final class OrderLane {
     for at in messages.indices {
       prefetch(messages, behind: at)
       guard let content = messages[at].content(isRouted: isRouted) else {
-        counters.count(noEnvelope)
-        faults.append(StretchFault(at: at, fault: noEnvelope))
+        let fault = messages[at].routingFault
+        counters.count(fault)
+        faults.append(StretchFault(at: at, fault: fault))
         continue
       }
       let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
       do throws(DataFault) {
         switch try decoder.decode(key: content.key, payload: content.payload, position: position, into: &records) {
-        case .appended: break
+        case .appended:
+          if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
+            records.truncate(to: records.count - 1)
+            throw fault
+          }
         case .skipped: counters.skipped += 1
         case .tombstone: counters.tombstones += 1
         }
@@ -126,15 +153,25 @@ final class LedgerLane {
   private var decoder: PostingDecoder
   var records = RecordBuffer<Posting>(capacity: 4_096)
   var counters = DecodeCounters()
+  let rules: RuleSet
+  let source: String
 
-  init(plan: MappingPlan) { decoder = PostingDecoder(plan: plan) }
+  init(plan: MappingPlan, rules: [RuleSpecification]) {
+    source = plan.specification.sourceName
+    decoder = PostingDecoder(plan: plan)
+    self.rules = RuleSet(rules)
+  }
 
   /// Decodes one record; the fault if it is none.
   func decode(key: ByteView, payload: ByteView, position: RecordPosition) -> DataFault? {
     counters.records += 1
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
-      case .appended: break
+      case .appended:
+        if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
+          records.truncate(to: records.count - 1)
+          throw fault
+        }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
       }
@@ -154,14 +191,19 @@ final class LedgerLane {
     for at in messages.indices {
       prefetch(messages, behind: at)
       guard let content = messages[at].content(isRouted: isRouted) else {
-        counters.count(noEnvelope)
-        faults.append(StretchFault(at: at, fault: noEnvelope))
+        let fault = messages[at].routingFault
+        counters.count(fault)
+        faults.append(StretchFault(at: at, fault: fault))
         continue
       }
       let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
       do throws(DataFault) {
         switch try decoder.decode(key: content.key, payload: content.payload, position: position, into: &records) {
-        case .appended: break
+        case .appended:
+          if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
+            records.truncate(to: records.count - 1)
+            throw fault
+          }
         case .skipped: counters.skipped += 1
         case .tombstone: counters.tombstones += 1
         }
@@ -184,10 +226,11 @@ enum Lane {
   case orders(OrderLane)
   case ledger(LedgerLane)
 
-  init(_ plan: MappingPlan) {
+  /// Without rules every record that can be read is taken: a router hands on, the tasks judge.
+  init(_ plan: MappingPlan, rules: [RuleSpecification] = []) {
     switch plan.specification.kind {
-    case .orders: self = .orders(OrderLane(plan: plan))
-    case .ledger: self = .ledger(LedgerLane(plan: plan))
+    case .orders: self = .orders(OrderLane(plan: plan, rules: rules))
+    case .ledger: self = .ledger(LedgerLane(plan: plan, rules: rules))
     }
   }
 
@@ -214,8 +257,19 @@ enum Lane {
 
   var counters: DecodeCounters {
     switch self {
-    case .orders(let lane): lane.counters
-    case .ledger(let lane): lane.counters
+    case .orders(let lane): lane.counters.with(lane.rules, lane.source)
+    case .ledger(let lane): lane.counters.with(lane.rules, lane.source)
     }
+  }
+}
+
+extension DecodeCounters {
+  fileprivate func with(_ rules: borrowing RuleSet, _ source: String) -> DecodeCounters {
+    guard !rules.isEmpty else { return self }
+    var all = self
+    for (rule, count) in zip(rules.specifications, rules.violationCounts) where count > 0 {
+      all.violations["\(source): \(rule.name)", default: 0] += count
+    }
+    return all
   }
 }

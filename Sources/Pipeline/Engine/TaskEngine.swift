@@ -9,10 +9,13 @@ import Matching
 final class DecodeStage {
   let configuration: Configuration
   let lanes: [Lane]
+  let configurationHash: UInt64
 
-  init(_ configuration: Configuration) throws {
+  /// - Parameter hash: The configuration's `matchingHash`, where it is known: it takes longer than all the rest.
+  init(_ configuration: Configuration, hash: UInt64? = nil) throws {
     self.configuration = configuration
-    lanes = try configuration.sources.map { Lane(try MappingPlan($0.mapping)) }
+    configurationHash = hash ?? configuration.matchingHash
+    lanes = try configuration.sources.map { Lane(try MappingPlan($0.mapping), rules: $0.rules) }
   }
 
   var counters: DecodeCounters {
@@ -77,7 +80,7 @@ final class TaskEngine {
     isHeld = Array(repeating: false, count: configuration.sources.count)
     encoder = BreakEncoder(dimensionNames: configuration.dimensions)
     isRoutedSource = configuration.sources.map(\.isRouted)
-    configurationHash = configuration.matchingHash
+    configurationHash = stage.configurationHash
     matcher.epoch = 1
   }
 

@@ -87,7 +87,9 @@ public final class FileReconciler {
     self.configuration = configuration
     self.options = options
     let plans = try configuration.sources.map { try MappingPlan($0.mapping) }
-    lanes = (0..<options.threads).map { _ in plans.map { Lane($0) } }
+    lanes = (0..<options.threads).map { _ in
+      zip(plans, configuration.sources).map { Lane($0, rules: $1.rules) }
+    }
     tasks = (0..<FileReconciler.taskCount).map { _ in Task(configuration) }
     try FileManager.default.createDirectory(atPath: options.directory, withIntermediateDirectories: true)
     spool = try BreakSpool(directory: options.directory)

@@ -30,8 +30,14 @@ public final class Auditor {
   private let environment: any WorkerEnvironment
   private let reader: any LogReader
 
-  public init(_ configuration: Configuration, environment: any WorkerEnvironment, reader: any LogReader) {
+  private let hash: UInt64
+
+  /// - Parameter hash: The configuration's `matchingHash`, where it is known.
+  public init(
+    _ configuration: Configuration, environment: any WorkerEnvironment, reader: any LogReader, hash: UInt64? = nil
+  ) {
     self.configuration = configuration
+    self.hash = hash ?? configuration.matchingHash
     self.environment = environment
     self.reader = reader
   }
@@ -50,7 +56,7 @@ public final class Auditor {
     let marks = committed.compactMap { $0.flatMap { EpochMark($0.metadata) } }
     guard let mark = marks.max(by: { $0.number < $1.number }) else { return summary }
     let log = EpochLog(reader, TopicPartition(configuration.epochsTopic, partition), environment)
-    let stage = try DecodeStage(configuration)
+    let stage = try DecodeStage(configuration, hash: hash)
     let contents = try TaskRecovery(configuration, environment: environment, reader: reader, stage: stage)
       .loadCheckpoints(partition)
     // From the first epoch where Kafka still has everything, else from the oldest checkpoint before the stretch.

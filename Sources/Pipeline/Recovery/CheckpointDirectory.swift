@@ -1,53 +1,98 @@
 import Checkpoints
 import Foundation
 
+/// What a directory of checkpoints asks of a file system.
+public protocol CheckpointFiles: AnyObject {
+  /// Names of the files in a directory; none where there is no directory.
+  func names(in directory: String) throws -> [String]
+  func read(_ path: String) throws -> [UInt8]
+  /// Writes a whole file, in directories that are made where they are missing. It is on the disk when this returns.
+  func write(_ bytes: [UInt8], to path: String) throws
+  /// Takes the place of the target at once.
+  func rename(_ path: String, to target: String) throws
+  func remove(_ path: String) throws
+}
+
 /// Checkpoints of one task as files: `<directory>/<task>/<key>`.
-public struct CheckpointDirectory {
+struct CheckpointDirectory {
   private let path: String
+  private let files: any CheckpointFiles
 
-  public init(path: String, task: Int32) { self.path = "\(path)/\(task)" }
+  init(path: String, task: Int32, files: any CheckpointFiles) {
+    self.path = "\(path)/\(task)"
+    self.files = files
+  }
 
-  public func load() throws -> CheckpointContents {
+  private static let unfinished = "tmp."
+
+  func load() throws -> CheckpointContents {
     var contents = CheckpointContents()
-    guard let names = try? FileManager.default.contentsOfDirectory(atPath: path) else { return contents }
-    for name in names where name.hasPrefix("m.") || name.hasPrefix("s.") {
-      guard let data = FileManager.default.contents(atPath: path + "/" + name) else {
-        throw RecoveryError("cannot read \(path)/\(name)")
+    for name in try files.names(in: path).sorted() {
+      if name.hasPrefix("m.") || name.hasPrefix("s.") {
+        contents.put(name, try files.read(path + "/" + name))
+      } else if name.hasPrefix(CheckpointDirectory.unfinished) {
+        // Left by a process that died while it wrote: nothing needs it, so that it is removed with the next epoch.
+        contents.put(name, [])
       }
-      contents.put(name, Array(data))
     }
     return contents
   }
 
   /// A file is there whole or not at all.
-  public func apply(_ writes: [CheckpointWrite]) throws {
-    guard !writes.isEmpty else { return }
-    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+  func apply(_ writes: [CheckpointWrite]) throws {
     for write in writes {
       let target = path + "/" + write.key
       guard let value = write.value else {
-        try? FileManager.default.removeItem(atPath: target)
+        try files.remove(target)
         continue
       }
-      let temporary = path + "/tmp." + write.key
-      let descriptor = open(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0o644)
-      guard descriptor >= 0 else {
-        throw RecoveryError("cannot write \(temporary): \(String(cString: strerror(errno)))")
-      }
-      var done = 0
-      while done < value.count {
-        let count = value.withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress! + done, value.count - done) }
-        guard count > 0 else {
-          close(descriptor)
-          throw RecoveryError("cannot write \(temporary): \(String(cString: strerror(errno)))")
-        }
-        done += count
-      }
-      fsync(descriptor)
-      close(descriptor)
-      guard rename(temporary, target) == 0 else {
-        throw RecoveryError("cannot write \(target): \(String(cString: strerror(errno)))")
-      }
+      let temporary = path + "/" + CheckpointDirectory.unfinished + write.key
+      try files.write(value, to: temporary)
+      try files.rename(temporary, to: target)
     }
+  }
+}
+
+/// The file system of the machine.
+public final class SystemFiles: CheckpointFiles {
+  public init() {}
+
+  private func failure(_ what: String, _ path: String) -> RecoveryError {
+    RecoveryError("cannot \(what) \(path): \(String(cString: strerror(errno)))")
+  }
+
+  public func names(in directory: String) throws -> [String] {
+    (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
+  }
+
+  public func read(_ path: String) throws -> [UInt8] {
+    guard let data = FileManager.default.contents(atPath: path) else { throw RecoveryError("cannot read \(path)") }
+    return Array(data)
+  }
+
+  public func write(_ bytes: [UInt8], to path: String) throws {
+    var descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o644)
+    if descriptor < 0, errno == ENOENT {
+      try FileManager.default.createDirectory(
+        atPath: (path as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
+      descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o644)
+    }
+    guard descriptor >= 0 else { throw failure("write", path) }
+    defer { close(descriptor) }
+    var done = 0
+    while done < bytes.count {
+      let count = bytes.withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress! + done, bytes.count - done) }
+      guard count > 0 else { throw failure("write", path) }
+      done += count
+    }
+    guard fsync(descriptor) == 0 else { throw failure("write", path) }
+  }
+
+  public func rename(_ path: String, to target: String) throws {
+    guard Foundation.rename(path, target) == 0 else { throw failure("write", target) }
+  }
+
+  public func remove(_ path: String) throws {
+    guard unlink(path) == 0 || errno == ENOENT else { throw failure("remove", path) }
   }
 }

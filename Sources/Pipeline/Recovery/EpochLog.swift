@@ -7,6 +7,7 @@ final class EpochLog {
   private let reader: any LogReader
   private let place: TopicPartition
   private let environment: any WorkerEnvironment
+  private let keepAlive: () throws -> Void
   /// By number; several where an attempt was never committed (at least once) and its successor took the number.
   private var records: [UInt64: [EpochRecord]] = [:]
   private var readFrom = Int64.max
@@ -15,8 +16,12 @@ final class EpochLog {
   /// Messages that could not be read, with their offsets.
   private var damaged: [String] = []
 
-  init(_ reader: any LogReader, _ place: TopicPartition, _ environment: any WorkerEnvironment) {
+  init(
+    _ reader: any LogReader, _ place: TopicPartition, _ environment: any WorkerEnvironment,
+    _ keepAlive: @escaping () throws -> Void = {}
+  ) {
     self.reader = reader
+    self.keepAlive = keepAlive
     self.place = place
     self.environment = environment
   }
@@ -37,6 +42,7 @@ final class EpochLog {
         throw RecoveryError("epoch \(mark.number) is committed, and \(place) does not have it" + damage)
       }
       environment.sleep(ms: wait_ms)
+      try keepAlive()
       wait_ms = min(2_000, wait_ms * 2)
     }
     var chain: [EpochRecord] = []
@@ -63,7 +69,9 @@ final class EpochLog {
 
   /// Every record in the topic from an offset on, as far as it can be read now.
   func load(from offset: Int64) throws {
-    let bounds = try reader.bounds(place, timeout_ms: 30_000)
+    let bounds = try environment.retrying("asking for offsets", log: nil) { () throws(KafkaError) in
+      try reader.bounds(place, timeout_ms: 30_000)
+    }
     low = bounds.low
     let from = max(offset, bounds.low)
     if from < readFrom {
@@ -73,15 +81,14 @@ final class EpochLog {
       position = from
     }
     guard position < bounds.stable else { return }
-    try reader.read(place, from: position, end: bounds.stable) { message in
-      guard let value = message.value else { return true }
+    try reading(reader, place, position, bounds.stable, keepAlive) { message in
+      guard let value = message.value else { return }
       do throws(ByteCodingError) {
         let record = try EpochRecord(bytes: UnsafeRawBufferPointer(value))
         records[record.number, default: []].append(record)
       } catch {
         damaged.append("\(place) offset \(message.offset): \(error)")
       }
-      return true
     }
     position = bounds.stable
   }

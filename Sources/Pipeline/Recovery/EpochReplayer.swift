@@ -10,14 +10,16 @@ final class EpochReplayer {
   private let configuration: Configuration
   private let reader: any LogReader
   private let environment: any WorkerEnvironment
+  private let keepAlive: () throws -> Void
   private var arena = ReplayArena()
   private var outputs: Outbox?
 
   init(
     _ engine: TaskEngine, _ configuration: Configuration, _ reader: any LogReader,
-    _ environment: any WorkerEnvironment
+    _ environment: any WorkerEnvironment, _ keepAlive: @escaping () throws -> Void = {}
   ) {
     self.engine = engine
+    self.keepAlive = keepAlive
     self.environment = environment
     self.configuration = configuration
     self.reader = reader
@@ -71,6 +73,7 @@ final class EpochReplayer {
 
   /// Does what the record says, and leaves the outputs in the engine's outbox.
   private func run(_ record: EpochRecord) throws {
+    try keepAlive()
     let events = environment.defect == .replayOutOfOrder ? record.events.reversed() : record.events
     for event in events {
       switch event {
@@ -124,6 +127,7 @@ final class EpochReplayer {
     for shard in manifest.shards.indices {
       let asOf = max(manifest.shards[shard].asOf, manifest.from)
       guard asOf == epoch else { continue }
+      try keepAlive()
       let digest = try engine.importShard(
         shard, bits: manifest.bits, bytes: try contents.shard(shard, of: manifest))
       guard digest == manifest.shards[shard].digest else {

@@ -28,23 +28,27 @@ final class TaskRecovery {
   private let environment: any WorkerEnvironment
   private let reader: any LogReader
   private let stage: DecodeStage
+  /// Called often in the course of a recovery, which may take long; what it throws ends the recovery.
+  private let keepAlive: () throws -> Void
   /// How long to wait for what other transactions are still bringing to an end.
   static let patience_ms: Int64 = 60_000
 
   init(
-    _ configuration: Configuration, environment: any WorkerEnvironment, reader: any LogReader, stage: DecodeStage
+    _ configuration: Configuration, environment: any WorkerEnvironment, reader: any LogReader, stage: DecodeStage,
+    keepAlive: @escaping () throws -> Void = {}
   ) {
     self.configuration = configuration
     self.environment = environment
     self.reader = reader
     self.stage = stage
+    self.keepAlive = keepAlive
   }
 
   struct Recovered {
     var engine: TaskEngine
     var kept: [CheckpointManifest]
-    /// Keys in the store that nothing needs any more.
-    var unneeded: [String]
+    /// Keys in the store that nothing needs any more, and those that nothing will need after the next checkpoint.
+    var unneeded: (now: [String], later: [String])
     var report: RecoveryReport
     /// Outputs of the last epoch that may not have been sent before the crash (at least once), else nil.
     var unsent: Outbox?
@@ -53,7 +57,16 @@ final class TaskRecovery {
   /// - Parameter committed: By source; nil where the group has committed nothing.
   func recover(partition: Int32, committed: [CommittedOffset?]) throws -> Recovered {
     let known = committed.compactMap { $0 }
-    guard !known.isEmpty else { return try fresh(partition, committed) }
+    guard !known.isEmpty else {
+      var made = try fresh(partition, committed)
+      if let newest = try newestEpoch(partition) {
+        made.report.problems.append(
+          "the group \(configuration.kafka.group) has committed nothing for this partition, and "
+            + "\(configuration.epochsTopic) has epochs up to \(newest): another group, or its offsets have expired "
+            + "(offsets.retention.minutes). The task starts without state")
+      }
+      return made
+    }
     let marks = known.compactMap { EpochMark($0.metadata) }
     guard let mark = marks.max(by: { $0.number < $1.number }) else {
       // Offsets that an operator has set, or another program: there is no state that belongs to them.
@@ -63,14 +76,20 @@ final class TaskRecovery {
     }
     let contents = try loadCheckpoints(partition)
     var (manifests, problems) = contents.manifests(upTo: mark.number)
+    for other in manifests where other.task != partition {
+      problems.append("checkpoint of epoch \(other.epoch): it is of task \(other.task)")
+    }
+    manifests.removeAll { $0.task != partition }
     manifests.removeAll { $0.sources != Array(configuration.sources.map(\.name).prefix($0.sources.count)) }
-    let log = EpochLog(reader, TopicPartition(configuration.epochsTopic, partition), environment)
+    let log = EpochLog(reader, TopicPartition(configuration.epochsTopic, partition), environment, keepAlive)
     for manifest in manifests.map(Optional.some) + [nil] {
       do {
         let chain = try log.chain(
           to: mark, after: manifest?.from ?? 0, offset: manifest?.epochsOffset, manifest: manifest)
         return try replay(partition, mark, manifest, chain, contents, committed, manifests, problems)
       } catch let error as KafkaError where error.isFatal || error.isRetriable {
+        throw error
+      } catch let error as Worker.Interrupted {
         throw error
       } catch {
         problems.append(manifest.map { "checkpoint of epoch \($0.epoch): \(error)" } ?? "\(error)")
@@ -95,12 +114,27 @@ final class TaskRecovery {
     }
     let engine = TaskEngine(stage, partition: partition, next: next)
     engine.begin(now_ms: environment.wallClock_ms())
-    return Recovered(engine: engine, kept: [], unneeded: [], report: RecoveryReport(), unsent: nil)
+    return Recovered(engine: engine, kept: [], unneeded: ([], []), report: RecoveryReport(), unsent: nil)
   }
 
   private func start(_ topic: String, _ partition: Int32) throws -> Int64 {
-    let bounds = try reader.bounds(TopicPartition(topic, partition), timeout_ms: 30_000)
+    let bounds = try bounds(TopicPartition(topic, partition))
     return configuration.kafka.start == .earliest ? bounds.low : bounds.stable
+  }
+
+  private func bounds(_ place: TopicPartition) throws(KafkaError) -> (low: Int64, stable: Int64) {
+    try environment.retrying("asking for offsets", log: nil) { () throws(KafkaError) in
+      try reader.bounds(place, timeout_ms: 30_000)
+    }
+  }
+
+  /// The newest epoch that any group has recorded. Exactly once only: elsewhere an epoch that was recorded need not have
+  /// been committed.
+  private func newestEpoch(_ partition: Int32) throws -> UInt64? {
+    guard configuration.kafka.delivery == .exactlyOnce else { return nil }
+    let log = EpochLog(reader, TopicPartition(configuration.epochsTopic, partition), environment, keepAlive)
+    try log.load(from: 0)
+    return log.numbers.last
   }
 
   // MARK: - With one
@@ -112,7 +146,7 @@ final class TaskRecovery {
   ) throws -> Recovered {
     var report = RecoveryReport(checkpoint: manifest?.epoch, problems: problems)
     let engine = TaskEngine(stage, partition: partition)
-    let replayer = EpochReplayer(engine, configuration, reader, environment)
+    let replayer = EpochReplayer(engine, configuration, reader, environment, keepAlive)
     var unsent: Outbox?
     try replayer.replay(chain, after: manifest, contents) { record, isRestoring in
       report.epochs += 1
@@ -147,18 +181,38 @@ final class TaskRecovery {
   func loadCheckpoints(_ partition: Int32) throws -> CheckpointContents {
     switch configuration.checkpoints {
     case .off: return CheckpointContents()
-    case .directory(let path): return try CheckpointDirectory(path: path, task: partition).load()
+    case .directory(let path):
+      let place = environment.defect == .directorySharedByTasks ? 0 : partition
+      return try CheckpointDirectory(path: path, task: place, files: environment.files).load()
     case .topic:
       var contents = CheckpointContents()
       let place = TopicPartition(configuration.checkpointsTopic, partition)
-      let bounds = try reader.bounds(place, timeout_ms: 30_000)
-      try reader.read(place, from: bounds.low, end: bounds.stable) { message in
+      let bounds = try bounds(place)
+      try reading(reader, place, bounds.low, bounds.stable, keepAlive) { message in
         if let key = message.key {
           contents.put(String(decoding: key, as: UTF8.self), message.value.map { Array($0) })
         }
-        return true
       }
       return contents
     }
   }
+}
+
+/// Reads a stretch of a partition, and stays alive while it does.
+func reading(
+  _ reader: any LogReader, _ place: TopicPartition, _ from: Int64, _ end: Int64, _ keepAlive: () throws -> Void,
+  _ body: (ConsumedMessage) -> Void
+) throws {
+  var failure: (any Error)?
+  try reader.read(place, from: from, end: end) { message in
+    do {
+      try keepAlive()
+      body(message)
+      return true
+    } catch {
+      failure = error
+      return false
+    }
+  }
+  if let failure { throw failure }
 }

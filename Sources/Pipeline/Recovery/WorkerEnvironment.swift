@@ -12,22 +12,27 @@ public protocol WorkerEnvironment: AnyObject {
   /// - Parameter transactionalID: nil for a producer without transactions.
   func makeProducer(_ configuration: Configuration, transactionalID: String?) throws -> any RecordProducer
   func makeReader(_ configuration: Configuration) throws -> any LogReader
+  /// Where checkpoints lie that are kept in a directory.
+  var files: any CheckpointFiles { get }
   func wallClock_ms() -> Int64
   func monotonic_ms() -> Int64
   func monotonic_us() -> Int64
   func sleep(ms: Int64)
   /// A number that nobody else draws.
   func identity() -> UInt64
+  /// How often the group is served while a worker does other things: far below `max.poll.interval.ms`.
+  var keepAlive_ms: Int64 { get }
   /// A defect planted by the simulator; nil everywhere else.
   var defect: Defect? { get }
 }
 
 extension WorkerEnvironment {
   public var defect: Defect? { nil }
+  public var keepAlive_ms: Int64 { 1_000 }
 
   /// Calls again what Kafka's rules let be called again, for a minute at the most.
   func retrying<Value>(
-    _ what: String, log: Logger, _ body: () throws(KafkaError) -> Value
+    _ what: String, log: Logger?, _ body: () throws(KafkaError) -> Value
   ) throws(KafkaError) -> Value {
     let until = monotonic_ms() + 60_000
     while true {
@@ -35,7 +40,7 @@ extension WorkerEnvironment {
         return try body()
       } catch {
         guard error.isRetriable, !error.isFatal, !error.requiresAbort, monotonic_ms() < until else { throw error }
-        log.debug("\(what) again", metadata: ["error": "\(error)"])
+        log?.debug("\(what) again", metadata: ["error": "\(error)"])
         sleep(ms: 20)
       }
     }
@@ -62,11 +67,18 @@ public enum Defect: String, Sendable, CaseIterable {
   case parkedStateNotChecked
   /// The next owner does not wait for transactions that are still open.
   case unstableOffsets
+  /// After an aborted transaction the stage of totals takes its sums for told.
+  case totalsForgotten
+  /// All tasks keep their checkpoints in one directory, under the same names.
+  case directorySharedByTasks
+  /// Routed records are committed in another transaction than the offsets they came from.
+  case routedBeforeOffsets
 }
 
 /// librdkafka, the system's clocks, and its random numbers.
 public final class KafkaEnvironment: WorkerEnvironment {
   private let log: KafkaLogHandler
+  public let files: any CheckpointFiles = SystemFiles()
 
   public init(log: @escaping KafkaLogHandler = { _, _, _ in }) { self.log = log }
 
@@ -88,7 +100,10 @@ public final class KafkaEnvironment: WorkerEnvironment {
   }
 
   public func makeReader(_ configuration: Configuration) throws -> any LogReader {
-    try PartitionReader(properties: configuration.clientProperties(.admin), log: log)
+    // No member of the group: its name, because that is what a secured broker lets it speak of.
+    try PartitionReader(
+      properties: configuration.clientProperties(.admin) + [KafkaProperty("group.id", configuration.kafka.group)],
+      log: log)
   }
 
   public func wallClock_ms() -> Int64 { Pipeline.wallClock_ms() }

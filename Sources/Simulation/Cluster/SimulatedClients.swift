@@ -111,7 +111,9 @@ final class SimulatedConsumer: GroupConsumer {
     finish()
     storage.removeAll()
     // Longer than asked for: as a slow broker does, and so that idling costs few turns.
-    if handed == 0 { process.scheduler.sleep(process, ms: max(Int64(timeout_ms), process.scheduler.idle_ms)) }
+    if handed == 0, timeout_ms > 0 {
+      process.scheduler.sleep(process, ms: max(Int64(timeout_ms), process.scheduler.idle_ms))
+    }
     return handed
   }
 
@@ -266,10 +268,8 @@ final class SimulatedProducer: RecordProducer {
     topic: String, partition: Int32?, key: UnsafeBufferPointer<UInt8>?, value: UnsafeBufferPointer<UInt8>?
   ) throws(KafkaError) {
     let key = key.map { Array($0) }
-    var hash: UInt64 = 1_469_598_103_934_665_603
-    for byte in key ?? [] { hash = (hash ^ UInt64(byte)) &* 1_099_511_628_211 }
-    let count = UInt64(cluster.partitions(of: topic))
-    buffer.append((TopicPartition(topic, partition ?? Int32(hash % count)), key, value.map { Array($0) }))
+    let place = TopicPartition(topic, partition ?? cluster.partition(of: topic, key ?? []))
+    buffer.append((place, key, value.map { Array($0) }))
     // The library sends in the background.
     if cluster.random.below(8) == 0 { send(1 + cluster.random.below(buffer.count)) }
   }
@@ -420,5 +420,6 @@ final class SimulatedReader: LogReader {
     }
   }
 
+  func rest() {}
   func close() {}
 }

@@ -129,6 +129,13 @@ final class SimulatedCluster: @unchecked Sendable {
   func partitions(of topic: String) -> Int { counts[topic] ?? 0 }
   func log(_ place: TopicPartition) -> Log { logs[place]! }
 
+  /// Where every producer sends a key.
+  func partition(of topic: String, _ key: [UInt8]) -> Int32 {
+    var hash: UInt64 = 1_469_598_103_934_665_603
+    for byte in key { hash = (hash ^ UInt64(byte)) &* 1_099_511_628_211 }
+    return Int32((hash >> 8) % UInt64(partitions(of: topic)))
+  }
+
   /// What a `read_committed` reader sees now.
   func readCommitted(_ place: TopicPartition) -> [(offset: Int64, key: [UInt8]?, value: [UInt8]?)] {
     let log = log(place)

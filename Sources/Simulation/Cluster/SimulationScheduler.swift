@@ -6,7 +6,8 @@ import Pipeline
 /// Hands the turn from one process to the next, in virtual time, as the seed decides.
 ///
 /// Every process runs on a thread of its own, and exactly one of them runs at a time: the real worker's code goes on
-/// until its next call to the cluster, where any other process may come in between, and where it may die.
+/// until its next call to the cluster, where any other process may come in between, and where it may die. Who gives the
+/// turn away chooses who has it next and wakes that thread itself: to wake a thread is what a step costs most.
 final class SimulationScheduler: @unchecked Sendable {
   private final class Runner: @unchecked Sendable {
     let process: SimulatedProcess
@@ -34,12 +35,11 @@ final class SimulationScheduler: @unchecked Sendable {
     let runner = Runner(process)
     runner.wake_ms = cluster.now_ms
     runners.append(runner)
-    let back = self.back
-    let thread = Thread {
+    let thread = Thread { [self] in
       runner.turn.wait()
       body()
       runner.isDone = true
-      back.signal()
+      (next() ?? back).signal()
     }
     thread.stackSize = 1 << 20
     thread.start()
@@ -47,6 +47,10 @@ final class SimulationScheduler: @unchecked Sendable {
 
   /// Processes that still run.
   var running: [SimulatedProcess] { runners.filter { !$0.isDone }.map(\.process) }
+
+  func isRunning(_ processes: [SimulatedProcess]) -> Bool {
+    runners.contains { runner in !runner.isDone && processes.contains { $0 === runner.process } }
+  }
 
   // MARK: - On the processes' threads
 
@@ -63,7 +67,10 @@ final class SimulationScheduler: @unchecked Sendable {
   private func hand(_ process: SimulatedProcess, wake_ms: Int64) {
     guard let runner = runners.first(where: { $0.process === process }) else { return }
     runner.wake_ms = wake_ms
-    back.signal()
+    let next = next() ?? back
+    // The turn may stay where it is.
+    guard next !== runner.turn else { return }
+    next.signal()
     runner.turn.wait()
   }
 
@@ -73,33 +80,73 @@ final class SimulationScheduler: @unchecked Sendable {
     return number < lossRate ? .requestLost : number < 2 * lossRate ? .responseLost : .none
   }
 
-  // MARK: - On the simulation's thread
+  // MARK: - On whose turn it is
 
-  /// Gives one process the turn, or lets time go on. False when all have ended.
-  func step() -> Bool {
-    runners.removeAll(where: \.isDone)
-    guard !runners.isEmpty else { return false }
-    cluster.tick()
-    let ready = runners.filter { $0.process.isDead || $0.wake_ms <= cluster.now_ms && $0.process.isResponsive }
-    guard let runner = ready.isEmpty ? nil : ready[cluster.random.below(ready.count)] else {
-      let next = runners.map { max($0.wake_ms, $0.process.pausedUntil_ms) }.min()!
+  /// Steps that are left until the simulation has the turn again, and the time at which it wants it at the latest.
+  private var stepsLeft = 0
+  private var limit_ms: Int64 = 0
+  /// Steps that have been made altogether.
+  private(set) var steps = 0
+  private var isFirst = false
+
+  /// Whose turn is next; time goes on where nobody is ready. nil for the simulation's.
+  private func next() -> DispatchSemaphore? {
+    // What the last one did has taken a moment.
+    if !isFirst, cluster.random.below(4) == 0 { cluster.now_ms += Int64(cluster.random.below(5)) }
+    isFirst = false
+    while stepsLeft > 0, cluster.now_ms < limit_ms {
+      stepsLeft -= 1
+      steps += 1
+      if runners.contains(where: \.isDone) { runners.removeAll(where: \.isDone) }
+      guard !runners.isEmpty else { return nil }
+      cluster.tick()
+      var ready = 0
+      var earliest_ms = Int64.max
+      for runner in runners {
+        if isReady(runner) { ready += 1 }
+        earliest_ms = min(earliest_ms, max(runner.wake_ms, runner.process.pausedUntil_ms))
+      }
+      guard ready == 0 else {
+        var number = cluster.random.below(ready)
+        for runner in runners where isReady(runner) {
+          if number == 0 { return runner.turn }
+          number -= 1
+        }
+        preconditionFailure("one of those that are ready has the turn")
+      }
       // Not past what happens by itself.
-      cluster.now_ms = min(max(next, cluster.now_ms + 1), cluster.now_ms + 500)
-      return true
+      cluster.now_ms = min(max(earliest_ms, cluster.now_ms + 1), cluster.now_ms + 500)
     }
-    runner.turn.signal()
-    back.wait()
-    if cluster.random.below(4) == 0 { cluster.now_ms += Int64(cluster.random.below(5)) }
-    return true
+    return nil
   }
 
-  /// The process is gone at once: its thread runs out without reaching the cluster again.
-  func kill(_ process: SimulatedProcess) {
-    process.isDead = true
-    guard let runner = runners.first(where: { $0.process === process }), !runner.isDone else { return }
-    while !runner.isDone {
-      runner.turn.signal()
+  private func isReady(_ runner: Runner) -> Bool {
+    runner.process.isDead || runner.wake_ms <= cluster.now_ms && runner.process.isResponsive
+  }
+
+  // MARK: - On the simulation's thread
+
+  /// Gives the turn away as many times, or until a time comes. False when all have ended.
+  func run(steps count: Int, until limit_ms: Int64 = .max) -> Bool {
+    stepsLeft = count
+    self.limit_ms = limit_ms
+    isFirst = true
+    if let first = next() {
+      first.signal()
       back.wait()
+    }
+    stepsLeft = 0
+    return runners.contains { !$0.isDone }
+  }
+
+  /// The processes are gone at once: their threads run out without reaching the cluster again.
+  func kill(_ processes: [SimulatedProcess]) {
+    for process in processes { process.isDead = true }
+    for runner in runners where !runner.isDone && processes.contains(where: { $0 === runner.process }) {
+      while !runner.isDone {
+        runner.turn.signal()
+        back.wait()
+      }
     }
   }
 }
@@ -109,11 +156,13 @@ final class SimulatedEnvironment: WorkerEnvironment {
   private let base_ms: Int64
   private var identities: SeededRandom
   let defect: Defect?
+  let files: any CheckpointFiles
   /// How far this process's clock is off.
   var skew_ms: Int64 = 0
 
-  init(_ process: SimulatedProcess, base_ms: Int64, defect: Defect?) {
+  init(_ process: SimulatedProcess, base_ms: Int64, files: any CheckpointFiles, defect: Defect?) {
     self.process = process
+    self.files = files
     self.base_ms = base_ms
     self.defect = defect
     identities = SeededRandom(seed: process.cluster.random.next(), stream: 7)
@@ -133,4 +182,6 @@ final class SimulatedEnvironment: WorkerEnvironment {
   func monotonic_us() -> Int64 { process.cluster.now_ms * 1_000 }
   func sleep(ms: Int64) { process.scheduler.sleep(process, ms: ms) }
   func identity() -> UInt64 { identities.next() | 1 }
+  /// Often, so that the group is served between any two steps of a recovery.
+  var keepAlive_ms: Int64 { 3 }
 }

@@ -1,0 +1,110 @@
+import Domain
+
+/// What a cell adds up of the order events in it, each a plain sum of signed facts in minor units. Every published
+/// measure is a linear combination of these and of the postings by role, so that facts may come and be taken back in
+/// any order, and parts of a stream may be added up in any way.
+public enum OrderFlow: Int, CaseIterable, Sendable {
+  case bookedNew = 0, bookedChanged, bookedCancelled
+  case billedNet, billedFreight, billedTax, billedDiscount, billedGross
+  case creditedNet, creditedFreight, creditedTax, creditedGross
+  case shippedNet, shippedCost
+  case paid, discountTaken, depositReceived, depositApplied, refunded, writtenOff
+  case settledNet, settledFee, settledGross
+  /// Releases of deferred revenue that the billing side says are due.
+  case released
+  /// How many order events, and how many of them could not be valued (no amount where the kind needs one).
+  case events, unvalued
+
+  @inlinable
+  public static var count: Int { 26 }
+}
+
+/// By which date a posting falls into a period.
+public enum DateBasis: Int, CaseIterable, Sendable {
+  /// The date of the event or document behind it.
+  case event = 0
+  /// The posting date, or the accounting period that the ledger states.
+  case posting
+
+  public var name: String { "\(self)" }
+}
+
+/// The sums of one cell: the order flows, then the postings by role, each by event date and by posting date.
+///
+/// Exact: sums of 64-bit amounts in 128 bits cannot overflow before 2^64 facts.
+public struct CellValues: Hashable, Sendable {
+  /// How many sums a cell has.
+  public static let count = OrderFlow.count + 2 * AccountRole.count
+  public internal(set) var sums: [Int128]
+
+  public init() { sums = Array(repeating: 0, count: CellValues.count) }
+
+  public subscript(flow: OrderFlow) -> Int128 {
+    get { sums[flow.rawValue] }
+    set { sums[flow.rawValue] = newValue }
+  }
+
+  /// Σ debit − credit of the postings of a role.
+  public subscript(role: AccountRole, basis: DateBasis) -> Int128 {
+    get { sums[CellValues.index(role, basis)] }
+    set { sums[CellValues.index(role, basis)] = newValue }
+  }
+
+  @inlinable
+  static func index(_ role: AccountRole, _ basis: DateBasis) -> Int {
+    OrderFlow.count + 2 * Int(role.rawValue) + basis.rawValue
+  }
+
+  public var isZero: Bool { sums.allSatisfy { $0 == 0 } }
+
+  public static func += (a: inout CellValues, b: CellValues) {
+    for index in a.sums.indices { a.sums[index] += b.sums[index] }
+  }
+
+  public static func -= (a: inout CellValues, b: CellValues) {
+    for index in a.sums.indices { a.sums[index] -= b.sums[index] }
+  }
+}
+
+/// One term of what an order event adds: `sign × amounts[component]` to a flow.
+struct FlowEffect {
+  var flow: UInt8
+  var component: UInt8
+  var sign: Int8
+
+  static func effects(of kind: OrderEventKind) -> [FlowEffect] {
+    func make(_ flow: OrderFlow, _ component: AmountComponent, _ sign: Int8 = 1) -> FlowEffect {
+      FlowEffect(flow: UInt8(flow.rawValue), component: component.rawValue, sign: sign)
+    }
+    let billing: [(OrderFlow, AmountComponent)] = [
+      (.billedNet, .net), (.billedFreight, .freight), (.billedTax, .tax), (.billedDiscount, .discount),
+      (.billedGross, .gross),
+    ]
+    switch kind {
+    case .booked: return [make(.bookedNew, .net)]
+    case .changed: return [make(.bookedChanged, .net)]
+    case .cancelled: return [make(.bookedCancelled, .net)]
+    case .held, .released, .delivered, .completed: return []
+    case .shipped: return [make(.shippedNet, .net), make(.shippedCost, .cost)]
+    case .invoiced: return billing.map { make($0, $1) }
+    case .invoiceCancelled: return billing.map { make($0, $1, -1) }
+    case .credited:
+      return [
+        make(.creditedNet, .net), make(.creditedFreight, .freight), make(.creditedTax, .tax),
+        make(.creditedGross, .gross),
+      ]
+    case .returned: return [make(.shippedCost, .cost, -1)]
+    case .depositReceived: return [make(.depositReceived, .deposit)]
+    case .depositApplied: return [make(.depositApplied, .deposit)]
+    case .paid: return [make(.paid, .applied)]
+    case .discountTaken: return [make(.discountTaken, .discount)]
+    case .settled: return [make(.settledNet, .net), make(.settledFee, .fee), make(.settledGross, .gross)]
+    case .refunded: return [make(.refunded, .applied)]
+    case .recognised: return [make(.released, .net)]
+    case .writtenOff: return [make(.writtenOff, .applied)]
+    }
+  }
+
+  /// The most effects that an order event has.
+  static let maximum = 5
+}

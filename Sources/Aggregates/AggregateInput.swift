@@ -1,0 +1,95 @@
+import Domain
+
+/// One fact as the cell table takes it in: plain data, texts borrowed for the call.
+@frozen
+public struct AggregateInput {
+  public static let postingKind: UInt8 = 0xff
+
+  /// `OrderEventKind.rawValue`, or `postingKind`.
+  public var kind: UInt8
+  /// Of a posting.
+  public var role: AccountRole = .receivable
+  /// Whether the amounts are in the base currency: the same fact, converted, added a second time. The two views never
+  /// mix in a cell.
+  public var isBase = false
+  public var currency: Currency
+  /// Period of the event or document date; `CellTable.unknownPeriod` where there is none.
+  public var eventPeriod: Int32
+  /// Period in which it is posted; of an order event the same as `eventPeriod`.
+  public var postingPeriod: Int32
+  /// Debit − credit of a posting, in minor units.
+  public var amount: Int64 = 0
+  /// Of an order event.
+  public var amounts = Amounts()
+  public var dimensions: InlineArray<8, ByteView>
+
+  /// An order event: its document date decides the period, or its event time where it has none.
+  @inlinable
+  public init(_ event: borrowing OrderEvent, calendar: borrowing PeriodCalendar) {
+    kind = event.kind.rawValue
+    currency = event.currency
+    let day = event.documentDate_d == absentDate ? day(ofMilliseconds: event.time_ms) : event.documentDate_d
+    eventPeriod = calendar.period(ofDay: day)
+    postingPeriod = eventPeriod
+    amounts = event.amounts
+    dimensions = event.dimensions
+  }
+
+  /// A posting: by event time, and by the accounting period it states, its posting date, or its event time.
+  @inlinable
+  public init(_ posting: borrowing Posting, calendar: borrowing PeriodCalendar) {
+    kind = AggregateInput.postingKind
+    role = posting.role
+    currency = posting.currency
+    eventPeriod = calendar.period(ofDay: day(ofMilliseconds: posting.time_ms))
+    if posting.period != 0 {
+      postingPeriod = posting.period
+    } else if posting.postingDate_d != absentDate {
+      postingPeriod = calendar.period(ofDay: posting.postingDate_d)
+    } else {
+      postingPeriod = eventPeriod
+    }
+    amount = posting.amount
+    dimensions = posting.dimensions
+  }
+
+  /// For callers that keep facts in a form of their own.
+  @inlinable
+  public init(
+    kind: UInt8, role: AccountRole = .receivable, currency: Currency, eventPeriod: Int32, postingPeriod: Int32,
+    amount: Int64 = 0, amounts: Amounts = Amounts(), dimensions: InlineArray<8, ByteView> = .init(repeating: .empty)
+  ) {
+    self.kind = kind
+    self.role = role
+    self.currency = currency
+    self.eventPeriod = eventPeriod
+    self.postingPeriod = postingPeriod
+    self.amount = amount
+    self.amounts = amounts
+    self.dimensions = dimensions
+  }
+}
+
+/// Day → accounting period, by calendar month unless a fiscal calendar is given. A table, because taking a date apart
+/// costs more than adding the fact up.
+@frozen
+public struct PeriodCalendar: Sendable {
+  /// 1950-01-01 to 2169-06-06: longer than any ledger reaches, and 320 kB.
+  @usableFromInline static let firstDay: Int32 = -7_305
+  @usableFromInline static let dayCount = 80_000
+  @usableFromInline let periods: [Int32]
+
+  /// Calendar months, year × 100 + month.
+  public static let months = PeriodCalendar { calendarPeriod(ofDay: $0) }
+
+  public init(_ period: (_ day: Int32) -> Int32) {
+    periods = (0..<PeriodCalendar.dayCount).map { period(PeriodCalendar.firstDay + Int32($0)) }
+  }
+
+  /// The period of a day; `CellTable.unknownPeriod` for `absentDate` and for days outside the table.
+  @inlinable @inline(__always)
+  public func period(ofDay day: Int32) -> Int32 {
+    let at = Int(day) - Int(PeriodCalendar.firstDay)
+    return at >= 0 && at < PeriodCalendar.dayCount ? periods[at] : 0
+  }
+}

@@ -1,0 +1,92 @@
+import Domain
+
+/// What a cell is about: dimension values, currency, view and period.
+public struct CellKey: Hashable, Sendable, Comparable {
+  /// The value of a dimension that stands for all values beyond the bound. A text that says just this is one of them.
+  public static let other = "(other)"
+  static let otherStorage: StaticString = "(other)"
+  static var otherBytes: ByteView { ByteView(base: otherStorage.utf8Start, count: otherStorage.utf8CodeUnitCount) }
+
+  /// By index of the configured dimension; empty where the facts carry none.
+  public var dimensions: [String]
+  public var currency: Currency
+  /// Whether amounts are in the base currency, converted from whatever they were.
+  public var isBase: Bool
+  /// Accounting period; `CellTable.unknownPeriod`, or `CellTable.openingPeriod` for all that were folded into it.
+  public var period: Int32
+
+  public init(dimensions: [String], currency: Currency, isBase: Bool = false, period: Int32) {
+    self.dimensions = dimensions
+    self.currency = currency
+    self.isBase = isBase
+    self.period = period
+  }
+
+  /// By dimensions, then currency, view and period, so that the periods of a series follow each other.
+  public static func < (a: CellKey, b: CellKey) -> Bool {
+    for (x, y) in zip(a.dimensions, b.dimensions) where x != y {
+      return x.utf8.lexicographicallyPrecedes(y.utf8)
+    }
+    if a.dimensions.count != b.dimensions.count { return a.dimensions.count < b.dimensions.count }
+    if a.currency != b.currency { return a.currency < b.currency }
+    if a.isBase != b.isBase { return b.isBase }
+    return a.period < b.period
+  }
+
+  /// The same key without its period: a series over time.
+  public var series: CellKey { CellKey(dimensions: dimensions, currency: currency, isBase: isBase, period: 0) }
+
+  /// The key as bytes, the same for equal keys alone: the key of a partial's message.
+  public func write(into writer: inout ByteWriter) {
+    writer.writeVarint(UInt64(dimensions.count))
+    for value in dimensions { writer.write(text: value) }
+    writer.write(currency.rawValue)
+    writer.write(UInt8(isBase ? 1 : 0))
+    writer.write(period)
+  }
+
+  public init(from reader: inout ByteReader) throws(ByteCodingError) {
+    dimensions = []
+    for _ in 0..<(try reader.readCount(atMost: maximumDimensions)) { dimensions.append(try reader.readText()) }
+    currency = Currency(rawValue: try reader.read())
+    isBase = try reader.read(UInt8.self) & 1 != 0
+    period = try reader.read()
+  }
+}
+
+extension CellValues {
+  /// Only what is not zero, small numbers short.
+  public func write(into writer: inout ByteWriter) {
+    sums.withUnsafeBufferPointer { CellValues.write($0.baseAddress!, into: &writer) }
+  }
+
+  static func write(_ sums: UnsafePointer<Int128>, into writer: inout ByteWriter) {
+    var present: UInt64 = 0
+    var wide: UInt64 = 0
+    for index in 0..<CellValues.count where sums[index] != 0 {
+      present |= 1 << UInt64(index)
+      if Int64(exactly: sums[index]) == nil { wide |= 1 << UInt64(index) }
+    }
+    writer.writeVarint(present)
+    writer.writeVarint(wide)
+    for index in 0..<CellValues.count where present & 1 << UInt64(index) != 0 {
+      if wide & 1 << UInt64(index) != 0 {
+        writer.write(sums[index])
+      } else {
+        writer.writeSigned(Int64(sums[index]))
+      }
+    }
+  }
+
+  public init(from reader: inout ByteReader) throws(ByteCodingError) {
+    self.init()
+    let present = try reader.readVarint()
+    let wide = try reader.readVarint()
+    guard present >> UInt64(CellValues.count) == 0, wide & ~present == 0 else {
+      throw ByteCodingError("a cell with sums that are not known")
+    }
+    for index in 0..<CellValues.count where present & 1 << UInt64(index) != 0 {
+      sums[index] = wide & 1 << UInt64(index) != 0 ? try reader.read() : Int128(try reader.readSigned())
+    }
+  }
+}

@@ -1,0 +1,225 @@
+import Domain
+
+/// What is published, and the state as bytes.
+extension CellTable {
+  func key(_ cell: Int) -> CellKey {
+    let header = header(cell).pointee
+    return CellKey(
+      dimensions: (0..<dimensionCount).map { at in
+        dimensions.text(at, UInt16(truncatingIfNeeded: (at < 4 ? header.low : header.high) >> UInt64(16 * (at & 3))))
+      },
+      currency: Currency(rawValue: header.currency), isBase: header.isBase != 0, period: header.period)
+  }
+
+  func values(_ cell: Int) -> CellValues {
+    var values = CellValues()
+    let base = sums(pointer(cell))
+    for at in 0..<CellValues.count { values.sums[at] = base[at] }
+    return values
+  }
+
+  private func isZero(_ cell: Int) -> Bool {
+    let base = sums(pointer(cell))
+    return (0..<CellValues.count).allSatisfy { base[$0] == 0 }
+  }
+
+  /// Every cell that holds anything, by key.
+  public var lines: [CellLine] {
+    var lines: [CellLine] = []
+    for cell in 0..<cellCount where !isZero(cell) { lines.append(CellLine(key: key(cell), values: values(cell))) }
+    return lines.sorted { $0.key < $1.key }
+  }
+
+  public var hasChanges: Bool { changed.count > 0 }
+
+  /// The cells that have changed since the last call, by key; those that have become zero too.
+  public mutating func takeChanged() -> [CellLine] {
+    var lines: [CellLine] = []
+    lines.reserveCapacity(changed.count)
+    for at in 0..<changed.count {
+      let cell = Int(changed[at])
+      header(cell).pointee.isChanged = 0
+      lines.append(CellLine(key: key(cell), values: values(cell)))
+    }
+    swap(&changed, &taken)
+    changed.removeAll()
+    return lines.sorted { $0.key < $1.key }
+  }
+
+  /// Marks the cells that `takeChanged` returned last as changed again.
+  mutating func untakeChanged() {
+    for at in 0..<taken.count { markChanged(Int(taken[at])) }
+    taken.removeAll()
+  }
+
+  /// There is nothing that `untakeChanged` could take back.
+  mutating func forgetTaken() { taken.removeAll() }
+
+  /// Puts the cells of all periods before `period` into one opening cell for each series, so that the table does not
+  /// grow with the years. Facts of those periods that still come, or are taken back, go there too; sums over periods do
+  /// not change. What was published of the old periods stays as it was last said.
+  ///
+  /// Cells that this frees can be taken by new keys. A fact that had no cell of its own before and is taken back after
+  /// then leaves its amount under `other` and its opposite in its own cell: sums over dimensions stay right.
+  public mutating func fold(before period: Int32) {
+    guard period > horizon else { return }
+    var folded = CellTable(dimensionCount: dimensionCount, limits: limits)
+    folded.dimensions.otherFacts = dimensions.otherFacts
+    // Values keep their numbers, and those beyond the bound stay beyond it.
+    for (at, known) in dimensions.values.enumerated() {
+      for value in known {
+        var text = value.text
+        _ = text.withUTF8 { folded.dimensions.number(at, ByteView($0), sign: 0) }
+      }
+    }
+    folded.horizon = period
+    folded.overflowFacts = overflowFacts
+    for cell in 0..<cellCount {
+      let old = header(cell).pointee
+      let isOld = old.period > CellTable.openingPeriod && old.period < period
+      // Zeros of old periods are forgotten; those of others hold their place.
+      if isOld, isZero(cell) { continue }
+      let target = folded.cell(of: key(cell), counted: false)
+      let values = values(cell)
+      folded.add(values, to: target)
+    }
+    // Only the opening cells have changed by this.
+    for at in 0..<folded.changed.count { folded.header(Int(folded.changed[at])).pointee.isChanged = 0 }
+    folded.changed.removeAll()
+    for cell in 0..<folded.cellCount where folded.header(cell).pointee.period == CellTable.openingPeriod {
+      folded.markChanged(cell)
+    }
+    for at in 0..<changed.count {
+      let key = key(Int(changed[at]))
+      if key.period >= period || key.period <= CellTable.openingPeriod {
+        folded.markChanged(folded.cell(of: key, counted: false))
+      }
+    }
+    self = folded
+  }
+
+  /// As `cell(of:)`, without counting what does not fit again.
+  mutating func cell(of key: CellKey, counted: Bool) -> Int {
+    let (others, facts) = (dimensions.otherFacts, overflowFacts)
+    let cell = cell(of: key)
+    if !counted {
+      dimensions.otherFacts = others
+      overflowFacts = facts
+    }
+    return cell
+  }
+
+  /// Adds another table's cells (another task's, another file's). Overflow is added up too.
+  public mutating func merge(_ other: borrowing CellTable) {
+    precondition(other.dimensionCount == dimensionCount)
+    for cell in 0..<other.cellCount {
+      let values = other.values(cell)
+      guard !values.isZero else { continue }
+      let target = self.cell(of: other.key(cell), counted: false)
+      add(values, to: target)
+    }
+    for at in 0..<dimensionCount { dimensions.otherFacts[at] += other.dimensions.otherFacts[at] }
+    overflowFacts += other.overflowFacts
+  }
+
+  // MARK: - State
+
+  /// Version of the format.
+  public static let stateVersion: UInt8 = 1
+
+  /// Writes the whole state. The bytes are a pure function of what is known, not of the order in which it came.
+  public func export(into writer: inout ByteWriter) {
+    writer.write(CellTable.stateVersion)
+    writer.write(UInt8(dimensionCount))
+    writer.write(UInt8(CellValues.count))
+    writer.write(horizon)
+    writer.write(overflowFacts)
+    for at in 0..<dimensionCount {
+      writer.write(dimensions.otherFacts[at])
+      let texts = dimensions.values[at].map(\.text).sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+      writer.writeVarint(UInt64(texts.count))
+      for text in texts { writer.write(text: text) }
+    }
+    // Zero cells too: they hold a place under the bound, which decides where later facts go.
+    let cells = (0..<cellCount).map { (cell: $0, key: key($0)) }.sorted { $0.key < $1.key }
+    writer.writeVarint(UInt64(cells.count))
+    for (cell, key) in cells {
+      key.write(into: &writer)
+      writer.write(header(cell).pointee.isChanged)
+      CellValues.write(UnsafePointer(sums(pointer(cell))), into: &writer)
+    }
+    writer.write(digest)
+  }
+
+  /// The state that `export` wrote. Limits are the caller's; a table that holds more keeps what it holds.
+  public static func restored(
+    from reader: inout ByteReader, limits: Limits = Limits()
+  ) throws(ByteCodingError) -> CellTable {
+    let head = try StateHead(from: &reader)
+    var wide = limits
+    wide.cells = max(limits.cells, head.cells)
+    wide.valuesPerDimension = max(limits.valuesPerDimension, head.texts.map(\.count).max() ?? 0)
+    var table = CellTable(dimensionCount: head.texts.count, limits: wide)
+    try table.fill(head, from: &reader)
+    table.limits = limits
+    table.dimensions.valuesPerDimension = min(max(1, limits.valuesPerDimension), DimensionTable.maximumValues)
+    return table
+  }
+
+  private mutating func fill(_ head: StateHead, from reader: inout ByteReader) throws(ByteCodingError) {
+    for (at, known) in head.texts.enumerated() {
+      for value in known {
+        var text = value
+        _ = text.withUTF8 { dimensions.number(at, ByteView($0), sign: 0) }
+      }
+      dimensions.otherFacts[at] = head.others[at]
+    }
+    overflowFacts = head.overflowFacts
+    horizon = head.horizon
+    var marked: [Int] = []
+    for _ in 0..<head.cells {
+      let key = try CellKey(from: &reader)
+      guard key.dimensions.count == dimensionCount else { throw ByteCodingError("a cell of other dimensions") }
+      let isChanged = try reader.read(UInt8.self) != 0
+      let cell = cell(of: key, counted: false)
+      add(try CellValues(from: &reader), to: cell)
+      if isChanged { marked.append(cell) }
+    }
+    for at in 0..<changed.count { header(Int(changed[at])).pointee.isChanged = 0 }
+    changed.removeAll()
+    for cell in marked { markChanged(cell) }
+    guard cellCount == head.cells else { throw ByteCodingError("a cell comes twice") }
+    let stated: UInt64 = try reader.read()
+    guard digest == stated else { throw ByteCodingError("the aggregates are not those that were written") }
+  }
+}
+
+/// What stands before the cells.
+private struct StateHead {
+  var horizon: Int32
+  var overflowFacts: Int64
+  var others: [Int64] = []
+  var texts: [[String]] = []
+  var cells: Int
+
+  init(from reader: inout ByteReader) throws(ByteCodingError) {
+    guard try reader.read(UInt8.self) == CellTable.stateVersion else {
+      throw ByteCodingError("aggregates of another version")
+    }
+    let dimensionCount = Int(try reader.read(UInt8.self))
+    guard dimensionCount <= maximumDimensions else { throw ByteCodingError("aggregates of too many dimensions") }
+    guard try reader.read(UInt8.self) == UInt8(CellValues.count) else {
+      throw ByteCodingError("aggregates of another number of sums")
+    }
+    horizon = try reader.read()
+    overflowFacts = try reader.read()
+    for _ in 0..<dimensionCount {
+      others.append(try reader.read())
+      var known: [String] = []
+      for _ in 0..<(try reader.readCount(atMost: DimensionTable.maximumValues)) { known.append(try reader.readText()) }
+      texts.append(known)
+    }
+    // A cell takes more than ten bytes.
+    cells = try reader.readCount(atMost: (reader.count - reader.offset) / 10)
+  }
+}

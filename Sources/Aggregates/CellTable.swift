@@ -1,0 +1,336 @@
+import Domain
+
+/// One cell as it is published: key and sums.
+public struct CellLine: Hashable, Sendable {
+  public var key: CellKey
+  public var values: CellValues
+
+  public init(key: CellKey, values: CellValues) {
+    self.key = key
+    self.values = values
+  }
+}
+
+/// The aggregates of one task: sums by dimensions × currency × period, kept up fact by fact.
+///
+/// A fact is added with sign +1 when it comes and taken back with −1 when it is dropped. Adding is commutative and
+/// exact, so neither arrival order nor partitioning nor a restart changes a sum. Nothing is allocated per fact: texts
+/// are looked up by fingerprint, cells are blocks of plain 128-bit sums behind an open-addressed index.
+///
+/// Bounded: a dimension has at most `limits.valuesPerDimension` values and the table `limits.cells` cells. What goes
+/// beyond is summed under `CellKey.other`, so that totals stay right, and is counted. Which values are among the first
+/// depends on arrival order; sums over a dimension do not.
+public struct CellTable: ~Copyable {
+  /// The period of facts without a date.
+  public static let unknownPeriod: Int32 = 0
+  /// The period into which `fold(before:)` puts what is older; sorts before every real one.
+  public static let openingPeriod: Int32 = 1
+  /// The period of facts for which neither a cell nor one under `other` was left.
+  public static let overflowPeriod: Int32 = .max
+
+  public struct Limits: Sendable, Equatable {
+    /// A thousand values: more than a report is read by; customers beyond it are `other`.
+    public var valuesPerDimension: Int
+    /// 65,536 cells are 66 MB.
+    public var cells: Int
+
+    public init(valuesPerDimension: Int = 1_000, cells: Int = 65_536) {
+      self.valuesPerDimension = valuesPerDimension
+      self.cells = cells
+    }
+  }
+
+  /// What did not fit. Net of facts taken back.
+  public struct Overflow: Sendable, Equatable {
+    /// By dimension: facts whose value is counted under `other`.
+    public var byDimension: [Int64]
+    /// Facts without a cell of their own.
+    public var cells: Int64
+  }
+
+  struct Header {
+    /// Four 16-bit numbers of dimension values each.
+    var low: UInt64
+    var high: UInt64
+    /// Hash of the key's content, the same whatever the numbers are; seeds the digest.
+    var content: UInt64
+    var period: Int32
+    var currency: UInt16
+    var isBase: UInt8
+    var isChanged: UInt8
+  }
+
+  /// Header, then the sums; a multiple of 64 so that a cell begins on a cache line.
+  static let headerBytes = 64
+  static let strideBytes = (headerBytes + CellValues.count * MemoryLayout<Int128>.stride + 63) / 64 * 64
+  static let cellsPerChunk = 256
+  /// Cells for facts that find no other place: by currency and period, then by currency alone (there are less than
+  /// 512 currencies, in two views).
+  static let sparePeriodCells = 2_048
+  static let spareCurrencyCells = 1_024
+
+  public internal(set) var limits: Limits
+  public let dimensionCount: Int
+  var dimensions: DimensionTable
+  private var chunks: UnsafeMutablePointer<UnsafeMutableRawPointer>
+  private var chunkCount = 0
+  private let chunkCapacity: Int
+  var cellCount = 0
+  /// Upper half: tag; lower half: cell number + 1.
+  private var index: UnsafeMutablePointer<UInt64>
+  private var indexMask: Int
+  private let effects: UnsafeMutablePointer<FlowEffect>
+  private let effectCounts: UnsafeMutablePointer<UInt8>
+  var changed = RecordBuffer<UInt32>(capacity: 1_024)
+  /// What `takeChanged` returned last.
+  var taken = RecordBuffer<UInt32>(capacity: 1_024)
+  var overflowFacts: Int64 = 0
+  /// Periods before this one have been folded into `openingPeriod`.
+  public internal(set) var horizon: Int32 = 0
+  /// Of all sums, in any order, from any parts: equal for equal contents. Kept up with every fact, so that an epoch
+  /// costs nothing to check.
+  public private(set) var digest: UInt64 = 0
+
+  public init(dimensionCount: Int, limits: Limits = Limits()) {
+    self.limits = limits
+    self.dimensionCount = dimensionCount
+    dimensions = DimensionTable(dimensionCount: dimensionCount, valuesPerDimension: limits.valuesPerDimension)
+    let most = max(1, limits.cells) + CellTable.sparePeriodCells + CellTable.spareCurrencyCells
+    precondition(most < Int(UInt32.max))
+    chunkCapacity = (most + CellTable.cellsPerChunk - 1) / CellTable.cellsPerChunk
+    chunks = .allocate(capacity: chunkCapacity)
+    indexMask = 1_023
+    index = .allocate(capacity: indexMask + 1)
+    index.initialize(repeating: 0, count: indexMask + 1)
+    effects = .allocate(capacity: OrderEventKind.allCases.count * FlowEffect.maximum)
+    effectCounts = .allocate(capacity: 256)
+    effectCounts.initialize(repeating: 0, count: 256)
+    for kind in OrderEventKind.allCases {
+      let list = FlowEffect.effects(of: kind)
+      precondition(list.count <= FlowEffect.maximum)
+      effectCounts[Int(kind.rawValue)] = UInt8(list.count)
+      for (at, effect) in list.enumerated() { effects[Int(kind.rawValue) * FlowEffect.maximum + at] = effect }
+    }
+  }
+
+  deinit {
+    for chunk in 0..<chunkCount { chunks[chunk].deallocate() }
+    chunks.deallocate()
+    index.deallocate()
+    effects.deallocate()
+    effectCounts.deallocate()
+  }
+
+  /// Cells that exist, those whose sums are all zero included.
+  public var count: Int { cellCount }
+
+  public var footprintBytes: Int {
+    chunkCount * CellTable.cellsPerChunk * CellTable.strideBytes + (indexMask + 1) * 8 + dimensions.footprintBytes
+  }
+
+  public var overflow: Overflow {
+    Overflow(byDimension: (0..<dimensionCount).map { dimensions.otherFacts[$0] }, cells: overflowFacts)
+  }
+
+  // MARK: - Facts
+
+  /// Adds a fact (`sign` +1), or takes it back (−1). Taking back names the same fact as adding did.
+  public mutating func add(_ fact: borrowing AggregateInput, sign: Int) {
+    let sign = Int64(sign)
+    var low: UInt64 = 0
+    var high: UInt64 = 0
+    for at in 0..<dimensionCount {
+      let number = UInt64(dimensions.number(at, fact.dimensions[at], sign: sign))
+      if at < 4 { low |= number << UInt64(16 * at) } else { high |= number << UInt64(16 * (at - 4)) }
+    }
+    let isBase: UInt8 = fact.isBase ? 1 : 0
+    let currency = fact.currency.rawValue
+    let first = cell(low, high, currency, isBase, fact.eventPeriod, sign: sign)
+    markChanged(first)
+    if fact.kind == AggregateInput.postingKind {
+      let at = CellValues.index(fact.role, .event)
+      add(Int128(fact.amount) * Int128(sign), to: first, at)
+      var second = first
+      if fact.postingPeriod != fact.eventPeriod {
+        second = cell(low, high, currency, isBase, fact.postingPeriod, sign: sign)
+        markChanged(second)
+      }
+      add(Int128(fact.amount) * Int128(sign), to: second, at + 1)
+      return
+    }
+    let count = Int(effectCounts[Int(fact.kind)])
+    var isValued = count == 0
+    for position in 0..<count {
+      let effect = effects[Int(fact.kind) * FlowEffect.maximum + position]
+      guard fact.amounts.present & 1 << UInt16(effect.component) != 0 else { continue }
+      isValued = true
+      let amount = fact.amounts[AmountComponent(rawValue: effect.component).unsafelyUnwrapped]
+      add(Int128(amount) * Int128(sign * Int64(effect.sign)), to: first, Int(effect.flow))
+    }
+    add(Int128(sign), to: first, OrderFlow.events.rawValue)
+    if !isValued { add(Int128(sign), to: first, OrderFlow.unvalued.rawValue) }
+  }
+
+  @inline(__always)
+  private mutating func add(_ delta: Int128, to cell: Int, _ sum: Int) {
+    let base = pointer(cell)
+    sums(base)[sum] += delta
+    let seed = base.load(fromByteOffset: 16, as: UInt64.self)
+    digest &+= UInt64(truncatingIfNeeded: delta) &* CellTable.weight(seed, sum)
+  }
+
+  /// By how much one unit in a sum of a cell moves the digest.
+  @inline(__always)
+  static func weight(_ content: UInt64, _ sum: Int) -> UInt64 {
+    let product = (content ^ 0xa076_1d64_78bd_642f).multipliedFullWidth(
+      by: (UInt64(truncatingIfNeeded: sum) &+ 1) &* 0x9e37_79b9_7f4a_7c15)
+    return (product.high ^ product.low) | 1
+  }
+
+  // MARK: - Cells
+
+  @inline(__always)
+  func pointer(_ cell: Int) -> UnsafeMutableRawPointer {
+    chunks[cell / CellTable.cellsPerChunk] + cell % CellTable.cellsPerChunk * CellTable.strideBytes
+  }
+
+  @inline(__always)
+  func header(_ cell: Int) -> UnsafeMutablePointer<Header> { pointer(cell).assumingMemoryBound(to: Header.self) }
+
+  @inline(__always)
+  func sums(_ base: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Int128> {
+    (base + CellTable.headerBytes).assumingMemoryBound(to: Int128.self)
+  }
+
+  @inline(__always)
+  mutating func markChanged(_ cell: Int) {
+    let header = header(cell)
+    guard header.pointee.isChanged == 0 else { return }
+    header.pointee.isChanged = 1
+    changed.append(UInt32(cell))
+  }
+
+  @inline(__always)
+  private static func hash(_ low: UInt64, _ high: UInt64, _ currency: UInt16, _ isBase: UInt8, _ period: Int32)
+    -> UInt64
+  {
+    let rest = UInt64(UInt32(bitPattern: period)) << 32 | UInt64(currency) << 8 | UInt64(isBase)
+    let first = (low ^ 0x8ebc_6af0_9c88_c6e3).multipliedFullWidth(by: rest ^ 0x5899_65cc_7537_4cc3)
+    let second = (first.high ^ first.low ^ high).multipliedFullWidth(by: 0x1d8e_4e27_c47d_124f)
+    return second.high ^ second.low
+  }
+
+  /// The cell of a key: found, made, or the one for what does not fit.
+  @inline(__always)
+  private mutating func cell(
+    _ low: UInt64, _ high: UInt64, _ currency: UInt16, _ isBase: UInt8, _ wanted: Int32, sign: Int64
+  ) -> Int {
+    let period = wanted < horizon && wanted > CellTable.openingPeriod ? CellTable.openingPeriod : wanted
+    let found = find(low, high, currency, isBase, period)
+    if found >= 0 { return found }
+    return make(low, high, currency, isBase, period, sign: sign)
+  }
+
+  @inline(__always)
+  private func find(_ low: UInt64, _ high: UInt64, _ currency: UInt16, _ isBase: UInt8, _ period: Int32) -> Int {
+    let hash = CellTable.hash(low, high, currency, isBase, period)
+    let tag = hash >> 32
+    var at = Int(truncatingIfNeeded: hash) & indexMask
+    while true {
+      let entry = index[at]
+      if entry == 0 { return -1 }
+      if entry >> 32 == tag {
+        let cell = Int(entry & 0xffff_ffff) - 1
+        let header = header(cell)
+        if header.pointee.low == low, header.pointee.high == high, header.pointee.period == period,
+          header.pointee.currency == currency, header.pointee.isBase == isBase
+        {
+          return cell
+        }
+      }
+      at = (at + 1) & indexMask
+    }
+  }
+
+  @inline(never)
+  private mutating func make(
+    _ low: UInt64, _ high: UInt64, _ currency: UInt16, _ isBase: UInt8, _ period: Int32, sign: Int64
+  ) -> Int {
+    if cellCount < limits.cells { return append(low, high, currency, isBase, period) }
+    var (otherLow, otherHigh): (UInt64, UInt64) = (0, 0)
+    for at in 0..<dimensionCount {
+      if at < 4 { otherLow |= 1 << UInt64(16 * at) } else { otherHigh |= 1 << UInt64(16 * (at - 4)) }
+    }
+    // A fact whose values are all beyond the bound belongs under `other` anyway.
+    if low != otherLow || high != otherHigh { overflowFacts += sign }
+    let byPeriod = find(otherLow, otherHigh, currency, isBase, period)
+    if byPeriod >= 0 { return byPeriod }
+    if cellCount < limits.cells + CellTable.sparePeriodCells {
+      return append(otherLow, otherHigh, currency, isBase, period)
+    }
+    if low == otherLow, high == otherHigh { overflowFacts += sign }
+    let byCurrency = find(otherLow, otherHigh, currency, isBase, CellTable.overflowPeriod)
+    if byCurrency >= 0 { return byCurrency }
+    return append(otherLow, otherHigh, currency, isBase, CellTable.overflowPeriod)
+  }
+
+  /// A new cell, all zero.
+  mutating func append(_ low: UInt64, _ high: UInt64, _ currency: UInt16, _ isBase: UInt8, _ period: Int32) -> Int {
+    let cell = cellCount
+    precondition(cell < chunkCapacity * CellTable.cellsPerChunk)
+    if cell == chunkCount * CellTable.cellsPerChunk {
+      let bytes = CellTable.cellsPerChunk * CellTable.strideBytes
+      chunks[chunkCount] = .allocate(byteCount: bytes, alignment: 64)
+      chunks[chunkCount].initializeMemory(as: UInt8.self, repeating: 0, count: bytes)
+      chunkCount += 1
+    }
+    cellCount += 1
+    var content = UInt64(UInt32(bitPattern: period)) << 32 | UInt64(currency) << 8 | UInt64(isBase)
+    for at in 0..<dimensionCount {
+      let number = UInt16(truncatingIfNeeded: (at < 4 ? low : high) >> UInt64(16 * (at & 3)))
+      let product = (content ^ 0xe703_7ed1_a0b4_28db).multipliedFullWidth(
+        by: dimensions.contentHash(at, number) &+ 0x589_965cc)
+      content = product.high ^ product.low &+ UInt64(truncatingIfNeeded: at)
+    }
+    header(cell).initialize(
+      to: Header(
+        low: low, high: high, content: content, period: period, currency: currency, isBase: isBase, isChanged: 0))
+    if (cellCount + 1) * 2 > indexMask { growIndex() }
+    place(cell)
+    return cell
+  }
+
+  private mutating func place(_ cell: Int) {
+    let header = header(cell).pointee
+    let hash = CellTable.hash(header.low, header.high, header.currency, header.isBase, header.period)
+    var at = Int(truncatingIfNeeded: hash) & indexMask
+    while index[at] != 0 { at = (at + 1) & indexMask }
+    index[at] = (hash & ~0xffff_ffff) | UInt64(cell + 1)
+  }
+
+  private mutating func growIndex() {
+    index.deallocate()
+    indexMask = indexMask * 2 + 1
+    index = .allocate(capacity: indexMask + 1)
+    index.initialize(repeating: 0, count: indexMask + 1)
+    // The newest one is placed by the caller.
+    for cell in 0..<cellCount - 1 { place(cell) }
+  }
+
+  /// Adds sums to a cell of given numbers: a merge, or a restore.
+  mutating func add(_ values: CellValues, to cell: Int) {
+    markChanged(cell)
+    for sum in 0..<CellValues.count where values.sums[sum] != 0 { add(values.sums[sum], to: cell, sum) }
+  }
+
+  /// The cell of a key given as texts; made if it is not there.
+  mutating func cell(of key: CellKey) -> Int {
+    var (low, high): (UInt64, UInt64) = (0, 0)
+    for at in 0..<dimensionCount {
+      var text = key.dimensions[at]
+      let number = UInt64(text.withUTF8 { dimensions.number(at, ByteView($0), sign: 1) })
+      if at < 4 { low |= number << UInt64(16 * at) } else { high |= number << UInt64(16 * (at - 4)) }
+    }
+    return cell(low, high, key.currency.rawValue, key.isBase ? 1 : 0, key.period, sign: 1)
+  }
+}

@@ -1,0 +1,318 @@
+import ConsoleStore
+import Crypto
+import Domain
+import Foundation
+import HTTPTypes
+import Hummingbird
+import Pipeline
+
+/// What a person asks for.
+struct ActionRequest: Decodable, Sendable {
+  var kind: ActionKind
+  var assignee: String?
+  var comment: String?
+  var reasonCode: String?
+  var of: String?
+  var revision: Int?
+
+  enum CodingKeys: String, CodingKey {
+    case kind, assignee, comment, of, revision
+    case reasonCode = "reason_code"
+  }
+}
+
+struct BulkActionRequest: Decodable, Sendable {
+  var breaks: [String]
+  var kind: ActionKind
+  var assignee: String?
+  var comment: String?
+  var reasonCode: String?
+
+  enum CodingKeys: String, CodingKey {
+    case breaks, kind, assignee, comment
+    case reasonCode = "reason_code"
+  }
+}
+
+extension Console {
+  static let maximumBulk = 1_000
+  static let maximumComment = 4_000
+  static let maximumName = 256
+  /// How long an answer waits for this server's own store to show the action.
+  static let applyWait_ms = 1_500
+
+  static func actionEndpoints() -> [Endpoint] {
+    let key = Endpoint.Parameter(
+      name: "Idempotency-Key", schema: ["type": "string", "minLength": 1, "maxLength": 200],
+      help: "The same key and the same request take effect once, however often they are sent.", isHeader: true)
+    let result = Endpoint.Answer(
+      status: 200, help: "Kafka has the actions.", schema: Schemas.reference("ActionResult"))
+    return [
+      Endpoint(
+        method: .post, path: "/v1/breaks/{id}/actions", operation: "actOnBreak", tag: "actions",
+        help: "Assigns, comments, explains, accepts, proposes a write-off, force-closes, reopens, approves or rejects.",
+        access: .needs(.read), parameters: [key],
+        body: .init(types: ["application/json"], schema: Schemas.reference("ActionRequest"), help: "The action."),
+        answers: [
+          result, .init(status: 404, help: "There is no such break, or it is not shown to you."),
+          .init(status: 409, help: "The break has changed, or is in no state for this."),
+          .init(status: 422, help: "Something that the action needs is missing or wrong."),
+        ],
+        handle: { console, request, context in
+          let action = try await request.decoded(
+            ActionRequest.self, limit: console.settings.bodyLimit, timeout_ms: console.settings.requestTimeout_ms,
+            context)
+          return try await console.act(action, on: [try context.path("id")], request, context, isBulk: false)
+        }),
+      Endpoint(
+        method: .post, path: "/v1/actions", operation: "actOnBreaks", tag: "actions",
+        help: "The same action on many breaks; those that refuse it are told one by one.", access: .needs(.read),
+        parameters: [key],
+        body: .init(types: ["application/json"], schema: Schemas.reference("BulkActionRequest"), help: "The action."),
+        answers: [result, .init(status: 422, help: "Something that the action needs is missing or wrong.")],
+        handle: { console, request, context in
+          let bulk = try await request.decoded(
+            BulkActionRequest.self, limit: console.settings.bodyLimit, timeout_ms: console.settings.requestTimeout_ms,
+            context)
+          guard !bulk.breaks.isEmpty, bulk.breaks.count <= Console.maximumBulk else {
+            throw Problem.unprocessable("'breaks': 1 to \(Console.maximumBulk) ids are expected")
+          }
+          guard bulk.kind != .approve, bulk.kind != .reject else {
+            throw Problem.unprocessable("approvals are given one by one")
+          }
+          let action = ActionRequest(
+            kind: bulk.kind, assignee: bulk.assignee, comment: bulk.comment, reasonCode: bulk.reasonCode)
+          var seen: Set<String> = []
+          return try await console.act(
+            action, on: bulk.breaks.filter { seen.insert($0).inserted }, request, context, isBulk: true)
+        }),
+    ]
+  }
+
+  private func check(_ request: ActionRequest) throws {
+    for (name, text, most) in [
+      ("assignee", request.assignee, Console.maximumName), ("comment", request.comment, Console.maximumComment),
+      ("reason_code", request.reasonCode, Console.maximumName), ("of", request.of, Console.maximumName),
+    ] {
+      if let text, text.count > most || text.utf8.contains(0) {
+        throw Problem.unprocessable("'\(name)' has more than \(most) characters, or a null character")
+      }
+    }
+    if let code = request.reasonCode, !settings.reasonCodes.contains(code) {
+      throw Problem.unprocessable(
+        "'reason_code' is one of \(settings.reasonCodes.joined(separator: ", "))"
+          + (nearestName(code, in: settings.reasonCodes).map { "; did you mean '\($0)'?" } ?? ""))
+    }
+    let hasWords = request.comment?.isEmpty == false
+    switch request.kind {
+    case .comment where !hasWords: throw Problem.unprocessable("'comment' is missing")
+    case .explain where request.reasonCode == nil: throw Problem.unprocessable("'reason_code' is missing")
+    case .accept, .writeOff, .forceClose:
+      if request.reasonCode == nil, !hasWords {
+        throw Problem.unprocessable("a 'reason_code' or a 'comment' must say why")
+      }
+    case .approve, .reject:
+      if request.of == nil { throw Problem.unprocessable("'of' must name the action") }
+    default: break
+    }
+  }
+
+  private func act(
+    _ asked: ActionRequest, on ids: [String], _ request: Request, _ context: ConsoleContext, isBulk: Bool
+  ) async throws -> Response {
+    let principal = context.principal!
+    guard principal.may(asked.kind.permission) else {
+      throw Problem.forbidden("this needs the permission '\(asked.kind.permission.rawValue)'")
+    }
+    try check(asked)
+    let key = try Console.idempotencyKey(request)
+    let at = formatTimestamp(wallClock_ms())
+    let bulkID = isBulk ? Console.actionID(principal.name, key, "bulk") : nil
+    var made: [(action: Action, detail: BreakDetail, original: Action?)] = []
+    var done: [Action] = []
+    var errors: [JSON] = []
+    for id in ids {
+      do {
+        let detail = try await detail(id, context)
+        var action = Action(
+          id: Console.actionID(principal.name, key, id), kind: asked.kind, breakID: detail.document.id,
+          order: detail.document.order, actor: principal.name, at: at, revision: detail.document.revision,
+          basis: detail.document.basis)
+        action.assignee = asked.assignee
+        action.comment = asked.comment
+        action.reasonCode = asked.reasonCode
+        action.of = asked.of
+        action.bulk = bulkID
+        if let earlier = detail.actions.first(where: { $0.id == action.id }) {
+          guard earlier.isSameRequest(as: action) else {
+            throw Problem.unprocessable("the Idempotency-Key was used for another request")
+          }
+          done.append(earlier)
+          continue
+        }
+        let original = try permit(action, asked, detail, principal)
+        made.append((action, detail, original))
+      } catch let problem as Problem where isBulk {
+        errors.append(
+          ["break": .string(id), "code": .string(problem.code), "detail": .string(problem.detail)])
+      }
+    }
+    let limit = settings.approvalLimit_u
+    if [.writeOff, .forceClose].contains(asked.kind) {
+      // What is split into many small ones is as large as their sum.
+      var sums: [String: Int128] = [:]
+      for entry in made { sums[entry.detail.document.currency, default: 0] += Int128(entry.detail.document.amount_u) }
+      for index in made.indices where sums[made[index].detail.document.currency]! > Int128(limit) {
+        made[index].action.needsApproval = true
+      }
+    }
+    if !made.isEmpty { try await deliver(&made, principal, context) }
+    let all = done + made.map(\.action)
+    var applied = true
+    if let last = made.last { applied = try await isApplied(last.action.id) }
+    let actions = all.map { action -> JSON in
+      [
+        "id": .string(action.id), "break": .string(action.breakID), "kind": .string(action.kind.rawValue),
+        "status": action.needsApproval ? "pending_approval" : "done",
+      ]
+    }
+    return .json(["actions": .array(actions), "errors": .array(errors), "applied": .bool(applied)])
+  }
+
+  /// Whether the break is in a state for it. Returns the action that is approved or rejected.
+  private func permit(
+    _ action: Action, _ asked: ActionRequest, _ detail: BreakDetail, _ principal: Principal
+  ) throws -> Action? {
+    if let revision = asked.revision, revision != detail.document.revision {
+      throw Problem(.conflict, "changed", "the break has changed: its revision is \(detail.document.revision)")
+    }
+    let isTied = ["auto_cleared", "closed"].contains(detail.document.state)
+    switch action.kind {
+    case .assign, .comment: return nil
+    case .explain, .accept, .forceClose, .writeOff:
+      if isTied { throw Problem(.conflict, "not_open", "the break is \(detail.state) already") }
+      if action.kind == .writeOff, detail.document.delta == nil || detail.document.amount_u == 0 {
+        throw Problem.unprocessable("there is no difference in one currency that could be written off")
+      }
+      return nil
+    case .reopen:
+      guard ["explained", "accepted", "force_closed"].contains(detail.state) else {
+        throw Problem(.conflict, "not_decided", "the break is \(detail.state): there is no decision to take back")
+      }
+      return nil
+    case .approve, .reject:
+      guard let of = action.of, detail.workflow.pending.contains(of),
+        let original = detail.actions.first(where: { $0.id == of })
+      else { throw Problem(.conflict, "not_pending", "no such action of this break waits for approval") }
+      if action.kind == .approve {
+        guard original.actor != principal.name else {
+          throw Problem.forbidden("whoever asked for it cannot approve it")
+        }
+        guard original.basis == detail.document.basis else {
+          throw Problem(.conflict, "changed", "the difference is another than the one that was asked about")
+        }
+      }
+      return original
+    }
+  }
+
+  /// Into the audit log, then into Kafka.
+  private func deliver(
+    _ made: inout [(action: Action, detail: BreakDetail, original: Action?)], _ principal: Principal,
+    _ context: ConsoleContext
+  ) async throws {
+    let kind = made[0].action.kind
+    let head = try audit.write(
+      AuditLog.Entry(
+        actor: principal.name, event: "action \(kind.rawValue)", outcome: .done, address: context.address,
+        detail: [("actions", .array(made.map { [.string($0.action.id), .string($0.action.breakID)] }))]))
+    var messages: [Gateway.Message] = []
+    for index in made.indices {
+      made[index].action.audit = head.text
+      let action = made[index].action
+      // The journal first: where only it arrives, the same request sent again replaces it.
+      if let proposal = Console.proposal(action, made[index].original, made[index].detail) {
+        messages.append(
+          .init(
+            topic: configuration.proposalsTopic, key: Array(proposal.id.utf8), value: proposal.body.bytes))
+      }
+      messages.append(
+        .init(
+          topic: configuration.actionsTopic, key: Array(action.order.utf8), value: try action.encoded()))
+    }
+    do {
+      try await gateway.send(messages)
+    } catch {
+      try audit.write(
+        AuditLog.Entry(
+          actor: principal.name, event: "action \(kind.rawValue)", outcome: .failed, address: context.address,
+          detail: [("actions", .array(made.map { .string($0.action.id) })), ("why", .string("\(error)"))]))
+      throw error
+    }
+    metrics.add("tieout_serve_actions_total{kind=\"\(kind.rawValue)\"}", made.count)
+  }
+
+  /// The journal of a write-off that has taken effect: it takes the difference out of the role and into `write_off`.
+  /// Signed debit − credit; the two lines sum to zero.
+  static func proposal(_ action: Action, _ original: Action?, _ detail: BreakDetail) -> (id: String, body: JSON)? {
+    let write: Action
+    if action.kind == .writeOff, !action.needsApproval {
+      write = action
+    } else if action.kind == .approve, let original, original.kind == .writeOff {
+      write = original
+    } else {
+      return nil
+    }
+    guard let delta = detail.document.delta else { return nil }
+    let opposite = delta.hasPrefix("-") ? String(delta.dropFirst()) : "-" + delta
+    let currency = detail.document.currency
+    let body: JSON = [
+      "id": .string(write.id), "order": .string(write.order), "break": .string(write.breakID),
+      "currency": .string(currency), "proposed_by": .string(write.actor), "proposed_at": .string(write.at),
+      "approved_by": action.kind == .approve ? .string(action.actor) : .null,
+      "reason_code": .optional(write.reasonCode), "comment": .optional(write.comment),
+      "lines": [
+        ["role": .string(detail.document.role), "amount": .string(opposite)],
+        ["role": "write_off", "amount": .string(delta)],
+      ],
+    ]
+    return (write.id, body)
+  }
+
+  private func isApplied(_ id: String) async throws -> Bool {
+    for _ in 0..<(Console.applyWait_ms / 25) {
+      if try await store.action(id: id) != nil { return true }
+      try await Task.sleep(for: .milliseconds(25))
+    }
+    return false
+  }
+
+  static func idempotencyKey(_ request: Request) throws -> String? {
+    guard let key = request.headers[idempotencyHeader] else { return nil }
+    guard !key.isEmpty, key.count <= 200 else {
+      throw Problem.badRequest("Idempotency-Key: 1 to 200 characters are expected")
+    }
+    return key
+  }
+
+  /// The same for the same principal, key and break, on whichever server.
+  static func actionID(_ principal: String, _ key: String?, _ subject: String) -> String {
+    guard let key else { return UUID().uuidString.lowercased() }
+    let parts = [principal, key, subject].map { "\($0.utf8.count):\($0)" }.joined()
+    return String(hexadecimal(SHA256.hash(data: Data(parts.utf8))).prefix(32))
+  }
+}
+
+extension Action {
+  /// Whether the same was asked for, whenever that was.
+  func isSameRequest(as other: Action) -> Bool {
+    kind == other.kind && breakID == other.breakID && assignee == other.assignee && comment == other.comment
+      && reasonCode == other.reasonCode && of == other.of
+  }
+}
+
+extension Problem {
+  static func unprocessable(_ detail: String) -> Problem { Problem(.unprocessableContent, "unprocessable", detail) }
+}
+
+let idempotencyHeader = HTTPField.Name("Idempotency-Key")!

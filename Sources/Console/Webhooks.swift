@@ -1,0 +1,158 @@
+import AsyncHTTPClient
+import Configuration
+import ConsoleStore
+import Crypto
+import Domain
+import Foundation
+import Logging
+import NIOCore
+import Pipeline
+import ServiceLifecycle
+
+/// Tells receivers of breaks that change and pass their filters: signed, again and again with growing pauses, and at
+/// last set aside where a person finds it.
+struct WebhookService: Service {
+  /// Tries before a delivery is set aside: with the pauses below about two hours.
+  static let maximumAttempts = 12
+  static let firstPause_ms: Int64 = 1_000
+  static let longestPause_ms: Int64 = 1_800_000
+  static let timeout_s: Int64 = 10
+  static let page = 200
+  static let interval_ms = 500
+
+  let console: Console
+  let client: HTTPClient
+
+  func run() async throws {
+    guard !console.settings.webhooks.isEmpty else {
+      try? await gracefulShutdown()
+      return
+    }
+    await withTaskGroup(of: Void.self) { group in
+      for webhook in console.settings.webhooks {
+        group.addTask { await follow(webhook) }
+      }
+    }
+  }
+
+  private func follow(_ webhook: ServeWebhook) async {
+    while !Task.isCancelled, !Task.isShuttingDownGracefully {
+      do {
+        try await enqueue(webhook)
+        try await deliver(webhook)
+      } catch {
+        console.log.error("a webhook cannot be served", metadata: ["webhook": "\(webhook.name)", "error": "\(error)"])
+      }
+      try? await Task.sleep(for: .milliseconds(WebhookService.interval_ms))
+    }
+  }
+
+  private struct Head: Decodable {
+    var id: String
+    var revision: Int
+  }
+
+  static func filter(_ webhook: ServeWebhook) -> BreakFilter {
+    var filter = BreakFilter()
+    filter.types = webhook.types
+    filter.states = webhook.states
+    filter.severities = webhook.severities
+    filter.minimum_u = webhook.minimum_u > 0 ? webhook.minimum_u : nil
+    return filter
+  }
+
+  /// What has changed since it was last looked. A receiver starts, or starts anew after the store was made anew, with
+  /// what changes from then on: nobody is told of everything there ever was.
+  func enqueue(_ webhook: ServeWebhook) async throws {
+    guard console.followed().isCaughtUp else { return }
+    let generation = try console.store.generation
+    guard let cursor = try console.state.cursor(webhook.name), cursor.generation == generation else {
+      try console.state.enqueue(
+        webhook.name, [], generation: generation, sequence: try await console.store.sequence(), now_ms: wallClock_ms())
+      return
+    }
+    var filter = WebhookService.filter(webhook)
+    filter.after = cursor.sequence
+    while true {
+      let page = try await console.store.breaks(
+        filter, scope: RowScope(webhook.scope), sort: .updatedUp, after: nil, limit: WebhookService.page)
+      guard !page.rows.isEmpty else { return }
+      let now = wallClock_ms()
+      let changes = try page.rows.map { row -> (breakID: String, revision: Int, body: String) in
+        let head = try JSONDecoder().decode(Head.self, from: Data(row.utf8))
+        let body: JSON = [
+          "event": "break", "webhook": .string(webhook.name), "at": .string(formatTimestamp(now)), "break": .raw(row),
+        ]
+        return (head.id, head.revision, body.text)
+      }
+      try console.state.enqueue(
+        webhook.name, changes, generation: generation, sequence: page.sequence, now_ms: now)
+      filter.after = page.sequence
+      if page.next == nil { return }
+    }
+  }
+
+  func deliver(_ webhook: ServeWebhook) async throws {
+    while !Task.isShuttingDownGracefully {
+      let due = try console.state.due(webhook.name, now_ms: wallClock_ms(), limit: WebhookService.page)
+      if due.isEmpty { return }
+      for delivery in due {
+        if Task.isShuttingDownGracefully { return }
+        guard let error = await attempt(delivery, webhook) else {
+          try console.state.delivered(delivery.id)
+          console.metrics.add(
+            "tieout_serve_webhook_deliveries_total{webhook=\"\(Metrics.label(webhook.name))\"}")
+          continue
+        }
+        let label = "{webhook=\"\(Metrics.label(webhook.name))\"}"
+        console.metrics.add("tieout_serve_webhook_failures_total" + label)
+        let isDead = delivery.attempts + 1 >= WebhookService.maximumAttempts
+        if isDead {
+          console.metrics.add("tieout_serve_webhook_dead_total" + label)
+          console.log.error(
+            "a webhook is given up",
+            metadata: ["webhook": "\(webhook.name)", "delivery": "\(delivery.id)", "error": "\(error)"])
+        }
+        try console.state.failed(
+          delivery, error: error,
+          next_ms: wallClock_ms()
+            + WebhookService.pause_ms(attempts: delivery.attempts, jitter: .random(in: 0..<1_000)),
+          isDead: isDead)
+      }
+    }
+  }
+
+  /// Twice as long after each try, and up to half as long again, so that receivers are not called all at once.
+  /// - Parameter jitter: thousandths.
+  static func pause_ms(attempts: Int, jitter: Int64) -> Int64 {
+    let pause = min(longestPause_ms, firstPause_ms << Int64(min(attempts, 20)))
+    return pause + pause * jitter / 2_000
+  }
+
+  /// `v1=` and HMAC-SHA256 over `timestamp.body`, in hexadecimal.
+  static func signature(_ body: String, timestamp_s: Int64, secret: String) -> String {
+    let code = HMAC<SHA256>.authenticationCode(
+      for: Data("\(timestamp_s).\(body)".utf8), using: SymmetricKey(data: Data(secret.utf8)))
+    return "v1=" + hexadecimal(code)
+  }
+
+  /// nil where the receiver has taken it, else why not.
+  private func attempt(_ delivery: StateStore.Delivery, _ webhook: ServeWebhook) async -> String? {
+    let timestamp = wallClock_ms() / 1_000
+    var request = HTTPClientRequest(url: webhook.url)
+    request.method = .POST
+    request.headers.add(name: "Content-Type", value: "application/json")
+    request.headers.add(name: "User-Agent", value: "tieout")
+    request.headers.add(name: "Tieout-Delivery", value: "\(delivery.id)")
+    request.headers.add(name: "Tieout-Timestamp", value: "\(timestamp)")
+    request.headers.add(
+      name: "Tieout-Signature",
+      value: WebhookService.signature(delivery.body, timestamp_s: timestamp, secret: webhook.secret.reveal))
+    request.body = .bytes(ByteBuffer(string: delivery.body))
+    do {
+      let response = try await client.execute(request, timeout: .seconds(WebhookService.timeout_s))
+      guard (200..<300).contains(response.status.code) else { return "the receiver answers \(response.status.code)" }
+      return nil
+    } catch { return "the receiver cannot be reached: \(error)" }
+  }
+}

@@ -1,0 +1,146 @@
+import Domain
+import Foundation
+import Pipeline
+
+/// A revision of a break as its topic tells it (`config/schemas/break.schema.json`), with what the store files it under.
+public struct BreakDocument: Decodable, Sendable, Equatable {
+  public var id: String
+  public var order: String
+  public var type: String
+  public var role: String
+  public var currency: String
+  public var expected: String?
+  public var posted: String?
+  public var delta: String?
+  public var postedCurrency: String?
+  public var state: String
+  public var isProvisional: Bool
+  public var revision: Int
+  public var hints: [String]
+  public var severity: String
+  public var customer: String
+  public var dimensions: [String: String]
+  public var firstEventTime: String?
+  public var deadline: String?
+  public var asOf: String?
+  public var reason: String
+  public var evidence: Evidence
+
+  /// The ids behind the tie; the rest of the evidence stays in the message.
+  public struct Evidence: Decodable, Sendable, Equatable {
+    public var events: [String]?
+    public var journals: [String]?
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case id, order, type, role, currency, expected, posted, delta, state, revision, hints, severity, customer
+    case dimensions, deadline, reason, evidence
+    case postedCurrency = "posted_currency"
+    case isProvisional = "provisional"
+    case firstEventTime = "first_event_time"
+    case asOf = "as_of"
+  }
+
+  /// What a person's decision is about: another difference is another matter.
+  public var basis: String { "\(expected ?? "")|\(posted ?? "")|\(postedCurrency ?? currency)" }
+
+  /// |difference| in millionths of the major unit, for sorting and filtering across currencies with other exponents;
+  /// the larger side where the sides are in two currencies. Amounts beyond the range count as its end.
+  public var amount_u: Int64 {
+    func micros(_ text: String?) -> Int64 {
+      guard var text else { return 0 }
+      let parsed: Int64? = text.withUTF8 { bytes in
+        guard let decimal = try? DecimalText(bytes) else { return nil }
+        do throws(DecimalFault) {
+          return try decimal.units(decimals: 6, rounding: .down)
+        } catch { return error == .overflow ? .max : nil }
+      }
+      return Int64(clamping: (parsed ?? 0).magnitude)
+    }
+    return delta == nil ? max(micros(expected), micros(posted)) : micros(delta)
+  }
+
+  /// The words that a search finds the break by.
+  public var keys: String {
+    ([order, id, customer] + (evidence.events ?? []).prefix(8) + (evidence.journals ?? []).prefix(8))
+      .joined(separator: " ")
+  }
+
+  /// Since when it has been there, for its age: the first event of its tie.
+  public var opened_ms: Int64? { (firstEventTime ?? asOf).flatMap(parseTimestamp_ms) }
+
+  static let severities = Severity.allCases.map(\.rawValue)
+  var severityRank: Int { BreakDocument.severities.firstIndex(of: severity) ?? 0 }
+
+  /// The break in a list: everything but its evidence, with its life among people.
+  func summary(_ workflow: Workflow, state effective: String, updated_ms: Int64) -> String {
+    var json = JSONWriter()
+    func text(_ key: String, _ value: String?) {
+      json.key(key)
+      if let value { json.string(value) } else { json.null() }
+    }
+    json.beginObject()
+    text("id", id)
+    text("order", order)
+    text("type", type)
+    text("role", role)
+    text("currency", currency)
+    text("expected", expected)
+    text("posted", posted)
+    text("delta", delta)
+    if let postedCurrency { text("posted_currency", postedCurrency) }
+    text("state", effective)
+    text("reconciler_state", state)
+    json.key("provisional")
+    json.bool(isProvisional)
+    json.key("revision")
+    json.integer(revision)
+    json.key("hints")
+    json.beginArray()
+    for hint in hints { json.string(hint) }
+    json.endArray()
+    text("severity", severity)
+    text("customer", customer)
+    json.key("dimensions")
+    json.beginObject()
+    for (name, value) in dimensions.sorted(by: { $0.key < $1.key }) { text(name, value) }
+    json.endObject()
+    text("first_event_time", firstEventTime)
+    text("deadline", deadline)
+    text("as_of", asOf)
+    text("reason", reason)
+    text("assignee", workflow.assignee)
+    text("reason_code", workflow.reasonCode)
+    text("proposed_write_off", workflow.proposedBasis == basis ? workflow.proposed : nil)
+    json.key("pending_approval")
+    json.bool(!workflow.pending.isEmpty)
+    json.key("comments")
+    json.integer(workflow.comments)
+    text("updated_at", formatTimestamp(updated_ms))
+    json.endObject()
+    return json.text
+  }
+}
+
+/// `2025-01-31T12:00:00.000Z` as milliseconds since 1970; nil for anything else. Only what tieout itself writes.
+public func parseTimestamp_ms(_ text: String) -> Int64? {
+  var text = text
+  return text.withUTF8 { bytes in
+    guard bytes.count >= 20, bytes.last == UInt8(ascii: "Z") else { return nil }
+    func number(_ at: Int, _ count: Int) -> Int? {
+      guard at + count <= bytes.count else { return nil }
+      var value = 0
+      for byte in bytes[at..<at + count] {
+        guard byte >= 0x30, byte <= 0x39 else { return nil }
+        value = value * 10 + Int(byte - 0x30)
+      }
+      return value
+    }
+    guard let year = number(0, 4), let month = number(5, 2), let day = number(8, 2), let hour = number(11, 2),
+      let minute = number(14, 2), let second = number(17, 2), (1...12).contains(month), (1...31).contains(day)
+    else { return nil }
+    let fraction = bytes.count >= 24 ? number(20, 3) ?? 0 : 0
+    let seconds = daysFromCivil(year: year, month: month, day: day) * 86_400 + hour * 3_600 + minute * 60 + second
+    return Int64(seconds) * 1_000 + Int64(fraction)
+  }
+}

@@ -1,0 +1,150 @@
+import Domain
+
+/// Order keys longer than this are a fault of the sender; a break id must fit into a Kafka key with room to spare.
+public let maximumKeyBytes = 1_024
+
+private func orderEventKind(_ text: ByteView) -> OrderEventKind? {
+  position(of: text, in: orderEventNames).map { OrderEventKind.allCases[$0] }
+}
+
+private func role(_ text: ByteView) -> AccountRole? {
+  position(of: text, in: roleNames).map { AccountRole.allCases[$0] }
+}
+
+private func position(of text: ByteView, in names: UnsafeBufferPointer<ByteView>) -> Int? {
+  var index = 0
+  while index < names.count {
+    if names[index].elementsEqual(text) { return index }
+    index += 1
+  }
+  return nil
+}
+
+/// The words of the domain in the order of `allCases`; never freed.
+nonisolated(unsafe) private let orderEventNames = words(OrderEventKind.allCases.map(\.name))
+nonisolated(unsafe) private let roleNames = words(AccountRole.allCases.map(\.name))
+
+private func words(_ names: [String]) -> UnsafeBufferPointer<ByteView> {
+  let views = UnsafeMutableBufferPointer<ByteView>.allocate(capacity: names.count)
+  for (index, name) in names.enumerated() {
+    let bytes = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: name.utf8.count)
+    _ = bytes.initialize(from: name.utf8)
+    views.initializeElement(at: index, to: ByteView(UnsafeBufferPointer(bytes)))
+  }
+  return UnsafeBufferPointer(views)
+}
+
+/// Fields in the general way: any expression, table, default and format, and every fault.
+extension Extractor {
+  /// nil where the table says to skip the record.
+  @inline(never)
+  mutating func eventKind(_ index: Int) throws(DataFault) -> OrderEventKind? {
+    var isSkipped = false
+    let text = try fieldText(index, isSkipped: &isSkipped)
+    if isSkipped { return nil }
+    guard let kind = orderEventKind(text) else {
+      throw DataFault(.schemaInvalid, field: "event", detail: "'\(quoted(text))' is no order event")
+    }
+    return kind
+  }
+
+  /// nil where the table says to skip the record.
+  @inline(never)
+  mutating func accountRole(_ index: Int) throws(DataFault) -> AccountRole? {
+    var isSkipped = false
+    let text = try fieldText(index, isSkipped: &isSkipped)
+    if isSkipped { return nil }
+    guard let role = role(text) else {
+      throw DataFault(
+        .schemaInvalid, field: "role", detail: text.isEmpty ? "is missing" : "'\(quoted(text))' is no account role")
+    }
+    return role
+  }
+
+  mutating func period(_ index: Int, isSkipped: inout Bool) throws(DataFault) -> Int32 {
+    let text = try fieldText(index, isSkipped: &isSkipped)
+    if text.isEmpty { return 0 }
+    guard let period = parsePeriod(text) else {
+      throw DataFault(.schemaInvalid, field: "period", detail: "'\(quoted(text))' is no accounting period")
+    }
+    return period
+  }
+
+  mutating func flag(_ index: Int, isSkipped: inout Bool) throws(DataFault) -> Bool {
+    let text = try fieldText(index, isSkipped: &isSkipped)
+    switch text.string.lowercased() {
+    case "true", "1", "x", "y", "yes": return true
+    case "", "false", "0", "n", "no": return false
+    default: throw DataFault(.schemaInvalid, field: "reversal", detail: "'\(quoted(text))' is neither true nor false")
+    }
+  }
+
+  @inline(never)
+  mutating func generalTime(_ index: Int, isSkipped: inout Bool) throws(DataFault) -> ParsedTime? {
+    let text = try fieldText(index, isSkipped: &isSkipped)
+    if text.isEmpty { return nil }
+    guard let time = plan.fields[index].time?.parse(text) else {
+      throw DataFault(
+        .schemaInvalid, field: plan.fields[index].name, detail: "'\(quoted(text))' is no such date or time")
+    }
+    return time
+  }
+
+  @inline(never)
+  mutating func generalCurrency(_ index: Int, isSkipped: inout Bool) throws(DataFault) -> Currency {
+    let text = try fieldText(index, isSkipped: &isSkipped)
+    if text.isEmpty { return .none }
+    guard let currency = Currency(ascii: text.buffer) else {
+      throw DataFault(.schemaInvalid, field: "currency", detail: "'\(quoted(text))' is no ISO 4217 currency")
+    }
+    return currency
+  }
+
+  @inline(never)
+  mutating func generalInteger(_ index: Int, isSkipped: inout Bool) throws(DataFault) -> Int64? {
+    let text = try fieldText(index, isSkipped: &isSkipped)
+    if text.isEmpty { return nil }
+    guard let number = try? DecimalText(text.buffer), let value = try? number.units(decimals: 0) else {
+      throw DataFault(.schemaInvalid, field: plan.fields[index].name, detail: "'\(quoted(text))' is no whole number")
+    }
+    return value
+  }
+
+  @inline(never)
+  mutating func generalQuantity(_ index: Int, isSkipped: inout Bool) throws(DataFault) -> Int64? {
+    let text = try fieldText(index, isSkipped: &isSkipped)
+    if text.isEmpty { return nil }
+    do throws(DecimalFault) {
+      return try parseAmount(text, plan.fields[index].decimal).units(decimals: 6, rounding: .halfEven)
+    } catch {
+      throw DataFault(
+        .nonDecimalAmount, field: plan.fields[index].name, detail: "'\(quoted(text))' is no quantity (\(error))")
+    }
+  }
+
+  @inline(never)
+  mutating func generalAmount(
+    _ field: UnsafePointer<CompiledField>, _ currency: Currency, isSkipped: inout Bool
+  ) throws(DataFault) -> Int64? {
+    let text = try finish(field, isSkipped: &isSkipped)
+    if text.isEmpty { return nil }
+    guard currency != .none else {
+      throw DataFault(.schemaInvalid, field: "currency", detail: "is missing, and there is an amount")
+    }
+    do throws(DecimalFault) {
+      let value = try parseAmount(text, field.pointee.decimal).units(
+        decimals: currency.exponent, rounding: field.pointee.decimal.rounding)
+      // One bit of head room, so that signs can be turned and sides subtracted.
+      guard value.magnitude < 1 << 62 else { throw DecimalFault.overflow }
+      return value
+    } catch {
+      let why =
+        switch error {
+        case .notDecimal: "is no decimal amount"
+        case .tooManyDecimals: "has more decimals than \(currency.code)"
+        case .overflow: "is too large"
+        }
+      throw DataFault(.nonDecimalAmount, field: field.pointee.name, detail: "'\(quoted(text))' \(why)")
+    }
+  }
+}

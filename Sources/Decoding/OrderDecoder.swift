@@ -1,0 +1,146 @@
+import CShims
+import Domain
+
+/// Decodes the records of one orders source; one per worker and source.
+public struct OrderDecoder: ~Copyable {
+  private var extractor: Extractor
+  /// What a record holds before it is filled.
+  private let blank: UnsafeMutablePointer<OrderEvent>
+  private let kinds = TextMemo()
+  private let times = TextMemo()
+  private let dates = TextMemo()
+  /// Where the document date is mapped as the event time is, it is not read twice.
+  private let hasOwnDate: Bool
+
+  public init(plan: MappingPlan) { self.init(plan: plan, isQuick: true) }
+
+  /// `isQuick`: see `Extractor`.
+  init(plan: MappingPlan, isQuick: Bool, walker: tieout_walk = tieout_best_walk()) {
+    blank = .allocate(capacity: 1)
+    blank.initialize(to: OrderEvent())
+    precondition(plan.specification.kind == .orders)
+    let fields = plan.specification.fields
+    hasOwnDate = fields[OrderField.documentDate.rawValue] != fields[OrderField.eventTime.rawValue]
+    extractor = Extractor(
+      plan: plan, memoised: [Index.event, Index.time, Index.documentDate], isQuick: isQuick,
+      walker: walker)
+  }
+
+  deinit { blank.deallocate() }
+
+  /// Frees the texts of all events decoded since the last call.
+  public mutating func reset() { extractor.reset() }
+
+  /// Records that took the whole scanner though layouts had been learned.
+  var misses: Int { extractor.misses }
+
+  /// CSV files: takes the line that names the columns.
+  public mutating func readHeader(_ line: ByteView) throws(DataFault) { try extractor.readHeader(line) }
+
+  /// Decodes one record. The texts of what is appended borrow from `key`, `payload` and this decoder until `reset`.
+  public mutating func decode(
+    key: ByteView, payload: ByteView, position: RecordPosition, into events: inout RecordBuffer<OrderEvent>
+  ) throws(DataFault) -> DecodeOutcome {
+    switch try extractor.take(key: key, payload: payload) {
+    case .skipped: return .skipped
+    case .tombstone: return .tombstone
+    case .record: break
+    }
+    let event = events.reserve()
+    guard try fill(event, position) else { return .skipped }
+    event.pointee.isDelete = extractor.isDelete
+    event.pointee.isUpsert = extractor.isUpsert
+    if extractor.isUpsert, extractor.hasBefore { return try appendBoth(event.pointee, &events) }
+    events.commit()
+    return .appended(1)
+  }
+
+  /// An update that carries the row before the change. Where it moved to another order it is taken back from the old
+  /// one first.
+  private mutating func appendBoth(
+    _ after: OrderEvent, _ events: inout RecordBuffer<OrderEvent>
+  ) throws(DataFault) -> DecodeOutcome {
+    extractor.readBefore()
+    let before = events.reserve()
+    let hasMoved = try fill(before, after.position) && !before.pointee.order.elementsEqual(after.order)
+    if hasMoved {
+      before.pointee.isDelete = true
+      events.commit()
+    }
+    events.append(after)
+    return .appended(hasMoved ? 2 : 1)
+  }
+
+  private enum Index {
+    static let order = 0, id = 1, event = 2, time = 3, documentDate = 4, document = 5, customer = 6, currency = 7
+    static let lineCount = 8, quantity = 9, firstAmount = 10
+  }
+
+  /// Returns false where a table says to skip the record.
+  private mutating func fill(
+    _ event: UnsafeMutablePointer<OrderEvent>, _ position: RecordPosition
+  ) throws(DataFault) -> Bool {
+    var isSkipped = false
+    event.update(from: blank, count: 1)
+    event.pointee.position = position
+    guard let kind = try eventKind() else { return false }
+    event.pointee.kind = kind
+    event.pointee.order = try extractor.orderKey(Index.order, isSkipped: &isSkipped)
+    if extractor.isMapped(Index.id) { event.pointee.id = try extractor.plain(Index.id, isSkipped: &isSkipped) }
+    if extractor.isMapped(Index.document) {
+      event.pointee.document = try extractor.plain(Index.document, isSkipped: &isSkipped)
+    }
+    if extractor.isMapped(Index.customer) {
+      event.pointee.customer = try extractor.plain(Index.customer, isSkipped: &isSkipped)
+    }
+    let time = try extractor.time(Index.time, times, isSkipped: &isSkipped)
+    guard let time else { throw DataFault(.schemaInvalid, field: "event_time", detail: "is missing") }
+    event.pointee.time_ms = time.ms
+    event.pointee.documentDate_d = time.day
+    if hasOwnDate, extractor.isMapped(Index.documentDate),
+      let date = try extractor.time(Index.documentDate, dates, isSkipped: &isSkipped)
+    {
+      event.pointee.documentDate_d = date.day
+    }
+    let currency = try extractor.currency(Index.currency, isSkipped: &isSkipped)
+    event.pointee.currency = currency
+    if extractor.isMapped(Index.lineCount) {
+      event.pointee.lineCount = Int32(clamping: try extractor.integer(Index.lineCount, isSkipped: &isSkipped) ?? 0)
+    }
+    if extractor.isMapped(Index.quantity),
+      let quantity = try extractor.quantity(Index.quantity, isSkipped: &isSkipped)
+    {
+      event.pointee.quantity_u = quantity
+      event.pointee.quantityPresent = true
+    }
+    // Bit by component: only those that are mapped.
+    let mapped = extractor.fields.mapped >> UInt32(Index.firstAmount) & (1 << UInt32(AmountComponent.count) - 1)
+    let quick = extractor.hundredths(from: Index.firstAmount, mapped, currency, into: extractor.amounts)
+    var components = mapped
+    while components != 0 {
+      let number = components.trailingZeroBitCount
+      components &= components - 1
+      let component = AmountComponent(rawValue: UInt8(truncatingIfNeeded: number)).unsafelyUnwrapped
+      if quick &>> UInt32(number) & 1 != 0 {
+        event.pointee.amounts[component] = extractor.amounts[number]
+        continue
+      }
+      let index = Index.firstAmount + number
+      if let amount = try extractor.amount(index, extractor.plan.fields + index, currency, isSkipped: &isSkipped) {
+        event.pointee.amounts[component] = amount
+      }
+    }
+    try extractor.dimensions(&event.pointee.dimensions, isSkipped: &isSkipped)
+    return !isSkipped
+  }
+
+  /// nil where the table says to skip the record.
+  @inline(__always)
+  private mutating func eventKind() throws(DataFault) -> OrderEventKind? {
+    let place = extractor.place(Index.event, kinds)
+    if let value = place.value { return value < 0 ? nil : OrderEventKind(rawValue: UInt8(value)) }
+    let kind = try extractor.eventKind(Index.event)
+    place.remember(kind.map { Int64($0.rawValue) } ?? -1)
+    return kind
+  }
+}

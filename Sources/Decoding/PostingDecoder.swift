@@ -1,0 +1,149 @@
+import CShims
+import Domain
+
+/// Decodes the records of one ledger source; one per worker and source.
+public struct PostingDecoder: ~Copyable {
+  private var extractor: Extractor
+  /// What a record holds before it is filled.
+  private let blank: UnsafeMutablePointer<Posting>
+  private let roles = TextMemo()
+  private let times = TextMemo()
+  private let dates = TextMemo()
+  private let periods = TextMemo()
+  private let flags = TextMemo()
+
+  public init(plan: MappingPlan) { self.init(plan: plan, isQuick: true) }
+
+  /// `isQuick`: see `Extractor`.
+  init(plan: MappingPlan, isQuick: Bool, walker: tieout_walk = tieout_best_walk()) {
+    blank = .allocate(capacity: 1)
+    blank.initialize(to: Posting())
+    precondition(plan.specification.kind == .ledger)
+    extractor = Extractor(
+      plan: plan, memoised: [Index.role, Index.reversal, Index.time, Index.postingDate, Index.period],
+      isQuick: isQuick, walker: walker)
+  }
+
+  deinit { blank.deallocate() }
+
+  /// Frees the texts of all postings decoded since the last call.
+  public mutating func reset() { extractor.reset() }
+
+  /// Records that took the whole scanner though layouts had been learned.
+  var misses: Int { extractor.misses }
+
+  /// CSV files: takes the line that names the columns.
+  public mutating func readHeader(_ line: ByteView) throws(DataFault) { try extractor.readHeader(line) }
+
+  /// Decodes one record. The texts of what is appended borrow from `key`, `payload` and this decoder until `reset`.
+  public mutating func decode(
+    key: ByteView, payload: ByteView, position: RecordPosition, into postings: inout RecordBuffer<Posting>
+  ) throws(DataFault) -> DecodeOutcome {
+    switch try extractor.take(key: key, payload: payload) {
+    case .skipped: return .skipped
+    case .tombstone: return .tombstone
+    case .record: break
+    }
+    let posting = postings.reserve()
+    guard try fill(posting, position) else { return .skipped }
+    posting.pointee.isDelete = extractor.isDelete
+    posting.pointee.isUpsert = extractor.isUpsert
+    if extractor.isUpsert, extractor.hasBefore { return try appendBoth(posting.pointee, &postings) }
+    postings.commit()
+    return .appended(1)
+  }
+
+  /// An update that carries the line before the change. Where it moved to another order it is taken back from the old
+  /// one first.
+  private mutating func appendBoth(
+    _ after: Posting, _ postings: inout RecordBuffer<Posting>
+  ) throws(DataFault) -> DecodeOutcome {
+    extractor.readBefore()
+    let before = postings.reserve()
+    let hasMoved = try fill(before, after.position) && !before.pointee.order.elementsEqual(after.order)
+    if hasMoved {
+      before.pointee.isDelete = true
+      postings.commit()
+    }
+    postings.append(after)
+    return .appended(hasMoved ? 2 : 1)
+  }
+
+  private enum Index {
+    static let order = 0, id = 1, journal = 2, document = 3, reverses = 4, reversal = 5, customer = 6, account = 7
+    static let role = 8, currency = 9, time = 10, postingDate = 11, period = 12
+  }
+
+  private mutating func fill(
+    _ posting: UnsafeMutablePointer<Posting>, _ position: RecordPosition
+  ) throws(DataFault) -> Bool {
+    var isSkipped = false
+    posting.update(from: blank, count: 1)
+    posting.pointee.position = position
+    guard let role = try accountRole() else { return false }
+    posting.pointee.role = role
+    posting.pointee.order = try extractor.orderKey(Index.order, isSkipped: &isSkipped)
+    if extractor.isMapped(Index.id) { posting.pointee.id = try extractor.plain(Index.id, isSkipped: &isSkipped) }
+    if extractor.isMapped(Index.journal) {
+      posting.pointee.journal = try extractor.plain(Index.journal, isSkipped: &isSkipped)
+    }
+    if extractor.isMapped(Index.document) {
+      posting.pointee.document = try extractor.plain(Index.document, isSkipped: &isSkipped)
+    }
+    if extractor.isMapped(Index.reverses) {
+      posting.pointee.reverses = try extractor.plain(Index.reverses, isSkipped: &isSkipped)
+    }
+    if extractor.isMapped(Index.reversal) { posting.pointee.isReversal = try isReversal(isSkipped: &isSkipped) }
+    if extractor.isMapped(Index.customer) {
+      posting.pointee.customer = try extractor.plain(Index.customer, isSkipped: &isSkipped)
+    }
+    if extractor.isMapped(Index.account) {
+      posting.pointee.account = try extractor.plain(Index.account, isSkipped: &isSkipped)
+    }
+    guard let time = try extractor.time(Index.time, times, isSkipped: &isSkipped) else {
+      throw DataFault(.schemaInvalid, field: "event_time", detail: "is missing")
+    }
+    posting.pointee.time_ms = time.ms
+    if extractor.isMapped(Index.postingDate),
+      let date = try extractor.time(Index.postingDate, dates, isSkipped: &isSkipped)
+    {
+      posting.pointee.postingDate_d = date.day
+    }
+    if extractor.isMapped(Index.period) { posting.pointee.period = try period(isSkipped: &isSkipped) }
+    let currency = try extractor.currency(Index.currency, isSkipped: &isSkipped)
+    guard currency != .none else { throw DataFault(.schemaInvalid, field: "currency", detail: "is missing") }
+    posting.pointee.currency = currency
+    posting.pointee.amount = try extractor.postingAmount(currency, isSkipped: &isSkipped)
+    try extractor.dimensions(&posting.pointee.dimensions, isSkipped: &isSkipped)
+    return !isSkipped
+  }
+
+  /// nil where the table says to skip the record.
+  @inline(__always)
+  private mutating func accountRole() throws(DataFault) -> AccountRole? {
+    let place = extractor.place(Index.role, roles)
+    if let value = place.value { return value < 0 ? nil : AccountRole(rawValue: UInt8(value)) }
+    let role = try extractor.accountRole(Index.role)
+    place.remember(role.map { Int64($0.rawValue) } ?? -1)
+    return role
+  }
+
+  private mutating func isReversal(isSkipped: inout Bool) throws(DataFault) -> Bool {
+    let place = extractor.place(Index.reversal, flags)
+    if let value = place.value { return value != 0 }
+    var isTableSkipping = false
+    let flag = try extractor.flag(Index.reversal, isSkipped: &isTableSkipping)
+    if isTableSkipping { isSkipped = true } else { place.remember(flag ? 1 : 0) }
+    return flag
+  }
+
+  @inline(__always)
+  private mutating func period(isSkipped: inout Bool) throws(DataFault) -> Int32 {
+    let place = extractor.place(Index.period, periods)
+    if let value = place.value { return Int32(truncatingIfNeeded: value) }
+    var isTableSkipping = false
+    let period = try extractor.period(Index.period, isSkipped: &isTableSkipping)
+    if isTableSkipping { isSkipped = true } else { place.remember(Int64(period)) }
+    return period
+  }
+}

@@ -1,0 +1,165 @@
+import Domain
+
+/// One open or settled item of a customer's account.
+public struct ReceivableItem: Hashable, Sendable {
+  /// Money that came in for the item (negative where it was taken back).
+  public struct Application: Hashable, Sendable {
+    public var day: Int32
+    public var amount: Int64
+
+    public init(day: Int32, amount: Int64) {
+      self.day = day
+      self.amount = amount
+    }
+  }
+
+  public var id: String
+  public var customer: String
+  public var segment: String
+  public var currency: Currency
+  /// Day of the invoice; for backlog, the day on which it is to be billed.
+  public var invoiced_d: Int32
+  public var due_d: Int32
+  /// Minor units; a credit note is negative.
+  public var amount: Int64
+  public var isDisputed: Bool
+  public var applications: [Application]
+
+  public init(
+    id: String, customer: String, segment: String = "", currency: Currency, invoiced_d: Int32, due_d: Int32,
+    amount: Int64, isDisputed: Bool = false, applications: [Application] = []
+  ) {
+    self.id = id
+    self.customer = customer
+    self.segment = segment
+    self.currency = currency
+    self.invoiced_d = invoiced_d
+    self.due_d = due_d
+    self.amount = amount
+    self.isDisputed = isDisputed
+    self.applications = applications
+  }
+
+  /// What is open at the end of a day: 0 before the invoice.
+  public func open(at day: Int32) -> Int64 {
+    guard invoiced_d <= day else { return 0 }
+    return applications.reduce(amount) { $1.day <= day ? $0 - $1.amount : $0 }
+  }
+
+  /// The day of the application that settled the item; nil while it is open.
+  public var settled_d: Int32? {
+    var rest = amount
+    for application in applications.sorted(by: { $0.day < $1.day }) {
+      rest -= application.amount
+      if rest == 0 { return application.day }
+    }
+    return nil
+  }
+}
+
+/// Receivables at the end of a day, by how long they are past their due date, in one currency.
+public struct Ageing: Hashable, Sendable {
+  public enum Bucket: Int, CaseIterable, Sendable {
+    case current = 0, days1to30, days31to60, days61to90, over90
+
+    public var name: String { ["current", "1-30", "31-60", "61-90", "over_90"][rawValue] }
+
+    /// `overdue_d`: days since the due date; 0 on the due date itself, which is current.
+    public init(overdue_d: Int32) {
+      switch overdue_d {
+      case ...0: self = .current
+      case ...30: self = .days1to30
+      case ...60: self = .days31to60
+      case ...90: self = .days61to90
+      default: self = .over90
+      }
+    }
+  }
+
+  public var day: Int32
+  public var currency: Currency
+  /// By `Bucket.rawValue`.
+  public var amounts: [Int64]
+  public var counts: [Int]
+  /// Of all buckets, what is in dispute.
+  public var disputed: Int64 = 0
+
+  public var total: Int64 { amounts.reduce(0, +) }
+  public subscript(bucket: Bucket) -> Int64 { amounts[bucket.rawValue] }
+
+  public init(day: Int32, currency: Currency) {
+    self.day = day
+    self.currency = currency
+    amounts = Array(repeating: 0, count: Bucket.allCases.count)
+    counts = amounts.map { _ in 0 }
+  }
+
+  /// Ageing of items at the end of a day, one for each currency, by its code.
+  public static func of(_ items: some Sequence<ReceivableItem>, at day: Int32) -> [Ageing] {
+    var byCurrency: [Currency: Ageing] = [:]
+    for item in items {
+      let open = item.open(at: day)
+      guard open != 0 else { continue }
+      let bucket = Bucket(overdue_d: day - item.due_d)
+      byCurrency[item.currency, default: Ageing(day: day, currency: item.currency)].add(open, bucket, item.isDisputed)
+    }
+    return byCurrency.values.sorted { $0.currency.code < $1.currency.code }
+  }
+
+  private mutating func add(_ open: Int64, _ bucket: Bucket, _ isDisputed: Bool) {
+    amounts[bucket.rawValue] += open
+    counts[bucket.rawValue] += 1
+    if isDisputed { disputed += open }
+  }
+}
+
+/// How fast receivables turn into cash, over the days `(from, to]`, in one currency. All in millionths, half to even.
+///
+/// DSO = receivable / credit sales × days; the best possible takes only what is not overdue; the average days
+/// delinquent are what lies between. CEI = (opening + sales − closing) / (opening + sales − closing current), 1 where
+/// everything that could be collected was.
+public struct CollectionRatios: Hashable, Sendable {
+  public var opening: Int64
+  public var sales: Int64
+  public var closing: Int64
+  public var closingCurrent: Int64
+  public var days: Int32
+
+  public init(opening: Int64, sales: Int64, closing: Int64, closingCurrent: Int64, days: Int32) {
+    self.opening = opening
+    self.sales = sales
+    self.closing = closing
+    self.closingCurrent = closingCurrent
+    self.days = days
+  }
+
+  /// From items of one currency.
+  public init(_ items: some Sequence<ReceivableItem>, from: Int32, to: Int32) {
+    self.init(opening: 0, sales: 0, closing: 0, closingCurrent: 0, days: to - from)
+    for item in items {
+      opening += item.open(at: from)
+      let open = item.open(at: to)
+      closing += open
+      if item.due_d >= to { closingCurrent += open }
+      if item.invoiced_d > from, item.invoiced_d <= to { sales += item.amount }
+    }
+  }
+
+  /// Days sales outstanding, in millionths of a day; nil without sales.
+  public var dso_u: Int128? { perSales(closing) }
+  public var bestPossibleDSO_u: Int128? { perSales(closingCurrent) }
+  /// Average days delinquent.
+  public var add_u: Int128? {
+    guard let dso = dso_u, let best = bestPossibleDSO_u else { return nil }
+    return dso - best
+  }
+  /// Collection effectiveness, in millionths of one.
+  public var cei_u: Int128? {
+    let base = Int128(opening) + Int128(sales)
+    return ratio_u(base - Int128(closing), base - Int128(closingCurrent))
+  }
+
+  private func perSales(_ amount: Int64) -> Int128? {
+    ratio_u(Int128(amount) * Int128(days), Int128(sales))
+  }
+}

@@ -1,0 +1,148 @@
+import Configuration
+import Decoding
+import Domain
+
+/// What the catalog says of canonical fields, mapping rules and lineage.
+enum CatalogWords {
+  static func definition(_ field: String, _ kind: SourceKind) -> String {
+    if kind == .orders, let known = OrderField(rawValue: field) {
+      return switch known {
+      case .order: "Order key by which orders and postings are joined."
+      case .eventID: "The event's own id, by which re-deliveries are told."
+      case .event: "What happened to the order."
+      case .eventTime: "When it happened."
+      case .documentDate: "Date of the document; decides the expected accounting period."
+      case .document: "Billing, delivery or payment document that the event is about."
+      case .customer: "Customer number."
+      case .currency: "Currency of the amounts, ISO 4217."
+      case .lineCount: "Lines of the order or invoice; decides how large a rounding difference may be."
+      case .quantity: "Quantity delivered, shipped or billed."
+      case .net: "Amount without tax and freight."
+      case .tax: "Tax."
+      case .freight: "Freight."
+      case .discount: "Discount, a reduction of revenue."
+      case .gross: "What the customer owes: net + tax + freight − discount."
+      case .cost: "Cost of the goods."
+      case .deposit: "Deposit received or applied."
+      case .fee: "Fee of a payment processor."
+      case .applied: "What a payment, refund or write-off settles."
+      }
+    }
+    if kind == .ledger, let known = PostingField(rawValue: field) {
+      return switch known {
+      case .order: "Order key by which orders and postings are joined."
+      case .lineID: "The posting line's own id, by which re-deliveries are told."
+      case .journal: "Ledger document; its lines must sum to zero."
+      case .document: "Billing, delivery or payment document that the line refers to."
+      case .reverses: "The ledger document that this line reverses."
+      case .reversal: "Whether the line belongs to a reversal."
+      case .customer: "Customer number."
+      case .account: "Account number."
+      case .role: "What the account is for; comparison is by role."
+      case .currency: "Currency of the amount, ISO 4217."
+      case .eventTime: "When the line was posted or captured."
+      case .postingDate: "Posting date; decides the accounting period."
+      case .period: "Accounting period, year × 100 + period."
+      }
+    }
+    return field == "amount" ? "Debit − credit." : "Dimension by which breaks are sliced."
+  }
+
+  static func output(_ name: String) -> String {
+    switch name {
+    case "breaks": "What does not agree between orders and ledger, each with its life."
+    case "dead_letters": "Records that could not be taken in, with their bytes and the reason."
+    default: "Numbers over all tasks."
+    }
+  }
+
+  // MARK: - Rules
+
+  static func rule(_ field: String, _ mapping: MappingSpecification, _ dimensions: [String]) -> String {
+    if let own = mapping.fields[field] { return rule(own) }
+    if field == "amount", let amount = mapping.amount {
+      switch amount {
+      case .signed(let field): return rule(field)
+      case .debitCredit(let debit, let credit): return "\(rule(debit)) − \(rule(credit))"
+      case .indicated(let amount, let side): return "\(rule(amount)), signed by \(rule(side))"
+      }
+    }
+    if let at = dimensions.firstIndex(of: field), at < mapping.dimensions.count, let own = mapping.dimensions[at] {
+      return rule(own)
+    }
+    return ""
+  }
+
+  private static func rule(_ field: FieldMapping) -> String {
+    var text = expression(field.value)
+    if let table = field.table {
+      text +=
+        table.entries.count <= 6
+        ? " (\(table.entries.sorted { $0.key < $1.key }.map { "\($0.key) → \($0.value)" }.joined(separator: ", ")))"
+        : " by table \(table.name) of \(table.entries.count) entries"
+    }
+    if let format = field.timeFormat { text += ", written as \(words(format))" }
+    if field.decimal.negate { text += ", negated" }
+    if let scale = field.decimal.impliedDecimals { text += ", with \(scale) implied decimals" }
+    if field.decimal.rounding != .refuse { text += ", rounded \(field.decimal.rounding.rawValue)" }
+    if field.stripsLeadingZeros { text += ", without leading zeros" }
+    if let standard = field.defaultText { text += ", else '\(standard)'" }
+    return text
+  }
+
+  private static func words(_ format: TimeFormat) -> String {
+    switch format {
+    case .rfc3339: "RFC 3339"
+    case .epochSeconds: "seconds since 1970"
+    case .epochMilliseconds: "milliseconds since 1970"
+    case .epochMicroseconds: "microseconds since 1970"
+    case .epochDays: "days since 1970"
+    case .compact: "yyyymmdd"
+    case .pattern(let pattern): pattern
+    case .automatic: "date or time"
+    }
+  }
+
+  private static func expression(_ value: ValueExpression) -> String {
+    switch value {
+    case .path(let path): path
+    case .constant(let text): "the text '\(text)'"
+    case .concatenation(let parts): parts.map(expression).joined(separator: " & ")
+    case .firstPresent(let parts): "first of " + parts.map(expression).joined(separator: ", ")
+    }
+  }
+
+  // MARK: - Lineage
+
+  /// Where a field's value shows or what it decides, by output.
+  static func outputs(_ field: String, _ kind: SourceKind, _ configuration: Configuration) -> [String] {
+    if let component = AmountComponent.allCases.first(where: { $0.name == field }), kind == .orders {
+      var uses: [String] = []
+      for event in OrderEventKind.allCases {
+        for entry in configuration.policy.entries[Int(event.rawValue)] where entry.component == component {
+          uses.append("\(event.name) → \(entry.sign > 0 ? "+" : "−")\(entry.role.name)")
+        }
+      }
+      // An amount that no policy uses decides nothing.
+      return uses.isEmpty ? [] : ["breaks: expected of " + uses.joined(separator: ", ")]
+    }
+    switch field {
+    case "order": return ["breaks: id, order"]
+    case "event_id": return ["breaks: evidence.events"]
+    case "journal": return ["breaks: evidence.journals"]
+    case "event": return ["breaks: what is expected"]
+    case "event_time": return ["breaks: first_event_time, deadline, as_of"]
+    case "document_date", "posting_date", "period": return ["breaks: CUTOFF, LATE_POSTING, EARLY_POSTING"]
+    case "document": return ["breaks: DUPLICATE_POSTING, what belongs together"]
+    case "customer": return ["breaks: customer, WRONG_CUSTOMER"]
+    case "currency": return ["breaks: currency"]
+    case "line_count": return ["breaks: ROUNDING"]
+    case "quantity": return configuration.policy.quantities.isEnabled ? ["breaks: evidence.quantities"] : []
+    case "reverses", "reversal": return ["breaks: ORPHAN_REVERSAL"]
+    case "role": return ["breaks: role"]
+    case "amount": return ["breaks: posted"]
+    case "line_id", "account": return []
+    default: return configuration.dimensions.contains(field) ? ["breaks: dimensions.\(field)"] : []
+    }
+  }
+}

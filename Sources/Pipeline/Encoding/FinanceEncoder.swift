@@ -1,0 +1,307 @@
+import Aggregates
+import Domain
+import Forecasting
+
+/// Encodes what forecasting consumes. Each message is written by the same list of fields of which its schema is made.
+public struct FinanceEncoder: Sendable {
+  public let dimensionNames: [String]
+  private var writer = JSONWriter()
+
+  public init(dimensionNames: [String]) { self.dimensionNames = dimensionNames }
+
+  /// A message with the names of its dimensions, as the fields read it.
+  struct Named<Message: Sendable>: Sendable {
+    var message: Message
+    var names: [String]
+  }
+
+  private mutating func encode<Message>(_ message: Message, _ fields: [MessageField<Named<Message>>]) -> [UInt8] {
+    writer.removeAll()
+    fields.write(Named(message: message, names: dimensionNames), into: &writer)
+    return writer.bytes
+  }
+
+  public mutating func encode(_ message: RevenueMessage) -> [UInt8] { encode(message, FinanceFields.revenue) }
+  public mutating func encode(_ message: CashflowMessage) -> [UInt8] { encode(message, FinanceFields.cashflow) }
+  public mutating func encode(_ message: ReceivablesMessage) -> [UInt8] { encode(message, FinanceFields.receivables) }
+  public mutating func encode(_ message: VarianceMessage) -> [UInt8] { encode(message, FinanceFields.variance) }
+  public mutating func encode(_ message: QualityMessage) -> [UInt8] { encode(message, FinanceFields.quality) }
+
+  // MARK: - Keys
+
+  /// Key of a message: its parts joined by `|`, so that equal keys are equal texts. A bar or a backslash inside a part
+  /// is escaped.
+  public static func key(_ parts: [String]) -> [UInt8] { Array(keyText(parts).utf8) }
+
+  static func keyText(_ parts: [String]) -> String {
+    parts.map { $0.replacing("\\", with: "\\\\").replacing("|", with: "\\|") }.joined(separator: "|")
+  }
+
+  static func parts(_ series: MessageSeries) -> [String] {
+    series.dimensions + [series.currency.code, series.isBase ? "base" : "transaction"]
+  }
+
+  public static func key(_ message: RevenueMessage) -> [UInt8] {
+    key(parts(MessageSeries(message.line.key)) + [period(message.line.key.period)])
+  }
+  public static func key(_ message: CashflowMessage) -> [UInt8] { key(parts(message.series)) }
+  public static func key(_ message: ReceivablesMessage) -> [UInt8] { key(parts(message.series)) }
+  public static func key(_ message: VarianceMessage) -> [UInt8] {
+    key(parts(message.series) + [period(message.period), message.measure])
+  }
+  public static func key(_ message: QualityMessage) -> [UInt8] { key([message.source]) }
+
+  /// A period as text: year and period of the year, or the word for what is none.
+  public static func period(_ period: Int32) -> String {
+    switch period {
+    case CellTable.unknownPeriod: "unknown"
+    case CellTable.openingPeriod: "opening"
+    case CellTable.overflowPeriod: "(other)"
+    default: String(period)
+    }
+  }
+}
+
+/// The fields of the messages, in the order in which they are written.
+enum FinanceFields {
+  typealias Named = FinanceEncoder.Named
+
+  private static func series<Message>(_ series: @escaping @Sendable (Message) -> MessageSeries) -> [MessageField<
+    Named<Message>
+  >] {
+    [
+      .texts("dimensions", "Configured dimension to value; empty where unknown, (other) beyond the bound.") {
+        Array(zip($0.names, series($0.message).dimensions))
+      },
+      .currency("currency", "ISO 4217, of all amounts of the message.") { series($0.message).currency },
+      .word("view", ["transaction", "base"], "Whether amounts are as they were, or converted to the base currency.") {
+        series($0.message).isBase ? "base" : "transaction"
+      },
+    ]
+  }
+
+  private static func status<Message>(_ status: @escaping @Sendable (Message) -> MessageStatus) -> [MessageField<
+    Named<Message>
+  >] {
+    [
+      .word("status", ["provisional", "final"], "Provisional until the watermark has passed; late data revises.") {
+        status($0.message).isProvisional ? "provisional" : "final"
+      },
+      .integer("revision", "Rises with each change under the same key.") {
+        Int(clamping: status($0.message).revision)
+      },
+      .time("as_of", "Event time up to which the figures are complete.") { status($0.message).asOf_ms },
+      .times("watermarks", "How far each source has come.") {
+        status($0.message).watermarks.map { ($0.source, $0.time_ms) }
+      },
+    ]
+  }
+
+  private static func measures(_ measures: [Measure], _ basis: DateBasis) -> [MessageField<Named<RevenueMessage>>] {
+    measures.map { measure in
+      .amount(measure.rawValue, measure.definition) {
+        ($0.message.line.values.value(measure, basis), $0.message.line.key.currency)
+      }
+    }
+  }
+
+  private static func balance(
+    _ name: String, _ meaning: String, _ roll: @escaping @Sendable (RevenueMessage) -> RollForward
+  ) -> MessageField<Named<RevenueMessage>> {
+    .object(
+      name, meaning,
+      [
+        .amount("opening", "At the beginning of the period.") {
+          (roll($0.message).opening, $0.message.line.key.currency)
+        },
+        .amount("additions", "In the period.") { (roll($0.message).additions, $0.message.line.key.currency) },
+        .amount("reductions", "In the period.") { (roll($0.message).reductions, $0.message.line.key.currency) },
+        .amount("closing", "Opening + additions − reductions.") {
+          (roll($0.message).closing, $0.message.line.key.currency)
+        },
+      ])
+  }
+
+  static let revenue: [MessageField<Named<RevenueMessage>>] =
+    series { MessageSeries($0.line.key) } + [
+      .text("period", "Accounting period, year and number; opening (all before), unknown, or (other).") {
+        FinanceEncoder.period($0.message.line.key.period)
+      },
+      .object("orders", "What the order events say.", measures(Measure.allCases.filter { !$0.isPosted }, .event)),
+      .object(
+        "by_posting_date", "What the ledger holds, by posting date.",
+        measures(Measure.allCases.filter(\.isPosted), .posting)),
+      .object(
+        "by_event_date", "What the ledger holds, by the date of the event behind it.",
+        measures(Measure.allCases.filter(\.isPosted), .event)),
+      balance("deferred", "Billed revenue comes in, recognised revenue goes out, by posting date.") { $0.deferred },
+      balance("backlog", "Bookings come in, billings go out.") { $0.backlog },
+      balance("receivable", "The ledger's receivables, by posting date.") { $0.receivable },
+      .ratio("book_to_bill", "Bookings / billings; null without billings.") { $0.message.line.values.bookToBill_u },
+      .ratio("margin_rate", "Gross margin / recognised revenue, by posting date; null without revenue.") {
+        $0.message.line.values.marginRate_u()
+      },
+      .integer("events", "Order events in the cell.", minimum: nil) {
+        Int(clamping: $0.message.line.values[.events])
+      },
+      .integer("unvalued_events", "Of these, those without an amount that their kind needs.", minimum: nil) {
+        Int(clamping: $0.message.line.values[.unvalued])
+      },
+    ] + status { $0.status }
+
+  private struct Week: Sendable {
+    var number: Int
+    var forecast: CashForecast
+    var byDueDate: Int64
+    var actual: Int64?
+  }
+
+  private static let week: [MessageField<Week>] = [
+    .integer("week", "From 1.", minimum: 1) { $0.number },
+    .date("from", "First day.") { $0.forecast.firstDay(ofWeek: $0.number - 1) },
+    .date("to", "Last day.") { $0.forecast.firstDay(ofWeek: $0.number - 1) + 6 },
+    .amount("expected", "By what customers did before.") {
+      (Int128($0.forecast.expected[$0.number - 1]), $0.forecast.currency)
+    },
+    .amount("by_due_date", "If everything is paid when it is due.") { (Int128($0.byDueDate), $0.forecast.currency) },
+    .optionalAmount("actual", "What came in; null before the week is over.") {
+      ($0.actual.map { Int128($0) }, $0.forecast.currency)
+    },
+  ]
+
+  private static let error: [MessageField<ForecastError?>] = [
+    .ratio("mape", "Mean absolute percentage error over the weeks with actual cash, as a fraction; null without one.") {
+      $0?.mape.map(millionths)
+    },
+    .ratio("weighted", "Σ |error| / Σ actual.") { $0?.weighted.map(millionths) },
+    .ratio("bias", "(Σ forecast − Σ actual) / Σ actual.") { $0?.bias.map(millionths) },
+    .integer("weeks", "Weeks with actual cash.") { $0?.pairs ?? 0 },
+  ]
+
+  /// A statistic, not money: rounded to millionths, half to even.
+  private static func millionths(_ value: Double) -> Int128 {
+    Int128((min(max(value, -1e12), 1e12) * 1_000_000).rounded(.toNearestOrEven))
+  }
+
+  static let cashflow: [MessageField<Named<CashflowMessage>>] =
+    series { $0.series } + [
+      .date("as_of_date", "Last day of what is known; week 1 begins the day after.") { $0.message.learned.asOf_d },
+      .list("weeks", "The next 13 weeks.", week) { named in
+        (0..<CashForecast.weeks).map { at in
+          Week(
+            number: at + 1, forecast: named.message.learned, byDueDate: named.message.byDueDate.expected[at],
+            actual: at < named.message.actual.count ? named.message.actual[at] : nil)
+        }
+      },
+      .amount("later", "Expected after the last week.") {
+        (Int128($0.message.learned.beyond), $0.message.series.currency)
+      },
+      .amount("disputed", "Open and in dispute; in none of the weeks.") {
+        (Int128($0.message.learned.disputed), $0.message.series.currency)
+      },
+      .amount("open", "All that is open: the weeks, later and disputed add up to it.") {
+        (Int128($0.message.learned.open), $0.message.series.currency)
+      },
+      .object(
+        "backtest", "How the forecasts did in the past.",
+        [
+          .object("expected", "By what customers did before.", error) { $0.message.backtest?.learned },
+          .object("by_due_date", "If everything had been paid when it was due.", error) {
+            $0.message.backtest?.byDueDate
+          },
+        ]),
+    ] + status { $0.status }
+
+  static let receivables: [MessageField<Named<ReceivablesMessage>>] =
+    series { $0.series } + [
+      .date("as_of_date", "The end of this day.") { $0.message.ageing.day },
+      .object(
+        "ageing", "Open amounts by days past the due date.",
+        Ageing.Bucket.allCases.map { bucket in
+          .amount(
+            bucket == .over90
+              ? "over_90" : bucket == .current ? "current" : "days_\(bucket.name.replacing("-", with: "_"))", ""
+          ) {
+            (Int128($0.message.ageing[bucket]), $0.message.series.currency)
+          }
+        }),
+      .amount("open", "Of all buckets.") { (Int128($0.message.ageing.total), $0.message.series.currency) },
+      .amount("disputed", "Of these, in dispute.") { (Int128($0.message.ageing.disputed), $0.message.series.currency) },
+      .integer("items", "Open items.") { $0.message.ageing.counts.reduce(0, +) },
+      .integer("days", "Days over which sales and the ratios are taken.") { Int($0.message.ratios.days) },
+      .amount("sales", "Credit sales of these days.") { (Int128($0.message.ratios.sales), $0.message.series.currency) },
+      .ratio("dso", "Days sales outstanding: open / sales × days.") { $0.message.ratios.dso_u },
+      .ratio("best_possible_dso", "The same of what is not overdue.") { $0.message.ratios.bestPossibleDSO_u },
+      .ratio("average_days_delinquent", "DSO − best possible DSO.") { $0.message.ratios.add_u },
+      .ratio("collection_effectiveness", "(opening + sales − closing) / (opening + sales − closing current).") {
+        $0.message.ratios.cei_u
+      },
+    ] + status { $0.status }
+
+  static let variance: [MessageField<Named<VarianceMessage>>] =
+    series { $0.series } + [
+      .text("period", "Accounting period, year and number.") { FinanceEncoder.period($0.message.period) },
+      .text("measure", "What is compared.") { $0.message.measure },
+      .amount("actual", "") { ($0.message.variance.actual, $0.message.series.currency) },
+      .amount("budget", "") { ($0.message.variance.budget, $0.message.series.currency) },
+      .amount("variance", "Actual − budget.") { ($0.message.variance.amount, $0.message.series.currency) },
+      .ratio("percent", "Variance / |budget| as a fraction; null at a budget of zero.") {
+        $0.message.variance.percent_u
+      },
+      .optionalBool("favourable", "By the account's nature; null where there is no difference or no good side.") {
+        $0.message.variance.isFavourable
+      },
+      .bool("flagged", "Over the absolute and the percent threshold.") { $0.message.isFlagged },
+      .optionalAmount("volume", "Δquantity × budget price; null without quantities.") {
+        ($0.message.parts?.volume, $0.message.series.currency)
+      },
+      .optionalAmount("price", "Δprice × actual quantity: with volume it adds up to the variance.") {
+        ($0.message.parts?.price, $0.message.series.currency)
+      },
+    ] + status { $0.status }
+
+  private static let money: [MessageField<QualityMessage.Money>] = [
+    .currency("currency", "ISO 4217.") { $0.currency },
+    .amount("total", "Of the records that can match.") { ($0.total, $0.currency) },
+    .amount("matched", "Of those that did.") { ($0.matched, $0.currency) },
+    .ratio("match_rate", "Matched / total; null without records.") { ratio_u($0.matched, $0.total) },
+    .amount("open_breaks", "Σ |difference| of open breaks.") { ($0.openBreaks, $0.currency) },
+    .amount("control_difference", "Posted − expected − explained: zero where the control totals hold.") {
+      ($0.controlDifference, $0.currency)
+    },
+  ]
+
+  static let quality: [MessageField<Named<QualityMessage>>] =
+    [
+      .text("source", "Name of the source.") { $0.message.source },
+      .integer("records", "Taken in.") { $0.message.records },
+      .integer("matched", "Of these, with their counterpart.") { $0.message.matched },
+      .ratio("match_rate", "Matched / records; null without records.") {
+        ratio_u(Int128($0.message.matched), Int128($0.message.records))
+      },
+      .integer("late", "Came after window and grace.") { $0.message.late },
+      .integer("duplicates", "Came again and were dropped.") { $0.message.duplicates },
+      .integer("dead_letters", "Could not be read.") { $0.message.deadLetters },
+      .ratio("late_rate", "Late / records.") { ratio_u(Int128($0.message.late), Int128($0.message.records)) },
+      .ratio("duplicate_rate", "Duplicates / records.") {
+        ratio_u(Int128($0.message.duplicates), Int128($0.message.records))
+      },
+      .ratio("dead_letter_rate", "Dead letters / (records + dead letters).") {
+        ratio_u(Int128($0.message.deadLetters), Int128($0.message.records) + Int128($0.message.deadLetters))
+      },
+      .object(
+        "time_to_match_ms", "Milliseconds between a record and its counterpart; null before there is one.",
+        [
+          .optionalInteger("p50", "Median.") { $0.message.timeToMatch_ms.map { Int($0.p50) } },
+          .optionalInteger("p95", "") { $0.message.timeToMatch_ms.map { Int($0.p95) } },
+          .optionalInteger("p99", "") { $0.message.timeToMatch_ms.map { Int($0.p99) } },
+        ]),
+      .optionalInteger("freshness_lag_ms", "How far the source's watermark is behind the clock.") {
+        $0.message.freshnessLag_ms.map { Int($0) }
+      },
+      .list("amounts", "By currency.", money) { $0.message.money },
+      .optionalInteger("weighted_break_age_ms", "Σ |amount| × age / Σ |amount| of the open breaks.") {
+        $0.message.weightedBreakAge_ms.map { Int($0) }
+      },
+    ] + status { $0.status }
+}

@@ -1,0 +1,206 @@
+import Aggregates
+import Domain
+import Forecasting
+
+/// What every message for forecasting says of itself.
+public struct MessageStatus: Sendable, Equatable {
+  /// Rises with every change of the same key; a consumer upserts by key and keeps the highest.
+  public var revision: UInt64
+  /// Event time up to which the figures are complete.
+  public var asOf_ms: Int64
+  /// By source: how far it has come.
+  public var watermarks: [(source: String, time_ms: Int64)]
+  /// Until the watermark has passed the end of the period, with window and grace. Late data revises a final message too.
+  public var isProvisional: Bool
+
+  public init(revision: UInt64, asOf_ms: Int64, watermarks: [(source: String, time_ms: Int64)], isProvisional: Bool) {
+    self.revision = revision
+    self.asOf_ms = asOf_ms
+    self.watermarks = watermarks
+    self.isProvisional = isProvisional
+  }
+
+  public static func == (a: Self, b: Self) -> Bool {
+    a.revision == b.revision && a.asOf_ms == b.asOf_ms && a.isProvisional == b.isProvisional
+      && a.watermarks.elementsEqual(b.watermarks) { $0 == $1 }
+  }
+}
+
+/// What a message is about: the values of the configured dimensions, and a currency.
+public struct MessageSeries: Hashable, Sendable {
+  public var dimensions: [String]
+  public var currency: Currency
+  public var isBase: Bool
+
+  public init(dimensions: [String], currency: Currency, isBase: Bool = false) {
+    self.dimensions = dimensions
+    self.currency = currency
+    self.isBase = isBase
+  }
+
+  public init(_ key: CellKey) { self.init(dimensions: key.dimensions, currency: key.currency, isBase: key.isBase) }
+}
+
+/// `<prefix>.revenue`: one cell of dimensions × currency × period.
+public struct RevenueMessage: Sendable, Equatable {
+  public var line: CellLine
+  /// Balances at the end of the period, with those before it.
+  public var deferred: RollForward
+  public var backlog: RollForward
+  public var receivable: RollForward
+  public var status: MessageStatus
+
+  public init(
+    line: CellLine, deferred: RollForward, backlog: RollForward, receivable: RollForward, status: MessageStatus
+  ) {
+    self.line = line
+    self.deferred = deferred
+    self.backlog = backlog
+    self.receivable = receivable
+    self.status = status
+  }
+
+  /// The messages of a series, all its lines given in the order of their periods: a change of one period changes the
+  /// balances of the later ones.
+  public static func of(series lines: [CellLine], status: (CellLine) -> MessageStatus) -> [RevenueMessage] {
+    let deferred = RollForward.of(.deferred, lines)
+    let backlog = RollForward.of(.backlog, lines)
+    let receivable = RollForward.of(.receivable, lines)
+    return lines.indices.map {
+      RevenueMessage(
+        line: lines[$0], deferred: deferred[$0], backlog: backlog[$0], receivable: receivable[$0],
+        status: status(lines[$0]))
+    }
+  }
+}
+
+/// `<prefix>.cashflow`: the next 13 weeks of a series.
+public struct CashflowMessage: Sendable, Equatable {
+  public var series: MessageSeries
+  public var learned: CashForecast
+  public var byDueDate: CashForecast
+  /// By week, from 0; nil where the week has not passed.
+  public var actual: [Int64?]
+  /// How the learned forecast and the one by due date did in the past; nil before there is a past.
+  public var backtest: (learned: ForecastError, byDueDate: ForecastError)?
+  public var status: MessageStatus
+
+  public init(
+    series: MessageSeries, learned: CashForecast, byDueDate: CashForecast, actual: [Int64?],
+    backtest: (learned: ForecastError, byDueDate: ForecastError)?, status: MessageStatus
+  ) {
+    self.series = series
+    self.learned = learned
+    self.byDueDate = byDueDate
+    self.actual = actual
+    self.backtest = backtest
+    self.status = status
+  }
+
+  public static func == (a: Self, b: Self) -> Bool {
+    a.series == b.series && a.learned == b.learned && a.byDueDate == b.byDueDate && a.actual == b.actual
+      && a.backtest?.learned == b.backtest?.learned && a.backtest?.byDueDate == b.backtest?.byDueDate
+      && a.status == b.status
+  }
+}
+
+/// `<prefix>.receivables`: ageing and ratios of a series at the end of a day.
+public struct ReceivablesMessage: Sendable, Equatable {
+  public var series: MessageSeries
+  public var ageing: Ageing
+  public var ratios: CollectionRatios
+  public var status: MessageStatus
+
+  public init(series: MessageSeries, ageing: Ageing, ratios: CollectionRatios, status: MessageStatus) {
+    self.series = series
+    self.ageing = ageing
+    self.ratios = ratios
+    self.status = status
+  }
+}
+
+/// `<prefix>.variance`: a measure against its budget.
+public struct VarianceMessage: Sendable, Equatable {
+  public var series: MessageSeries
+  public var period: Int32
+  public var measure: String
+  public var variance: Variance
+  public var parts: PriceVolume?
+  public var isFlagged: Bool
+  public var status: MessageStatus
+
+  public init(
+    series: MessageSeries, period: Int32, measure: String, variance: Variance, parts: PriceVolume?, isFlagged: Bool,
+    status: MessageStatus
+  ) {
+    self.series = series
+    self.period = period
+    self.measure = measure
+    self.variance = variance
+    self.parts = parts
+    self.isFlagged = isFlagged
+    self.status = status
+  }
+}
+
+/// `<prefix>.quality`: how well a source ties out.
+public struct QualityMessage: Sendable, Equatable {
+  /// Sums of one currency, in minor units.
+  public struct Money: Sendable, Equatable {
+    public var currency: Currency
+    public var total: Int128
+    public var matched: Int128
+    public var openBreaks: Int128
+    /// Σ posted − Σ expected − explained differences: zero where the control totals hold.
+    public var controlDifference: Int128
+
+    public init(currency: Currency, total: Int128, matched: Int128, openBreaks: Int128, controlDifference: Int128) {
+      self.currency = currency
+      self.total = total
+      self.matched = matched
+      self.openBreaks = openBreaks
+      self.controlDifference = controlDifference
+    }
+  }
+
+  public var source: String
+  public var records: Int
+  public var matched: Int
+  public var late: Int
+  public var duplicates: Int
+  public var deadLetters: Int
+  /// Milliseconds between a record and its counterpart; nil before there is one.
+  public var timeToMatch_ms: (p50: Int64, p95: Int64, p99: Int64)?
+  /// How far the source's watermark is behind the clock.
+  public var freshnessLag_ms: Int64?
+  public var money: [Money]
+  /// Σ |amount| × age / Σ |amount| of the open breaks.
+  public var weightedBreakAge_ms: Int64?
+  public var status: MessageStatus
+
+  public init(
+    source: String, records: Int, matched: Int, late: Int, duplicates: Int, deadLetters: Int,
+    timeToMatch_ms: (p50: Int64, p95: Int64, p99: Int64)?, freshnessLag_ms: Int64?, money: [Money],
+    weightedBreakAge_ms: Int64?, status: MessageStatus
+  ) {
+    self.source = source
+    self.records = records
+    self.matched = matched
+    self.late = late
+    self.duplicates = duplicates
+    self.deadLetters = deadLetters
+    self.timeToMatch_ms = timeToMatch_ms
+    self.freshnessLag_ms = freshnessLag_ms
+    self.money = money
+    self.weightedBreakAge_ms = weightedBreakAge_ms
+    self.status = status
+  }
+
+  public static func == (a: Self, b: Self) -> Bool {
+    a.source == b.source && a.records == b.records && a.matched == b.matched && a.late == b.late
+      && a.duplicates == b.duplicates && a.deadLetters == b.deadLetters
+      && a.timeToMatch_ms?.p50 == b.timeToMatch_ms?.p50 && a.timeToMatch_ms?.p95 == b.timeToMatch_ms?.p95
+      && a.timeToMatch_ms?.p99 == b.timeToMatch_ms?.p99 && a.freshnessLag_ms == b.freshnessLag_ms && a.money == b.money
+      && a.weightedBreakAge_ms == b.weightedBreakAge_ms && a.status == b.status
+  }
+}

@@ -1,0 +1,253 @@
+import Domain
+import Foundation
+
+#if canImport(FoundationXML)
+  import FoundationXML
+#endif
+
+/// One line of a general-ledger document of a SAF-T file.
+public struct SAFTLine: Sendable, Equatable {
+  public var record = ""
+  public var account = ""
+  public var customer = ""
+  public var supplier = ""
+  public var sourceDocument = ""
+  public var reference = ""
+  public var description = ""
+  /// Debit − credit in minor units of the file's currency.
+  public var amount: Int64 = 0
+  /// Line of the file on which it begins.
+  public var fileLine = 0
+}
+
+/// One document (`Transaction`) of a SAF-T file.
+public struct SAFTDocument: Sendable, Equatable {
+  public var journal = ""
+  public var id = ""
+  public var description = ""
+  public var date_d: Int32 = absentDate
+  /// Where the file states none, the document's date.
+  public var postingDate_d: Int32 = absentDate
+  /// Year × 100 + period; 0 if unknown.
+  public var period: Int32 = 0
+  public var currency = Currency.none
+  public var lines: [SAFTLine] = []
+  public var fileLine = 0
+
+  /// Zero where debits equal credits.
+  public var balance: Int128 { lines.reduce(0) { $0 + Int128($1.amount) } }
+}
+
+/// What a SAF-T file states of itself, and what was read.
+public struct SAFTTotals: Sendable, Equatable {
+  public var company = ""
+  public var currency = Currency.none
+  public var documents = 0
+  public var lines = 0
+  public var debit: Int128 = 0
+  public var credit: Int128 = 0
+  /// As the file states them; nil where it does not.
+  public var statedDocuments: Int?
+  public var statedDebit: Int64?
+  public var statedCredit: Int64?
+
+  /// Whether the file holds what it says it holds.
+  public var agree: Bool {
+    statedDocuments.map { $0 == documents } ?? true && statedDebit.map { Int128($0) == debit } ?? true
+      && statedCredit.map { Int128($0) == credit } ?? true
+  }
+}
+
+/// Reads the general ledger of a SAF-T Financial file (OECD Standard Audit File for Tax), document by document, without
+/// holding the file in memory. Namespaces and prefixes do not matter; master files are skipped.
+public final class SAFTReader: NSObject {
+  /// No identifier or description is longer.
+  public static let maximumTextBytes = 64 << 10
+  /// A year's opening entry of a large group has less lines.
+  public static let maximumLines = 1_000_000
+
+  private let path: String
+  private let onDocument: (SAFTDocument) throws -> Void
+  private var totals = SAFTTotals()
+  private var open: [String] = []
+  private var text = ""
+  private var document: SAFTDocument?
+  private var line: SAFTLine?
+  private var journal = ""
+  private var year: Int32 = 0
+  private var amountSides = 0
+  private var failure: (any Error)?
+
+  private init(_ path: String, _ onDocument: @escaping (SAFTDocument) throws -> Void) {
+    self.path = path
+    self.onDocument = onDocument
+  }
+
+  /// Calls `onDocument` for each document in the order of the file.
+  public static func read(
+    path: String, onDocument: @escaping (SAFTDocument) throws -> Void
+  ) throws -> SAFTTotals {
+    guard FileManager.default.isReadableFile(atPath: path), let stream = InputStream(fileAtPath: path) else {
+      throw TableError(file: path, line: 0, message: "cannot be read")
+    }
+    let reader = SAFTReader(path, onDocument)
+    let parser = XMLParser(stream: stream)
+    parser.shouldResolveExternalEntities = false
+    parser.shouldProcessNamespaces = true
+    parser.delegate = reader
+    let isWellFormed = parser.parse()
+    if let failure = reader.failure { throw failure }
+    guard isWellFormed else {
+      throw TableError(
+        file: path, line: Int64(parser.lineNumber),
+        message: "is no well-formed XML: \(parser.parserError.map { "\($0.localizedDescription)" } ?? "unknown")")
+    }
+    guard reader.sawLedger else {
+      throw TableError(file: path, line: 0, message: "holds no GeneralLedgerEntries; is it a SAF-T Financial file?")
+    }
+    return reader.totals
+  }
+
+  private var sawLedger = false
+
+  private func fail(_ parser: XMLParser, _ message: String) {
+    guard failure == nil else { return }
+    failure = TableError(file: path, line: Int64(parser.lineNumber), message: message)
+    parser.abortParsing()
+  }
+}
+
+extension SAFTReader: XMLParserDelegate {
+  public func parser(
+    _ parser: XMLParser, didStartElement name: String, namespaceURI: String?, qualifiedName: String?,
+    attributes: [String: String]
+  ) {
+    if open.isEmpty, name != "AuditFile" { return fail(parser, "begins with '\(name)' and not with 'AuditFile'") }
+    open.append(name)
+    text = ""
+    switch name {
+    case "GeneralLedgerEntries": sawLedger = true
+    case "Transaction" where isInLedger:
+      document = SAFTDocument()
+      document?.fileLine = parser.lineNumber
+      document?.journal = journal
+      document?.currency = totals.currency
+      year = 0
+    case "Line" where document != nil:
+      line = SAFTLine()
+      line?.fileLine = parser.lineNumber
+      amountSides = 0
+    default: break
+    }
+  }
+
+  public func parser(_ parser: XMLParser, foundCharacters string: String) {
+    text += string
+    if text.utf8.count > SAFTReader.maximumTextBytes {
+      fail(parser, "'\(open.last ?? "")' is longer than \(SAFTReader.maximumTextBytes) bytes")
+    }
+  }
+
+  public func parser(
+    _ parser: XMLParser, didEndElement name: String, namespaceURI: String?, qualifiedName: String?
+  ) {
+    let value = text.trimmingCharacters(in: .whitespacesAndNewlines)
+    text = ""
+    open.removeLast()
+    let parent = open.last ?? ""
+    if line != nil {
+      endInLine(parser, name, parent, value)
+    } else if document != nil {
+      endInDocument(parser, name, parent, value)
+    } else {
+      endOutside(parser, name, parent, value)
+    }
+  }
+
+  private var isInLedger: Bool { open.contains("GeneralLedgerEntries") }
+
+  private func endOutside(_ parser: XMLParser, _ name: String, _ parent: String, _ value: String) {
+    switch (parent, name) {
+    case ("Header", "DefaultCurrencyCode"):
+      guard let currency = Currency(value) else { return fail(parser, "'\(value)' is no ISO 4217 currency") }
+      totals.currency = currency
+    case ("Company", "Name"): totals.company = value
+    case ("Journal", "JournalID"): journal = value
+    case ("GeneralLedgerEntries", "NumberOfEntries"): totals.statedDocuments = Int(value)
+    case ("GeneralLedgerEntries", "TotalDebit"): totals.statedDebit = amount(parser, name, value)
+    case ("GeneralLedgerEntries", "TotalCredit"): totals.statedCredit = amount(parser, name, value)
+    default: break
+    }
+  }
+
+  private func endInDocument(_ parser: XMLParser, _ name: String, _ parent: String, _ value: String) {
+    switch name {
+    case "TransactionID": document!.id = value
+    case "Description": document!.description = value
+    case "TransactionDate": document!.date_d = day(parser, name, value)
+    case "GLPostingDate": document!.postingDate_d = day(parser, name, value)
+    case "PeriodYear": year = Int32(value) ?? 0
+    case "Period": document!.period = Int32(value) ?? 0
+    case "Transaction":
+      var finished = document!
+      document = nil
+      finished.period = year > 0 && finished.period > 0 ? year * 100 + finished.period : 0
+      if finished.postingDate_d == absentDate { finished.postingDate_d = finished.date_d }
+      totals.documents += 1
+      totals.lines += finished.lines.count
+      for line in finished.lines {
+        if line.amount > 0 { totals.debit += Int128(line.amount) } else { totals.credit -= Int128(line.amount) }
+      }
+      do { try onDocument(finished) } catch {
+        failure = error
+        parser.abortParsing()
+      }
+    default: break
+    }
+  }
+
+  private func endInLine(_ parser: XMLParser, _ name: String, _ parent: String, _ value: String) {
+    switch (parent, name) {
+    case ("Line", "RecordID"): line!.record = value
+    case ("Line", "AccountID"): line!.account = value
+    case ("Line", "CustomerID"): line!.customer = value
+    case ("Line", "SupplierID"): line!.supplier = value
+    case ("Line", "SourceDocumentID"): line!.sourceDocument = value
+    case ("Line", "ReferenceNumber"): line!.reference = value
+    case ("Line", "Description"): line!.description = value
+    case ("DebitAmount", "Amount"):
+      line!.amount += amount(parser, name, value)
+      amountSides += 1
+    case ("CreditAmount", "Amount"):
+      line!.amount -= amount(parser, name, value)
+      amountSides += 1
+    case (_, "Line"):
+      let finished = line!
+      line = nil
+      if finished.account.isEmpty { return fail(parser, "a line has no AccountID") }
+      if amountSides != 1 { return fail(parser, "a line has \(amountSides) amounts instead of a debit or a credit") }
+      guard document!.lines.count < SAFTReader.maximumLines else {
+        return fail(parser, "a document has more than \(SAFTReader.maximumLines) lines")
+      }
+      document!.lines.append(finished)
+    default: break
+    }
+  }
+
+  private func amount(_ parser: XMLParser, _ name: String, _ value: String) -> Int64 {
+    guard totals.currency != .none else {
+      fail(parser, "\(name): the header states no DefaultCurrencyCode")
+      return 0
+    }
+    do throws(DecimalFault) { return try Money(value, totals.currency).minorUnits } catch {
+      fail(parser, "\(name): '\(value.prefix(DataFault.maximumQuotedBytes))' is no amount of \(totals.currency.code)")
+      return 0
+    }
+  }
+
+  private func day(_ parser: XMLParser, _ name: String, _ value: String) -> Int32 {
+    if let day = DateStyle.iso.day(value) { return day }
+    fail(parser, "\(name): '\(value.prefix(DataFault.maximumQuotedBytes))' is no date")
+    return absentDate
+  }
+}

@@ -1,0 +1,285 @@
+import Checkpoints
+import Configuration
+import Domain
+import Foundation
+import Kafka
+import Logging
+import Matching
+import Pipeline
+
+/// What is held against the oracle after a run.
+extension ClusterSimulation {
+  // MARK: - The check
+
+  func fail(_ text: String) {
+    if outcome.failures.count < 20 { outcome.failures.append(text) }
+  }
+
+  /// The epochs and the breaks as readers see them, for the trace of a failure.
+  func traceTopics() {
+    guard options.isTracing else { return }
+    for partition in Int32(0)..<Int32(partitions) {
+      for (offset, _, value) in cluster.readCommitted(TopicPartition(configuration.epochsTopic, partition)) {
+        let record = value!.withUnsafeBytes { try? EpochRecord(bytes: $0) }
+        guard let record else { continue }
+        trace(
+          "epoch \(record.number) of partition \(partition), offset \(offset), next \(record.next), "
+            + "\(record.outputCount) outputs: \(record.events.suffix(40))")
+      }
+    }
+    for partition in Int32(0)..<Int32(partitions) {
+      for (_, _, value) in cluster.readCommitted(TopicPartition(configuration.breaksTopic, partition)) {
+        trace("break: " + String(decoding: value ?? [], as: UTF8.self))
+      }
+      for source in configuration.sources {
+        for (offset, key, value) in cluster.readCommitted(TopicPartition(source.topic, partition)) {
+          trace(
+            "\(source.name)[\(partition)] \(offset) \(String(decoding: key ?? [], as: UTF8.self)): "
+              + String(decoding: value ?? [], as: UTF8.self))
+        }
+      }
+      let told = cluster.readCommitted(TopicPartition(configuration.totalsTopic, partition))
+      for (offset, _, value) in told {
+        trace("totals[\(partition)] \(offset): \(String(decoding: value ?? [], as: UTF8.self))")
+      }
+      guard !isInDirectory else { continue }
+      for (offset, key, value) in cluster.readCommitted(TopicPartition(configuration.checkpointsTopic, partition)) {
+        trace(
+          "checkpoints[\(partition)] \(offset) \(String(decoding: key ?? [], as: UTF8.self)): "
+            + (value.map { "\($0.count) bytes" } ?? "deleted"))
+      }
+    }
+  }
+
+  func check() {
+    traceTopics()
+    let offsets = cluster.group(configuration.kafka.group).offsets
+    var isWhole = true
+    for source in configuration.sources {
+      for partition in 0..<partitions {
+        let place = TopicPartition(source.topic, Int32(partition))
+        let log = cluster.log(place)
+        let rest = (offsets[place]?.offset ?? 0)..<max(offsets[place]?.offset ?? 0, log.stable)
+        if rest.contains(where: { log.isReadable($0) }) {
+          isWhole = false
+          fail("\(place) has not been read to its end")
+        }
+      }
+    }
+    if let raw = configuration.sources[1].routedFrom, !checkRouting(raw) { isWhole = false }
+    let breaks = checkRevisions()
+    checkDeadLetters()
+    guard isWhole else { return }
+    checkAgainstOracle(breaks)
+    if hasTotals { checkTotals(breaks) }
+    checkAgainstReplay(offsets)
+  }
+
+  /// Every record of a routed source stands in the routing topic, once.
+  /// - Returns: whether none is missing.
+  func checkRouting(_ raw: String) -> Bool {
+    var routed: [TopicPartition: [Int64: Int]] = [:]
+    for partition in 0..<partitions {
+      let place = TopicPartition(configuration.sources[1].topic, Int32(partition))
+      for (_, _, value) in cluster.readCommitted(place) {
+        guard let value, value.count >= 18 else {
+          fail("a record of the routing topic has no envelope")
+          continue
+        }
+        let (from, offset) = value.withUnsafeBytes {
+          (
+            Int32(littleEndian: $0.loadUnaligned(fromByteOffset: 2, as: Int32.self)),
+            Int64(littleEndian: $0.loadUnaligned(fromByteOffset: 6, as: Int64.self))
+          )
+        }
+        routed[TopicPartition(raw, from), default: [:]][offset, default: 0] += 1
+      }
+    }
+    var isWhole = true
+    for partition in 0..<rawPartitions {
+      let place = TopicPartition(raw, Int32(partition))
+      let sent = Set(cluster.readCommitted(place).map(\.offset))
+      let counts = routed[place] ?? [:]
+      for offset in sent.subtracting(counts.keys).sorted() {
+        isWhole = false
+        fail("\(place) offset \(offset) has not been routed")
+      }
+      for offset in Set(counts.keys).subtracting(sent).sorted() { fail("\(place) offset \(offset) is no record") }
+      guard configuration.kafka.delivery == .exactlyOnce else { continue }
+      for (offset, count) in counts.sorted(by: { $0.key < $1.key }) where count > 1 {
+        fail("\(place) offset \(offset) has been routed \(count) times")
+      }
+    }
+    return isWhole
+  }
+
+  /// The last that the second stage has told of each cell is the number of open breaks.
+  func checkTotals(_ breaks: [String: BreakMessage]) {
+    var open: [String: Int] = [:]
+    for made in breaks.values
+    where made.isReported && made.state != "accepted" && made.type != BreakType.lateArrival.rawValue {
+      open["open_breaks:" + made.type, default: 0] += 1
+    }
+    var told: [String: Int] = [:]
+    for partition in 0..<partitions {
+      for (_, _, value) in cluster.readCommitted(TopicPartition(configuration.totalsTopic, Int32(partition))) {
+        guard let value, let total = try? JSONSerialization.jsonObject(with: Data(value)) as? [String: Any],
+          let cell = total["cell"] as? String, let sum = total["value"] as? Int
+        else {
+          fail("a total cannot be read")
+          continue
+        }
+        told[cell] = sum
+      }
+    }
+    if told.filter({ $0.value != 0 }) != open { fail("the second stage has told \(told), and the breaks are \(open)") }
+  }
+
+  /// The newest state of each break; and that the revisions of each are 1, 2, 3, … as a reader sees them.
+  func checkRevisions() -> [String: BreakMessage] {
+    var newest: [String: BreakMessage] = [:]
+    var seen: [String: [[UInt8]]] = [:]
+    for partition in 0..<partitions {
+      for (offset, _, value) in cluster.readCommitted(TopicPartition(configuration.breaksTopic, Int32(partition))) {
+        guard let value, let made = try? JSONDecoder().decode(BreakMessage.self, from: Data(value)) else {
+          fail("a message of the breaks topic cannot be read")
+          continue
+        }
+        let known = seen[made.id]?.count ?? 0
+        if made.revision == known + 1 {
+          seen[made.id, default: []].append(value)
+          newest[made.id] = made
+        } else if made.revision <= known, configuration.kafka.delivery == .atLeastOnce {
+          // A repetition, and the same bytes again.
+          if seen[made.id]![made.revision - 1] != value {
+            fail("\(made.id) revision \(made.revision) comes twice with different contents")
+          }
+        } else {
+          fail("\(made.id) has revision \(made.revision) after \(known), at offset \(offset) of partition \(partition)")
+        }
+      }
+    }
+    return newest
+  }
+
+  func checkDeadLetters() {
+    var places: [String] = []
+    for partition in 0..<partitions {
+      for (_, _, value) in cluster.readCommitted(TopicPartition(configuration.deadLettersTopic, Int32(partition))) {
+        guard let value,
+          let letter = try? JSONSerialization.jsonObject(with: Data(value)) as? [String: Any]
+        else {
+          fail("a dead letter cannot be read")
+          continue
+        }
+        places.append("\(letter["topic"] ?? "")[\(letter["partition"] ?? "")]@\(letter["offset"] ?? "")")
+      }
+    }
+    let distinct = Set(places).count
+    if distinct != corrupted { fail("\(distinct) dead letters instead of \(corrupted)") }
+    if configuration.kafka.delivery == .exactlyOnce, places.count != distinct { fail("a dead letter comes twice") }
+  }
+
+  func checkAgainstOracle(_ breaks: [String: BreakMessage]) {
+    let oracle = NaiveOracle(history)
+    // That something came late is worth a note, and no difference.
+    let reported = breaks.values.filter { $0.isReported && $0.type != BreakType.lateArrival.rawValue }
+    let found = Set(reported.map(\.order))
+    let right = Set(oracle.differences.keys.map(\.order))
+    for order in right.subtracting(found).sorted() { fail("order \(order) does not tie out, and no break says so") }
+    for made in reported.sorted(by: { $0.id < $1.id }) where !right.contains(made.order) {
+      fail("order \(made.order) ties out, and has the break \(made.id), \(made.state)")
+    }
+    // Every amount: Σ expected and Σ posted are the oracle's, and the breaks explain what lies between.
+    struct Role: Hashable {
+      var role: AccountRole
+      var currency: Currency
+    }
+    var sums: [Role: NaiveOracle.Balance] = [:]
+    for (side, balance) in oracle.balances {
+      sums[Role(role: side.role, currency: side.currency), default: .init()].expected += balance.expected
+      sums[Role(role: side.role, currency: side.currency), default: .init()].posted += balance.posted
+    }
+    for line in totals.lines {
+      let right = sums.removeValue(forKey: Role(role: line.role, currency: line.currency)) ?? .init()
+      if line.expected != right.expected || line.posted != right.posted {
+        fail(
+          "\(line.role.name) \(line.currency.code): the totals say \(line.expected) against \(line.posted), right is "
+            + "\(right.expected) against \(right.posted)")
+      }
+      if line.pending != 0 { fail("\(line.role.name) \(line.currency.code): no break explains \(line.pending)") }
+    }
+    for (role, right) in sums where right != .init() {
+      fail("\(role.role.name) \(role.currency.code) is missing in the totals")
+    }
+    var open: [String: Int64] = [:]
+    for made in reported where made.state != "accepted" { open["open_breaks:" + made.type, default: 0] += 1 }
+    var told: [String: Int64] = [:]
+    for (cell, tasks) in partials() { told[cell] = tasks.values.reduce(0, +) }
+    if told.filter({ $0.value != 0 }) != open { fail("the totals say \(told), and the breaks \(open)") }
+  }
+
+  func partials() -> [String: [String: Int64]] {
+    var cells: [String: [String: Int64]] = [:]
+    var epochs: [String: UInt64] = [:]
+    for partition in 0..<partitions {
+      for (_, key, value) in cluster.readCommitted(TopicPartition(configuration.partialsTopic, Int32(partition))) {
+        let parts = String(decoding: key ?? [], as: UTF8.self).split(separator: "|")
+        let numbers = String(decoding: value ?? [], as: UTF8.self).split(separator: " ")
+        guard parts.count == 2, numbers.count == 2, let number = Int64(numbers[0]), let epoch = UInt64(numbers[1])
+        else {
+          fail("a partial cannot be read")
+          continue
+        }
+        let name = String(decoding: key!, as: UTF8.self)
+        if configuration.kafka.delivery == .atLeastOnce, epoch < epochs[name] ?? 0 { continue }
+        if configuration.kafka.delivery == .exactlyOnce, epoch <= epochs[name] ?? 0 {
+          fail("the partial \(name) of epoch \(epoch) comes after that of \(epochs[name]!)")
+        }
+        epochs[name] = epoch
+        cells[String(parts[0]), default: [:]][String(parts[1])] = number
+      }
+    }
+    return cells
+  }
+
+  /// An undisturbed replay of the recorded epochs, from the first, gives what readers see: the same messages, no others.
+  func checkAgainstReplay(_ offsets: [TopicPartition: CommittedOffset]) {
+    let process = SimulatedProcess(number: -1, scheduler: scheduler)
+    let environment = SimulatedEnvironment(
+      process, base_ms: base_ms, files: SimulatedFiles(process, machines[0].disk), defect: nil)
+    var derived: [[UInt8]: [[UInt8]]] = [:]
+    var isComplete = true
+    for partition in Int32(0)..<Int32(partitions) {
+      let committed = configuration.sources.map { offsets[TopicPartition($0.topic, partition)] }
+      do {
+        let auditor = Auditor(configuration, environment: environment, reader: SimulatedReader(process), hash: hash)
+        let first: UInt64 = isTrimming ? .max : 0
+        // Where retention has taken the first epochs, the newest checkpoint must still lead to the end.
+        let summary = try auditor.audit(partition: partition, committed: committed, epochs: first ... .max) { output in
+          if output.topic == .breaks { derived[output.key!, default: []].append(output.value) }
+        }
+        outcome.epochs += summary.epochs
+        if isTrimming { isComplete = false }
+      } catch {
+        fail("replay of partition \(partition): \(error)")
+        isComplete = false
+      }
+    }
+    guard isComplete else { return }
+    var sent: [[UInt8]: [[UInt8]]] = [:]
+    for partition in 0..<partitions {
+      for (_, key, value) in cluster.readCommitted(TopicPartition(configuration.breaksTopic, Int32(partition))) {
+        if configuration.kafka.delivery == .atLeastOnce, sent[key!]?.contains(value!) == true { continue }
+        sent[key!, default: []].append(value!)
+      }
+    }
+    if sent != derived {
+      for key in Set(sent.keys).union(derived.keys) where sent[key] != derived[key] {
+        fail(
+          "\(String(decoding: key, as: UTF8.self)): \(sent[key]?.count ?? 0) messages were sent, a replay gives "
+            + "\(derived[key]?.count ?? 0)")
+      }
+    }
+  }
+}

@@ -1,0 +1,111 @@
+import Domain
+
+/// A field of a decoded record that a rule can speak of.
+@frozen
+public struct RuleField: Hashable, Sendable {
+  public enum Kind: UInt8, Sendable { case text, amount, quantity, count, date, time }
+
+  public enum Name: UInt8, CaseIterable, Sendable {
+    case order = 0, id, document, customer, journal, reverses, account, currency
+    case quantity, lineCount, date, time
+    /// Debit − credit of a posting.
+    case amount
+    case dimension, component
+  }
+
+  public var name: Name
+  /// Of a dimension, or the raw value of an amount component.
+  public var index: UInt8 = 0
+
+  public init(_ name: Name, index: UInt8 = 0) {
+    self.name = name
+    self.index = index
+  }
+
+  public var kind: Kind {
+    switch name {
+    case .order, .id, .document, .customer, .journal, .reverses, .account, .currency, .dimension: .text
+    case .amount, .component: .amount
+    case .quantity: .quantity
+    case .lineCount: .count
+    case .date: .date
+    case .time: .time
+    }
+  }
+}
+
+/// What happens to a record that breaks a rule.
+public enum RuleSeverity: String, CaseIterable, Sendable {
+  /// It goes to dead letters.
+  case reject
+  /// It is taken in and counted.
+  case count
+}
+
+/// `Σ coefficient × amount + constant` on the left of a comparison with zero.
+public struct RuleSum: Sendable, Equatable {
+  public struct Term: Sendable, Equatable {
+    public var field: RuleField
+    public var coefficient: Int64
+    /// Whether it stands left of the comparison.
+    public var isLeft: Bool
+
+    public init(field: RuleField, coefficient: Int64, isLeft: Bool) {
+      self.field = field
+      self.coefficient = coefficient
+      self.isLeft = isLeft
+    }
+  }
+
+  public enum Relation: String, CaseIterable, Sendable {
+    case equal = "=", atMost = "<=", atLeast = ">=", less = "<", more = ">"
+  }
+
+  /// Both sides, the right one negated.
+  public var terms: [Term]
+  /// Millionths of the major unit.
+  public var constant_u: Int64
+  public var relation: Relation
+  public var tolerance_u: Int64
+
+  public init(terms: [Term], constant_u: Int64, relation: Relation, tolerance_u: Int64 = 0) {
+    self.terms = terms
+    self.constant_u = constant_u
+    self.relation = relation
+    self.tolerance_u = tolerance_u
+  }
+}
+
+/// One rule as the configuration states it, checked.
+public struct RuleSpecification: Sendable, Equatable {
+  public enum Condition: Sendable, Equatable {
+    case required(RuleField)
+    case pattern(RuleField, BytePattern)
+    case oneOf(RuleField, [String])
+    /// The keys of a table of master data.
+    case inTable(RuleField, table: String, keys: [String])
+    /// Amounts and quantities in millionths (of the major unit, of the unit); line counts in ones. Inclusive.
+    case range(RuleField, least: Int64?, most: Int64?)
+    /// Days since 1970-01-01, inclusive; and at most so many days from the event time, either way.
+    case dates(RuleField, first_d: Int32?, last_d: Int32?, fromEvent_d: Int32?)
+    case sum(RuleSum)
+  }
+
+  public var name: String
+  /// Of the field or expression, as it is written, for messages.
+  public var subject: String
+  public var severity: RuleSeverity
+  /// Bits of `OrderEventKind.rawValue` (orders) or `AccountRole.rawValue` (ledger) to which it applies.
+  public var applies: UInt32
+  public var condition: Condition
+
+  public init(
+    name: String, subject: String, severity: RuleSeverity = .reject, applies: UInt32 = .max, condition: Condition
+  ) {
+    self.name = name
+    self.subject = subject
+    self.severity = severity
+    self.applies = applies
+    self.condition = condition
+  }
+}

@@ -1,0 +1,99 @@
+import Domain
+
+/// Why a text is no comparison, and where in it.
+public struct RuleSumError: Error, Equatable, Sendable {
+  public var offset: Int
+  public var message: String
+}
+
+extension RuleSum {
+  /// The most terms; a check with more is a report.
+  public static let maximumTerms = 32
+
+  /// Reads `net + tax + freight - discount = gross`: amounts with `+` and `-`, each with a whole factor before it if
+  /// wanted (`2 * fee`), decimal constants, and one of `= <= >= < >`.
+  public init(_ text: String, field: (String) -> RuleField?, known: [String]) throws(RuleSumError) {
+    let bytes = Array(text.utf8)
+    var at = 0
+    var (terms, constant): ([Term], Int64) = ([], 0)
+    var relation: Relation?
+    func skip() { while at < bytes.count, bytes[at] == 0x20 || bytes[at] == 0x09 { at += 1 } }
+    func take(_ isPart: (UInt8) -> Bool) -> String {
+      let start = at
+      while at < bytes.count, isPart(bytes[at]) { at += 1 }
+      return String(decoding: bytes[start..<at], as: UTF8.self)
+    }
+    func isDigit(_ byte: UInt8) -> Bool { (0x30...0x39).contains(byte) || byte == 0x2e }
+    func isLetter(_ byte: UInt8) -> Bool { (0x61...0x7a).contains(byte | 0x20) && byte < 0x80 || byte == 0x5f }
+    var sign: Int64 = 1
+    var needsTerm = true
+    skip()
+    while at < bytes.count {
+      let start = at
+      let byte = bytes[at]
+      if needsTerm, byte == UInt8(ascii: "-") || byte == UInt8(ascii: "+") {
+        if byte == UInt8(ascii: "-") { sign = -sign }
+        at += 1
+      } else if needsTerm, isDigit(byte) {
+        var digits = take(isDigit)
+        skip()
+        let side: Int64 = relation == nil ? 1 : -1
+        if at < bytes.count, bytes[at] == UInt8(ascii: "*") {
+          guard let factor = Int64(digits), factor <= 1_000_000 else {
+            throw RuleSumError(
+              offset: start, message: "a factor is a whole number of at most a million, not '\(digits)'")
+          }
+          sign *= factor
+          at += 1
+          skip()
+          guard at < bytes.count, isLetter(bytes[at]) else {
+            throw RuleSumError(offset: at, message: "an amount is expected behind '*'")
+          }
+          continue
+        }
+        let value = digits.withUTF8 { (try? DecimalText($0)).flatMap { try? $0.units(decimals: 6) } }
+        guard let value, value <= .max / 4, abs(constant) <= .max / 4 else {
+          throw RuleSumError(offset: start, message: "'\(digits)' is no number of at most six decimals")
+        }
+        constant += side * sign * value
+        (sign, needsTerm) = (1, false)
+      } else if needsTerm, isLetter(byte) {
+        let name = take { isLetter($0) || (0x30...0x39).contains($0) }
+        guard let found = field(name) else {
+          let hint = nearestName(name, in: known).map { "; did you mean '\($0)'?" } ?? ""
+          throw RuleSumError(offset: start, message: "'\(name)' is no amount of this source\(hint)")
+        }
+        guard terms.count < RuleSum.maximumTerms else {
+          throw RuleSumError(offset: start, message: "more than \(RuleSum.maximumTerms) amounts")
+        }
+        terms.append(
+          Term(field: found, coefficient: relation == nil ? sign : -sign, isLeft: relation == nil))
+        (sign, needsTerm) = (1, false)
+      } else if !needsTerm, byte == UInt8(ascii: "-") || byte == UInt8(ascii: "+") {
+        sign = byte == UInt8(ascii: "-") ? -1 : 1
+        needsTerm = true
+        at += 1
+      } else if !needsTerm, "<>=".utf8.contains(byte) {
+        let sign = take { "<>=".utf8.contains($0) }
+        guard relation == nil, let found = Relation(rawValue: sign) else {
+          throw RuleSumError(
+            offset: start,
+            message: relation == nil ? "'\(sign)' is none of = <= >= < >" : "there is more than one comparison")
+        }
+        relation = found
+        needsTerm = true
+      } else {
+        throw RuleSumError(
+          offset: start,
+          message: needsTerm
+            ? "an amount or a number is expected"
+            : "'+', '-' or a comparison is expected, not '\(Character(Unicode.Scalar(byte)))'")
+      }
+      skip()
+    }
+    guard !needsTerm else { throw RuleSumError(offset: at, message: "an amount or a number is expected at the end") }
+    guard let relation else { throw RuleSumError(offset: at, message: "there is no comparison (= <= >= < >)") }
+    guard !terms.isEmpty else { throw RuleSumError(offset: 0, message: "there is no amount in it") }
+    self.init(terms: terms, constant_u: constant, relation: relation)
+  }
+}

@@ -1,0 +1,166 @@
+import ConsoleStore
+import Foundation
+import Testing
+
+@Suite struct StoreTests {
+  @Test func theHighestRevisionStays() async throws {
+    let temporary = try TemporaryStore()
+    let store = temporary.store
+    var made = TestBreak()
+    _ = try store.apply([made.record(0)], now_ms: 1)
+    made.revision = 3
+    made.state = "auto_cleared"
+    _ = try store.apply([made.record(1)], now_ms: 2)
+    var old = made
+    old.revision = 2
+    old.state = "open"
+    let change = try store.apply([old.record(2), made.record(3)], now_ms: 3)
+    #expect(change.breaks == 0, "an older revision and a repetition change nothing")
+    let detail = try #require(try await store.detail(id: made.id, scope: RowScope()))
+    #expect(detail.state == "auto_cleared")
+    #expect(detail.revisions.map(\.revision) == [1, 3])
+    #expect(detail.revisions.map(\.state) == ["open", "auto_cleared"])
+    #expect(try store.positions() == [StorePlace("t.breaks", 0): 4])
+  }
+
+  @Test func aRecordThatIsNoneIsToldAndStopsNothing() async throws {
+    let temporary = try TemporaryStore()
+    let store = temporary.store
+    var bad = TestBreak().record(0)
+    bad.value = Array(#"{"id":"x"}"#.utf8)
+    var worse = TestBreak().record(1)
+    worse.value = [0xff, 0x00, 0x7b]
+    let change = try store.apply([bad, worse, TestBreak().record(2)], now_ms: 1)
+    #expect(change.breaks == 1)
+    #expect(change.faultCount == 2)
+    #expect(change.faults.first?.contains("topic t.breaks, partition 0, offset 0: 'order' is missing") == true)
+    #expect(try store.positions()[StorePlace("t.breaks", 0)] == 3)
+  }
+
+  @Test func aTombstoneRemovesABreak() async throws {
+    let temporary = try TemporaryStore()
+    let store = temporary.store
+    var gone = TestBreak().record(1)
+    gone.value = nil
+    _ = try store.apply([TestBreak().record(0), gone], now_ms: 1)
+    #expect(try await store.detail(id: TestBreak().id, scope: RowScope()) == nil)
+    #expect(try await store.breaks(search("JE"), scope: RowScope(), sort: .amount, after: nil, limit: 5).rows.isEmpty)
+  }
+
+  private func search(_ text: String) -> BreakFilter {
+    var filter = BreakFilter()
+    filter.text = text
+    return filter
+  }
+
+  @Test(arguments: [
+    "SO-77", "so-77", "so", "E-SO-77", "cust", "JE-9", "77:AMOUNT", "web' OR 1=1 --", "\"", "*", "' \"",
+  ])
+  func textsAreFoundByTheBeginningsOfTheirWords(text: String) async throws {
+    let temporary = try TemporaryStore()
+    var made = TestBreak()
+    made.order = "SO-77"
+    made.customer = "customer5"
+    made.journals = ["JE-9001"]
+    var other = TestBreak()
+    other.order = "XX-1"
+    other.journals = []
+    _ = try temporary.store.apply([made.record(0), other.record(1)], now_ms: 1)
+    let page = try await temporary.store.breaks(
+      search(text), scope: RowScope(), sort: .updated, after: nil, limit: 10)
+    let isHostile = text.contains("'") || text == "\"" || text == "*"
+    #expect(page.rows.count == (isHostile ? 0 : 1), "\(text)")
+  }
+
+  @Test func documentsThatComeLaterAreFound() async throws {
+    let temporary = try TemporaryStore()
+    var made = TestBreak()
+    made.journals = []
+    _ = try temporary.store.apply([made.record(0)], now_ms: 1)
+    made.revision = 2
+    made.journals = ["LATE-1"]
+    _ = try temporary.store.apply([made.record(1)], now_ms: 1)
+    let page = try await temporary.store.breaks(
+      search("late-1"), scope: RowScope(), sort: .updated, after: nil, limit: 10)
+    #expect(page.rows.count == 1)
+  }
+
+  @Test func anotherLayoutOfDimensionsEmptiesTheStore() async throws {
+    let temporary = try TemporaryStore()
+    _ = try temporary.store.apply([TestBreak().record(0)], now_ms: 1)
+    let generation = try temporary.store.generation
+    let same = try SQLiteStore(path: temporary.directory + "/store.db", dimensions: ["country", "channel"])
+    #expect(try same.generation == generation)
+    #expect(try same.positions().count == 1)
+    let changed = try SQLiteStore(path: temporary.directory + "/store.db", dimensions: ["country"])
+    #expect(try changed.generation != generation)
+    #expect(try changed.positions().isEmpty)
+    #expect(try await changed.sequence() == 0)
+  }
+
+  @Test func deadLettersAndCells() async throws {
+    let temporary = try TemporaryStore()
+    let store = temporary.store
+    func make(_ kind: StoreTopicKind, _ topic: String, _ offset: Int64, _ key: String, _ value: String) -> StoreRecord {
+      StoreRecord(
+        kind: kind, place: StorePlace(topic, 0), offset: offset, timestamp_ms: 60_000 * offset + 5,
+        key: Array(key.utf8), value: Array(value.utf8))
+    }
+    let letters = (0..<5).map {
+      make(.deadLetters, "t.dead", $0, "k", #"{"source":"s\#($0 % 2)","reason":"SCHEMA_INVALID","n":\#($0)}"#)
+    }
+    _ = try store.apply(letters + letters, now_ms: 1)
+    let found = try await store.deadLetters(source: "s0", reason: nil, before: nil, limit: 2)
+    #expect(found.map { field($0.body, "n") } == ["4", "2"])
+    let rest = try await store.deadLetters(source: "s0", reason: nil, before: found.last?.number, limit: 2)
+    #expect(rest.map { field($0.body, "n") } == ["0"])
+    _ = try store.apply(
+      (0..<3).map { make(.cells, "t.totals", $0, "open_breaks:PARTIAL", #"{"value":\#($0)}"#) }, now_ms: 1)
+    let cells = try await store.cells(topic: "t.totals", prefix: "open_", after: nil, limit: 10)
+    #expect(cells.map(\.body) == [#"{"value":2}"#])
+    let series = try await store.series(topic: "t.totals", key: "open_breaks:PARTIAL", from_ms: 60_000, limit: 10)
+    #expect(series.map(\.body) == [#"{"value":1}"#, #"{"value":2}"#])
+    #expect(series.map(\.at_ms) == [60_000, 120_000])
+  }
+}
+
+@Suite struct AmountTests {
+  @Test(arguments: [
+    ("-10.00", 10_000_000), ("0.001", 1_000), ("12345678901.99", 12_345_678_901_990_000),
+    ("999999999999999", Int64.max),
+    ("7", 7_000_000),
+  ])
+  func inMillionths(text: String, micros: Int64) throws {
+    var made = TestBreak()
+    made.delta = text
+    #expect(try JSONDecoder().decode(BreakDocument.self, from: Data(made.json.utf8)).amount_u == micros)
+  }
+
+  @Test func ofTwoCurrenciesTheLargerSide() throws {
+    var made = TestBreak()
+    made.delta = nil
+    made.expected = "50.00"
+    made.posted = "-70.50"
+    #expect(try JSONDecoder().decode(BreakDocument.self, from: Data(made.json.utf8)).amount_u == 70_500_000)
+  }
+
+  @Test(arguments: [
+    ("2025-01-01T00:01:29.000Z", 1_735_689_689_000 as Int64?), ("1970-01-01T00:00:00.000Z", 0),
+    ("2025-01-01T00:01:29Z", 1_735_689_689_000), ("2025-13-01T00:00:00.000Z", nil), ("yesterday", nil),
+  ])
+  func times(text: String, ms: Int64?) { #expect(parseTimestamp_ms(text) == ms) }
+
+  @Test func ageBucketsMeetWithoutAGap() {
+    let now: Int64 = 1_750_000_000_123
+    for age: Int64 in [0, 1, 86_400_000, 172_799_999, 172_800_000, 345_600_000, 691_200_000, 1_296_000_000, 9e9].map({
+      Int64($0)
+    }) {
+      let index = AgeBucket.index(opened_ms: now - age, now_ms: now)
+      for bucket in AgeBucket.names.indices {
+        let (from, before) = AgeBucket.range(bucket, now_ms: now)
+        let isIn = (from.map { now - age >= $0 } ?? true) && (before.map { now - age < $0 } ?? true)
+        #expect(isIn == (bucket == index), "age \(age) bucket \(bucket)")
+      }
+    }
+  }
+}

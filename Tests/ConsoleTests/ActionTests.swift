@@ -1,0 +1,210 @@
+import ConsoleStore
+import Foundation
+import HTTPTypes
+import Testing
+
+@testable import Console
+
+@Suite(.serialized) struct ActionTests {
+  private static func body(_ entries: [String: Any]) -> String {
+    String(decoding: try! JSONSerialization.data(withJSONObject: entries), as: UTF8.self)
+  }
+
+  @Test func aDecisionIsAnEventThatTakesEffectOnce() async throws {
+    let test = try TestConsole()
+    try test.add([TestBreak()])
+    try await test.run { client in
+      let path = "/v1/breaks/\(TestBreak().id)/actions"
+      let body = Self.body(["kind": "explain", "reason_code": "timing", "comment": "next month", "revision": 1])
+      let first = try await client.send(.post, path, as: "analyst", body: body, headers: [("Idempotency-Key", "k1")])
+      #expect(first.status == 200, "\(first.body)")
+      #expect(first.json["applied"]?.boolValue == true)
+      let again = try await client.send(.post, path, as: "analyst", body: body, headers: [("Idempotency-Key", "k1")])
+      #expect(again.json["actions"] == first.json["actions"])
+      let other = try await client.send(
+        .post, path, as: "analyst", body: Self.body(["kind": "comment", "comment": "x"]),
+        headers: [("Idempotency-Key", "k1")])
+      #expect(other.status == 422, "the key was used for another request")
+      let detail = try await client.get("/v1/breaks/\(TestBreak().id)")
+      #expect(detail.json["break"]?["state"]?.stringValue == "explained")
+      #expect(detail.json["break"]?["reconciler_state"]?.stringValue == "open")
+      #expect(detail.json["break"]?["reason_code"]?.stringValue == "timing")
+      let actions = detail.json["actions"]?.arrayValue ?? []
+      #expect(actions.count == 1)
+      #expect(actions.first?["actor"]?.stringValue == "token:analyst")
+      // The action names an entry that the audit log must hold.
+      let head = actions.first?["audit"]?.stringValue ?? ""
+      #expect(try AuditLog.verify(path: test.directory + "/audit.log", expected: head).problem == nil)
+      let reopened = try await client.send(.post, path, as: "analyst", body: Self.body(["kind": "reopen"]))
+      #expect(reopened.status == 200)
+      #expect(
+        try await client.get("/v1/breaks/\(TestBreak().id)").json["break"]?["state"]?.stringValue == "reopened")
+    }
+    let records = try test.cluster.readAll(test.configuration.actionsTopic, partitions: 2)
+    #expect(records.count == 2)
+    #expect(records.allSatisfy { $0.key == "SO-1" }, "keyed by the order")
+  }
+
+  @Test(arguments: [
+    (#"{"kind":"explain"}"#, 422), (#"{"kind":"explain","reason_code":"timming"}"#, 422),
+    (#"{"kind":"comment"}"#, 422), (#"{"kind":"accept"}"#, 422), (#"{"kind":"approve"}"#, 422),
+    (#"{"kind":"approve","of":"nothing"}"#, 409), (#"{"kind":"reopen"}"#, 409),
+    (#"{"kind":"comment","comment":"x","revision":9}"#, 409), (#"{"kind":"explode"}"#, 400), ("{", 400), ("[]", 400),
+    (#"{"kind":1}"#, 400), (#"{"kind":"comment","comment":"\#(String(repeating: "x", count: 4_001))"}"#, 422),
+  ])
+  func whatIsIncompleteIsRefused(body: String, status: Int) async throws {
+    let test = Self.shared
+    try await test.run { client in
+      let answer = try await client.send(.post, "/v1/breaks/\(TestBreak().id)/actions", as: "admin", body: body)
+      #expect(answer.status == status, "\(body): \(answer.body)")
+      if body.contains("timming") { #expect(answer.body.contains("did you mean 'timing'")) }
+    }
+  }
+
+  static let shared: TestConsole = {
+    let test = try! TestConsole()
+    try! test.add([TestBreak()])
+    return test
+  }()
+
+  @Test func aboveTheLimitASecondPersonDecides() async throws {
+    let test = try TestConsole()
+    let large = TestBreak(order: "SO-9", posted: "-19900.00", delta: "-20000.00")
+    try test.add([large, TestBreak()])
+    let path = "/v1/breaks/\(large.id)/actions"
+    try await test.run { client in
+      let asked = try await client.send(
+        .post, path, as: "controller", body: Self.body(["kind": "force_close", "comment": "gone"]))
+      #expect(asked.status == 200)
+      let action = asked.json["actions"]!.arrayValue!.first!
+      #expect(action["status"]?.stringValue == "pending_approval")
+      let id = action["id"]!.stringValue!
+      func state() async throws -> String? {
+        try await client.get("/v1/breaks/\(large.id)").json["break"]?["state"]?.stringValue
+      }
+      #expect(try await state() == "open")
+      #expect(try await client.get("/v1/breaks?pending_approval=true").items.count == 1)
+      let approve = Self.body(["kind": "approve", "of": id])
+      #expect(
+        try await client.send(.post, path, as: "controller", body: approve).status == 403, "not by the same person")
+      #expect(try await client.send(.post, path, as: "analyst", body: approve).status == 403)
+      let elsewhere = try await client.send(
+        .post, "/v1/breaks/\(TestBreak().id)/actions", as: "second", body: approve)
+      #expect(elsewhere.status == 409, "the action is on another break")
+      #expect(try await client.send(.post, path, as: "second", body: approve).status == 200)
+      #expect(try await state() == "force_closed")
+      #expect(try await client.send(.post, path, as: "second", body: approve).status == 409, "approved already")
+      #expect(try await client.get("/v1/breaks?pending_approval=true").items.isEmpty)
+    }
+  }
+
+  @Test func manySmallOnesAreAsLargeAsTheirSum() async throws {
+    let test = try TestConsole()
+    let breaks = (0..<4).map { TestBreak(order: "SO-\($0)", posted: "-2900.00", delta: "-3000.00") }
+    try test.add(breaks)
+    try await test.run { client in
+      let answer = try await client.send(
+        .post, "/v1/actions", as: "controller",
+        body: Self.body(["breaks": breaks.map(\.id) + ["nothing"], "kind": "force_close", "reason_code": "other"]))
+      let statuses = answer.json["actions"]?.arrayValue?.map { $0["status"]?.stringValue }
+      #expect(statuses == Array(repeating: "pending_approval", count: 4))
+      #expect(answer.json["errors"]?.arrayValue?.count == 1)
+      let one = try await client.send(
+        .post, "/v1/actions", as: "controller",
+        body: Self.body(["breaks": [breaks[0].id, breaks[0].id], "kind": "accept", "reason_code": "other"]))
+      #expect(one.json["actions"]?.arrayValue?.count == 1, "named twice is one")
+      #expect(
+        one.json["actions"]?.arrayValue?.first?["status"]?.stringValue == "done",
+        "only write-offs and force-closes wait")
+    }
+  }
+
+  @Test func aWriteOffIsABalancedJournal() async throws {
+    let test = try TestConsole()
+    let large = TestBreak(order: "SO-9", posted: "20100.00", delta: "20000.00")
+    try test.add([TestBreak(), large])
+    try await test.run { client in
+      let small = try await client.send(
+        .post, "/v1/breaks/\(TestBreak().id)/actions", as: "analyst",
+        body: Self.body(["kind": "write_off", "reason_code": "rounding"]))
+      #expect(small.json["actions"]?.arrayValue?.first?["status"]?.stringValue == "done")
+      let asked = try await client.send(
+        .post, "/v1/breaks/\(large.id)/actions", as: "analyst",
+        body: Self.body(["kind": "write_off", "reason_code": "other"]))
+      let id = asked.json["actions"]!.arrayValue!.first!["id"]!.stringValue!
+      let approved = try await client.send(
+        .post, "/v1/breaks/\(large.id)/actions", as: "controller", body: Self.body(["kind": "approve", "of": id]))
+      #expect(approved.status == 200)
+      let row = try await client.get("/v1/breaks/\(large.id)")
+      #expect(row.json["break"]?["proposed_write_off"]?.stringValue == id)
+      #expect(row.json["break"]?["state"]?.stringValue == "open", "the posting closes it, not the proposal")
+    }
+    let journals = try test.cluster.readAll(test.configuration.proposalsTopic, partitions: 2).map {
+      try JSONDecoder().decode(JSON.self, from: Data($0.value!.utf8))
+    }
+    #expect(journals.count == 2, "what waits for approval is no journal yet")
+    for journal in journals {
+      let lines = journal["lines"]?.arrayValue ?? []
+      let amounts = lines.compactMap { $0["amount"]?.stringValue }.compactMap { Decimal(string: $0) }
+      #expect(amounts.count == 2 && amounts[0] + amounts[1] == 0)
+    }
+    let one = journals.first { $0["order"]?.stringValue == "SO-1" }!
+    #expect(
+      one["lines"]?.arrayValue?.map { "\($0["role"]!.stringValue!) \($0["amount"]!.stringValue!)" } == [
+        "receivable 10.00", "write_off -10.00",
+      ])
+    let other = journals.first { $0["order"]?.stringValue == "SO-9" }!
+    #expect(other["approved_by"]?.stringValue == "token:controller")
+    #expect(other["proposed_by"]?.stringValue == "token:analyst")
+  }
+
+  /// What people did is in the topics alone: a store that is made anew shows the same.
+  @Test func actionsSurviveARebuild() async throws {
+    let test = try TestConsole()
+    try test.add([TestBreak()])
+    try await test.run { client in
+      for (who, body) in [
+        ("analyst", Self.body(["kind": "assign", "assignee": "bob"])),
+        ("controller", Self.body(["kind": "accept", "reason_code": "fx"])),
+      ] {
+        let answer = try await client.send(.post, "/v1/breaks/\(TestBreak().id)/actions", as: who, body: body)
+        #expect(answer.status == 200)
+      }
+    }
+    func shown(_ store: SQLiteStore) async throws -> String {
+      let page = try await store.breaks(BreakFilter(), scope: RowScope(), sort: .amount, after: nil, limit: 10)
+      return page.rows.joined()
+    }
+    let before = try await shown(test.store)
+    #expect(before.contains(#""state":"accepted""#) && before.contains(#""assignee":"bob""#))
+    let anew = try SQLiteStore(path: test.directory + "/anew.db", dimensions: test.configuration.dimensions)
+    let projector = Projector(
+      store: anew, topics: ConsoleServer.topics(test.configuration), consumerProperties: test.cluster.properties,
+      adminProperties: test.cluster.properties, log: { _, _ in }, onChange: { _ in })
+    projector.start()
+    let until = Date().addingTimeInterval(30)
+    while !(projector.status.isCaughtUp && projector.status.records >= 3), Date() < until {
+      try await Task.sleep(for: .milliseconds(20))
+    }
+    projector.stop()
+    func stable(_ row: String) -> String { row.replacing(#/"updated_at":"[^"]*"/#, with: "") }
+    #expect(stable(try await shown(anew)) == stable(before))
+  }
+
+  @Test func nothingIsSaidToBeDoneThatKafkaDoesNotHave() async throws {
+    let test = try TestConsole()
+    try test.add([TestBreak()])
+    guard let embedded = test.cluster.embedded else { return }
+    // Produce requests are answered with TOPIC_AUTHORIZATION_FAILED.
+    embedded.failNext(apiKey: 0, codes: Array(repeating: 29, count: 20))
+    try await test.run { client in
+      let answer = try await client.send(
+        .post, "/v1/breaks/\(TestBreak().id)/actions", as: "analyst",
+        body: Self.body(["kind": "comment", "comment": "x"]))
+      #expect(answer.status == 503, "\(answer.body)")
+      #expect(answer.headers[.retryAfter] != nil)
+    }
+    let log = try String(contentsOfFile: test.directory + "/audit.log", encoding: .utf8)
+    #expect(log.contains(#""event":"action comment","outcome":"failed""#))
+  }
+}

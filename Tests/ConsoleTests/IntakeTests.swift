@@ -1,0 +1,149 @@
+import ConsoleStore
+import Foundation
+import HTTPTypes
+import Testing
+
+@testable import Console
+
+@Suite(.serialized) struct IntakeTests {
+  private static func order(_ id: String, gross: String = "10.10", at: String = "2025-03-01T10:00:00Z") -> String {
+    #"{"id":"\#(id)","event":"E-\#(id)","at":"\#(at)","customer":"C","currency":"EUR","gross":\#(gross),"country":"NO"}"#
+  }
+
+  @Test func theBytesThatWereSentReachKafka() async throws {
+    let test = try TestConsole()
+    let one = Self.order("A", gross: "1234567890123.10")
+    let list =
+      "[ \(Self.order("B")) ,\n \(Self.order("C", gross: "1e2")), {\"id\":\"x ] } \\\" ,\",\"at\":\"2025-03-01T10:00:00Z\"} ]"
+    try await test.run { client in
+      let single = try await client.send(.post, "/v1/orders", as: "feed", body: one)
+      #expect(single.status == 200, "\(single.body)")
+      #expect(single.json["accepted"]?.numberValue == 1 && single.json["source"]?.stringValue == "orders")
+      let many = try await client.send(.post, "/v1/orders?source=orders", as: "feed", body: list)
+      #expect(many.json["accepted"]?.numberValue == 3, "\(many.body)")
+      let posting = try await client.send(
+        .post, "/v1/postings", as: "feed",
+        body: #"{"order":"A","role":"revenue","currency":"EUR","at":"2025-03-01T10:00:00Z","amount":"-10.00"}"#)
+      #expect(posting.json["accepted"]?.numberValue == 1)
+    }
+    let records = try test.cluster.readAll(test.configuration.sources[0].topic, partitions: 3)
+    #expect(records.count == 4)
+    #expect(records.contains { $0.key == "A" && $0.value == one }, "not a byte is another")
+    #expect(records.contains { $0.key == "C" && $0.value?.contains("\"gross\":1e2") == true })
+    #expect(records.contains { $0.key == "x ] } \" ," })
+    #expect(try test.cluster.readAll(test.configuration.sources[1].topic, partitions: 3).map(\.key) == ["A"])
+  }
+
+  @Test func everyRecordIsJudgedByItself() async throws {
+    let test = try TestConsole()
+    try await test.run { client in
+      let answer = try await client.send(
+        .post, "/v1/orders", as: "feed",
+        body:
+          "[\(Self.order("A")),\(Self.order("B", gross: "10.101")),{\"id\":\"C\"},\(Self.order("D", at: "2099-01-01T00:00:00Z")),7]"
+      )
+      #expect(answer.status == 200)
+      #expect(answer.json["accepted"]?.numberValue == 1 && answer.json["rejected"]?.numberValue == 4)
+      let errors = answer.json["errors"]?.arrayValue ?? []
+      #expect(errors.map { $0["index"]?.numberValue } == [1, 2, 3, 4])
+      #expect(
+        errors.map { $0["reason"]?.stringValue }
+          == ["NON_DECIMAL_AMOUNT", "SCHEMA_INVALID", "FUTURE_DATED", "SCHEMA_INVALID"])
+      let single = try await client.send(.post, "/v1/orders", as: "feed", body: Self.order("B", gross: "\"ten\""))
+      #expect(single.status == 422)
+      #expect(single.json["errors"]?.arrayValue?.first?["field"]?.stringValue == "gross")
+      for body in ["", "[", "[1,", "[{}", "[{}]x", "[,]", "{", "nonsense", "[[}]]"] {
+        let status = try await client.send(.post, "/v1/orders", as: "feed", body: body).status
+        #expect(status == 400 || status == 422 || (status == 200 && body == "[1,"), "\(body): \(status)")
+      }
+      #expect(try await client.send(.post, "/v1/orders?source=ledger", as: "feed", body: "{}").status == 422)
+      #expect(try await client.send(.post, "/v1/orders", as: "feed", body: "a,b", type: "text/csv").status == 415)
+    }
+    #expect(try test.cluster.readAll(test.configuration.sources[0].topic, partitions: 3).map(\.key) == ["A"])
+  }
+
+  @Test func aStreamOfLines() async throws {
+    let test = try TestConsole()
+    let count = 12_345
+    var lines = (0..<count).map { Self.order("S-\($0)") }
+    lines[77] = "{broken"
+    lines[99] = ""
+    lines[100] = "K-100\t" + Self.order("S-100")
+    let body = lines.joined(separator: "\r\n")
+    try await test.run { client in
+      let answer = try await client.send(
+        .post, "/v1/orders", as: "feed", body: body, type: "application/x-ndjson")
+      #expect(answer.status == 200, "\(answer.body.prefix(300))")
+      #expect(answer.json["accepted"]?.numberValue == Double(count - 2))
+      #expect(answer.json["errors"]?.arrayValue?.map { $0["index"]?.numberValue } == [77])
+    }
+    let records = try test.cluster.readAll(test.configuration.sources[0].topic, partitions: 3)
+    #expect(records.count == count - 2)
+    #expect(Set(records.map(\.key)).count == count - 2)
+    #expect(records.contains { $0.key == "K-100" }, "a key before a tab is the record's")
+  }
+
+  @Test func theSameKeyIsTheSameRequest() async throws {
+    let test = try TestConsole()
+    try await test.run { client in
+      for (type, key) in [("application/json", "k"), ("application/x-ndjson", "n")] {
+        let headers = [("Idempotency-Key", key)]
+        let body = Self.order("I-\(key)")
+        let first = try await client.send(.post, "/v1/orders", as: "feed", body: body, type: type, headers: headers)
+        #expect(first.json["replayed"]?.boolValue == false, "\(first.body)")
+        let again = try await client.send(.post, "/v1/orders", as: "feed", body: body, type: type, headers: headers)
+        #expect(again.status == 200)
+        #expect(again.json["replayed"]?.boolValue == true)
+        #expect(again.json["accepted"]?.numberValue == 1)
+        let other = try await client.send(
+          .post, "/v1/orders", as: "feed", body: Self.order("other"), type: type, headers: headers)
+        #expect(other.status == 422)
+        let admin = try await client.send(.post, "/v1/orders", as: "admin", body: body, type: type, headers: headers)
+        #expect(admin.json["replayed"]?.boolValue == false, "keys are each principal's own")
+      }
+      // What was refused may be sent again under the same key.
+      let headers = [("Idempotency-Key", "refused")]
+      #expect(try await client.send(.post, "/v1/orders", as: "feed", body: "{}", headers: headers).status == 422)
+      let good = try await client.send(.post, "/v1/orders", as: "feed", body: Self.order("R"), headers: headers)
+      #expect(good.status == 200)
+    }
+    #expect(try test.cluster.readAll(test.configuration.sources[0].topic, partitions: 3).count == 5)
+  }
+
+  @Test func whatKafkaDoesNotHaveIsNotAccepted() async throws {
+    let test = try TestConsole()
+    guard let embedded = test.cluster.embedded else { return }
+    try await test.run { client in
+      embedded.failNext(apiKey: 0, codes: Array(repeating: 29, count: 20))
+      let answer = try await client.send(
+        .post, "/v1/orders", as: "feed", body: Self.order("A"), headers: [("Idempotency-Key", "x")])
+      #expect(answer.status == 503, "\(answer.body)")
+      embedded.failNext(apiKey: 0, codes: [])
+      var status = 503
+      for _ in 0..<30 where status == 503 {
+        status = try await client.send(
+          .post, "/v1/orders", as: "feed", body: Self.order("A"), headers: [("Idempotency-Key", "x")]
+        ).status
+      }
+      #expect(status == 200, "the key was not used up")
+    }
+  }
+}
+
+@Suite struct SplitTests {
+  private func split(_ text: String) -> [String]? {
+    Array(text.utf8).withUnsafeBufferPointer { bytes in
+      (try? splitArray(bytes))?.map { String(decoding: bytes[$0], as: UTF8.self) }
+    }
+  }
+
+  @Test func arrays() {
+    #expect(split("[]") == [])
+    #expect(split(" [ ] ") == [])
+    #expect(split("[1, {\"a\":[1,2]} ,\"x,]\"]") == ["1", "{\"a\":[1,2]}", "\"x,]\""])
+    #expect(split(#"["\\",{"a":"\""}]"#) == [#""\\""#, #"{"a":"\""}"#])
+    for broken in ["", "{}", "[", "[1", "[1,", "[1,]", "[,1]", "[1]]", "[1] 2", "[\"a]", "[{]", "[}]"] {
+      #expect(split(broken) == nil, "\(broken)")
+    }
+  }
+}

@@ -1,0 +1,100 @@
+import Configuration
+import Foundation
+import Testing
+
+@testable import Pipeline
+
+@Suite struct CatalogTests {
+  func load(_ name: String, _ change: (String) -> String = { $0 }) throws -> Configuration {
+    let path = EncoderTests.root + "/config/examples/" + name
+    return try Configuration.parse(
+      yaml: change(try String(contentsOfFile: path, encoding: .utf8)), file: name,
+      directory: EncoderTests.root + "/config/examples")
+  }
+
+  @Test func everythingIsInTheCatalog() throws {
+    let configuration = try load("northwind.yaml")
+    let catalog = Catalog(configuration)
+    #expect(catalog.isRequired && catalog.withoutOwner.isEmpty)
+    let orders = try #require(catalog.sources.first { $0.name == "orders" })
+    #expect(orders.fields.count == configuration.sources[0].mapping.fields.count + 2)
+    func field(_ source: String, _ name: String) throws -> Catalog.Field {
+      try #require(catalog.sources.first { $0.name == source }?.fields.first { $0.name == name })
+    }
+    let customer = try field("orders", "customer")
+    #expect(customer.rule == "account.id" && customer.entry.classification == .personal)
+    #expect(customer.entry.owner == "Sales Operations" && customer.entry.definition == "Customer account of the CRM.")
+    #expect(try field("orders", "net").outputs[0].contains("invoiced → −revenue"))
+    #expect(try field("orders", "country").outputs == ["breaks: dimensions.country"])
+    #expect(try field("ledger", "amount").rule == "debit − credit")
+    #expect(try field("ledger", "line_id").rule == "journal_id & the text '-' & line_no")
+    #expect(try field("ledger", "role").rule.contains("by table chart_of_accounts of 7 entries"))
+    #expect(try field("ledger", "customer").entry.classification == .confidential)
+    for (source, fields) in catalog.sources.map({ ($0.name, $0.fields) }) {
+      for field in fields {
+        #expect(!field.rule.isEmpty && !field.entry.definition.isEmpty, "\(source).\(field.name)")
+      }
+    }
+    for text in ["Sales Operations", "General Accounting", "northwind.breaks", "Controlling", "account.id"] {
+      #expect(catalog.markdown.contains(text) && catalog.html.contains(text))
+    }
+    // Every row of a table has as many cells as its head.
+    for line in catalog.markdown.split(separator: "\n") where line.hasPrefix("| ") {
+      let bars = line.replacing("\\|", with: "").filter { $0 == "|" }.count
+      #expect(bars == 7 || bars == 6, "\(line)")
+    }
+  }
+
+  @Test func whatHasNoOwnerIsNamed() throws {
+    let missing = Catalog(
+      try load("northwind.yaml") {
+        $0.replacing("      owner: General Accounting\n", with: "")
+          .replacing("totals: {owner: Controlling, ", with: "totals: {")
+      }
+    ).withoutOwner
+    #expect(missing.first == "source ledger" && missing.last == "output totals")
+    #expect(missing.contains("field amount of source ledger") && !missing.contains { $0.contains("orders") })
+    let none = Catalog(try load("flat.yaml"))
+    #expect(!none.isRequired && none.withoutOwner.contains("output breaks"))
+  }
+
+  @Test func markupInTextsIsText() throws {
+    let catalog = Catalog(
+      try load("northwind.yaml") { $0.replacing("owner: Sales Operations", with: "owner: \"<b>R&D</b> | x\"") })
+    #expect(catalog.html.contains("&lt;b&gt;R&amp;D&lt;/b&gt; | x") && !catalog.html.contains("<b>"))
+    #expect(catalog.markdown.contains("&lt;b>R&D&lt;/b> \\| x"))
+  }
+
+  @Test func governanceChangesNothingOfTheMatching() throws {
+    let with = try load("northwind.yaml")
+    let without = try load("northwind.yaml") { String($0[..<$0.range(of: "\n# Who answers")!.lowerBound]) + "\n" }
+    #expect(with.matchingHash == without.matchingHash && with != without)
+    #expect(
+      try Configuration.parse(yaml: with.effectiveYAML(), file: "e", directory: EncoderTests.root + "/config/examples")
+        == with)
+  }
+
+  @Test func slipsAreFound() throws {
+    for (from, to, part) in [
+      ("    orders:\n      owner", "    order:\n      owner", "did you mean 'orders'?"),
+      ("        customer: {class", "        custmer: {class", "did you mean 'customer'?"),
+      ("classification: personal", "classification: personnel", "did you mean 'personal'?"),
+      ("    breaks: {owner", "    break: {owner", "did you mean 'breaks'?"),
+      ("owner: Sales Operations", "owner: ''", "not an empty value"),
+      ("      owner: Sales", "      ownr: Sales", "did you mean 'owner'?"),
+    ] {
+      let text = try String(
+        contentsOfFile: EncoderTests.root + "/config/examples/northwind.yaml", encoding: .utf8)
+      let at = try #require(text.range(of: "governance:"))
+      let changed = text[..<at.lowerBound] + text[at.lowerBound...].replacing(from, with: to)
+      do {
+        _ = try Configuration.parse(
+          yaml: String(changed), file: "n.yaml", directory: EncoderTests.root + "/config/examples")
+        Issue.record("no problem for \(to)")
+      } catch let error as ConfigurationError {
+        #expect(error.problems.count == 1 && error.description.contains(part), "\(error)")
+        #expect(error.problems[0].line > 77)
+      }
+    }
+  }
+}

@@ -1,0 +1,148 @@
+import Domain
+import Foundation
+import Testing
+
+@testable import Pipeline
+
+/// SAF-T files: the tax authority's example, and small ones with something wrong.
+@Suite struct SAFTTests {
+  func read(_ xml: String) throws -> (SAFTTotals, [SAFTDocument]) {
+    let path = NSTemporaryDirectory() + "tieout-saft-\(UUID().uuidString).xml"
+    try xml.write(toFile: path, atomically: true, encoding: .utf8)
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    var documents: [SAFTDocument] = []
+    let totals = try SAFTReader.read(path: path) { documents.append($0) }
+    return (totals, documents)
+  }
+
+  func file(_ transactions: String, header: String = "<DefaultCurrencyCode>EUR</DefaultCurrencyCode>") -> String {
+    """
+    <?xml version="1.0"?>
+    <AuditFile xmlns="urn:x"><Header>\(header)</Header>
+    <GeneralLedgerEntries><NumberOfEntries>1</NumberOfEntries><TotalDebit>120.00</TotalDebit><Journal>
+    <JournalID>J</JournalID>
+    \(transactions)
+    </Journal></GeneralLedgerEntries></AuditFile>
+    """
+  }
+
+  let good = """
+    <Transaction><TransactionID>7</TransactionID><Period>2</Period><PeriodYear>2024</PeriodYear>
+    <TransactionDate>2024-02-03</TransactionDate>
+    <Line><RecordID>1</RecordID><AccountID>1500</AccountID><CustomerID>C&amp;A</CustomerID>
+    <SourceDocumentID>D1</SourceDocumentID><DebitAmount><Amount>120</Amount></DebitAmount></Line>
+    <Line><RecordID>2</RecordID><AccountID>3000</AccountID><CreditAmount><Amount>100.00</Amount></CreditAmount></Line>
+    <Line><RecordID>3</RecordID><AccountID>2700</AccountID><CreditAmount><Amount>20</Amount></CreditAmount>
+    <TaxInformation><TaxAmount><Amount>99</Amount></TaxAmount></TaxInformation></Line></Transaction>
+    """
+
+  @Test func theExampleLedgerTiesOut() throws {
+    let path = (FileReconcilerTests.shared ?? "") + "/saf-t/saft.xml"
+    guard FileManager.default.fileExists(atPath: path) else {
+      print("skipped: there is no ../shared/data/saf-t")
+      return
+    }
+    var check = SAFTCheck(
+      accounts: .init([("1500", .receivable), ("3000", .revenue), ("2700", .tax), ("1920", .cash)]))
+    var standard = SAFTCheck(accounts: .norwegian)
+    var documents: [SAFTDocument] = []
+    let totals = try SAFTReader.read(path: path) {
+      check.add($0)
+      standard.add($0)
+      documents.append($0)
+    }
+    #expect(documents.count == 53 && totals.documents == 53 && totals.lines == 170)
+    #expect(documents.allSatisfy { $0.balance == 0 } && check.unbalanced.isEmpty)
+    #expect(totals.agree && totals.statedDocuments == 53 && totals.statedDebit == 948_704_935)
+    #expect(totals.debit == 948_704_935 && totals.credit == 948_704_935)
+    #expect(check.invoices == 12 && check.differing.isEmpty && check.receipts == 5 && check.problems == 0)
+    #expect(standard.invoices == 12 && standard.receipts == 5)
+    #expect(check.received == 280_672_250)
+    let first = try #require(documents.first)
+    #expect(first.id == "1001" && first.journal == "123ABC" && first.period == 201_701)
+    #expect(formatDate(first.date_d) == "2017-01-04" && formatDate(first.postingDate_d) == "2017-01-05")
+    #expect(first.lines.map(\.amount) == [1_000_000, -1_250_000, 250_000] && first.lines[1].supplier == "2002")
+    #expect(
+      first.currency.code == "NOK" && totals.company == "Tøyen Lekefabrikk AS" && first.lines[0].fileLine == 1109)
+  }
+
+  @Test func linesBecomePostings() throws {
+    let (totals, documents) = try read(file(good))
+    #expect(totals.agree && documents.count == 1)
+    var writer = SAFTPostingWriter()
+    let text = String(decoding: writer.encode(documents[0]), as: UTF8.self)
+    let lines = text.split(separator: "\n").map(String.init)
+    #expect(
+      lines[0]
+        == #"{"journal":"J-7","line_id":"J-7-1","account":"1500","amount":"120.00","currency":"EUR","document":"D1","#
+        + #""reference":"","customer":"C&A","supplier":"","description":"","event_time":"2024-02-03","#
+        + #""posting_date":"2024-02-03","period":"202402"}"#)
+    #expect(lines.count == 3 && lines[2].contains(#""amount":"-20.00""#))
+  }
+
+  @Test func whatDoesNotAgreeIsFound() throws {
+    var check = SAFTCheck(accounts: .norwegian)
+    let (_, documents) = try read(file(good.replacingOccurrences(of: "100.00", with: "90.00")))
+    check.add(documents[0])
+    #expect(check.unbalanced == ["7 (line 5)"] && check.differing == ["7 (line 5)"] && check.problems == 2)
+    let (totals, _) = try read(file(good + good))
+    #expect(!totals.agree && totals.documents == 2)
+    var credit = SAFTCheck(accounts: .norwegian)
+    let turned = good.replacingOccurrences(of: "DebitAmount", with: "X").replacingOccurrences(
+      of: "CreditAmount", with: "DebitAmount"
+    ).replacingOccurrences(of: "<X>", with: "<CreditAmount>").replacingOccurrences(of: "</X>", with: "</CreditAmount>")
+    credit.add(try read(file(turned)).1[0])
+    #expect(credit.creditNotes == 1 && credit.problems == 0 && credit.invoiced == -12_000)
+  }
+
+  @Test func faultsNameFileAndLine() throws {
+    for (xml, part, line) in [
+      (file(good.replacingOccurrences(of: ">120<", with: ">12x<")), "is no amount", 8),
+      (file(good.replacingOccurrences(of: ">120<", with: ">1.005<")), "is no amount", 8),
+      (file(good.replacingOccurrences(of: "2024-02-03", with: "2024-02-30")), "is no date", 6),
+      (file(good.replacingOccurrences(of: "<AccountID>3000</AccountID>", with: "")), "no AccountID", 9),
+      (
+        file(good.replacingOccurrences(of: "<DebitAmount><Amount>120</Amount></DebitAmount>", with: "")), "0 amounts", 8
+      ),
+      (file(good, header: ""), "DefaultCurrencyCode", 3),
+      (file(good, header: "<DefaultCurrencyCode>EU</DefaultCurrencyCode>"), "no ISO 4217", 2),
+      (file(good + "<Transaction>"), "well-formed", 12), ("<html></html>", "AuditFile", 1),
+      ("<AuditFile></AuditFile>", "no GeneralLedgerEntries", 0), ("", "no GeneralLedgerEntries", 0),
+      (
+        file(good.replacingOccurrences(of: "C&amp;A", with: String(repeating: "x", count: 70_000))),
+        "longer than 65536", 7
+      ),
+    ] {
+      do {
+        _ = try read(xml)
+        Issue.record("no fault for \(part)")
+      } catch let error as TableError {
+        #expect(error.message.contains(part) && error.file.hasSuffix(".xml"), "\(error)")
+        if line > 0 { #expect(error.line == Int64(line), "\(part): \(error.line)") }
+      }
+    }
+  }
+
+  /// Entities of the outside are not fetched, and those of the file do not grow without bound.
+  @Test func entitiesAreHarmless() throws {
+    let secret = NSTemporaryDirectory() + "tieout-saft-secret-\(UUID().uuidString)"
+    try "TOPSECRET".write(toFile: secret, atomically: true, encoding: .utf8)
+    defer { try? FileManager.default.removeItem(atPath: secret) }
+    let outside =
+      "<!DOCTYPE AuditFile [<!ENTITY e SYSTEM \"file://\(secret)\">]>"
+      + file(good.replacingOccurrences(of: "C&amp;A", with: "&e;")).replacingOccurrences(
+        of: "<?xml version=\"1.0\"?>", with: "")
+    if let documents = try? read(outside).1 {
+      #expect(documents.allSatisfy { $0.lines.allSatisfy { !$0.customer.contains("TOPSECRET") } })
+    }
+    var bomb = "<!DOCTYPE AuditFile [<!ENTITY a0 \"xxxxxxxxxx\">"
+    for level in 1...9 { bomb += "<!ENTITY a\(level) \"\(String(repeating: "&a\(level - 1);", count: 10))\">" }
+    bomb +=
+      "]>"
+      + file(good.replacingOccurrences(of: "C&amp;A", with: "&a9;")).replacingOccurrences(
+        of: "<?xml version=\"1.0\"?>", with: "")
+    if let documents = try? read(bomb).1 {
+      #expect(documents.allSatisfy { $0.lines.allSatisfy { $0.customer.utf8.count <= SAFTReader.maximumTextBytes } })
+    }
+  }
+}
