@@ -14,7 +14,9 @@ let package = Package(
       name: "Stages",
       dependencies: [
         "MallocCount",
-        .product(name: "TieoutCore", package: "tieout"),
+        // One of the console's dependencies has a module of that name too, and SwiftPM looks at all of them.
+        .product(
+          name: "TieoutCore", package: "tieout", moduleAliases: ["Configuration": "TieoutConfiguration"]),
         .product(name: "Benchmark", package: "benchmark"),
       ],
       path: "Benchmarks/Stages",

@@ -21,7 +21,8 @@ public enum LoadConfiguration {
   public static func policySettings(_ options: WorkloadOptions, openTies: Int) -> [String] {
     var policy = MatchingPolicy()
     setHorizon(&policy, options: options, openTies: openTies)
-    policy.idleTimeout_ms = 1_000
+    // Long enough for a fetch, and little to wait for at the end.
+    policy.idleTimeout_ms = 300
     return lines(policy)
   }
 

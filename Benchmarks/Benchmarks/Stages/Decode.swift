@@ -1,5 +1,5 @@
 import Benchmark
-import Configuration
+import TieoutConfiguration
 import Decoding
 import Foundation
 import Pipeline

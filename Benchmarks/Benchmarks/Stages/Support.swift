@@ -1,5 +1,5 @@
 import Benchmark
-import Configuration
+import TieoutConfiguration
 import Domain
 import Foundation
 import MallocCount

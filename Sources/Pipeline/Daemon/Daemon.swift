@@ -31,7 +31,13 @@ public final class Daemon: @unchecked Sendable {
     let check = TopicCheck(configuration)
     let counts = try check.run(log: log)
     configuration.partialsPartitions = counts[configuration.partialsTopic] ?? 1
-    if configuration.kafka.delivery == .exactlyOnce, !trustsEmbeddedTransactions, try check.isEmbeddedBroker() {
+    let isEmbedded = try check.isEmbeddedBroker()
+    let wait = "fetch.wait.max.ms"
+    if !isEmbedded, !(configuration.kafka.properties + configuration.kafka.consumer).contains(where: { $0.0 == wait }) {
+      // A real broker answers as soon as something comes: a fetch may wait. The embedded one waits out the time.
+      configuration.kafka.consumer.append((wait, .plain("100")))
+    }
+    if configuration.kafka.delivery == .exactlyOnce, !trustsEmbeddedTransactions, isEmbedded {
       log.warning("the embedded broker knows no transactions: delivery is at least once")
       configuration.kafka.delivery = .atLeastOnce
     }

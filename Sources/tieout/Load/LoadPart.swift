@@ -130,7 +130,8 @@ struct LoadPart: ParsableCommand {
         report.peakBytes = ProcessUsage.memory("VmHWM")
         report.send()
       }
-      if !isAssigned, status.partitions >= partitions {
+      // The first: whoever has partitions begins to read.
+      if !isAssigned, status.partitions > 0 {
         isAssigned = true
         send("assigned")
       }
