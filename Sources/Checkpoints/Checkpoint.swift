@@ -363,9 +363,9 @@ public final class Checkpointer {
         task: task, epoch: epoch, incarnation: incarnation, from: done.from, epochsOffset: done.epochsOffset,
         configuration: configuration, sources: sources, bits: done.bits, shards: done.shards,
         timeAtStart: done.timeAtStart, time: timeBytes(matcher), sums: sums.array, next: next)
-      if matcher.aggregates != nil {
+      if matcher.hasAggregates {
         scratch.removeAll()
-        matcher.aggregates!.export(into: &scratch)
+        matcher.exportAggregates(into: &scratch)
         manifest.aggregateBytes = scratch.count
         for value in encodeChunks() {
           writes.append(CheckpointWrite(key: manifest.aggregateKey(manifest.aggregateChunks), value: value))

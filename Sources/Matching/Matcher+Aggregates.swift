@@ -42,6 +42,13 @@ extension Matcher {
     return aggregates!.makeDigest()
   }
 
+  public var hasAggregates: Bool { aggregates != nil }
+
+  /// Writes the aggregates as a checkpoint keeps them, where there are any.
+  public func exportAggregates(into writer: inout ByteWriter) {
+    if aggregates != nil { aggregates!.export(into: &writer) }
+  }
+
   /// Adds the cells to a table, where there are any.
   public func mergeAggregates(into table: inout CellTable) {
     if aggregates != nil { aggregates!.merge(into: &table) }
