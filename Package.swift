@@ -46,13 +46,15 @@ let package = Package(
     .target(name: "Forecasting", dependencies: ["Domain"], swiftSettings: settings),
     .target(name: "Validation", dependencies: ["Domain"], swiftSettings: hot),
     .target(name: "Decoding", dependencies: ["Domain", "CShims"], swiftSettings: hot),
-    .target(name: "Matching", dependencies: ["Domain", "CShims"], swiftSettings: hot),
-    .target(name: "Checkpoints", dependencies: ["Domain", "Matching", "CZstd"], swiftSettings: hot),
+    .target(name: "Matching", dependencies: ["Domain", "Aggregates", "CShims"], swiftSettings: hot),
+    .target(name: "Checkpoints", dependencies: ["Domain", "Aggregates", "Matching", "CZstd"], swiftSettings: hot),
     .target(name: "Kafka", dependencies: ["CRdKafka", "CShims"], swiftSettings: hot),
     .target(name: "KafkaTesting", dependencies: ["Kafka"], swiftSettings: settings),
     .target(
       name: "Configuration",
-      dependencies: ["Domain", "Validation", "Decoding", "Matching", .product(name: "Yams", package: "Yams")],
+      dependencies: [
+        "Domain", "Aggregates", "Validation", "Decoding", "Matching", .product(name: "Yams", package: "Yams"),
+      ],
       swiftSettings: settings),
     .target(
       name: "Pipeline",
@@ -65,7 +67,7 @@ let package = Package(
     .target(
       name: "Simulation",
       dependencies: [
-        "Domain", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
+        "Domain", "Aggregates", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
     .executableTarget(
@@ -81,7 +83,6 @@ let package = Package(
       name: "ConsoleStore",
       dependencies: [
         "Domain", "Kafka", "Pipeline", .product(name: "GRDB", package: "GRDB.swift"),
-        .product(name: "Crypto", package: "swift-crypto"),
       ], swiftSettings: settings),
     .target(
       name: "Console",
@@ -119,17 +120,22 @@ let package = Package(
     .testTarget(name: "MatchingTests", dependencies: ["Matching", "Simulation"], swiftSettings: settings),
     .testTarget(name: "KafkaTests", dependencies: ["Kafka", "KafkaTesting"], swiftSettings: settings),
     .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], swiftSettings: settings),
-    .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], swiftSettings: settings),
+    .testTarget(
+      name: "CheckpointsTests", dependencies: ["Checkpoints", "Matching", "Aggregates", "Domain"],
+      swiftSettings: settings),
     .testTarget(
       name: "SimulationTests", dependencies: ["Simulation", "Pipeline", "Configuration"], swiftSettings: settings),
     .testTarget(name: "PipelineTests", dependencies: ["Pipeline", "Simulation"], swiftSettings: settings),
     .testTarget(
-      name: "ConsoleStoreTests", dependencies: ["ConsoleStore", "Kafka", "KafkaTesting"], swiftSettings: settings),
+      name: "ConsoleStoreTests",
+      dependencies: ["ConsoleStore", "Kafka", "KafkaTesting", .product(name: "GRDB", package: "GRDB.swift")],
+      swiftSettings: settings),
     .testTarget(
       name: "ConsoleTests",
       dependencies: [
         "Console", "ConsoleStore", "Kafka", "KafkaTesting", "Configuration",
         .product(name: "JWTKit", package: "jwt-kit"), .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "CryptoExtras", package: "swift-crypto"),
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "X509", package: "swift-certificates"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
         .product(

@@ -172,7 +172,7 @@ public struct CellTable: ~Copyable {
   }
 
   @inline(__always)
-  private mutating func add(_ delta: Int128, to cell: Int, _ sum: Int) {
+  mutating func add(_ delta: Int128, to cell: Int, _ sum: Int) {
     let base = pointer(cell)
     sums(base)[sum] += delta
     let seed = base.load(fromByteOffset: 16, as: UInt64.self)
@@ -232,7 +232,7 @@ public struct CellTable: ~Copyable {
   }
 
   @inline(__always)
-  private func find(_ low: UInt64, _ high: UInt64, _ currency: UInt16, _ isBase: UInt8, _ period: Int32) -> Int {
+  func find(_ low: UInt64, _ high: UInt64, _ currency: UInt16, _ isBase: UInt8, _ period: Int32) -> Int {
     let hash = CellTable.hash(low, high, currency, isBase, period)
     let tag = hash >> 32
     var at = Int(truncatingIfNeeded: hash) & indexMask

@@ -129,10 +129,10 @@ public struct CellPartial: Hashable, Sendable {
     guard reader.isAtEnd, values.isAtEnd else { throw ByteCodingError("a partial cell with more behind it") }
   }
 
-  /// All parts of a cell meet in one partition.
+  /// All parts of a series meet in one partition: balances go over its periods.
   public func partition(of count: Int) -> Int32 {
     var writer = ByteWriter(capacity: 128)
-    line.key.write(into: &writer)
+    line.key.series.write(into: &writer)
     return Int32(Fingerprint(writer.view).high % UInt64(max(1, count)))
   }
 }

@@ -17,7 +17,17 @@ public struct TaskAggregates: ~Copyable {
   public let calendar: PeriodCalendar
   private let interval_ms: Int64
   private var toldAt_ms = Int64.min
-  private var toldBefore_ms = Int64.min
+  /// How far event time had come, as last told: the task's watermark, then the latest time of each source.
+  private var toldTimes: [Int64] = []
+  private var before: (at_ms: Int64, times: [Int64]) = (.min, [])
+
+  /// What the second stage is to be told.
+  public struct Told: Sendable, Equatable {
+    /// Cells that have changed, by key.
+    public var lines: [CellLine] = []
+    /// How far event time has come, where that is to be told.
+    public var times: [Int64]?
+  }
 
   public init(
     dimensionCount: Int, settings: AggregateSettings = AggregateSettings(), calendar: PeriodCalendar = .months
@@ -30,33 +40,72 @@ public struct TaskAggregates: ~Copyable {
   @inline(__always)
   public mutating func add(_ fact: borrowing AggregateInput, sign: Int) { table.add(fact, sign: sign) }
 
+  /// As `add`, with periods by the calendar: of the day of the event or document, and of the posting date, or as the
+  /// ledger states it (0: it does not).
+  @inline(__always)
+  public mutating func add(
+    _ fact: inout AggregateInput, eventDay: Int32, postingDay: Int32, statedPeriod: Int32, sign: Int
+  ) {
+    fact.eventPeriod = calendar.period(ofDay: eventDay)
+    fact.postingPeriod =
+      statedPeriod != 0
+      ? statedPeriod : postingDay == eventDay ? fact.eventPeriod : calendar.period(ofDay: postingDay)
+    table.add(fact, sign: sign)
+  }
+
   /// Whether there is something to tell, and the interval is over.
   public func isDue(now_ms: Int64) -> Bool {
     table.hasChanges && (toldAt_ms == .min || now_ms - toldAt_ms >= interval_ms)
   }
 
-  /// The cells to tell now, by key; none where it is not due.
-  public mutating func tell(now_ms: Int64) -> [CellLine] {
-    toldBefore_ms = toldAt_ms
-    guard isDue(now_ms: now_ms) else {
+  /// What to tell now; nothing where it is not due.
+  ///
+  /// Times go along with cells, and by themselves once a day of event time, so that a period without late data still
+  /// becomes final.
+  /// - Parameter times: The task's watermark, then the latest event time of each source; `Int64.min` for none yet.
+  public mutating func tell(now_ms: Int64, times: [Int64] = []) -> Told {
+    before = (toldAt_ms, toldTimes)
+    var told = Told()
+    if isDue(now_ms: now_ms) {
+      toldAt_ms = now_ms
+      told.lines = table.takeChanged()
+    } else {
       table.forgetTaken()
-      return []
     }
-    toldAt_ms = now_ms
-    return table.takeChanged()
+    let watermark_ms = times.first ?? .min
+    let isNewDay =
+      watermark_ms > .min
+      && toldTimes.first.map { day(ofMilliseconds: $0) != day(ofMilliseconds: watermark_ms) } ?? true
+    if times != toldTimes, isNewDay && !times.isEmpty && watermark_ms > .min || !told.lines.isEmpty {
+      toldTimes = times
+      told.times = times
+    }
+    return told
   }
 
   /// What `tell` just returned was not sent after all: it is told again.
   public mutating func untell() {
     table.untakeChanged()
-    toldAt_ms = toldBefore_ms
+    (toldAt_ms, toldTimes) = before
   }
 
   /// Of everything that decides what is told next.
-  public var digest: UInt64 { table.digest &+ UInt64(bitPattern: toldAt_ms) &* 0x9e37_79b9_7f4a_7c15 }
+  public var digest: UInt64 { makeDigest() }
+
+  /// `digest`, for a value behind an optional, whose properties cannot be read without taking it.
+  public func makeDigest() -> UInt64 {
+    var digest = table.digest &+ UInt64(bitPattern: toldAt_ms) &* 0x9e37_79b9_7f4a_7c15
+    for time in toldTimes { digest = (digest ^ UInt64(bitPattern: time)) &* 0xd1b5_4a32_d192_ed03 &+ 1 }
+    return digest
+  }
+
+  /// Adds the cells to another table.
+  public func merge(into other: inout CellTable) { other.merge(table) }
 
   public func export(into writer: inout ByteWriter) {
     writer.write(toldAt_ms)
+    writer.writeVarint(UInt64(toldTimes.count))
+    for time in toldTimes { writer.write(time) }
     table.export(into: &writer)
   }
 
@@ -65,12 +114,14 @@ public struct TaskAggregates: ~Copyable {
     from reader: inout ByteReader, settings: AggregateSettings
   ) throws(ByteCodingError) {
     let told: Int64 = try reader.read()
+    var times: [Int64] = []
+    for _ in 0..<(try reader.readCount(atMost: 1 << 16)) { times.append(try reader.read()) }
     let restored = try CellTable.restored(from: &reader, limits: settings.limits)
     guard restored.dimensionCount == table.dimensionCount else {
       throw ByteCodingError("aggregates of other dimensions")
     }
     table = restored
-    toldAt_ms = told
-    toldBefore_ms = told
+    (toldAt_ms, toldTimes) = (told, times)
+    before = (told, times)
   }
 }

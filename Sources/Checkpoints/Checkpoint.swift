@@ -8,7 +8,7 @@ import Matching
 /// `epoch`. A restore begins with the time state of `from`, replays the epochs after it, takes each shard in when the
 /// replay has come to its epoch, and has the whole state at `epoch`.
 public struct CheckpointManifest: Sendable, Equatable {
-  public static let version: UInt8 = 1
+  public static let version: UInt8 = 2
   static let magic: UInt32 = 0x4d50_4954  // "TIPM"
 
   public struct Shard: Sendable, Equatable {
@@ -40,6 +40,9 @@ public struct CheckpointManifest: Sendable, Equatable {
   public var time: [UInt8]
   public var sums: [UInt8]
   public var next: [Int64]
+  /// The aggregates at `epoch`, in chunks of their own; 0 chunks where there are none.
+  public var aggregateChunks = 0
+  public var aggregateBytes = 0
 
   public var key: String { "m.\(hex(epoch)).\(hex(incarnation))" }
 
@@ -53,11 +56,13 @@ public struct CheckpointManifest: Sendable, Equatable {
     "s.\(bits).\(shard).\(hex(epoch)).\(hex(incarnation)).\(chunk)"
   }
 
+  public func aggregateKey(_ chunk: Int) -> String { "a.\(hex(epoch)).\(hex(incarnation)).\(chunk)" }
+
   /// The epoch in which what stands under a key was written; nil for a key of another kind.
   static func epoch(ofKey key: String) -> UInt64? {
     let parts = key.split(separator: ".")
     switch (parts.first, parts.count) {
-    case ("m", 3): return UInt64(parts[1], radix: 16)
+    case ("m", 3), ("a", 4): return UInt64(parts[1], radix: 16)
     case ("s", 6): return UInt64(parts[3], radix: 16)
     default: return nil
     }
@@ -65,7 +70,8 @@ public struct CheckpointManifest: Sendable, Equatable {
 
   /// Every key that the checkpoint needs.
   public var keys: [String] {
-    shards.indices.flatMap { shard in (0..<shards[shard].chunks).map { chunkKey(shard, $0) } } + [key]
+    shards.indices.flatMap { shard in (0..<shards[shard].chunks).map { chunkKey(shard, $0) } }
+      + (0..<aggregateChunks).map { aggregateKey($0) } + [key]
   }
 
   public var ties: Int { shards.reduce(0) { $0 + $1.ties } }
@@ -96,6 +102,8 @@ public struct CheckpointManifest: Sendable, Equatable {
     }
     writer.writeVarint(UInt64(next.count))
     for offset in next { writer.writeSigned(offset) }
+    writer.writeVarint(UInt64(aggregateChunks))
+    writer.writeVarint(UInt64(aggregateBytes))
     writer.write(Checksum.of(writer.bytes))
     return writer.array
   }
@@ -135,6 +143,8 @@ public struct CheckpointManifest: Sendable, Equatable {
     sums = try part()
     next = []
     for _ in 0..<(try reader.readCount(atMost: content.count)) { next.append(try reader.readSigned()) }
+    aggregateChunks = try reader.readCount(atMost: 1 << 20)
+    aggregateBytes = try reader.readCount(atMost: 1 << 32)
   }
 
   init(
@@ -191,8 +201,13 @@ enum Chunk {
     return writer.array
   }
 
-  static func decode(_ bytes: [UInt8], into target: inout [UInt8]) throws(ByteCodingError) {
+  /// Puts the bytes of a chunk where a buffer begins.
+  /// - Returns: how many they are.
+  static func decode(
+    _ bytes: [UInt8], into target: UnsafeMutableRawBufferPointer, _ context: OpaquePointer
+  ) throws(ByteCodingError) -> Int {
     var failure: ByteCodingError?
+    var written = 0
     bytes.withUnsafeBytes { raw in
       do throws(ByteCodingError) {
         let content = try Checksum.verified(raw, "the chunk")
@@ -201,17 +216,18 @@ enum Chunk {
           throw ByteCodingError("not a chunk of this version")
         }
         let size = Int(try reader.read(UInt32.self))
-        guard size <= 1 << 28 else { throw ByteCodingError("a chunk of \(size) bytes cannot be") }
-        let frame = try reader.readRaw(content.count - reader.offset)
-        let start = target.count
-        target.append(contentsOf: repeatElement(0, count: size))
-        let got = target.withUnsafeMutableBytes {
-          ZSTD_decompress($0.baseAddress! + start, size, frame.baseAddress, frame.count)
+        guard size <= target.count else {
+          throw ByteCodingError("a chunk of \(size) bytes, where \(target.count) are missing")
         }
-        guard ZSTD_isError(got) == 0, got == size else { throw ByteCodingError("the chunk does not decompress") }
+        let frame = try reader.readRaw(content.count - reader.offset)
+        written = ZSTD_decompressDCtx(context, target.baseAddress, size, frame.baseAddress, frame.count)
+        guard ZSTD_isError(written) == 0, written == size else {
+          throw ByteCodingError("the chunk does not decompress")
+        }
       } catch { failure = error }
     }
     if let failure { throw failure }
+    return written
   }
 }
 
@@ -325,17 +341,12 @@ public final class Checkpointer {
       scratch.removeAll()
       let summary = matcher.exportShard(shard, bits: bits, into: &scratch)
       var chunks = 0
-      var start = 0
-      while start < scratch.count {
-        let end = min(scratch.count, start + Checkpointer.chunkBytes)
-        let value = Chunk.encode(UnsafeRawBufferPointer(rebasing: scratch.bytes[start..<end]), context: context)
-        writtenBytes += value.count
+      for value in encodeChunks() {
         writes.append(
           CheckpointWrite(
             key: CheckpointManifest.chunkKey(
               bits: bits, shard: shard, epoch: epoch, incarnation: incarnation, chunk: chunks), value: value))
         chunks += 1
-        start = end
       }
       exported += scratch.count
       round!.shards.append(
@@ -348,10 +359,19 @@ public final class Checkpointer {
     if let done = round, done.shards.count == 1 << done.bits {
       var sums = ByteWriter()
       matcher.exportSums(into: &sums)
-      let manifest = CheckpointManifest(
+      var manifest = CheckpointManifest(
         task: task, epoch: epoch, incarnation: incarnation, from: done.from, epochsOffset: done.epochsOffset,
         configuration: configuration, sources: sources, bits: done.bits, shards: done.shards,
         timeAtStart: done.timeAtStart, time: timeBytes(matcher), sums: sums.array, next: next)
+      if matcher.hasAggregates {
+        scratch.removeAll()
+        matcher.exportAggregates(into: &scratch)
+        manifest.aggregateBytes = scratch.count
+        for value in encodeChunks() {
+          writes.append(CheckpointWrite(key: manifest.aggregateKey(manifest.aggregateChunks), value: value))
+          manifest.aggregateChunks += 1
+        }
+      }
       writes.append(CheckpointWrite(key: manifest.key, value: manifest.bytes))
       kept.append(manifest)
       writes += trim()
@@ -359,6 +379,19 @@ public final class Checkpointer {
       finished += 1
     }
     return (writes, digests)
+  }
+
+  /// What the scratch space holds, cut and compressed.
+  private func encodeChunks() -> [[UInt8]] {
+    var chunks: [[UInt8]] = []
+    var start = 0
+    while start < scratch.count {
+      let end = min(scratch.count, start + Checkpointer.chunkBytes)
+      chunks.append(Chunk.encode(UnsafeRawBufferPointer(rebasing: scratch.bytes[start..<end]), context: context))
+      writtenBytes += chunks.last!.count
+      start = end
+    }
+    return chunks
   }
 
   /// Keeps the two newest checkpoints, deletes what only older ones need.
@@ -376,6 +409,17 @@ public final class Checkpointer {
     matcher.watermarks.export(into: &writer)
     return writer.array
   }
+}
+
+/// Opens shards one after the other: what zstd needs for it is set up once. For one thread.
+public final class ShardOpener {
+  /// A shard is of some thousand ties; damaged bytes must not ask for more memory than there is.
+  static let mostBytes = 1 << 30
+  let context: OpaquePointer
+
+  public init() { context = ZSTD_createDCtx() }
+
+  deinit { ZSTD_freeDCtx(context) }
 }
 
 /// What a store holds of one task.
@@ -409,20 +453,43 @@ public struct CheckpointContents: Sendable {
   }
 
   /// The bytes of a shard, put together and checked against the manifest.
-  public func shard(_ shard: Int, of manifest: CheckpointManifest) throws(ByteCodingError) -> [UInt8] {
+  public func shard(
+    _ shard: Int, of manifest: CheckpointManifest, _ opener: ShardOpener = ShardOpener()
+  ) throws(ByteCodingError) -> [UInt8] {
     let entry = manifest.shards[shard]
-    var bytes: [UInt8] = []
-    for chunk in 0..<entry.chunks {
-      let key = manifest.chunkKey(shard, chunk)
-      guard let value = values[key] else { throw ByteCodingError("chunk \(key) is missing") }
+    return try bytes(
+      (0..<entry.chunks).map { manifest.chunkKey(shard, $0) }, count: entry.bytes, "shard \(shard)", opener)
+  }
+
+  /// The bytes of the aggregates; nil where the checkpoint has none.
+  public func aggregates(of manifest: CheckpointManifest) throws(ByteCodingError) -> [UInt8]? {
+    guard manifest.aggregateChunks > 0 else { return nil }
+    return try bytes(
+      (0..<manifest.aggregateChunks).map { manifest.aggregateKey($0) }, count: manifest.aggregateBytes,
+      "the aggregates", ShardOpener())
+  }
+
+  private func bytes(
+    _ keys: [String], count wanted: Int, _ what: String, _ opener: ShardOpener
+  ) throws(ByteCodingError) -> [UInt8] {
+    guard wanted <= ShardOpener.mostBytes else { throw ByteCodingError("\(what) of \(wanted) bytes cannot be") }
+    var failure: ByteCodingError?
+    let bytes = [UInt8](unsafeUninitializedCapacity: wanted) { buffer, count in
       do throws(ByteCodingError) {
-        try Chunk.decode(value, into: &bytes)
-      } catch {
-        throw ByteCodingError("chunk \(key): \(error)")
-      }
+        for key in keys {
+          guard let value = values[key] else { throw ByteCodingError("chunk \(key) is missing") }
+          do throws(ByteCodingError) {
+            let rest = UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[count...])
+            count += try Chunk.decode(value, into: rest, opener.context)
+          } catch {
+            throw ByteCodingError("chunk \(key): \(error)")
+          }
+        }
+      } catch { failure = error }
     }
-    guard bytes.count == entry.bytes else {
-      throw ByteCodingError("shard \(shard) has \(bytes.count) bytes instead of \(entry.bytes)")
+    if let failure { throw failure }
+    guard bytes.count == wanted else {
+      throw ByteCodingError("\(what) has \(bytes.count) bytes instead of \(wanted)")
     }
     return bytes
   }

@@ -11,6 +11,13 @@ public enum EpochEvent: Sendable, Equatable {
   case run(source: UInt16, first: Int64, last: Int64, count: Int, now_ms: Int64)
   /// Time moved. Sources in the mask had records waiting; the expiry came as far as the bound.
   case time(now_ms: Int64, waiting: UInt64, bound: ExpiryBound)
+
+  /// The clock reading that came with it.
+  public var now_ms: Int64 {
+    switch self {
+    case .begin(let now_ms), .run(_, _, _, _, let now_ms), .time(let now_ms, _, _): now_ms
+    }
+  }
 }
 
 /// Somebody's state of one shard as an epoch left it.
@@ -72,12 +79,7 @@ public struct EpochRecord: Sendable, Equatable {
   }
 
   /// The last clock reading of the epoch.
-  public var clock_ms: Int64 {
-    switch events.last {
-    case .begin(let now_ms), .run(_, _, _, _, let now_ms), .time(let now_ms, _, _): now_ms
-    case nil: 0
-    }
-  }
+  public var clock_ms: Int64 { events.last?.now_ms ?? 0 }
 
   private static let beginTag: UInt8 = 1
   private static let runTag: UInt8 = 2

@@ -1,3 +1,4 @@
+import Aggregates
 import Decoding
 import Domain
 import Foundation
@@ -74,6 +75,9 @@ extension Configuration {
       topics["partials"], ["topics", "partials"], prefix + ".partials", place: nodes["prefix"] ?? nodes["name"])
     totalsTopic = reader.topic(
       topics["totals"], ["topics", "totals"], prefix + ".totals", place: nodes["prefix"] ?? nodes["name"])
+    revenueTopic = reader.topic(
+      topics["revenue"], ["topics", "revenue"], prefix + ".revenue", place: nodes["prefix"] ?? nodes["name"])
+    readAggregates(nodes["aggregates"], reader)
     actionsTopic = reader.topic(
       topics["actions"], ["topics", "actions"], prefix + ".actions", place: nodes["prefix"] ?? nodes["name"])
     proposalsTopic = reader.topic(
@@ -138,6 +142,23 @@ extension Configuration {
         node,
         "sources: there is none of kind ledger (orders can only be compared alone with matching.quantities.compare)")
     }
+  }
+
+  private mutating func readAggregates(_ node: Node?, _ reader: ConfigurationReader) {
+    let path = ["aggregates"]
+    let nodes = reader.nodes(node, path)
+    guard reader.bool(nodes["enabled"], path + ["enabled"], false) else {
+      for (key, node) in nodes.sorted(by: { $0.key < $1.key }) where key != "enabled" {
+        reader.problem(node, "aggregates.\(key): aggregates are not enabled")
+      }
+      return
+    }
+    var settings = AggregateSettings()
+    settings.interval_ms = reader.duration_ms(nodes["interval"], path + ["interval"], settings.interval_ms, atLeast: 1)
+    settings.limits.valuesPerDimension = reader.integer(
+      nodes["values"], path + ["values"], settings.limits.valuesPerDimension, 1...65_533)
+    settings.limits.cells = reader.integer(nodes["cells"], path + ["cells"], settings.limits.cells, 1...1_000_000)
+    aggregates = settings
   }
 
   private mutating func readKafka(_ node: Node?, _ reader: ConfigurationReader) {

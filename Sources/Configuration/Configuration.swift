@@ -1,3 +1,4 @@
+import Aggregates
 import Decoding
 import Domain
 import Matching
@@ -107,6 +108,8 @@ public struct Configuration: Sendable, Equatable {
   public var sources: [SourceSettings] = []
   public var policy = MatchingPolicy()
   public var governance = Governance()
+  /// nil where no aggregates are kept.
+  public var aggregates: AggregateSettings?
   /// Records and milliseconds after which an epoch ends, whichever comes first.
   public var epochRecords = 50_000
   public var epochInterval_ms: Int64 = 100
@@ -120,6 +123,7 @@ public struct Configuration: Sendable, Equatable {
   public var checkpointsTopic = ""
   public var partialsTopic = ""
   public var totalsTopic = ""
+  public var revenueTopic = ""
   public var actionsTopic = ""
   public var proposalsTopic = ""
   public var serve = ServeSettings()
@@ -139,7 +143,7 @@ public struct Configuration: Sendable, Equatable {
   public static func == (a: Configuration, b: Configuration) -> Bool {
     a.name == b.name && a.prefix == b.prefix && a.kafka == b.kafka && a.workers == b.workers
       && a.dimensions == b.dimensions && a.sources == b.sources && a.policy == b.policy
-      && a.governance == b.governance
+      && a.governance == b.governance && a.aggregates == b.aggregates && a.revenueTopic == b.revenueTopic
       && a.epochRecords == b.epochRecords && a.epochInterval_ms == b.epochInterval_ms
       && a.memoryLimit == b.memoryLimit && a.logLevel == b.logLevel && a.logFormat == b.logFormat
       && a.breaksTopic == b.breaksTopic && a.deadLettersTopic == b.deadLettersTopic
@@ -157,6 +161,7 @@ public struct Configuration: Sendable, Equatable {
       text += "|" + path.joined(separator: ".") + "=" + value
     }
     for source in sources { text += "|" + source.name }
+    if let aggregates { text += "|\(aggregates)" }
     return Array(text.utf8).withUnsafeBufferPointer { Fingerprint(ByteView($0)).low }
   }
 

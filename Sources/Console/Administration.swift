@@ -116,7 +116,6 @@ extension Console {
 
   private func beginSession(_ request: Request, _ context: ConsoleContext) async throws -> Response {
     let now = wallClock_ms()
-    if let wait = addressLimiter.peek(context.address, now_ms: now) { throw Console.tooMany(wait) }
     // A page of another site cannot send JSON without asking first; and nobody logs somebody else in.
     let login = try await request.decoded(
       Login.self, limit: 32 << 10, timeout_ms: settings.requestTimeout_ms, context)
@@ -124,7 +123,7 @@ extension Console {
     do {
       principal = try await authenticator.principal(bearer: login.token, now_ms: now)
     } catch {
-      _ = addressLimiter.take(context.address, now_ms: now)
+      if let wait = addressLimiter.take(context.address, now_ms: now) { throw Console.tooMany(wait) }
       throw error
     }
     try audit.write(

@@ -161,7 +161,7 @@ extension Console {
     let limit = try query.integer("limit", Console.standardPage, 1...Console.maximumPage)
     let after = try query.text("cursor").map { try Console.decode($0, sort) }
     let (store, scope) = (store, context.principal!.scope)
-    let page = try await limited {
+    let page = try await limited(context) {
       try await store.breaks(filter, scope: scope, sort: sort, after: after, limit: limit)
     }
     var buffer = ByteBuffer()

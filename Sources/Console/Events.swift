@@ -4,6 +4,7 @@ import Foundation
 import HTTPTypes
 import Hummingbird
 import NIOCore
+import Pipeline
 import Synchronization
 
 /// Wakes those who wait for changes.
@@ -50,6 +51,8 @@ extension Console {
   /// Changes that one turn of a listener reads; what changed more often meanwhile comes once, as it is now.
   static let eventPage = 500
   static let heartbeat_ms = 10_000
+  /// A stream ends then, and its client comes back and shows again who it is.
+  static let streamLifetime_ms: Int64 = 900_000
 
   static func eventEndpoints(_ configuration: Configuration) -> [Endpoint] {
     let filters = filterParameters(configuration)
@@ -96,7 +99,9 @@ extension Console {
       try await writer.write(
         ByteBuffer(string: first.isReset ? "retry: 2000\nevent: reset\ndata: {}\n\n" : "retry: 2000\n\n"))
       events.notify()
+      let end_ms = wallClock_ms() + Console.streamLifetime_ms
       for await _ in stream {
+        if wallClock_ms() > end_ms { break }
         var isMore = true
         while isMore {
           let page = try await store.breaks(

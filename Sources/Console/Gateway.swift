@@ -77,8 +77,18 @@ final class Gateway: @unchecked Sendable {
     }
   }
 
+  private func open() throws(KafkaError) -> Producer {
+    // All in-sync replicas: acknowledged means kept.
+    try Producer(
+      properties: properties + [
+        KafkaProperty("acks", "all"), KafkaProperty("linger.ms", "1"),
+        KafkaProperty("delivery.timeout.ms", "\(Gateway.flushTimeout_ms - 5_000)"),
+      ], log: log)
+  }
+
   private func run() {
-    var producer: Producer?
+    // Before anybody waits for it: it takes a while to be let into a cluster. What is wrong is told to who sends.
+    var producer = try? open()
     while true {
       wake.wait()
       let (jobs, isStopped) = state.withLock { state in
@@ -96,18 +106,8 @@ final class Gateway: @unchecked Sendable {
     var refused: [Int: KafkaError] = [:]
     var failure: KafkaError?
     do throws(KafkaError) {
-      let open: Producer
-      if let producer {
-        open = producer
-      } else {
-        // All in-sync replicas: acknowledged means kept.
-        open = try Producer(
-          properties: properties + [
-            KafkaProperty("acks", "all"), KafkaProperty("linger.ms", "1"),
-            KafkaProperty("delivery.timeout.ms", "\(Gateway.flushTimeout_ms - 5_000)"),
-          ], log: log)
-      }
-      producer = open
+      if producer == nil { producer = try open() }
+      let open = producer!
       for (index, job) in jobs.enumerated() {
         do throws(KafkaError) {
           for message in job.messages {

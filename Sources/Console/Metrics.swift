@@ -101,9 +101,10 @@ final class Metrics: Sendable {
   ]
 }
 
-/// Resident memory of this process in bytes, from the kernel.
-func residentBytes() -> Int {
-  guard let text = try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8) else { return 0 }
-  let pages = text.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
-  return pages * Int(sysconf(Int32(_SC_PAGESIZE)))
+/// Memory of this process alone, in bytes, from the kernel: without the store's file, which it maps and may take back.
+func ownBytes() -> Int {
+  guard let text = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8),
+    let line = text.split(separator: "\n").first(where: { $0.hasPrefix("RssAnon:") })
+  else { return 0 }
+  return line.split(whereSeparator: { $0 == " " || $0 == "\t" }).compactMap { Int($0) }.first.map { $0 << 10 } ?? 0
 }

@@ -91,7 +91,10 @@ extension Console {
       ("tieout_serve_kafka_failed_total", "Requests that Kafka did not acknowledge.", "counter", Double(kafka.failed)),
       ("tieout_serve_listeners", "Clients that listen for events.", "gauge", Double(events.count)),
       ("tieout_serve_audit_entries", "Entries of the audit log.", "gauge", Double(audit.head.number)),
-      ("tieout_serve_resident_bytes", "Memory of the process.", "gauge", Double(residentBytes())),
+      (
+        "tieout_serve_resident_bytes", "Memory of the process, without the mapped file of the store.", "gauge",
+        Double(ownBytes())
+      ),
       ("tieout_serve_start_time_seconds", "When the process started.", "gauge", Double(startedAt_ms) / 1_000),
     ]
     for webhook in settings.webhooks {

@@ -38,13 +38,4 @@ final class RateLimiter: Sendable {
       return nil
     }
   }
-
-  /// As `take`, but takes nothing.
-  func peek(_ key: String, now_ms: Int64) -> Int? {
-    buckets.withLock { buckets in
-      guard let bucket = buckets[key] else { return nil }
-      let tokens_milli = bucket.tokens_milli + max(0, now_ms - bucket.at_ms) * rate
-      return tokens_milli >= 1_000 ? nil : max(1, Int((1_000 - tokens_milli) / (rate * 1_000)))
-    }
-  }
 }

@@ -158,7 +158,7 @@ enum Schemas {
           list(
             of: object([
               ("name", text), ("kind", words(["orders", "ledger"])), ("topic", text), ("format", text),
-              ("routed", flag), ("accepts_intake", flag), ("dead_letters", integer),
+              ("routed", flag), ("accepts_intake", flag), ("dead_letters", ["type": ["integer", "null"]]),
             ]))
         )
       ])

@@ -44,7 +44,8 @@ extension SQLiteStore {
   ) async throws -> BreakPage {
     let (sql, values) = listing(filter, scope: scope, sort: sort, after: after, limit: limit + 1)
     let arguments = StatementArguments(values)
-    return try await pool.read { db in
+    // One statement sees one state of the file by itself: no transaction is needed around it.
+    return try await pool.unsafeRead { db in
       var page = BreakPage(rows: [])
       page.rows.reserveCapacity(limit)
       let statement = try db.cachedStatement(sql: sql)
@@ -64,7 +65,7 @@ extension SQLiteStore {
   }
 
   /// The statement of a list. Which index leads is decided here, by the filters that are there.
-  private func listing(
+  func listing(
     _ filter: BreakFilter, scope: RowScope, sort: BreakSort, after: PageCursor?, limit: Int
   ) -> (sql: String, arguments: [(any DatabaseValueConvertible)?]) {
     var clause = Clause()
@@ -104,12 +105,8 @@ extension SQLiteStore {
     clause.any("assignee", of: filter.assignees, isLead: lead == "assignee")
     clause.any("customer", of: filter.customers, isLead: lead == "customer")
     clause.any("type", of: filter.types, isLead: lead == "type")
-    if let isOpen {
-      clause.add(["sort", "type"].contains(lead) || lead.hasPrefix("d") ? "is_open = ?" : "+is_open = ?", [isOpen])
-    } else if states.isEmpty, lead == "sort", sort != .updated, sort != .updatedUp {
-      // Both halves of the index, so that it still is one.
-      clause.add("is_open IN (0, 1)")
-    }
+    let isIndexedByOpen = (lead == "sort" && sort.column != "seq") || lead == "type" || lead.hasPrefix("d")
+    if let isOpen { clause.add(isIndexedByOpen ? "is_open = ?" : "+is_open = ?", [isOpen]) }
     clause.any("state", of: filter.states)
     let severities = filter.severities.compactMap { BreakDocument.severities.firstIndex(of: $0) }
     if !filter.severities.isEmpty { clause.any("severity", of: severities.isEmpty ? [-1] : severities) }
@@ -145,12 +142,17 @@ extension SQLiteStore {
       clause.add("(\(column), n) \(sign) (?, ?)", [after.value, after.number])
     }
     let direction = sort.isDescending ? "DESC" : "ASC"
-    let condition = clause.text.isEmpty ? "" : "WHERE " + clause.text.joined(separator: " AND ")
-    let sql = """
-      SELECT summary, \(sort.column), n, seq FROM breaks \(condition)
-      ORDER BY \(sort.column) \(direction), n \(direction) LIMIT ?
-      """
-    return (sql, clause.arguments + [limit])
+    let order = "ORDER BY \(sort.column) \(direction), n \(direction) LIMIT ?"
+    func select(_ conditions: [String]) -> String {
+      "SELECT summary, \(sort.column), n, seq FROM breaks "
+        + (conditions.isEmpty ? "" : "WHERE " + conditions.joined(separator: " AND ")) + " " + order
+    }
+    guard isOpen == nil, isIndexedByOpen else { return (select(clause.text), clause.arguments + [limit]) }
+    // The index is in order within the open and within the others: the head of each, merged.
+    let halves = ["is_open = 1", "is_open = 0"].map { "SELECT * FROM (\(select([$0] + clause.text)))" }
+    let arguments = clause.arguments + [limit]
+    let sql = "SELECT * FROM (\(halves.joined(separator: " UNION ALL "))) \(order)"
+    return (sql, arguments + arguments + [limit])
   }
 
   /// Every word must begin one of the break's words.

@@ -15,8 +15,8 @@ public final class SQLiteStore: ConsoleStore {
     var sequence: Int64
   }
 
-  /// Readers beside the writer. More than the cores only queue in the kernel instead of here.
-  static let maximumReaders = 8
+  /// Readers beside the writer. More than the cores only queue in the kernel instead of here, and each maps the file.
+  static let maximumReaders = 4
 
   public struct StoreError: Error, CustomStringConvertible {
     public var description: String
@@ -30,11 +30,12 @@ public final class SQLiteStore: ConsoleStore {
     configuration.busyMode = .timeout(10)
     configuration.prepareDatabase { db in
       // The topics are the truth: after a power failure a few batches may be read again, so a sync at every
-      // checkpoint of the log is enough.
+      // checkpoint of the log is enough. Checkpoints come every 128 MiB: a batch touches tens of thousands of pages of
+      // the indexes, and many of them again in the next one.
       try db.execute(
         sql: """
-          PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536;
-          PRAGMA mmap_size = 4294967296; PRAGMA journal_size_limit = 67108864;
+          PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -131072;
+          PRAGMA mmap_size = 4294967296; PRAGMA journal_size_limit = 268435456; PRAGMA wal_autocheckpoint = 32768;
           """)
     }
     pool = try DatabasePool(path: path, configuration: configuration)

@@ -56,7 +56,8 @@ struct Extractor: ~Copyable {
     values = scanner.values
     recordStart = UnsafePointer(bitPattern: 1)!
     format = plan.specification.format
-    maximumRecordBytes = plan.specification.maximumRecordBytes
+    // Places in a record are counted in 32 bits.
+    maximumRecordBytes = min(plan.specification.maximumRecordBytes, Int(UInt32.max) - 1)
     hasFilters = !plan.filters.isEmpty
     row = CSVRow(dialect: plan.specification.csv)
     if plan.specification.format == .csv, !plan.specification.csv.columns.isEmpty {

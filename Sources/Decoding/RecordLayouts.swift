@@ -140,7 +140,7 @@ struct RecordLayouts: ~Copyable {
     step.kind = UInt8(kind)
     step.slot_bytes = UInt32(note.slot * MemoryLayout<CapturedValue>.stride)
     step.opening = kind <= TIEOUT_STEP_SPARE ? UInt16(UInt8(ascii: "\"")) : .max
-    step.depth = UInt16(note.depth)
+    step.depth = UInt32(note.depth)
     step.quotes = UInt8(UnsafeBufferPointer(start: base, count: count).count { $0 == UInt8(ascii: "\"") })
     return step
   }

@@ -46,7 +46,9 @@ public let millisecondsPerDay: Int64 = 86_400_000
 /// Days since 1970-01-01 (UTC) that a time falls on.
 @inlinable
 public func day(ofMilliseconds ms: Int64) -> Int32 {
-  Int32(truncatingIfNeeded: (ms >= 0 ? ms : ms - (millisecondsPerDay - 1)) / millisecondsPerDay)
+  // Without an intermediate beyond the range: `Int64.min` is a time too.
+  let (days, rest) = ms.quotientAndRemainder(dividingBy: millisecondsPerDay)
+  return Int32(truncatingIfNeeded: rest < 0 ? days - 1 : days)
 }
 
 /// RFC 3339 in UTC with milliseconds, `1996-07-10T09:00:00.000Z`.

@@ -47,9 +47,9 @@ extension Matcher {
       let popped = timers.pop(before: watermark_ms, upTo: bound, ties: ties) { Matcher.fingerprint($0, ties, base) }
       guard let entry = popped else { break }
       if !reached.covers(entry) { reached = ExpiryBound(deadline_ms: entry.deadline_ms, tag: UInt32(entry.head)) }
-      if timers.hasJustOpened { for ahead in 0..<10 { prefetchBody(ahead) } }
-      prefetchBody(10)
-      if let near = timers.upcoming(5), ties[near].has(Tie.Flag.closed) {
+      if timers.hasJustOpened { for ahead in 0..<16 { prefetchBody(ahead) } }
+      prefetchBody(16)
+      if let near = timers.upcoming(8), ties[near].has(Tie.Flag.closed) {
         // Most likely to be forgotten.
         index.prefetch(Fingerprint(key(near)))
       }
@@ -68,9 +68,10 @@ extension Matcher {
   private func prefetchBody(_ distance: Int) {
     guard let slot = timers.upcoming(distance) else { return }
     let body = bodyStart(slot)
+    // The key, for what is forgotten; the value at the end, for what is counted; what lies between, for what is judged.
     tieout_prefetch(body)
-    tieout_prefetch(body + 64)
-    tieout_prefetch(body + 128)
+    tieout_prefetch(body + Int(ties[slot].bodyLength))
+    if ties[slot].has(Tie.Flag.dirty) { tieout_prefetch(body + 64) }
   }
 
   @inline(__always)

@@ -1,3 +1,4 @@
+import Aggregates
 import CShims
 import Domain
 
@@ -49,6 +50,8 @@ public struct Matcher: ~Copyable {
   }
   var settledTotals = ControlTotals()
   var running = RunningTotals()
+  /// Sums by dimensions, currency and period, where they are wanted.
+  public var aggregates: TaskAggregates?
 
   var index = TieIndex()
   var store = RecordStore()
@@ -244,7 +247,7 @@ public struct Matcher: ~Copyable {
   mutating func takeSlot() -> Int {
     if let free = freeSlots.popLast() { return Int(free) }
     let bytes = (usedSlots + 1) * MemoryLayout<Tie>.stride
-    precondition(bytes <= slotRegion.reservedBytes, "a task holds 201 million ties; add partitions")
+    precondition(bytes <= slotRegion.reservedBytes, "a task holds 167 million ties; add partitions")
     slotRegion.grow(to: bytes)
     usedSlots += 1
     return usedSlots - 1
@@ -330,6 +333,7 @@ public struct Matcher: ~Copyable {
   @discardableResult
   mutating func account(_ fact: UnsafePointer<Fact>, sign: Int64) -> UInt16 {
     guard fact.pointee.flags & Fact.Flag.delete == 0 else { return 0 }
+    if aggregates != nil { aggregate(fact, sign: Int(sign)) }
     let currency = fact.pointee.currency
     if fact.pointee.isPosting {
       let amount = sign &* fact.pointee.amounts[0]

@@ -28,6 +28,19 @@ struct QuickJudge: ~Copyable {
   let expected: UnsafeMutablePointer<Int64>
   let posted: UnsafeMutablePointer<Int64>
 
+  /// The day that was asked for last, and its period: records of one day come together.
+  private var lastDay: Int32 = absentDate
+  private var lastPeriod: Int32 = 0
+
+  @inline(__always)
+  mutating func period(ofDay day: Int32) -> Int32 {
+    if day != lastDay {
+      lastPeriod = calendarPeriod(ofDay: day)
+      lastDay = day
+    }
+    return lastPeriod
+  }
+
   init() {
     events = .allocate(capacity: QuickJudge.maximumEvents)
     postings = .allocate(capacity: QuickJudge.maximumPostings)
@@ -124,7 +137,7 @@ extension Matcher {
         line = events + eventCount
         line.pointee.roles = roles
         line.pointee.period =
-          policy.checksPostingDates && facts.date_d != absentDate ? calendarPeriod(ofDay: facts.date_d) : 0
+          policy.checksPostingDates && facts.date_d != absentDate ? quick.period(ofDay: facts.date_d) : 0
         hasCustomer = hasCustomer || !facts.customer.isEmpty
       }
       if takesPart {
@@ -176,14 +189,14 @@ extension Matcher {
 
   /// Whether the dates of a posting need no second look (`Judge.judgeDates`).
   @inline(__always)
-  private func isInTime(
+  private mutating func isInTime(
     _ posting: UnsafePointer<QuickJudge.Line>, _ events: UnsafePointer<QuickJudge.Line>, _ count: Int
   ) -> Bool {
     if posting.pointee.flags & Fact.Flag.reversal != 0 { return true }
     var period = posting.pointee.period
     if period == 0 {
       if posting.pointee.date_d == absentDate { return true }
-      period = calendarPeriod(ofDay: posting.pointee.date_d)
+      period = quick.period(ofDay: posting.pointee.date_d)
     }
     let role = UInt32(1) << UInt32(posting.pointee.code)
     var isNamed = false

@@ -53,9 +53,9 @@ public struct Catalog: Sendable {
     }
     let topics = [
       "breaks": configuration.breaksTopic, "dead_letters": configuration.deadLettersTopic,
-      "totals": configuration.totalsTopic,
+      "totals": configuration.totalsTopic, "revenue": configuration.revenueTopic,
     ]
-    outputs = Governance.outputNames.map {
+    outputs = Governance.outputNames.filter { $0 != "revenue" || configuration.aggregates != nil }.map {
       Output(name: $0, topic: topics[$0] ?? "", entry: configuration.governance.outputs[$0] ?? GovernanceEntry())
     }
   }

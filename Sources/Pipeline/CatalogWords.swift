@@ -52,6 +52,7 @@ enum CatalogWords {
     switch name {
     case "breaks": "What does not agree between orders and ledger, each with its life."
     case "dead_letters": "Records that could not be taken in, with their bytes and the reason."
+    case "revenue": "Bookings, billings, revenue and balances by dimensions, currency and period."
     default: "Numbers over all tasks."
     }
   }

@@ -16,6 +16,9 @@ enum TopicReference {
       schema: TopicSchemas.deadLetterSchema),
     Topic(name: "totals", key: "cell", value: "", cleanup: "compact", schema: TopicSchemas.totalSchema),
     Topic(
+      name: "revenue", key: "dimensions, currency, view, period, joined by `\\|`", value: "", cleanup: "compact",
+      schema: TopicSchemas.revenue),
+    Topic(
       name: "actions", key: "order key",
       value:
         "what people do to breaks ([API](../api.md)): `{\"id\",\"kind\",\"break\",\"order\",\"actor\",\"at\",\"revision\","
@@ -39,7 +42,6 @@ enum TopicReference {
 
   /// Messages whose form is fixed and which the daemon does not write yet.
   private static let coming: [(topic: String, key: String, schema: TopicSchema)] = [
-    ("revenue", "dimensions, currency, view, period", TopicSchemas.revenue),
     ("cashflow", "dimensions, currency, view", TopicSchemas.cashflow),
     ("receivables", "dimensions, currency, view", TopicSchemas.receivables),
     ("variance", "dimensions, currency, view, period, measure", TopicSchemas.variance),
@@ -64,8 +66,9 @@ enum TopicReference {
       "Times are RFC 3339 in UTC. A consumer upserts by key and keeps the highest `revision`.", "",
       "Fields may be added to a message; none is removed or gets another type (`tools/schema-check` holds every change",
       "against the schemas before it). Consumers ignore fields they do not know.", "", "## For forecasting", "",
-      "The messages that follow the [aggregates](../forecasting.md). Their form is fixed; the daemon does not write them",
-      "yet. Keys are the parts joined by `|`.", "", "| topic | key | value |", "|---|---|---|",
+      "`<prefix>.revenue` is written where `aggregates.enabled` is set. The form of the other messages is fixed; the",
+      "daemon does not write them yet. Keys are the parts joined by `|`.", "", "| topic | key | value |",
+      "|---|---|---|",
     ]
     lines += coming.map { "| `<prefix>.\($0.topic)` | \($0.key) | \(link($0.schema)) |" }
     for schema in TopicSchemas.all {

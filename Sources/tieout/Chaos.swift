@@ -13,10 +13,15 @@ struct Chaos: ParsableCommand {
       Several processes of this program run the daemon over an embedded broker (at least once) or the cluster that \
       --bootstrap or TIEOUT_TEST_BOOTSTRAP names (exactly once), while a load of known truth is sent. Processes are \
       killed with SIGKILL, stopped beyond their session, asked to end, started again, and become more and fewer. \
-      Afterwards the topics are held against the truth. Exit code 0 if nothing is lost, wrong or doubled.
+      Afterwards the topics are held against the truth, against a replay of the recorded epochs (every message, byte \
+      for byte), and against an undisturbed run over the same records. Exit code 0 if nothing is lost, wrong or doubled.
 
-      EXAMPLE
+      --takeovers measures instead how long partitions stand still: after a graceful restart of one of two processes, \
+      and after SIGKILL of one of them.
+
+      EXAMPLES
         tieout chaos --seconds 60 --processes 3
+        tieout chaos --takeovers 5
       """)
 
   @Option(help: "Number of orders.") var orders = 4_000
@@ -26,11 +31,13 @@ struct Chaos: ParsableCommand {
   @Option(help: "Seed of the load and of the faults.") var seed: UInt64 = 1
   @Option(help: "A real cluster.") var bootstrap: String?
   @Option(help: "Directory for configuration and logs; a temporary one if not given.") var directory: String?
+  @Option(help: "How many restarts and kills to measure, instead of chaos.") var takeovers = 0
   @Flag(help: "No faults: what an undisturbed run gives.") var calm = false
 
   func validate() throws {
-    guard (1...40_000).contains(orders), seconds >= 5, processes >= 1, partitions >= 1 else {
-      throw ValidationError("--orders must be from 1 to 40000, --seconds at least 5, the others at least 1.")
+    guard (1...40_000).contains(orders), seconds >= 5, processes >= 1, partitions >= 1, takeovers >= 0 else {
+      throw ValidationError(
+        "--orders must be from 1 to 40000, --seconds at least 5, the others at least 1 (--takeovers 0).")
     }
   }
 
@@ -40,7 +47,7 @@ struct Chaos: ParsableCommand {
         bootstrap ?? ProcessInfo.processInfo.environment["TIEOUT_TEST_BOOTSTRAP"].flatMap { $0.isEmpty ? nil : $0 }
       let run = try ChaosRun(self, address: address)
       defer { run.endAll() }
-      let isGood = try run.run()
+      let isGood = takeovers > 0 ? try run.measureTakeovers(takeovers) : try run.run()
       if !isGood { throw ExitCode(1) }
     } catch let code as ExitCode {
       throw code
@@ -48,32 +55,35 @@ struct Chaos: ParsableCommand {
   }
 }
 
-private final class ChaosRun {
-  private let options: Chaos
-  private let broker: EmbeddedBroker?
-  private let configuration: Configuration
-  private let path: String
-  private let directory: String
-  private var random: SeededRandom
-  private let places: [TopicPartition]
-  private let reader: PartitionReader
+final class ChaosRun {
+  let options: Chaos
+  let broker: EmbeddedBroker?
+  let configuration: Configuration
+  /// Of the run that nobody disturbs.
+  let undisturbed: Configuration
+  let path: String
+  let calmPath: String
+  let directory: String
+  var random: SeededRandom
+  let places: [TopicPartition]
+  let reader: PartitionReader
 
-  private struct Slot {
+  struct Slot {
     var process: Process
     var stoppedUntil_ms: Int64?
   }
-  private var slots: [Int: Slot] = [:]
-  private var starts = 0
-  private var counts: [String: Int] = [:]
+  var slots: [Int: Slot] = [:]
+  var starts = 0
+  var counts: [String: Int] = [:]
 
   /// A disturbance, and what the group had committed then: over when every partition has moved on.
-  private struct Takeover {
+  struct Takeover {
     var what: String
     var at_ms: Int64
     var committed: [TopicPartition: Int64]
   }
-  private var takeover: Takeover?
-  private var durations: [String: [Int64]] = [:]
+  var takeover: Takeover?
+  var durations: [String: [Int64]] = [:]
 
   init(_ options: Chaos, address: String?) throws {
     self.options = options
@@ -89,20 +99,28 @@ private final class ChaosRun {
         of: "kafka: {", with: "checkpoints: {interval: 2s}\nkafka: {bootstrap: \"\(address ?? broker!.bootstrap)\", ")
     try yaml.write(toFile: path, atomically: true, encoding: .utf8)
     configuration = try Configuration.load(path: path)
-    let admin = try Admin(properties: configuration.clientProperties(.admin))
+    // The same records, under another name, which is also that of the group and of the topics.
+    var calm = yaml.replacingOccurrences(of: "name: \(name)", with: "name: \(name)-calm")
     for source in configuration.sources {
-      if let broker {
-        try broker.createTopic(source.topic, partitions: options.partitions)
-      } else {
-        _ = try admin.createTopic(source.topic, partitions: options.partitions)
-      }
+      calm = calm.replacingOccurrences(
+        of: "\n  \(source.name):\n", with: "\n  \(source.name):\n    topic: \(source.topic)\n")
     }
-    for topic in configuration.ownTopics {
+    calmPath = directory + "/calm.yaml"
+    try calm.write(toFile: calmPath, atomically: true, encoding: .utf8)
+    undisturbed = try Configuration.load(path: calmPath)
+    let admin = try Admin(properties: configuration.clientProperties(.admin))
+    let sources = configuration.sources.map { (name: $0.topic, config: [String: String]()) }
+    let wanted = sources + configuration.ownTopics + undisturbed.ownTopics
+    for topic in wanted {
       if let broker {
         try broker.createTopic(topic.name, partitions: options.partitions)
       } else {
         _ = try admin.createTopic(topic.name, partitions: options.partitions, config: topic.config)
       }
+    }
+    let unseen = try admin.await(Set(wanted.map(\.name)))
+    guard unseen.isEmpty else {
+      throw RecoveryError("no leader has been seen of \(unseen.sorted().joined(separator: ", "))")
     }
     places = configuration.sources.flatMap { source in
       (0..<options.partitions).map { TopicPartition(source.topic, Int32($0)) }
@@ -113,19 +131,23 @@ private final class ChaosRun {
 
   // MARK: - Processes
 
-  private func start(_ slot: Int) throws {
+  func start(_ slot: Int) throws {
+    slots[slot] = Slot(process: try launch("p\(slot)", path))
+    starts += 1
+  }
+
+  func launch(_ instance: String, _ path: String) throws -> Process {
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-    process.arguments = ["run", "--config", path, "--instance", "p\(slot)", "--workers", "1"]
-    let log = directory + "/p\(slot).log"
-    if !FileManager.default.fileExists(atPath: log) { FileManager.default.createFile(atPath: log, contents: nil) }
+    process.arguments = ["run", "--config", path, "--instance", instance, "--workers", "1"]
+    let log = directory + "/\(instance).log"
+    if !FileManager.default.fileExists(atPath: log) { _ = FileManager.default.createFile(atPath: log, contents: nil) }
     let handle = FileHandle(forWritingAtPath: log)!
     handle.seekToEndOfFile()
     process.standardError = handle
     process.standardOutput = handle
     try process.run()
-    slots[slot] = Slot(process: process)
-    starts += 1
+    return process
   }
 
   func endAll() {
@@ -137,14 +159,22 @@ private final class ChaosRun {
     slots = [:]
     reader.close()
     guard broker == nil, let admin = try? Admin(properties: configuration.clientProperties(.admin)) else { return }
-    for topic in configuration.sources.map(\.topic) + configuration.ownTopics.map(\.name) {
+    for topic in configuration.sources.map(\.topic) + (configuration.ownTopics + undisturbed.ownTopics).map(\.name) {
       try? admin.deleteTopic(topic)
     }
   }
 
-  private func note(_ what: String) { counts[what, default: 0] += 1 }
+  func endInOrder(_ processes: [Process]) {
+    for process in processes { kill(process.processIdentifier, SIGTERM) }
+    for process in processes {
+      let limit = monotonic_ms() + 30_000
+      while process.isRunning, monotonic_ms() < limit { usleep(20_000) }
+    }
+  }
 
-  private func disturb() throws {
+  func note(_ what: String) { counts[what, default: 0] += 1 }
+
+  func disturb() throws {
     let now = monotonic_ms()
     for (number, slot) in slots {
       if let until = slot.stoppedUntil_ms, now >= until {
@@ -188,15 +218,15 @@ private final class ChaosRun {
     }
   }
 
-  private func committed() throws -> [TopicPartition: Int64] {
+  func committed() throws -> [TopicPartition: Int64] {
     try reader.committed(places).mapValues(\.offset)
   }
 
-  private func beginTakeover(_ what: String) throws {
+  func beginTakeover(_ what: String) throws {
     takeover = Takeover(what: what, at_ms: monotonic_ms(), committed: try committed())
   }
 
-  private func measure() throws {
+  func measure() throws {
     guard let running = takeover else { return }
     let now = try committed()
     // The load flows on all partitions; one that has nothing to read cannot move.
@@ -239,17 +269,17 @@ private final class ChaosRun {
         try start(number)
       }
     }
-    guard try settle() else { return false }
-    for slot in slots.values { kill(slot.process.processIdentifier, SIGTERM) }
-    for slot in slots.values {
-      let limit = monotonic_ms() + 30_000
-      while slot.process.isRunning, monotonic_ms() < limit { usleep(20_000) }
-    }
-    return try check(sender)
+    guard try settle(configuration, reader) else { return false }
+    endInOrder(slots.values.map(\.process))
+    let isGood = try check(sender)
+    let isProven = try checkReplay()
+    let isSame = try checkAgainstUndisturbed()
+    print(isGood && isProven && isSame ? "good" : "FAILED")
+    return isGood && isProven && isSame
   }
 
   /// Waits until everything is read and no break has changed for a while.
-  private func settle() throws -> Bool {
+  func settle(_ configuration: Configuration, _ reader: PartitionReader) throws -> Bool {
     let limit = monotonic_ms() + 180_000
     var last: Int64 = -1
     var since = monotonic_ms()
@@ -260,7 +290,7 @@ private final class ChaosRun {
           TopicPartition(configuration.breaksTopic, Int32(partition)), timeout_ms: 10_000
         ).stable
       }
-      let now = try committed()
+      let now = try reader.committed(places).mapValues(\.offset)
       var isRead = true
       for place in places {
         let bounds = try reader.bounds(place, timeout_ms: 10_000)
@@ -278,7 +308,7 @@ private final class ChaosRun {
     return false
   }
 
-  private func check(_ sender: LoadSender) throws -> Bool {
+  func check(_ sender: LoadSender) throws -> Bool {
     var newest: [String: BreakMessage] = [:]
     var seen: [String: [[UInt8]]] = [:]
     var (repeated, conflicting, gaps, messages) = (0, 0, 0, 0)
@@ -328,10 +358,7 @@ private final class ChaosRun {
     }
     for line in (comparison.missed + comparison.wrong).prefix(10) { print("  \(line)") }
     // At least once, the last epoch before a crash may be said again, in the same bytes.
-    let isGood =
-      counts["ends by themselves"] == nil && comparison.isPerfect && conflicting == 0 && gaps == 0
+    return counts["ends by themselves"] == nil && comparison.isPerfect && conflicting == 0 && gaps == 0
       && (broker != nil || repeated == 0)
-    print(isGood ? "good" : "FAILED")
-    return isGood
   }
 }

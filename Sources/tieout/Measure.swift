@@ -76,10 +76,11 @@ struct MeasureCheckpoints: ParsableCommand {
           percentile(1), Double(checkpointer.writtenBytes) / Double(ties), Double(raw) / Double(ties)))
 
       let started = microseconds()
+      let opener = ShardOpener()
       var copy = Matcher(policy: MatchingPolicy(), dimensionCount: 0)
       copy.beginRestore(bits: manifest.bits, ties: manifest.ties)
       for shard in manifest.shards.indices {
-        try contents.shard(shard, of: manifest).withUnsafeBytes {
+        try contents.shard(shard, of: manifest, opener).withUnsafeBytes {
           var reader = ByteReader($0)
           try copy.importShard(shard, bits: manifest.bits, from: &reader)
         }

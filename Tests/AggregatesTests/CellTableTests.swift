@@ -32,7 +32,6 @@ import Testing
     for fact in facts.shuffled(using: &generator) { second.add(fact) }
     #expect(first.lines == second.lines)
     #expect(first.digest == second.digest)
-    #expect(bytes(first) == bytes(second))
   }
 
   @Test(arguments: seeds) func anyPartitioningMergedIsTheSame(_ seed: UInt64) {
@@ -291,41 +290,62 @@ import Testing
   @Test func changesAreGatheredForTheInterval() {
     var task = TaskAggregates(dimensionCount: 1, settings: settings(1_000))
     let nothing = task.tell(now_ms: 0)
-    #expect(nothing.isEmpty)
+    #expect(nothing.lines.isEmpty)
     fact(5).with { task.add($0, sign: 1) }
     let first = task.tell(now_ms: 10_000)
-    #expect(first.count == 1)
+    #expect(first.lines.count == 1)
     fact(6).with { task.add($0, sign: 1) }
-    let (isEarly, isDue) = (task.isDue(now_ms: 10_999), task.isDue(now_ms: 11_000))
     let early = task.tell(now_ms: 10_999)
-    #expect(!isEarly && early.isEmpty && isDue)
+    #expect(early.lines.isEmpty)
     let second = task.tell(now_ms: 11_000)
-    #expect(second.map { $0.values[.receivable, .posting] } == [11])
+    #expect(second.lines.map { $0.values[.receivable, .posting] } == [11])
+  }
+
+  @Test func timesGoAlongAndOnceADay() {
+    let day = millisecondsPerDay
+    var task = TaskAggregates(dimensionCount: 1, settings: settings(1_000))
+    var told = task.tell(now_ms: 0, times: [.min, .min])
+    #expect(told.times == nil)
+    told = task.tell(now_ms: 0, times: [5 * day, 6 * day])
+    #expect(told.times == [5 * day, 6 * day])
+    told = task.tell(now_ms: 0, times: [6 * day - 1, 7 * day])
+    #expect(told.times == nil)
+    fact(1).with { task.add($0, sign: 1) }
+    told = task.tell(now_ms: 0, times: [6 * day - 1, 7 * day])
+    #expect(told.times == [6 * day - 1, 7 * day] && told.lines.count == 1)
+    fact(1).with { task.add($0, sign: 1) }
+    told = task.tell(now_ms: 1_000, times: [6 * day - 1, 7 * day])
+    #expect(told.times == nil && told.lines.count == 1)
+    told = task.tell(now_ms: 1_000, times: [6 * day, 7 * day])
+    #expect(told.times == [6 * day, 7 * day])
+    task.untell()
+    told = task.tell(now_ms: 1_000, times: [6 * day, 7 * day])
+    #expect(told.times == [6 * day, 7 * day])
   }
 
   @Test func whatWasNotSentIsToldAgain() {
     var task = TaskAggregates(dimensionCount: 1, settings: settings(1_000))
     fact(5).with { task.add($0, sign: 1) }
     let before = task.digest
-    let first = task.tell(now_ms: 50)
+    let first = task.tell(now_ms: 50, times: [7])
     let told = task.digest
     task.untell()
     let after = task.digest
-    #expect(told != before && after == before && first.count == 1)
+    #expect(told != before && after == before && first.lines.count == 1)
     fact(1, "b").with { task.add($0, sign: 1) }
-    let second = task.tell(now_ms: 60)
-    #expect(second.map(\.key.dimensions) == [["a"], ["b"]] && second[0] == first[0])
+    let second = task.tell(now_ms: 60, times: [7])
+    #expect(second.lines.map(\.key.dimensions) == [["a"], ["b"]] && second.lines[0] == first.lines[0])
     // Only what was told last can be taken back.
-    _ = task.tell(now_ms: 5_000)
+    _ = task.tell(now_ms: 5_000, times: [7])
     task.untell()
-    let third = task.tell(now_ms: 9_000)
-    #expect(third.isEmpty)
+    let third = task.tell(now_ms: 9_000, times: [7])
+    #expect(third == TaskAggregates.Told())
   }
 
   @Test func aRestartTellsTheSame() throws {
     var task = TaskAggregates(dimensionCount: 1, settings: settings(1_000))
     fact(5).with { task.add($0, sign: 1) }
-    _ = task.tell(now_ms: 50)
+    _ = task.tell(now_ms: 50, times: [9])
     fact(6, "b").with { task.add($0, sign: 1) }
     var writer = ByteWriter()
     task.export(into: &writer)
@@ -334,9 +354,9 @@ import Testing
     try again.restore(from: &reader, settings: settings(1_000))
     let digests = [again.digest, task.digest]
     #expect(reader.isAtEnd && digests[0] == digests[1])
-    let early = again.tell(now_ms: 1_049)
-    let (one, other) = (again.tell(now_ms: 1_050), task.tell(now_ms: 1_050))
-    #expect(early.isEmpty && one == other && one.count == 1)
+    let early = again.tell(now_ms: 1_049, times: [9])
+    let (one, other) = (again.tell(now_ms: 1_050, times: [9]), task.tell(now_ms: 1_050, times: [9]))
+    #expect(early == TaskAggregates.Told() && one == other && one.lines.count == 1 && one.times == nil)
     var wider = TaskAggregates(dimensionCount: 2)
     var second = ByteReader(writer.bytes)
     var refused = false

@@ -1,3 +1,4 @@
+import Aggregates
 import Domain
 import Matching
 import Testing
@@ -137,6 +138,42 @@ private func filled(_ orders: Range<Int>, into matcher: inout Matcher, outputs: 
   }
 
   /// Rounds are spread over epochs, unchanged shards are not written again, two checkpoints stay.
+  /// Aggregates ride along with the manifest, in chunks of their own that are deleted with it.
+  @Test func aggregatesAreKept() throws {
+    var matcher = Matcher(policy: MatchingPolicy(), dimensionCount: 0)
+    matcher.aggregates = TaskAggregates(dimensionCount: 0)
+    var outputs = MatchOutputs()
+    matcher.epoch = 1
+    let checkpointer = Checkpointer(task: 0, sources: ["a"])
+    var contents = CheckpointContents()
+    var digests: [UInt64] = []
+    for epoch in 1...3 as ClosedRange<UInt64> {
+      filled(Int(epoch) * 100..<Int(epoch) * 100 + 50, into: &matcher, outputs: &outputs)
+      checkpointer.begin(matcher, epoch: epoch, epochsOffset: 0)
+      let (writes, _) = checkpointer.advance(
+        matcher, epoch: epoch, incarnation: 9, next: [1], configuration: 1, most: 100)
+      for write in writes { contents.put(write.key, write.value) }
+      digests.append(matcher.aggregatesDigest)
+    }
+    let (usable, problems) = contents.manifests(upTo: .max)
+    #expect(usable.map(\.epoch) == [3, 2] && problems.isEmpty && contents.unneeded(by: usable).now == [])
+    for manifest in usable {
+      let bytes = try #require(try contents.aggregates(of: manifest))
+      var restored = TaskAggregates(dimensionCount: 0)
+      try bytes.withUnsafeBytes {
+        var reader = ByteReader($0)
+        try restored.restore(from: &reader, settings: AggregateSettings())
+      }
+      let digest = restored.digest
+      #expect(digest == digests[Int(manifest.epoch) - 1])
+    }
+    #expect(Set(digests).count == 3)
+    let key = usable[0].aggregateKey(0)
+    contents.values[key] = nil
+    let missing = #expect(throws: ByteCodingError.self) { try contents.aggregates(of: usable[0]) }
+    #expect(missing?.description.contains("\(key) is missing") == true)
+  }
+
   @Test func checkpointsAreIncrementalAndTrimmed() throws {
     var matcher = Matcher(policy: MatchingPolicy(), dimensionCount: 0)
     var outputs = MatchOutputs()

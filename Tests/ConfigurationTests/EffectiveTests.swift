@@ -124,4 +124,20 @@ import Testing
     #expect(configuration.policy.tolerances[Int(AccountRole.tax.rawValue)].under_u == 9_007_199_254_740_993_000)
     #expect(configuration.policy.tolerances[Int(AccountRole.cash.rawValue)].over_u == 300_000)
   }
+
+  @Test func aggregatesAreOffUnlessEnabled() throws {
+    let plain = try tests.parse(tests.base)
+    #expect(plain.aggregates == nil && plain.revenueTopic == "\(plain.prefix).revenue")
+    let off = try tests.parse(tests.base + "\naggregates: {enabled: false}")
+    #expect(off.aggregates == nil && off.matchingHash == plain.matchingHash)
+    let on = try tests.parse(tests.base + "\naggregates: {enabled: true, interval: 5s, values: 7, cells: 99}")
+    #expect(on.aggregates?.interval_ms == 5_000 && on.aggregates?.limits == .init(valuesPerDimension: 7, cells: 99))
+    // They change what an epoch puts out.
+    #expect(on.matchingHash != plain.matchingHash)
+    #expect(try tests.parse(on.effectiveYAML()) == on)
+    let wrong = #expect(throws: ConfigurationError.self) {
+      try tests.parse(tests.base + "\naggregates: {interval: 5s}")
+    }
+    #expect(wrong?.description.contains("aggregates are not enabled") == true)
+  }
 }

@@ -146,6 +146,7 @@ import Testing
           ).status)
       }
       #expect(statuses == [401, 429])
+      #expect(try await client.get("/v1/sources").status == 200, "a good token is let in from the same address")
     }
   }
 

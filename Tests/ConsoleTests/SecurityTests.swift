@@ -1,5 +1,6 @@
 import ConsoleStore
 import Crypto
+import CryptoExtras
 import Foundation
 import HTTPTypes
 import JWTKit
@@ -15,14 +16,17 @@ private func encode(_ data: some Sequence<UInt8>) -> String {
 final class TestIssuer: Sendable {
   let ec = P256.Signing.PrivateKey()
   let ed = Curve25519.Signing.PrivateKey()
+  let rsa = try! _RSA.Signing.PrivateKey(keySize: .bits2048)
   let path: String
   let serve: String
 
   init() throws {
     path = FileManager.default.temporaryDirectory.appendingPathComponent("keys-\(UUID().uuidString).json").path
     let point = ec.publicKey.rawRepresentation
+    let primitives = try rsa.publicKey.getKeyPrimitives()
     let keys = """
       {"keys":[
+        {"kty":"RSA","kid":"rsa","n":"\(encode(primitives.modulus))","e":"\(encode(primitives.publicExponent))"},
         {"kty":"EC","crv":"P-256","kid":"ec","use":"sig","x":"\(encode(point.prefix(32)))","y":"\(encode(point.suffix(32)))"},
         {"kty":"OKP","crv":"Ed25519","kid":"ed","alg":"EdDSA","x":"\(encode(ed.publicKey.rawRepresentation))"},
         {"kty":"oct","kid":"shared","k":"c2VjcmV0"},
@@ -65,6 +69,12 @@ final class TestIssuer: Sendable {
     return input + "." + encode(try! ed.signature(for: Data(input.utf8)))
   }
 
+  func rsaToken(_ header: [String: Any] = ["alg": "RS256", "kid": "rsa"]) -> String {
+    let input = input(header, claims())
+    let signature = try! rsa.signature(for: Data(input.utf8), padding: .insecurePKCS1v1_5)
+    return input + "." + encode(signature.rawRepresentation)
+  }
+
   func hmacToken(_ header: [String: Any], secret: Data) -> String {
     let input = input(header, claims())
     return input + "."
@@ -78,7 +88,7 @@ final class TestIssuer: Sendable {
     let test = try TestConsole(serve: issuer.serve)
     try test.add([TestBreak(), TestBreak(order: "SO-2", country: "DE")])
     try await test.run { client in
-      for token in [issuer.token(), issuer.edToken()] {
+      for token in [issuer.token(), issuer.edToken(), issuer.rsaToken()] {
         let answer = try await client.send(.get, "/v1/breaks", headers: [("Authorization", "Bearer \(token)")])
         #expect(answer.status == 200, "\(answer.body)")
         #expect(answer.items.count == 2)
@@ -122,6 +132,9 @@ final class TestIssuer: Sendable {
       ("an asked extension", issuer.token(["alg": "ES256", "kid": "ec", "crit": ["b64"], "b64": false])),
       ("a longer algorithm", issuer.token(["alg": "ES384", "kid": "ec"])),
       ("a key in the header", issuer.token(["alg": "ES256", "kid": "mine", "jwk": ["kty": "EC"]])),
+      ("RSA's longer algorithm", issuer.rsaToken(["alg": "RS512", "kid": "rsa"])),
+      ("RSA as PSS", issuer.rsaToken(["alg": "PS256", "kid": "rsa"])),
+      ("RSA under the other key", issuer.rsaToken(["alg": "RS256", "kid": "ec"])),
       ("four parts", whole + ".x"), ("two parts", parts[0] + "." + parts[1]), ("no JSON", "e30x.e30.AA"),
       ("dots", ".."),
       ("too long", String(repeating: "a", count: 9_000) + "." + String(repeating: "b", count: 9_000) + ".c"),
@@ -140,9 +153,11 @@ final class TestIssuer: Sendable {
     for (name, secret) in [
       ("raw", public_.rawRepresentation), ("DER", public_.derRepresentation),
       ("PEM", Data(public_.pemRepresentation.utf8)),
-      ("x963", public_.x963Representation), ("nothing", Data()), ("the shared one", Data("secret".utf8)),
+      ("x963", public_.x963Representation), ("RSA's PEM", Data(issuer.rsa.publicKey.pemRepresentation.utf8)),
+      ("RSA's DER", issuer.rsa.publicKey.derRepresentation), ("nothing", Data()),
+      ("the shared one", Data("secret".utf8)),
     ] {
-      for kid in ["ec", "shared", "ed"] {
+      for kid in ["ec", "shared", "ed", "rsa"] {
         attacks.append(("HS256 with \(name), \(kid)", issuer.hmacToken(["alg": "HS256", "kid": kid], secret: secret)))
         attacks.append(
           ("HMAC as ES256, \(name), \(kid)", issuer.hmacToken(["alg": "ES256", "kid": kid], secret: secret)))

@@ -1,3 +1,4 @@
+import Aggregates
 import Configuration
 import Domain
 import Foundation
@@ -44,6 +45,57 @@ import Testing
           order: $0.order, type: $0.type, hints: $0.hints, role: $0.role, expected: $0.expected, posted: $0.posted,
           isAccepted: $0.state == "accepted")
       })
+  }
+
+  /// The cells of a run hold what the control totals hold, whatever the number of threads.
+  @Test func revenueIsThatOfTheControlTotals() throws {
+    guard let data = Self.shared else {
+      print("skipped: there is no ../shared/data")
+      return
+    }
+    var configuration = try configuration("northwind.yaml")
+    configuration.aggregates = AggregateSettings()
+    var texts: [String] = []
+    for threads in [1, 3] {
+      let out = NSTemporaryDirectory() + "tieout-revenue-\(UUID().uuidString)"
+      defer { try? FileManager.default.removeItem(atPath: out) }
+      let summary = try run(
+        configuration, orders: [data + "/northwind/orders.jsonl"], ledger: [data + "/northwind/ledger.jsonl"],
+        out: out, threads: threads)
+      texts.append(try String(contentsOfFile: out + "/revenue.jsonl", encoding: .utf8))
+      var validator = try SchemaValidator(TopicSchemas.revenue.json)
+      var sums: [String: [String: Int64]] = [:]
+      for line in texts.last!.split(separator: "\n") {
+        #expect(try validator.problems(Array(line.utf8)).isEmpty)
+        let message = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+        let code = try #require(message["currency"] as? String)
+        for part in ["by_posting_date", "by_event_date", "orders"] {
+          for (measure, text) in try #require(message[part] as? [String: String]) {
+            sums[code, default: [:]]["\(part).\(measure)", default: 0] += try Money(text, Currency(code)!).minorUnits
+          }
+        }
+      }
+      let totals = summary.totals.lines
+      func posted(_ role: AccountRole, _ code: String) -> Int64 {
+        Int64(totals.first { $0.role == role && $0.currency.code == code }?.posted ?? 0)
+      }
+      func expected(_ role: AccountRole, _ code: String) -> Int64 {
+        Int64(totals.first { $0.role == role && $0.currency.code == code }?.expected ?? 0)
+      }
+      #expect(Set(sums.keys) == ["EUR", "USD"])
+      for code in ["EUR", "USD"] {
+        for basis in ["by_posting_date", "by_event_date"] {
+          #expect(sums[code]!["\(basis).receivable_movement"] == posted(.receivable, code))
+          #expect(sums[code]!["\(basis).gross_revenue"] == -posted(.revenue, code))
+          #expect(sums[code]!["\(basis).freight"] == -posted(.freight, code))
+          #expect(sums[code]!["\(basis).tax_posted"] == -posted(.tax, code))
+        }
+        #expect(sums[code]!["orders.receivable_expected"] == expected(.receivable, code))
+        #expect(sums[code]!["orders.billings"] == -expected(.revenue, code))
+      }
+      #expect(expected(.receivable, "USD") > 100_000_000)
+    }
+    #expect(texts[0] == texts[1])
   }
 
   @Test func northwindGivesExactlyTheLabelledBreaks() throws {

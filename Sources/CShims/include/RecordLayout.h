@@ -49,14 +49,14 @@ typedef struct {
   uint32_t slot_bytes;
   /// Index of another step with the same parent, 0 where there is none.
   uint32_t sibling;
-  uint16_t depth;
+  uint32_t depth;
   /// The byte that opens a string; more than a byte can be where no value follows.
   uint16_t opening;
   uint8_t count;
   uint8_t kind;
   /// Quotes in the literal.
   uint8_t quotes;
-  uint8_t spare[13];
+  uint8_t spare[11];
 } tieout_step;
 
 _Static_assert(sizeof(tieout_step) == 64, "a step is one cache line");

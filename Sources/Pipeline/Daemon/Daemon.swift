@@ -218,6 +218,7 @@ extension Configuration {
       (breaksTopic, compact), (deadLettersTopic, [:]), (epochsTopic, retained), (partialsTopic, compact),
       (totalsTopic, compact),
     ]
+    if aggregates != nil { topics.append((revenueTopic, compact)) }
     if checkpoints == .topic { topics.append((checkpointsTopic, checkpointed)) }
     for source in sources where source.isRouted { topics.append((source.topic, retained)) }
     return topics

@@ -1,3 +1,4 @@
+import Aggregates
 import Configuration
 import Domain
 import Foundation
@@ -19,9 +20,20 @@ public final class TotalsStage: Stage {
   /// Partitions that have not been read to their end yet.
   private var behind: Set<Int32> = []
   private var next: [TopicPartition: Int64] = [:]
+  private var revenue: RevenueMerger
+  /// Messages of revenue that have not been told yet.
+  private var pending: [RevenueMessage] = []
+  private var encoder: FinanceEncoder
 
   public init(configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment) {
+    revenue = TotalsStage.merger(configuration)
+    encoder = FinanceEncoder(dimensionNames: configuration.dimensions)
     super.init("totals", configuration: configuration, stop: stop, log: log, environment: environment)
+  }
+
+  private static func merger(_ configuration: Configuration) -> RevenueMerger {
+    let policy = configuration.policy
+    return RevenueMerger(settling_ms: policy.window_ms.addingReportingOverflow(policy.grace_ms).partialValue)
   }
 
   override func runOnce() throws {
@@ -58,9 +70,10 @@ public final class TotalsStage: Stage {
           behind = Set(places.map(\.partition))
         }
         try consumer.answerRebalance(start: .beginning)
-      } else if behind.isEmpty, !changed.isEmpty {
+      } else if behind.isEmpty {
         // Sums of half a history would be wrong ones.
-        try tell()
+        if configuration.aggregates != nil { pending += revenue.take() }
+        if !changed.isEmpty || !pending.isEmpty { try tell() }
       }
     }
   }
@@ -70,11 +83,31 @@ public final class TotalsStage: Stage {
     changed = []
     behind = []
     next = [:]
+    revenue = TotalsStage.merger(configuration)
+    pending = []
   }
 
   private func take(_ message: ConsumedMessage) {
     next[TopicPartition(configuration.partialsTopic, message.partition)] = message.offset + 1
+    if let key = message.key, CellPartial.isKey(UnsafeRawBufferPointer(key)) {
+      guard let value = message.value else { return }
+      do throws(ByteCodingError) {
+        revenue.apply(try CellPartial(key: UnsafeRawBufferPointer(key), value: UnsafeRawBufferPointer(value)))
+      } catch {
+        log.warning("a partial cell cannot be read", metadata: ["offset": "\(message.offset)", "error": "\(error)"])
+      }
+      return
+    }
     guard let partial = Partial(key: message.key, value: message.value) else { return }
+    if partial.cell.hasPrefix(Partial.timePrefix) {
+      let source = String(partial.cell.dropFirst(Partial.timePrefix.count))
+      if source.isEmpty {
+        revenue.setWatermark(task: partial.task, partial.value)
+      } else {
+        revenue.setLatest(source: source, task: partial.task, partial.value)
+      }
+      return
+    }
     let known = cells[partial.cell]?[partial.task]
     guard known.map({ $0.epoch < partial.epoch }) ?? true else { return }
     cells[partial.cell, default: [:]][partial.task] = partial
@@ -100,6 +133,7 @@ public final class TotalsStage: Stage {
         try retrying { () throws(KafkaError) in try producer.flush(timeout_ms: 60_000) }
       }
       changed = []
+      pending = []
     } catch {
       if error.isFatal { throw error }
       log.debug("totals not told", metadata: ["error": "\(error)"])
@@ -111,6 +145,9 @@ public final class TotalsStage: Stage {
   }
 
   private func send() throws(KafkaError) {
+    for message in pending {
+      try produce(configuration.revenueTopic, FinanceEncoder.key(message), encoder.encode(message))
+    }
     for cell in changed.sorted() {
       let values = cells[cell] ?? [:]
       let value = TotalEncoder.encode(

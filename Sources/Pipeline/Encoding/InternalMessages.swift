@@ -59,6 +59,10 @@ struct RoutedRecord {
 /// One task's value of a cell of a total. It is cumulative: whoever takes the value of the latest epoch of every task has
 /// the sum, however often some of them came, and in whatever order.
 struct Partial: Equatable {
+  /// Before the name of a source, or nothing for the task's watermark: how far event time has come, which is not added
+  /// up.
+  static let timePrefix = "time:"
+
   var cell: String
   var task: Int32
   var value: Int64

@@ -1,3 +1,4 @@
+import Aggregates
 import Checkpoints
 import Configuration
 import Decoding
@@ -82,9 +83,15 @@ final class TaskEngine {
     isRoutedSource = configuration.sources.map(\.isRouted)
     configurationHash = stage.configurationHash
     matcher.epoch = 1
+    beginAggregates()
   }
 
   private var configuration: Configuration { stage.configuration }
+
+  private func beginAggregates() {
+    guard let settings = configuration.aggregates else { return }
+    matcher.aggregates = TaskAggregates(dimensionCount: configuration.dimensions.count, settings: settings)
+  }
 
   // MARK: - What happens
 
@@ -277,6 +284,7 @@ final class TaskEngine {
   /// Tells the second stage what has changed in the task's own cells. The last thing before an epoch is sealed.
   func tellPartials() {
     untold = (outbox.mark, toldOpen)
+    tellCells()
     for type in BreakType.allCases.indices where matcher.counters.open[type] != toldOpen[type] {
       toldOpen[type] = matcher.counters.open[type]
       let cell = Partial(
@@ -292,9 +300,37 @@ final class TaskEngine {
   func untellPartials() {
     guard let untold else { return }
     outbox.rollback(to: untold.mark)
+    if matcher.aggregates != nil { matcher.aggregates!.untell() }
     toldOpen = untold.open
   }
   private var untold: (mark: Outbox.Mark, open: [Int])?
+
+  private func tellCells() {
+    // The clock is the last reading of this epoch, so that a replay has the same; an epoch without one tells nothing.
+    guard matcher.aggregates != nil, let now_ms = events.last?.now_ms else { return }
+    let sources = configuration.sources
+    let times =
+      [matcher.watermarks.current_ms]
+      + sources.indices.map { matcher.watermarks.largest_ms(source: UInt16($0)) ?? .min }
+    let told = matcher.aggregates!.tell(now_ms: now_ms, times: times)
+    let partitions = configuration.partialsPartitions
+    for line in told.lines {
+      let cell = CellPartial(task: partition, epoch: mark.number + 1, line: line)
+      var key = ByteWriter(capacity: 256)
+      var value = ByteWriter(capacity: 512)
+      cell.writeKey(into: &key)
+      cell.writeValue(into: &value)
+      outbox.add(.partials, partition: cell.partition(of: partitions), key: key.array, value: value.array)
+    }
+    guard let times = told.times else { return }
+    for (name, time_ms) in zip([""] + sources.map(\.name), times) where time_ms > .min {
+      let cell = Partial(cell: Partial.timePrefix + name, task: partition, value: time_ms, epoch: mark.number + 1)
+      // Whoever adds cells up must know how far the tasks have come, whichever partition it reads.
+      for place in 0..<max(1, partitions) {
+        outbox.add(.partials, partition: Int32(place), key: cell.key, value: cell.valueBytes)
+      }
+    }
+  }
 
   /// The record of the running epoch, with the state as it is now.
   func seal(incarnation: UInt64, shards: [ShardDigest]) -> EpochRecord {
@@ -319,6 +355,7 @@ final class TaskEngine {
   var sumsDigest: UInt64 {
     var writer = ByteWriter(capacity: 2_048)
     matcher.exportSums(into: &writer)
+    if configuration.aggregates != nil { writer.write(matcher.aggregatesDigest) }
     return Checksum.of(writer.bytes)
   }
 
@@ -356,8 +393,15 @@ final class TaskEngine {
   }
 
   /// Every shard is in, and the replay has come to the checkpoint's epoch.
-  func endRestore(_ manifest: CheckpointManifest) throws(ByteCodingError) {
+  /// - Parameter aggregates: The checkpoint's; nil where it has none. Then they begin with what comes from now on.
+  func endRestore(_ manifest: CheckpointManifest, aggregates: [UInt8]? = nil) throws(ByteCodingError) {
     matcher.endRestore()
+    beginAggregates()
+    if let aggregates, let settings = configuration.aggregates {
+      try withReader(aggregates) { (reader: inout ByteReader) throws(ByteCodingError) in
+        try matcher.aggregates!.restore(from: &reader, settings: settings)
+      }
+    }
     var writer = ByteWriter()
     matcher.watermarks.export(into: &writer)
     guard writer.array == manifest.time else {

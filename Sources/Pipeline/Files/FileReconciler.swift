@@ -1,3 +1,4 @@
+import Aggregates
 import Configuration
 import Decoding
 import Dispatch
@@ -57,6 +58,9 @@ public final class FileReconciler {
       // One answer at the end: nothing provisional is of use to a reader of files.
       policy.reportsProvisional = false
       matcher = Matcher(policy: policy, dimensionCount: configuration.dimensions.count)
+      if let settings = configuration.aggregates {
+        matcher.aggregates = TaskAggregates(dimensionCount: configuration.dimensions.count, settings: settings)
+      }
     }
   }
 
@@ -167,6 +171,7 @@ public final class FileReconciler {
     try writeAll(deadLetterFile, deadLetters, deadLetterPath)
     try spool.finish(to: options.directory + "/breaks.jsonl")
     collect()
+    try writeRevenue()
     let summaryPath = options.directory + "/summary.json"
     guard FileManager.default.createFile(atPath: summaryPath, contents: Data(summary.json(configuration).utf8)) else {
       throw FileRunError("\(summaryPath): cannot be written")
@@ -368,6 +373,38 @@ public final class FileReconciler {
       }
     }
     try drain()
+  }
+
+  /// The cells of all tasks, where aggregates are wanted: `revenue.jsonl`, one message a line, by key.
+  private func writeRevenue() throws {
+    guard let settings = configuration.aggregates else { return }
+    var table = CellTable(dimensionCount: configuration.dimensions.count, limits: settings.limits)
+    for task in tasks { task.matcher.mergeAggregates(into: &table) }
+    let asOf_ms = options.asOf_ms ?? .max - 1
+    let latest = configuration.sources.indices.map { source in
+      (
+        source: configuration.sources[source].name,
+        time_ms: inputs.filter { $0.source == source }.map(\.largest_ms).max() ?? .min
+      )
+    }
+    var encoder = FinanceEncoder(dimensionNames: configuration.dimensions)
+    var bytes: [UInt8] = []
+    let lines = table.lines
+    var start = 0
+    while start < lines.count {
+      let series = lines[start].key.series
+      let end = lines[start...].firstIndex { $0.key.series != series } ?? lines.count
+      let messages = RevenueMessage.of(series: Array(lines[start..<end])) { _ in
+        // A bounded input is told once.
+        MessageStatus(revision: 1, asOf_ms: asOf_ms, watermarks: latest, isProvisional: options.asOf_ms != nil)
+      }
+      for message in messages { bytes += encoder.encode(message) + [0x0a] }
+      start = end
+    }
+    let path = options.directory + "/revenue.jsonl"
+    guard FileManager.default.createFile(atPath: path, contents: Data(bytes)) else {
+      throw FileRunError("\(path): cannot be written")
+    }
   }
 
   private func collect() {

@@ -28,7 +28,7 @@ struct CheckpointDirectory {
   func load() throws -> CheckpointContents {
     var contents = CheckpointContents()
     for name in try files.names(in: path).sorted() {
-      if name.hasPrefix("m.") || name.hasPrefix("s.") {
+      if ["m.", "s.", "a."].contains(name.prefix(2)) {
         contents.put(name, try files.read(path + "/" + name))
       } else if name.hasPrefix(CheckpointDirectory.unfinished) {
         // Left by a process that died while it wrote: nothing needs it, so that it is removed with the next epoch.

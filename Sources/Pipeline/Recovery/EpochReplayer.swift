@@ -12,6 +12,7 @@ final class EpochReplayer {
   private let environment: any WorkerEnvironment
   private let keepAlive: () throws -> Void
   private var arena = ReplayArena()
+  private let opener = ShardOpener()
   private var outputs: Outbox?
 
   init(
@@ -37,7 +38,7 @@ final class EpochReplayer {
     func takeIn(asOf epoch: UInt64) throws {
       guard let manifest, epoch <= manifest.epoch else { return }
       try importShards(of: manifest, asOf: epoch, contents)
-      if epoch == manifest.epoch { try engine.endRestore(manifest) }
+      if epoch == manifest.epoch { try engine.endRestore(manifest, aggregates: try contents.aggregates(of: manifest)) }
     }
     if let manifest {
       try engine.beginRestore(manifest)
@@ -129,7 +130,7 @@ final class EpochReplayer {
       guard asOf == epoch else { continue }
       try keepAlive()
       let digest = try engine.importShard(
-        shard, bits: manifest.bits, bytes: try contents.shard(shard, of: manifest))
+        shard, bits: manifest.bits, bytes: try contents.shard(shard, of: manifest, opener))
       guard digest == manifest.shards[shard].digest else {
         throw RecoveryError("shard \(shard) is not what the checkpoint states")
       }

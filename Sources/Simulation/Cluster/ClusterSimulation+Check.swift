@@ -1,3 +1,4 @@
+import Aggregates
 import Checkpoints
 import Configuration
 import Domain
@@ -217,6 +218,11 @@ extension ClusterSimulation {
     var told: [String: Int64] = [:]
     for (cell, tasks) in partials() { told[cell] = tasks.values.reduce(0, +) }
     if told.filter({ $0.value != 0 }) != open { fail("the totals say \(told), and the breaks \(open)") }
+    guard configuration.aggregates != nil else { return }
+    let messages = (0..<partitions).flatMap {
+      cluster.readCommitted(TopicPartition(configuration.partialsTopic, Int32($0))).map { (key: $0.1, value: $0.2) }
+    }
+    for problem in CellCheck.problems(messages, totals: totals) { fail(problem) }
   }
 
   func partials() -> [String: [String: Int64]] {
@@ -224,14 +230,16 @@ extension ClusterSimulation {
     var epochs: [String: UInt64] = [:]
     for partition in 0..<partitions {
       for (_, key, value) in cluster.readCommitted(TopicPartition(configuration.partialsTopic, Int32(partition))) {
-        let parts = String(decoding: key ?? [], as: UTF8.self).split(separator: "|")
+        let name = String(decoding: key ?? [], as: UTF8.self)
+        // Cells have a check of their own; times are no totals.
+        if key.map({ $0.withUnsafeBytes { CellPartial.isKey($0) } }) ?? false || name.hasPrefix("time:") { continue }
+        let parts = name.split(separator: "|")
         let numbers = String(decoding: value ?? [], as: UTF8.self).split(separator: " ")
         guard parts.count == 2, numbers.count == 2, let number = Int64(numbers[0]), let epoch = UInt64(numbers[1])
         else {
           fail("a partial cannot be read")
           continue
         }
-        let name = String(decoding: key!, as: UTF8.self)
         if configuration.kafka.delivery == .atLeastOnce, epoch < epochs[name] ?? 0 { continue }
         if configuration.kafka.delivery == .exactlyOnce, epoch <= epochs[name] ?? 0 {
           fail("the partial \(name) of epoch \(epoch) comes after that of \(epochs[name]!)")

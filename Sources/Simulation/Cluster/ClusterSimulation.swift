@@ -1,3 +1,4 @@
+import Aggregates
 import Checkpoints
 import Configuration
 import Domain
@@ -98,6 +99,11 @@ public final class ClusterSimulation {
     configuration.policy.maximumExpiries = 1 + random.below(4)
     configuration.policy.idleTimeout_ms = Int64(1_000 + random.below(8_000))
     configuration.partialsPartitions = partitions
+    if seed % 2 == 1 {
+      var settings = AggregateSettings()
+      settings.interval_ms = seed % 4 == 1 ? 1 : 300
+      configuration.aggregates = settings
+    }
     // So few that a checkpoint is spread over several epochs.
     configuration.shardTies = 1 + random.below(2)
     if rawPartitions > 0 {

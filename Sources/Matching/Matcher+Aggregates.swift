@@ -1,0 +1,56 @@
+import Aggregates
+import Domain
+
+extension Matcher {
+  /// Adds a fact to the aggregates, or takes it back.
+  mutating func aggregate(_ fact: UnsafePointer<Fact>, sign: Int) {
+    var input = AggregateInput(
+      kind: fact.pointee.isPosting ? AggregateInput.postingKind : fact.pointee.code, currency: fact.pointee.currency,
+      eventPeriod: 0,
+      postingPeriod: 0)
+    let timeDay = day(ofMilliseconds: fact.pointee.time_ms)
+    let datedDay = fact.pointee.date_d == absentDate ? timeDay : fact.pointee.date_d
+    if fact.pointee.isPosting {
+      input.role = fact.pointee.role
+      input.amount = fact.pointee.amount
+    } else {
+      var place = 0
+      for component in AmountComponent.allCases where fact.pointee.mask & 1 << UInt16(component.rawValue) != 0 {
+        input.amounts[component] = fact.pointee.amounts[place]
+        place += 1
+      }
+    }
+    var offset = 0
+    var dimension = 0
+    while offset < fact.pointee.dimensionBytes.count, dimension < dimensionCount {
+      let count = Int(fact.pointee.dimensionBytes.base![offset])
+      if count > 0 {
+        input.dimensions[dimension] = ByteView(base: fact.pointee.dimensionBytes.base! + offset + 1, count: count)
+      }
+      offset += 1 + count
+      dimension += 1
+    }
+    // An order event counts in the period of its document; a posting by event time, and by posting date.
+    aggregates!.add(
+      &input, eventDay: fact.pointee.isPosting ? timeDay : datedDay, postingDay: datedDay,
+      statedPeriod: fact.pointee.isPosting ? fact.pointee.statedPeriod : 0, sign: sign)
+  }
+
+  /// Of the aggregates and of what has been told of them; 0 where there are none.
+  public var aggregatesDigest: UInt64 {
+    guard aggregates != nil else { return 0 }
+    return aggregates!.makeDigest()
+  }
+
+  public var hasAggregates: Bool { aggregates != nil }
+
+  /// Writes the aggregates as a checkpoint keeps them, where there are any.
+  public func exportAggregates(into writer: inout ByteWriter) {
+    if aggregates != nil { aggregates!.export(into: &writer) }
+  }
+
+  /// Adds the cells to a table, where there are any.
+  public func mergeAggregates(into table: inout CellTable) {
+    if aggregates != nil { aggregates!.merge(into: &table) }
+  }
+}
