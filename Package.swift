@@ -146,3 +146,16 @@ let package = Package(
       swiftSettings: settings),
   ]
 )
+
+// The benchmarks, a package of their own, need none of the console, and one of its dependencies has a module of the same
+// name as one here, which SwiftPM refuses across packages: `tools/bench` leaves all of it out.
+if Context.environment["TIEOUT_CORE_ONLY"] != nil {
+  let core = ["swift-argument-parser", "swift-log", "Yams", "hdrhistogram-swift"]
+  package.dependencies.removeAll { dependency in
+    guard case .sourceControl(_, let location, _) = dependency.kind else { return false }
+    return !core.contains { location.hasSuffix("/" + $0) }
+  }
+  let console = ["tieout-serve", "Console", "ConsoleStore", "ConsoleTests", "ConsoleStoreTests"]
+  package.targets.removeAll { console.contains($0.name) }
+  package.products.removeAll { console.contains($0.name) }
+}

@@ -14,9 +14,7 @@ let package = Package(
       name: "Stages",
       dependencies: [
         "MallocCount",
-        // One of the console's dependencies has a module of that name too, and SwiftPM looks at all of them.
-        .product(
-          name: "TieoutCore", package: "tieout", moduleAliases: ["Configuration": "TieoutConfiguration"]),
+        .product(name: "TieoutCore", package: "tieout"),
         .product(name: "Benchmark", package: "benchmark"),
       ],
       path: "Benchmarks/Stages",

@@ -1,5 +1,5 @@
 import Benchmark
-import TieoutConfiguration
+import Configuration
 import Decoding
 import Foundation
 import Pipeline

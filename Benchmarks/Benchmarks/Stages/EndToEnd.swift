@@ -36,7 +36,9 @@ import Simulation
   try! broker.createTopic("drain", partitions: 8)
   let properties = [KafkaProperty("bootstrap.servers", broker.bootstrap)]
   let producer = try! Producer(properties: properties)
-  var load = Workload(WorkloadOptions())
+  var options = WorkloadOptions()
+  options.orders = records
+  var load = Workload(options)
   var record = GeneratedRecord()
   for _ in 0..<records {
     guard load.next(into: &record) else { break }

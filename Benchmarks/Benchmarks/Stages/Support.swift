@@ -1,5 +1,5 @@
 import Benchmark
-import TieoutConfiguration
+import Configuration
 import Domain
 import Foundation
 import MallocCount
@@ -37,7 +37,8 @@ final class Load {
     configuration = try! LoadConfiguration.configuration(shape, name: "bench", options: options, openTies: count / 2)
     var load = Workload(options)
     var record = GeneratedRecord()
-    var (orders, ledger) = (PackedRecords(), PackedRecords())
+    var orders = PackedRecords()
+    var ledger = PackedRecords()
     var values: [[UInt8]] = []
     while load.next(into: &record) {
       if record.isOrder {
