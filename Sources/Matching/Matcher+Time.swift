@@ -49,8 +49,8 @@ extension Matcher {
       if !reached.covers(entry) { reached = ExpiryBound(deadline_ms: entry.deadline_ms, tag: UInt32(entry.head)) }
       if timers.hasJustOpened { for ahead in 0..<16 { prefetchBody(ahead) } }
       prefetchBody(16)
-      if let near = timers.upcoming(8), ties[near].has(Tie.Flag.closed) {
-        // Most likely to be forgotten.
+      if let near = timers.upcoming(8), forgetsAtOnce || ties[near].has(Tie.Flag.closed) {
+        // Most likely to be forgotten, now or right after it has been closed.
         index.prefetch(Fingerprint(key(near)))
       }
       let slot = Int(entry.slot)

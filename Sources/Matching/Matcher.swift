@@ -66,6 +66,8 @@ public struct Matcher: ~Copyable {
   let expectations: Expectations
   /// Window and grace.
   let horizon_ms: Int64
+  /// Retention ends in the bucket of timers in which a tie is closed: it is forgotten moments later.
+  let forgetsAtOnce: Bool
 
   /// While a checkpoint is being restored: the shards that are in already; the others' records were taken in before
   /// the shard was written.
@@ -102,6 +104,7 @@ public struct Matcher: ~Copyable {
     self.dimensionCount = min(dimensionCount, maximumDimensions)
     watermarks = Watermarks(outOfOrderness_ms: policy.outOfOrderness_ms, idleTimeout_ms: policy.idleTimeout_ms)
     horizon_ms = policy.window_ms.addingSaturating(policy.grace_ms)
+    forgetsAtOnce = policy.retention_ms <= horizon_ms / TimerQueue.quantaPerHorizon
     timers = TimerQueue(quantum_ms: horizon_ms / TimerQueue.quantaPerHorizon)
     judge = Judge(policy: policy)
     expectations = Expectations(policy)
