@@ -92,6 +92,11 @@ final class OrderLane {
   /// Decodes one record; the fault if it is none.
   func decode(key: ByteView, payload: ByteView, position: RecordPosition) -> DataFault? {
     counters.records += 1
+    return take(key, payload, position)
+  }
+
+  @inline(__always)
+  private func take(_ key: ByteView, _ payload: ByteView, _ position: RecordPosition) -> DataFault? {
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
       case .appended:
@@ -124,20 +129,7 @@ final class OrderLane {
         continue
       }
       let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
-      do throws(DataFault) {
-        switch try decoder.decode(key: content.key, payload: content.payload, position: position, into: &records) {
-        case .appended:
-          if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
-            records.truncate(to: records.count - 1)
-            throw fault
-          }
-        case .skipped: counters.skipped += 1
-        case .tombstone: counters.tombstones += 1
-        }
-      } catch {
-        counters.count(error)
-        faults.append(StretchFault(at: at, fault: error))
-      }
+      if let fault = take(content.key, content.payload, position) { faults.append(StretchFault(at: at, fault: fault)) }
     }
   }
 
@@ -165,6 +157,11 @@ final class LedgerLane {
   /// Decodes one record; the fault if it is none.
   func decode(key: ByteView, payload: ByteView, position: RecordPosition) -> DataFault? {
     counters.records += 1
+    return take(key, payload, position)
+  }
+
+  @inline(__always)
+  private func take(_ key: ByteView, _ payload: ByteView, _ position: RecordPosition) -> DataFault? {
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
       case .appended:
@@ -197,20 +194,7 @@ final class LedgerLane {
         continue
       }
       let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
-      do throws(DataFault) {
-        switch try decoder.decode(key: content.key, payload: content.payload, position: position, into: &records) {
-        case .appended:
-          if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
-            records.truncate(to: records.count - 1)
-            throw fault
-          }
-        case .skipped: counters.skipped += 1
-        case .tombstone: counters.tombstones += 1
-        }
-      } catch {
-        counters.count(error)
-        faults.append(StretchFault(at: at, fault: error))
-      }
+      if let fault = take(content.key, content.payload, position) { faults.append(StretchFault(at: at, fault: fault)) }
     }
   }
 
