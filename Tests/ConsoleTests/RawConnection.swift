@@ -22,12 +22,13 @@ enum RawConnection {
     return send(file, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count
   }
 
-  /// Everything that comes until the server closes, or nothing more comes for two seconds.
+  /// Everything that comes until the server closes, or nothing more comes for twenty seconds: a bound, not a wait, for
+  /// a request that says `Connection: close`.
   static func answer(port: Int, _ request: String) async -> String {
     await onThread {
       let file = open(port)
       defer { close(file) }
-      var timeout = timeval(tv_sec: 2, tv_usec: 0)
+      var timeout = timeval(tv_sec: 20, tv_usec: 0)
       setsockopt(file, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
       guard write(file, request) else { return "" }
       var all: [UInt8] = []

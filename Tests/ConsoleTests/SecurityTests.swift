@@ -246,10 +246,8 @@ final class TestIssuer: Sendable {
   }
 
   @Test func bodiesAreBounded() async throws {
-    let test = try TestConsole(adjust: {
-      $0.serve.bodyLimit = 10_000
-      $0.serve.requestTimeout_ms = 1_000
-    })
+    // The time for a request is left long: on a busy machine a short one would end these before their size does.
+    let test = try TestConsole(adjust: { $0.serve.bodyLimit = 10_000 })
     try await test.run { (client: TestConsole.Client) async throws -> Void in
       #expect(
         try await client.send(.post, "/v1/actions", as: "admin", body: "kind=x", type: "text/plain").status == 415)
@@ -259,35 +257,41 @@ final class TestIssuer: Sendable {
       for (path, who) in [("/v1/breaks/x/actions", "admin"), ("/v1/actions", "admin"), ("/v1/orders", "feed")] {
         let head =
           "POST \(path) HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer token-\(who)\r\n"
-          + "Content-Type: application/json\r\n"
+          + "Content-Type: application/json\r\nConnection: close\r\n"
         let told = await RawConnection.answer(
           port: client.port, head + "Content-Length: \(large.utf8.count)\r\n\r\n" + large)
-        #expect(told.hasPrefix("HTTP/1.1 413"), "\(path): \(told.prefix(40))")
+        // The server may close before all of it is read or sent, and the answer be lost on the way. It is counted.
+        #expect(told.isEmpty || told.hasPrefix("HTTP/1.1 413"), "\(path): \(told.prefix(40))")
         // Nobody says how much comes.
         let chunks = String(repeating: "400\r\n" + String(repeating: "x", count: 0x400) + "\r\n", count: 15)
         let untold = await RawConnection.answer(
           port: client.port, head + "Transfer-Encoding: chunked\r\n\r\n" + chunks + "0\r\n\r\n")
-        // The server may close before all of it is sent, and the answer be lost on the way.
         #expect(untold.isEmpty || untold.hasPrefix("HTTP/1.1 413"), "\(path): \(untold.prefix(40))")
       }
       for route in ["/v1/breaks/{id}/actions", "/v1/actions", "/v1/orders"] {
         // Where the answer was lost, the server may still be at counting it.
         var isCounted = false
-        for _ in 0..<200 where !isCounted {
+        for _ in 0..<600 where !isCounted {
           isCounted = test.console.metrics.page([]).contains("method=\"POST\",route=\"\(route)\",status=\"413\"} 2")
           if !isCounted { try await Task.sleep(for: .milliseconds(50)) }
         }
         #expect(isCounted, "\(route)")
       }
+    }
+  }
+
+  @Test func slowRequestsAreEnded() async throws {
+    let test = try TestConsole(adjust: { $0.serve.requestTimeout_ms = 2_000 })
+    try await test.run { (client: TestConsole.Client) async throws -> Void in
       // A body that comes a byte at a time, and a head that never ends.
       for start in [
         "POST /v1/actions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer token-admin\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{",
         "GET /v1/breaks HTTP/1.1\r\nHost: x\r\nX-Slow: ",
       ] {
         let began = Date()
-        let isClosed = await RawConnection.isClosedByServer(port: client.port, start: start, drip: "a", patience_s: 15)
+        let isClosed = await RawConnection.isClosedByServer(port: client.port, start: start, drip: "a", patience_s: 60)
         #expect(isClosed, "a slow request is ended: \(start.prefix(30))")
-        #expect(Date().timeIntervalSince(began) < 12)
+        #expect(Date().timeIntervalSince(began) < 45)
       }
       let after = await RawConnection.answer(
         port: client.port,
