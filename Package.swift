@@ -101,7 +101,9 @@ let package = Package(
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
         .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
         .product(name: "Logging", package: "swift-log"),
-      ], swiftSettings: settings),
+      ],
+      // The page is a part of the program: one file to copy, nothing to lose on the way.
+      resources: [.embedInCode("Page")], swiftSettings: settings),
     .executableTarget(
       name: "tieout-serve",
       dependencies: [

@@ -19,7 +19,7 @@ public struct ConsoleServer: Sendable {
     /// Empties the store first; the topics fill it again.
     public var rebuild = false
     public var version = ""
-    public var assets: [ConsoleAsset] = []
+    public var assets = ConsolePage.assets
     /// Told once the server listens, with its port.
     public var onListening: @Sendable (Int) -> Void = { _ in }
 
@@ -199,7 +199,7 @@ struct ConsoleResponder: HTTPResponder {
   private let console: Console
   private let router: RouterResponder<ConsoleContext>
   private let patterns: [(parts: [Substring], method: HTTPRequest.Method)]
-  private let assets: [String: ConsoleAsset]
+  private let assets: [String: ServedAsset]
 
   init(_ console: Console, assets: [ConsoleAsset]) {
     self.console = console
@@ -211,16 +211,14 @@ struct ConsoleResponder: HTTPResponder {
     }
     self.router = router.buildResponder()
     patterns = console.endpoints.map { ($0.path.split(separator: "/"), $0.method) }
-    self.assets = Dictionary(assets.map { ($0.path, $0) }) { first, _ in first }
+    self.assets = Dictionary(assets.map { ($0.path, ServedAsset($0)) }) { first, _ in first }
   }
 
   func respond(to request: Request, context: ConsoleContext) async throws -> Response {
     let path = request.uri.path
     var response: Response
     if [.get, .head].contains(request.method), let asset = assets[path] {
-      response = Response(
-        status: .ok, headers: [.contentType: asset.contentType],
-        body: ResponseBody(byteBuffer: ByteBuffer(bytes: request.method == .head ? [] : asset.bytes)))
+      response = asset.response(to: request)
     } else {
       let parts = path.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
       let methods = patterns.filter { pattern in

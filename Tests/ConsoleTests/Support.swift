@@ -119,10 +119,11 @@ final class TestConsole: @unchecked Sendable {
   }
 
   /// Runs requests against the server on a port of its own.
-  func run<T: Sendable>(_ body: @escaping @Sendable (Client) async throws -> T) async throws -> T {
-    let application = try console.application(assets: [
-      ConsoleAsset(path: "/", contentType: "text/html", bytes: Array("<p>console</p>".utf8))
-    ])
+  func run<T: Sendable>(
+    assets: [ConsoleAsset] = [ConsoleAsset(path: "/", contentType: "text/html", bytes: Array("<p>console</p>".utf8))],
+    _ body: @escaping @Sendable (Client) async throws -> T
+  ) async throws -> T {
+    let application = try console.application(assets: assets)
     return try await application.test(.live) { client in try await body(Client(client: client)) }
   }
 

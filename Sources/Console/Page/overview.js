@@ -1,0 +1,152 @@
+// The first view: what is open, how well things tie out, how fresh the sources are. What no topic tells is said to be
+// missing, never shown as zero.
+import { get, seesAll } from "/api.js";
+import { amount, bars, columns, fromMicros, h, line, micros, rate, span, table, when, words } from "/dom.js";
+
+const severities = ["critical", "high", "medium", "low"];
+const ages = ["0-1", "2-3", "4-7", "8-14", "15-30", "30+"];
+/** Cells that a chart is made of; more are named as left out. */
+const most = 1000;
+
+const list = (query) => "#/breaks?" + new URLSearchParams({ state: "open,reopened", ...query });
+const panel = (width, title, ...children) => h("section", { class: `panel ${width}` }, h("h2", null, title), children);
+const absent = (name, why) => h("p", { class: "empty" }, why ?? `Nothing has come on the topic of ${name} yet.`);
+
+function sum(rows, key) {
+  const sums = new Map();
+  for (const row of rows) sums.set(row[key], (sums.get(row[key]) ?? 0) + row.count);
+  return sums;
+}
+
+function values(rows) {
+  const sums = new Map();
+  for (const row of rows) sums.set(row.currency, (sums.get(row.currency) ?? 0n) + micros(row.amount));
+  return [...sums].sort();
+}
+
+export async function overview(_, app) {
+  const node = h("div");
+  const open = h("div", { class: "grid" }), rest = h("div", { class: "grid" });
+  node.append(h("h1", null, "Overview"), open, h("p"), rest);
+
+  async function drawOpen() {
+    const summary = await get("/v1/summary");
+    const rows = summary.rows;
+    const severity = sum(rows, "severity"), age = sum(rows, "age");
+    const bar = (key, sums, names, label) => names.map((name) => ({ label: label(name), count: sums.get(name) ?? 0,
+      text: amount(sums.get(name) ?? 0), href: list({ [key]: name }) }));
+    const types = [...sum(rows, "type")].sort((a, b) => b[1] - a[1]);
+    const pressing = (severity.get("critical") ?? 0) + (severity.get("high") ?? 0);
+    open.replaceChildren(
+      panel("w3", "Open breaks", h("a", { href: list({}), class: "figure", id: "open-count" }, amount(summary.open)), h("p", { class: "note" }, `at ${when(summary.at)} UTC`)),
+      panel("w3", "High and critical", h("a", { href: list({ severity: "high,critical" }), class: "figure" }, amount(pressing)),
+        h("p", { class: "note" }, `${amount(age.get("30+") ?? 0)} older than 30 days`)),
+      panel("w6", "Open value, sum of |difference|", values(rows).length === 0 ? h("p", { class: "empty" }, "Nothing is open.")
+        : h("dl", null, values(rows).map(([currency, value]) => [h("dt", null, currency || "–"), h("dd", { class: "n" }, fromMicros(value))]))),
+      panel("w4", "By type", types.length === 0 ? h("p", { class: "empty" }, "Nothing is open.")
+        : bars("Open breaks by type", bar("type", new Map(types), types.map(([type]) => type), words))),
+      panel("w4", "By age in days", bars("Open breaks by age", bar("age", age, ages, (name) => name))),
+      panel("w4", "By severity", bars("Open breaks by severity", bar("severity", severity, severities, (name) => name))));
+  }
+
+  async function cells(name) {
+    return get(`/v1/aggregates/${name}?limit=${most}`).catch((error) => ({ items: [], problem: error.message }));
+  }
+  const partly = (found) => found.next ? h("p", { class: "note" }, `Of the first ${most} cells; there are more.`) : null;
+
+  function tied(quality) {
+    const parts = quality.items.map((cell) => cell.value).filter((value) => value.source !== undefined);
+    if (parts.length === 0) {
+      const why = quality.problem ?? "Unknown: nothing has come on the topic of quality yet.";
+      return [panel("w4", "Tied out", h("p", { class: "empty" }, why)), panel("w8", "Control totals", h("p", { class: "empty" }, why))];
+    }
+    const total = (name) => parts.reduce((all, part) => all + BigInt(part[name] ?? 0), 0n);
+    const money = parts.flatMap((part) => (part.amounts ?? []).map((entry) => ({ source: part.source, ...entry })));
+    const currencies = [...new Set(money.map((entry) => entry.currency))].sort();
+    const of = (currency, name) => money.filter((entry) => entry.currency === currency).reduce((all, entry) => all + micros(entry[name]), 0n);
+    return [
+      panel("w4", "Tied out", h("div", { class: "figure" }, rate(total("matched"), total("records"))), h("p", { class: "note" }, `by count, of ${amount(total("records"))} records`),
+        h("dl", null, currencies.map((currency) => [h("dt", null, currency, " by value"), h("dd", { class: "n" }, rate(of(currency, "matched"), of(currency, "total")))]))),
+      panel("w8", "Control totals", money.length === 0 ? absent("quality") : table("Taken in, tied out and open, by source and currency",
+        ["Source", "Currency", "#Total", "#Tied out", "#In open breaks", "#Control difference"],
+        money.map((entry) => [entry.source, entry.currency, amount(entry.total), amount(entry.matched), amount(entry.open_breaks), amount(entry.control_difference)]))),
+    ];
+  }
+
+  function sources(quality, names) {
+    const by = new Map(quality.items.map((cell) => [cell.value.source, cell.value]));
+    return table("How far behind the clock each source is", ["Source", "Kind", "#Records", "#Freshness lag", "#Late", "#Dead letters"],
+      names.map((source) => {
+        const found = by.get(source.name);
+        return [source.name, source.kind, amount(found?.records), span(found?.freshness_lag_ms), amount(found?.late), source.dead_letters === null ? "–" : amount(source.dead_letters)];
+      }));
+  }
+
+  /** The amount of each place of the axis, by currency and view. */
+  function charted(title, name, found, take, names) {
+    const groups = new Map();
+    for (const cell of found.items) {
+      const key = [cell.value.currency, cell.value.view].filter(Boolean).join(", ");
+      if (!groups.has(key)) groups.set(key, new Map());
+      for (const [place, a, b] of take(cell.value)) {
+        const at = groups.get(key).get(place) ?? { label: place, a: 0n, b: names.length > 1 ? 0n : undefined };
+        at.a += micros(a);
+        if (names.length > 1) at.b += micros(b);
+        groups.get(key).set(place, at);
+      }
+    }
+    const keys = [...groups.keys()].filter((key) => groups.get(key).size > 0).sort();
+    if (keys.length === 0) return panel("w6", title, absent(name, found.problem));
+    const box = h("div");
+    const draw = (key) => {
+      const items = [...groups.get(key).values()].sort((a, b) => (a.label < b.label ? -1 : 1)).slice(-26);
+      box.replaceChildren(columns(`${title}, ${key}`, items, names),
+        h("details", null, h("summary", null, "As a table"), table(`${title}, ${key}`, ["At", ...names.map((text) => "#" + text)],
+          items.map((item) => [item.label, fromMicros(item.a), ...(names.length > 1 ? [fromMicros(item.b)] : [])]))));
+    };
+    const choice = h("select", { "aria-label": `${title}: currency`, onchange: () => draw(choice.value) }, keys.map((key) => h("option", { value: key }, key)));
+    draw(keys[0]);
+    return panel("w6", title, keys.length > 1 ? choice : h("p", { class: "note" }, keys[0]), box, partly(found));
+  }
+
+  async function drawRest() {
+    const names = (await get("/v1/sources")).items;
+    if (!seesAll()) {
+      rest.replaceChildren(panel("w12", "Totals", h("p", { class: "empty" }, "Totals, aggregates and lag are told over all rows: they are not shown to those who see some rows only.")));
+      return;
+    }
+    const known = (await get("/v1/aggregates")).items;
+    const want = (name) => known.some((entry) => entry.name === name) ? cells(name) : { items: [], problem: `No aggregate named ${name} is configured.` };
+    const [quality, revenue, cashflow, totals, status] = await Promise.all([want("quality"), want("revenue"), want("cashflow"), get("/v1/totals?prefix=open_breaks:"), get("/v1/status")]);
+    const lines = await Promise.all(totals.items.slice(0, 1).map(() => {
+      const largest = totals.items.reduce((a, b) => (Number(b.value.value) > Number(a.value.value) ? b : a));
+      return get("/v1/totals/series?minutes=1440&cell=" + encodeURIComponent(largest.cell));
+    }));
+    rest.replaceChildren(
+      ...tied(quality),
+      panel("w8", "Sources", sources(quality, names)),
+      panel("w4", "This server", h("dl", null, h("dt", null, "Store"), h("dd", null, status.is_ready ? "has caught up" : "is catching up"),
+        h("dt", null, "Records behind"), h("dd", null, amount(status.lag)), h("dt", null, "Last change"), h("dd", null, when(status.applied_at)),
+        h("dt", null, "Records refused"), h("dd", null, amount(status.faults)), h("dt", null, "Version"), h("dd", null, status.version)),
+        status.missing_topics.length > 0 && h("p", { class: "note" }, `Topics not there yet: ${status.missing_topics.join(", ")}`),
+        status.trouble && h("p", { class: "error" }, status.trouble)),
+      panel("w6", "Totals of the reconciler", totals.items.length === 0 ? absent("totals") : bars("Open breaks as the reconciler counts them",
+        totals.items.map((cell) => ({ label: words(cell.cell.replace("open_breaks:", "")), count: Math.max(0, Number(cell.value.value)), text: amount(cell.value.value) })))),
+      panel("w6", "Totals over a day", lines.length && lines[0].points.length > 1
+        ? [h("p", { class: "note" }, words(lines[0].cell.replace("open_breaks:", "open "))), line(`${lines[0].cell} over a day`, lines[0].points.map((point) => ({ at: point.at, value: Number(point.value.value) })))]
+        : absent("totals", "There are not two points yet: one a minute is kept.")),
+      charted("Recognised revenue by period", "revenue", revenue, (value) => value.by_posting_date ? [[value.period, value.by_posting_date.recognised_revenue]] : [], ["Recognised revenue"]),
+      charted("Cash of the next 13 weeks", "cashflow", cashflow, (value) => (value.weeks ?? []).map((week) => [week.from, week.expected, week.by_due_date]), ["Expected", "By due date"]));
+  }
+
+  // The sums are kept for up to a second by the server: after a change they are read at once and once more a little later.
+  let timers = [];
+  const again = (after, what) => setTimeout(() => what().catch((error) => app.toast(error.message)), after);
+  const live = (kind) => {
+    if (kind !== "break" && kind !== "reset") return;
+    if (timers.length === 0) timers = [again(0, drawOpen), again(700, drawOpen), setTimeout(() => { timers = []; }, 700)];
+  };
+  await Promise.all([drawOpen(), drawRest()]);
+  const slow = setInterval(() => drawRest().catch(() => {}), 15000);
+  return { title: "Overview", node, live, leave: () => { clearInterval(slow); timers.forEach(clearTimeout); } };
+}
