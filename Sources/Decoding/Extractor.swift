@@ -148,7 +148,8 @@ struct Extractor: ~Copyable {
   private mutating func scan(_ payload: ByteView) throws(DataFault) {
     var payload = payload
     var hasMargin = !JSONScanner.endsAtPage(payload)
-    if !hasMargin, payload.count <= Extractor.maximumMoved {
+    // An empty payload has nothing to move, and the scanner says what is wrong with it.
+    if !hasMargin, payload.count > 0, payload.count <= Extractor.maximumMoved {
       payload = scratch.copy(payload)
       recordStart = payload.base!
       hasMargin = true
