@@ -42,11 +42,13 @@ def broken(order: str, number: int, **other) -> tuple[str, dict]:
     return made["id"], made
 
 
-def send(bootstrap: str, records: list[tuple[str, str, dict]]) -> None:
+def send(bootstrap: str, records: list[tuple]) -> None:
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
     failed = []
-    for topic, key, value in records:
-        producer.produce(topic, json.dumps(value), key, on_delivery=lambda error, _: error and failed.append(error))
+    for topic, key, value, *ago_s in records:
+        at_ms = int((time.time() - (ago_s[0] if ago_s else 0)) * 1000)
+        producer.produce(topic, json.dumps(value), key, timestamp=at_ms,
+                         on_delivery=lambda error, _: error and failed.append(error))
     if producer.flush(30) or failed:
         sys.exit(f"console-check: records were not taken: {failed[:1]}")
 
@@ -54,6 +56,9 @@ def send(bootstrap: str, records: list[tuple[str, str, dict]]) -> None:
 def seed(bootstrap: str) -> None:
     records = [("shop.breaks", *broken(f"SO-{1000 + n}", n)) for n in range(1, 131)]
     records.append(("shop.breaks", *broken(HOSTILE, 7, customer=HOSTILE, reason=HOSTILE, dimensions={"country": "NO", "channel": HOSTILE})))
+    cell = f"open_breaks:{TYPES[0]}"
+    for n in range(30):
+        records.append(("shop.totals", cell, {"cell": cell, "value": 10 + n * 7 % 13, "tasks": 2}, (30 - n) * 1200))
     for n, name in enumerate(TYPES):
         records.append(("shop.totals", f"open_breaks:{name}", {"cell": f"open_breaks:{name}", "value": 22 - n, "tasks": 2}))
     for name, matched in (("orders", 98_310), ("ledger", 97_744)):
@@ -148,6 +153,7 @@ def walk(bootstrap: str, url: str, chromium: str, shots: str) -> None:
                 page.context.close()
 
         page = opened(1280, "light")
+        check(page.locator("polyline.line").count() == 1 and page.locator("rect.b").count() == 13, "the charts are drawn")
         go(page, "#/break/" + quote(hostile_id, safe=""))
         check(HOSTILE in page.locator("h1").inner_text() and page.evaluate("window.hurt === undefined")
               and page.locator("main img, main script").count() == 0, "a hostile key stays text")
@@ -264,6 +270,9 @@ def walk(bootstrap: str, url: str, chromium: str, shots: str) -> None:
         go(page, "#/breaks")
         check(page.locator("#nav a").count() == 4, "no audit log for a viewer")
         check(not problems, f"no error in the browser's console, no violation of the policy: {problems[:3]}")
+        page.evaluate("document.querySelector('main').setAttribute('style', 'color: red')")
+        page.wait_for_timeout(100)
+        check(any("Content Security Policy" in text for text in problems), "a violation would have been seen")
         browser.close()
 
 

@@ -91,7 +91,7 @@ export function bars(label, items) {
   return h("ul", { class: "bars", "aria-label": label }, items.map((item) => h("li", null,
     item.href ? h("a", { href: item.href }, item.label) : h("span", null, item.label),
     s("svg", { class: "bar", viewBox: "0 0 100 12", preserveAspectRatio: "none", "aria-hidden": "true" },
-      s("rect", { class: "a", width: Math.max(0.6, (100 * item.count) / most), height: 12 })),
+      s("rect", { class: "a", width: item.count > 0 ? Math.max(0.6, (100 * item.count) / most) : 0, height: 12 })),
     h("span", { class: "n" }, item.text))));
 }
 

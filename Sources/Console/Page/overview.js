@@ -100,7 +100,8 @@ export async function overview(_, app) {
     const box = h("div");
     const draw = (key) => {
       const items = [...groups.get(key).values()].sort((a, b) => (a.label < b.label ? -1 : 1)).slice(-26);
-      box.replaceChildren(columns(`${title}, ${key}`, items, names),
+      const top = items.reduce((most, item) => [item.a, item.b ?? 0n].reduce((a, b) => (b > a ? b : a), most), 0n);
+      box.replaceChildren(h("p", { class: "note" }, `Highest: ${fromMicros(top)}`), columns(`${title}, ${key}`, items, names),
         h("details", null, h("summary", null, "As a table"), table(`${title}, ${key}`, ["At", ...names.map((text) => "#" + text)],
           items.map((item) => [item.label, fromMicros(item.a), ...(names.length > 1 ? [fromMicros(item.b)] : [])]))));
     };
