@@ -41,14 +41,18 @@ public struct ControlTotals: Sendable {
     sums[lastBase + column.rawValue * AccountRole.count + Int(role.rawValue)] += amount
   }
 
+  /// The same sums give the same bytes, whichever way they came to be: a currency whose amounts have all gone back to
+  /// zero is left out, since a matcher that was restored between them knows of it, and one that was not may not.
   func export(into writer: inout ByteWriter) {
-    let order = currencies.enumerated().sorted { $0.element.rawValue < $1.element.rawValue }
+    let size = 4 * AccountRole.count
+    let order = currencies.enumerated()
+      .filter { sums[$0.offset * size..<($0.offset + 1) * size].contains { $0 != 0 } }
+      .sorted { $0.element.rawValue < $1.element.rawValue }
     writer.writeVarint(UInt64(order.count))
     for (at, currency) in order {
       writer.write(currency.rawValue)
-      let base = at * 4 * AccountRole.count
       writer.writeVarint(UInt64(AccountRole.count))
-      for value in sums[base..<base + 4 * AccountRole.count] { writer.write(value) }
+      for value in sums[at * size..<(at + 1) * size] { writer.write(value) }
     }
   }
 
