@@ -1,10 +1,8 @@
 // Lists of breaks, one break, and what people do to them.
 import { act, actOnMany, can, catalogue, get, session } from "/api.js";
-import { age, amount, h, table, when, words } from "/dom.js";
+import { age, ages, amount, entry, h, severities, table, when, words } from "/dom.js";
 
 export const states = ["expected", "open", "reopened", "explained", "accepted", "auto_cleared", "closed", "force_closed"];
-const severities = ["low", "medium", "high", "critical"];
-const ages = ["0-1", "2-3", "4-7", "8-14", "15-30", "30+"];
 const sorts = { "-amount": "largest first", amount: "smallest first", "-age": "oldest first", age: "newest first",
   "-updated": "changed last", updated: "changed first" };
 
@@ -256,7 +254,6 @@ export async function detail(id, app) {
   async function load() {
     const found = await get("/v1/breaks/" + encodeURIComponent(id));
     const item = found.break, evidence = found.message.evidence ?? {};
-    const entry = (name, value) => [h("dt", null, name), h("dd", null, value)];
     const pending = found.actions.filter((action) => found.pending.includes(action.id));
     const approvals = pending.map((action) => {
       const isMine = action.actor === session.me.principal;

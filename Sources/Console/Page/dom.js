@@ -75,6 +75,15 @@ export function span(ms) {
   return ms < 172800000 ? `${Math.round(ms / 3600000)} h` : `${Math.round(ms / 86400000)} d`;
 }
 
+/** A part of a page, `w3` to `w12` twelfths wide. */
+export const panel = (width, title, ...children) => h("section", { class: `panel ${width}` }, h("h2", null, title), children);
+/** A term of a `dl` with its description. */
+export const entry = (name, value) => [h("dt", null, name), h("dd", null, value)];
+
+export const severities = ["critical", "high", "medium", "low"];
+/** Days since the first event, as the API groups them. */
+export const ages = ["0-1", "2-3", "4-7", "8-14", "15-30", "30+"];
+
 export const words = (text) => String(text ?? "").replaceAll("_", " ").toLowerCase();
 
 export function table(caption, heads, rows, props) {

@@ -1,15 +1,12 @@
 // The first view: what is open, how well things tie out, how fresh the sources are. What no topic tells is said to be
 // missing, never shown as zero.
 import { get, seesAll } from "/api.js";
-import { amount, bars, columns, fromMicros, h, line, micros, rate, span, table, when, words } from "/dom.js";
+import { ages, amount, bars, columns, fromMicros, h, line, micros, panel, rate, severities, span, table, when, words } from "/dom.js";
 
-const severities = ["critical", "high", "medium", "low"];
-const ages = ["0-1", "2-3", "4-7", "8-14", "15-30", "30+"];
-/** Cells that a chart is made of; more are named as left out. */
+/** Cells of an aggregate that are added up; where there are more, the page says so. */
 const most = 1000;
 
 const list = (query) => "#/breaks?" + new URLSearchParams({ state: "open,reopened", ...query });
-const panel = (width, title, ...children) => h("section", { class: `panel ${width}` }, h("h2", null, title), children);
 const absent = (name, why) => h("p", { class: "empty" }, why ?? `Nothing has come on the topic of ${name} yet.`);
 
 function sum(rows, key) {
@@ -66,10 +63,10 @@ export async function overview(_, app) {
     const of = (currency, name) => money.filter((entry) => entry.currency === currency).reduce((all, entry) => all + micros(entry[name]), 0n);
     return [
       panel("w4", "Tied out", h("div", { class: "figure" }, rate(total("matched"), total("records"))), h("p", { class: "note" }, `by count, of ${amount(total("records"))} records`),
-        h("dl", null, currencies.map((currency) => [h("dt", null, currency, " by value"), h("dd", { class: "n" }, rate(of(currency, "matched"), of(currency, "total")))]))),
+        h("dl", null, currencies.map((currency) => [h("dt", null, currency, " by value"), h("dd", { class: "n" }, rate(of(currency, "matched"), of(currency, "total")))])), partly(quality)),
       panel("w8", "Control totals", money.length === 0 ? absent("quality") : table("Taken in, tied out and open, by source and currency",
         ["Source", "Currency", "#Total", "#Tied out", "#In open breaks", "#Control difference"],
-        money.map((entry) => [entry.source, entry.currency, amount(entry.total), amount(entry.matched), amount(entry.open_breaks), amount(entry.control_difference)]))),
+        money.map((entry) => [entry.source, entry.currency, amount(entry.total), amount(entry.matched), amount(entry.open_breaks), amount(entry.control_difference)])), partly(quality)),
     ];
   }
 

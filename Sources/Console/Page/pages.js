@@ -1,9 +1,8 @@
 // Orders, sources, the audit log.
 import { can, get, seesAll } from "/api.js";
-import { amount, h, table, when, words } from "/dom.js";
+import { amount, entry, h, panel, table, when, words } from "/dom.js";
 import { breakLink, severity, state } from "/breaks.js";
 
-const panel = (width, title, ...children) => h("section", { class: `panel ${width}` }, h("h2", null, title), children);
 const outcome = { ties: "ties out", not_posted: "not posted", not_expected: "not expected", differs: "differs" };
 
 /** One order explained; without a key, a field to ask for one. */
@@ -24,7 +23,6 @@ export async function order(key, app) {
       box.replaceChildren(h("p", { class: "empty" }, "No break of this order is known: it ties out, or has not come yet."));
       return;
     }
-    const entry = (name, value) => [h("dt", null, name), h("dd", null, value)];
     box.replaceChildren(h("div", { class: "grid" },
       panel("w8", found.is_tied_out ? "It ties out" : "It does not tie out",
         table("Expected and posted by account role", ["Role", "Currency", "#Expected", "#Posted", "#Difference", "Outcome"],
