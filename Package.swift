@@ -49,7 +49,8 @@ let package = Package(
     .target(name: "Matching", dependencies: ["Domain", "Aggregates", "CShims"], swiftSettings: hot),
     .target(name: "Checkpoints", dependencies: ["Domain", "Aggregates", "Matching", "CZstd"], swiftSettings: hot),
     .target(name: "Kafka", dependencies: ["CRdKafka", "CShims"], swiftSettings: hot),
-    .target(name: "KafkaTesting", dependencies: ["Kafka"], swiftSettings: settings),
+    .target(name: "MemoryBroker", swiftSettings: settings),
+    .target(name: "KafkaTesting", dependencies: ["Kafka", "MemoryBroker"], swiftSettings: settings),
     .target(
       name: "Configuration",
       dependencies: [
@@ -73,7 +74,8 @@ let package = Package(
     .executableTarget(
       name: "tieout",
       dependencies: [
-        "Domain", "Forecasting", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
+        "MemoryBroker", "Domain", "Forecasting", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration",
+        "Pipeline",
         "Simulation",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),

@@ -4,6 +4,7 @@ import Domain
 import Foundation
 import Kafka
 import Logging
+import MemoryBroker
 import Pipeline
 import Simulation
 
@@ -92,29 +93,35 @@ struct Run: ParsableCommand {
 
 struct Broker: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Runs the embedded broker, for trying things out.",
+    abstract: "Runs a broker on this machine, for trying things out.",
     discussion: """
-      Listens on a free port of 127.0.0.1 and prints the address. It keeps at most 5 MiB of a partition and nothing \
-      on disk.
+      Listens on a free port of 127.0.0.1 and prints the address. Nothing is kept on disk. The embedded broker keeps at \
+      most 5 MiB of a partition and knows no transactions. With --transactions it is another one, in memory too, that \
+      does: topics that are created over the wire, read_committed, fencing, static members; it keeps everything.
 
-      EXAMPLE
+      EXAMPLES
         tieout broker --config config/examples/flat.yaml --partitions 4 --bootstrap-file /tmp/bootstrap
+        tieout broker --transactions --port 19092
       """)
 
   @Option(name: .customLong("topic"), help: "NAME:PARTITIONS, as often as needed.") var topics: [String] = []
   @Option(help: "Create every topic of this configuration.") var config: String?
   @Option(help: "Partitions of the topics of --config.") var partitions = 4
   @Option(help: "Write the address into this file.") var bootstrapFile: String?
+  @Flag(help: "A broker that keeps to the rules of transactions and static members.") var transactions = false
+  @Option(help: "Port, with --transactions; 0 takes a free one.") var port: UInt16 = 0
+
+  func validate() throws {
+    if port != 0, !transactions { throw ValidationError("--port is for --transactions.") }
+  }
 
   func run() throws {
     do {
-      let broker = try EmbeddedBroker()
+      var wanted: [(name: String, partitions: Int)] = []
       if let config {
         let configuration = try Configuration.load(path: config)
         let own = (configuration.ownTopics + configuration.consoleTopics).map(\.name)
-        for name in Set(configuration.sources.map(\.originalTopic) + own).sorted() {
-          try broker.createTopic(name, partitions: max(1, partitions))
-        }
+        wanted = Set(configuration.sources.map(\.originalTopic) + own).sorted().map { ($0, max(1, partitions)) }
       }
       for topic in topics {
         let parts = topic.split(separator: ":")
@@ -122,18 +129,35 @@ struct Broker: ParsableCommand {
         else {
           throw ValidationError("--topic '\(topic)' is not NAME:PARTITIONS.")
         }
-        try broker.createTopic(String(name), partitions: count)
+        wanted.append((String(name), count))
       }
-      print("listening on \(broker.bootstrap)")
-      fflush(nil)
-      if let bootstrapFile { try broker.bootstrap.write(toFile: bootstrapFile, atomically: true, encoding: .utf8) }
-      let stop = StopFlag()
-      let signals = onTermination { stop.stop() }
-      while !stop.isStopped { usleep(50_000) }
-      withExtendedLifetime((signals, broker)) {}
+      if transactions {
+        var options = MemoryBroker.Options()
+        options.port = port
+        let broker = try MemoryBroker(options: options)
+        for topic in wanted { broker.createTopic(topic.name, partitions: topic.partitions) }
+        try serve(broker.bootstrap)
+        broker.stop()
+      } else {
+        let broker = try EmbeddedBroker()
+        for topic in wanted { try broker.createTopic(topic.name, partitions: topic.partitions) }
+        try serve(broker.bootstrap)
+        withExtendedLifetime(broker) {}
+      }
     } catch let error as ValidationError {
       throw error
     } catch { fail(error) }
+  }
+
+  /// Tells the address, and waits to be ended.
+  private func serve(_ bootstrap: String) throws {
+    print("listening on \(bootstrap)")
+    fflush(nil)
+    if let bootstrapFile { try bootstrap.write(toFile: bootstrapFile, atomically: true, encoding: .utf8) }
+    let stop = StopFlag()
+    let signals = onTermination { stop.stop() }
+    while !stop.isStopped { usleep(50_000) }
+    withExtendedLifetime(signals) {}
   }
 }
 

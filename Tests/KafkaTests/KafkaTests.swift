@@ -12,8 +12,8 @@ import Testing
       ], topics: topics)
   }
 
-  @Test func roundTripWithNullsAndEmptyTexts() throws {
-    let cluster = try TestCluster()
+  @Test(arguments: TestCluster.kinds) func roundTripWithNullsAndEmptyTexts(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     let topic = cluster.unique("round")
     try cluster.createTopic(topic, partitions: 1)
     try cluster.produce(topic, [("k", "v", nil), (nil, "no key", 0), ("tomb", nil, nil), ("", "", 0)])
@@ -41,8 +41,8 @@ import Testing
     }
   }
 
-  @Test func offsetsAreKeptByTheGroup() throws {
-    let cluster = try TestCluster()
+  @Test(arguments: TestCluster.kinds) func offsetsAreKeptByTheGroup(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     let topic = cluster.unique("offsets")
     try cluster.createTopic(topic, partitions: 1)
     try cluster.produce(topic, (0..<10).map { (nil, "\($0)", 0) })
@@ -65,8 +65,8 @@ import Testing
   }
 
   /// The range assignor gives a member the same partition of every co-partitioned topic.
-  @Test func coPartitionedTopicsGoTogether() throws {
-    let cluster = try TestCluster()
+  @Test(arguments: TestCluster.kinds) func coPartitionedTopicsGoTogether(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     let (a, b) = (cluster.unique("co-a"), cluster.unique("co-b"))
     try cluster.createTopic(a, partitions: 4)
     try cluster.createTopic(b, partitions: 4)
@@ -89,7 +89,7 @@ import Testing
   }
 
   @Test func lostMessagesAreReported() throws {
-    let cluster = try TestCluster()
+    let cluster = try TestCluster(TestCluster.kinds == [.real] ? .real : .embedded)
     let topic = cluster.unique("lost")
     try cluster.createTopic(topic, partitions: 1)
     guard let broker = cluster.embedded else {
@@ -108,14 +108,14 @@ import Testing
     broker.setDown(false)
   }
 
-  @Test func topicsAreListedAndCreated() throws {
-    let cluster = try TestCluster()
+  @Test(arguments: TestCluster.kinds) func topicsAreListedAndCreated(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     let topic = cluster.unique("list")
     try cluster.createTopic(topic, partitions: 3)
     let admin = try Admin(properties: cluster.properties)
     #expect(try admin.topics()[topic] == 3)
     #expect(try admin.topics()[cluster.unique("absent")] == nil)
-    if cluster.isReal {
+    if cluster.knowsTransactions {
       #expect(try admin.createTopic(topic, partitions: 3) == .exists)
     } else {
       // The embedded broker never answers this request; the caller must get an error, and not wait for ever.
@@ -125,8 +125,8 @@ import Testing
     }
   }
 
-  @Test func topicsAreAwaited() throws {
-    let cluster = try TestCluster()
+  @Test(arguments: TestCluster.kinds) func topicsAreAwaited(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     let (here, absent) = (cluster.unique("here"), cluster.unique("absent"))
     try cluster.createTopic(here, partitions: 2)
     let admin = try Admin(properties: cluster.properties)
@@ -135,8 +135,8 @@ import Testing
   }
 
   /// What is not there is an error, and no leap to where something is.
-  @Test func offsetsOutOfRangeAreTold() throws {
-    let cluster = try TestCluster()
+  @Test(arguments: TestCluster.kinds) func offsetsOutOfRangeAreTold(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     let topic = cluster.unique("range")
     try cluster.createTopic(topic, partitions: 1)
     try cluster.produce(topic, (0..<5).map { (nil, "\($0)", 0) })
@@ -169,7 +169,7 @@ import Testing
   }
 
   /// Metadata of a client that has lost its place in the group lets brokers through whatever it sends.
-  @Test func metadataWithoutAMemberIsNone() throws {
+  @Test(arguments: TestCluster.kinds) func metadataWithoutAMemberIsNone(kind: TestCluster.Kind) throws {
     func bytes(_ generation: Int32, _ member: String) -> [UInt8] {
       var made = Array("CGMDv2:".utf8)
       withUnsafeBytes(of: generation) { made += Array($0) }
@@ -180,7 +180,7 @@ import Testing
     #expect(!Consumer.namesMember(bytes(3, "")))
     #expect(!Consumer.namesMember([]))
     // And the library still writes it like that.
-    let cluster = try TestCluster()
+    let cluster = try TestCluster(kind)
     let topic = cluster.unique("member")
     try cluster.createTopic(topic, partitions: 1)
     let consumer = try consumer(cluster, "member", [topic])
@@ -193,8 +193,8 @@ import Testing
   }
 
   /// A reader may rest, and read on or anew afterwards; and an error of one stretch spoils no other.
-  @Test func stretchesAreReadByThemselves() throws {
-    let cluster = try TestCluster()
+  @Test(arguments: TestCluster.kinds) func stretchesAreReadByThemselves(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     let topic = cluster.unique("stretch")
     try cluster.createTopic(topic, partitions: 1)
     try cluster.produce(topic, (0..<100).map { (nil, "\($0)", 0) })

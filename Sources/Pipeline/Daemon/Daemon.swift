@@ -11,18 +11,14 @@ public final class Daemon: @unchecked Sendable {
   public let stop = StopFlag()
   private var workers: [Worker] = []
   private let log: Logger
-  private let trustsEmbeddedTransactions: Bool
   private var threads: [Thread] = []
   private let running = Mutex(0)
   /// The most that is waited for the workers to finish their epochs.
   public static let stopTimeout_ms: Int64 = 60_000
 
-  /// - Parameter trustsEmbeddedTransactions: For measurements of the client's part alone: the configured delivery is
-  ///   kept on the embedded broker, whose transactions commit nothing.
-  public init(configuration: Configuration, log: Logger, trustsEmbeddedTransactions: Bool = false) {
+  public init(configuration: Configuration, log: Logger) {
     self.configuration = configuration
     self.log = log
-    self.trustsEmbeddedTransactions = trustsEmbeddedTransactions
   }
 
   /// Checks the topics and starts the workers.
@@ -37,7 +33,7 @@ public final class Daemon: @unchecked Sendable {
       // A real broker answers as soon as something comes: a fetch may wait. The embedded one waits out the time.
       configuration.kafka.consumer.append((wait, .plain("100")))
     }
-    if configuration.kafka.delivery == .exactlyOnce, !trustsEmbeddedTransactions, isEmbedded {
+    if configuration.kafka.delivery == .exactlyOnce, isEmbedded {
       log.warning("the embedded broker knows no transactions: delivery is at least once")
       configuration.kafka.delivery = .atLeastOnce
     }
