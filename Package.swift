@@ -54,7 +54,8 @@ let package = Package(
     .target(
       name: "Configuration",
       dependencies: [
-        "Domain", "Aggregates", "Validation", "Decoding", "Matching", .product(name: "Yams", package: "Yams"),
+        "Domain", "Aggregates", "Forecasting", "Validation", "Decoding", "Matching",
+        .product(name: "Yams", package: "Yams"),
       ],
       swiftSettings: settings),
     .target(

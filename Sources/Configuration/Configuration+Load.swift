@@ -77,6 +77,11 @@ extension Configuration {
       topics["totals"], ["topics", "totals"], prefix + ".totals", place: nodes["prefix"] ?? nodes["name"])
     revenueTopic = reader.topic(
       topics["revenue"], ["topics", "revenue"], prefix + ".revenue", place: nodes["prefix"] ?? nodes["name"])
+    cashflowTopic = reader.topic(
+      topics["cashflow"], ["topics", "cashflow"], prefix + ".cashflow", place: nodes["prefix"] ?? nodes["name"])
+    receivablesTopic = reader.topic(
+      topics["receivables"], ["topics", "receivables"], prefix + ".receivables",
+      place: nodes["prefix"] ?? nodes["name"])
     readAggregates(nodes["aggregates"], reader)
     actionsTopic = reader.topic(
       topics["actions"], ["topics", "actions"], prefix + ".actions", place: nodes["prefix"] ?? nodes["name"])
@@ -112,6 +117,7 @@ extension Configuration {
     }
     readMatching(nodes["matching"], reader)
     readPolicy(nodes["policy"], reader)
+    readFlows(nodes["flows"], tables, reader)
     governance = readGovernance(nodes["governance"], reader)
     let epoch = reader.nodes(nodes["epoch"], ["epoch"])
     epochRecords = reader.integer(epoch["records"], ["epoch", "records"], epochRecords, 1...10_000_000)

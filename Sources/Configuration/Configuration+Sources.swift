@@ -217,6 +217,14 @@ extension Configuration {
     }
   }
 
+  func readDateField(
+    _ node: Node, _ path: [String], _ tables: [String: ValueTable], _ reader: ConfigurationReader
+  ) -> FieldMapping { readField(node, path, .time, tables, reader) }
+
+  func readTextField(
+    _ node: Node, _ path: [String], _ tables: [String: ValueTable], _ reader: ConfigurationReader
+  ) -> FieldMapping { readField(node, path, .text, tables, reader) }
+
   private func readField(
     _ node: Node, _ path: [String], _ type: FieldType, _ tables: [String: ValueTable], _ reader: ConfigurationReader
   ) -> FieldMapping {

@@ -110,6 +110,8 @@ public struct Configuration: Sendable, Equatable {
   public var governance = Governance()
   /// nil where no aggregates are kept.
   public var aggregates: AggregateSettings?
+  /// nil where `tieout flows` has nothing to do.
+  public var flows: FlowSettings?
   /// Records and milliseconds after which an epoch ends, whichever comes first.
   public var epochRecords = 50_000
   public var epochInterval_ms: Int64 = 100
@@ -124,6 +126,8 @@ public struct Configuration: Sendable, Equatable {
   public var partialsTopic = ""
   public var totalsTopic = ""
   public var revenueTopic = ""
+  public var cashflowTopic = ""
+  public var receivablesTopic = ""
   public var actionsTopic = ""
   public var proposalsTopic = ""
   public var serve = ServeSettings()
@@ -144,6 +148,7 @@ public struct Configuration: Sendable, Equatable {
     a.name == b.name && a.prefix == b.prefix && a.kafka == b.kafka && a.workers == b.workers
       && a.dimensions == b.dimensions && a.sources == b.sources && a.policy == b.policy
       && a.governance == b.governance && a.aggregates == b.aggregates && a.revenueTopic == b.revenueTopic
+      && a.flows == b.flows && a.cashflowTopic == b.cashflowTopic && a.receivablesTopic == b.receivablesTopic
       && a.epochRecords == b.epochRecords && a.epochInterval_ms == b.epochInterval_ms
       && a.memoryLimit == b.memoryLimit && a.logLevel == b.logLevel && a.logFormat == b.logFormat
       && a.breaksTopic == b.breaksTopic && a.deadLettersTopic == b.deadLettersTopic

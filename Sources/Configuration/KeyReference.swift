@@ -125,6 +125,14 @@ public struct KeyReference: Sendable {
     .init("topics.partials", "text", "<prefix>.partials", "Internal: each task's part of the totals; to be compacted."),
     .init("topics.totals", "text", "<prefix>.totals", "Open breaks by type over all tasks; to be compacted."),
     .init("topics.revenue", "text", "<prefix>.revenue", "Aggregates, where they are enabled; to be compacted."),
+    .init(
+      "topics.cashflow", "text", "<prefix>.cashflow",
+      "Cash of the next 13 weeks, where flows are enabled; to be compacted."
+    ),
+    .init(
+      "topics.receivables", "text", "<prefix>.receivables",
+      "Ageing and ratios, where flows are enabled; to be compacted."
+    ),
     .init("topics.actions", "text", "<prefix>.actions", "What people do to breaks, keyed by order; kept for ever."),
     .init("topics.proposals", "text", "<prefix>.proposals", "Journals that write differences off; to be compacted."),
     .init("tables", "map", "{}", "Named value tables."),
@@ -213,6 +221,28 @@ public struct KeyReference: Sendable {
       "aggregates.values", "integer", "1000",
       "Values of a dimension that are kept apart by a task; what comes later is `(other)`."),
     .init("aggregates.cells", "integer", "65536", "Cells of a task; beyond them sums go under `(other)`."),
+    .init("flows", "map", "", "Expected and actual cash, ageing and collection ratios, made by `tieout flows`."),
+    .init("flows.enabled", "true, false", "false", "Whether `topics.cashflow` and `topics.receivables` are written."),
+    .init(
+      "flows.by", "list of names", "[]",
+      "What messages are kept apart by, beside the currency: dimensions, or `customer`."),
+    .init(
+      "flows.segment", "text", "",
+      "The dimension of whose payments a customer without a history of its own is forecast."),
+    .init(
+      "flows.terms", "text", "NET30", "Payment terms of items for which no source says when they are due."),
+    .init("flows.days", "integer", "90", "Days over which sales and the collection ratios are taken."),
+    .init("flows.backtest", "integer", "70", "Percent of the time that the backtest learns from."),
+    .init("flows.history", "duration", "1095d", "How long an item counts after it has been settled."),
+    .init("flows.interval", "duration", "10s", "How long changes are gathered before they are told."),
+    .init(
+      "flows.facts", "integer", "20000000",
+      "The most lines of the ledger and invoices that are kept, some 100 bytes each; beyond it the job refuses to go on."
+    ),
+    .init("flows.sources", "map", "{}", "By source: when an item is due, where the source says it."),
+    .init("flows.sources.*", "map", "", "A source."),
+    .init("flows.sources.*.due_date", field, "", "Due date of an invoice, or of a line on a receivable account."),
+    .init("flows.sources.*.terms", field, "", "Payment terms: `NET30`, `2/10NET30`, `EOM+15`, `COD`."),
     .init("governance", "map", "", "Who answers for what; `tieout catalog` writes it out. It changes nothing else."),
     .init("governance.required", "true, false", "false", "Whether everything must have an owner."),
     .init("governance.sources", "map", "{}", "By source."),

@@ -8,3 +8,19 @@ public enum Timestamps {
     return text.withUTF8 { TimeParser(.rfc3339, offset_min: 0)?.parse(ByteView($0))?.ms }
   }
 }
+
+/// Reads dates as a field mapping says they are written, for texts that are no field of a record's own.
+public struct DateReader: Sendable {
+  private let parser: TimeParser
+
+  /// nil where the mapping's pattern makes no sense. Without a format dates are told apart by shape.
+  public init?(_ mapping: FieldMapping) {
+    guard let parser = TimeParser(mapping.timeFormat ?? .automatic, offset_min: mapping.timeZoneOffset_min ?? 0) else {
+      return nil
+    }
+    self.parser = parser
+  }
+
+  /// Days since 1970-01-01; nil where the text is no such date.
+  public func day(_ text: ByteView) -> Int32? { parser.parse(text)?.day }
+}

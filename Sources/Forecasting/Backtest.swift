@@ -48,16 +48,17 @@ public struct Backtest: Hashable, Sendable {
 
   /// Learns from what was settled by `cutoff_d` (only `.learned` does), then forecasts every `step_d` days from the
   /// cutoff on, as long as `horizon` weeks of actual cash follow, each time from what was open on that day.
+  /// - Parameter learned: What was learned by the cutoff already, from more than these items; nil learns from them.
   public init(
     _ items: [ReceivableItem], currency: Currency, cutoff_d: Int32, end_d: Int32, method: CashForecast.Method,
-    horizon: Int = CashForecast.weeks, step_d: Int32 = 7, prior: Double? = nil
+    horizon: Int = CashForecast.weeks, step_d: Int32 = 7, prior: Double? = nil, learned: CollectionModel? = nil
   ) {
     self.method = method
     self.cutoff_d = cutoff_d
     byWeek = Array(repeating: ForecastError(), count: horizon)
-    var model = CollectionModel()
+    var model = learned ?? CollectionModel()
     if let prior { model.prior = prior }
-    model.learn(items, until: cutoff_d)
+    if learned == nil { model.learn(items, until: cutoff_d) }
     var origin = cutoff_d
     while origin + 7 * Int32(horizon) <= end_d {
       origins.append(origin)

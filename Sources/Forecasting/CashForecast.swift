@@ -82,7 +82,7 @@ public struct CashForecast: Hashable, Sendable {
   ) -> [Int64] {
     var weeks = [Int64](repeating: 0, count: CashForecast.weeks)
     for item in items where item.currency == currency && !item.isDisputed && item.open(at: asOf_d) != 0 {
-      for application in item.applications where application.day > asOf_d {
+      for application in item.applications where application.day > asOf_d && application.isCash {
         let week = CashForecast.week(of: application.day, asOf_d: asOf_d)
         if week < CashForecast.weeks { weeks[week] += application.amount }
       }

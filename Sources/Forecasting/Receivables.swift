@@ -2,14 +2,17 @@ import Domain
 
 /// One open or settled item of a customer's account.
 public struct ReceivableItem: Hashable, Sendable {
-  /// Money that came in for the item (negative where it was taken back).
+  /// What settles the item, or a part of it (negative where it was taken back).
   public struct Application: Hashable, Sendable {
     public var day: Int32
     public var amount: Int64
+    /// Money that came in; false for a credit note, a write-off, a reversal: they settle, and nobody pays.
+    public var isCash: Bool
 
-    public init(day: Int32, amount: Int64) {
+    public init(day: Int32, amount: Int64, isCash: Bool = true) {
       self.day = day
       self.amount = amount
+      self.isCash = isCash
     }
   }
 
@@ -46,15 +49,18 @@ public struct ReceivableItem: Hashable, Sendable {
     return applications.reduce(amount) { $1.day <= day ? $0 - $1.amount : $0 }
   }
 
-  /// The day of the application that settled the item; nil while it is open.
-  public var settled_d: Int32? {
+  /// The application that settled the item; nil while it is open.
+  var settlement: Application? {
     var rest = amount
-    for application in applications.sorted(by: { $0.day < $1.day }) {
+    for application in applications.count > 1 ? applications.sorted(by: { $0.day < $1.day }) : applications {
       rest -= application.amount
-      if rest == 0 { return application.day }
+      if rest == 0 { return application }
     }
     return nil
   }
+
+  /// The day of the application that settled the item; nil while it is open.
+  public var settled_d: Int32? { settlement?.day }
 }
 
 /// Receivables at the end of a day, by how long they are past their due date, in one currency.

@@ -42,6 +42,9 @@ public struct Watermarks: Sendable {
     return lastFound
   }
 
+  /// Whether no input has been named yet.
+  public var isEmpty: Bool { partitions.isEmpty }
+
   /// Names an input before its first record, so that a silent one holds the watermark until it is idle.
   public mutating func register(source: UInt16, partition: Int32, now_ms: Int64) {
     _ = index(source, partition, now_ms: now_ms)

@@ -54,8 +54,13 @@ public struct Catalog: Sendable {
     let topics = [
       "breaks": configuration.breaksTopic, "dead_letters": configuration.deadLettersTopic,
       "totals": configuration.totalsTopic, "revenue": configuration.revenueTopic,
+      "cashflow": configuration.cashflowTopic, "receivables": configuration.receivablesTopic,
     ]
-    outputs = Governance.outputNames.filter { $0 != "revenue" || configuration.aggregates != nil }.map {
+    let isWritten = [
+      "revenue": configuration.aggregates != nil, "cashflow": configuration.flows != nil,
+      "receivables": configuration.flows != nil,
+    ]
+    outputs = Governance.outputNames.filter { isWritten[$0] ?? true }.map {
       Output(name: $0, topic: topics[$0] ?? "", entry: configuration.governance.outputs[$0] ?? GovernanceEntry())
     }
   }

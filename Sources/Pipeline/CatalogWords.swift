@@ -117,6 +117,22 @@ enum CatalogWords {
 
   /// Where a field's value shows or what it decides, by output.
   static func outputs(_ field: String, _ kind: SourceKind, _ configuration: Configuration) -> [String] {
+    let breaks = breakOutputs(field, kind, configuration)
+    guard let flows = configuration.flows else { return breaks }
+    var uses: [String] = []
+    switch (field, kind) {
+    case ("amount", .ledger): uses = ["open", "expected cash", "actual cash"]
+    case ("posting_date", .ledger), ("document_date", .orders): uses = ["due date", "ageing", "actual cash"]
+    case ("document", _), ("journal", .ledger), ("reverses", .ledger): uses = ["what settles what"]
+    case ("customer", _): uses = ["expected cash"] + (flows.by.contains(field) ? ["dimensions.customer"] : [])
+    default: break
+    }
+    if field == flows.segment { uses.append("expected cash") }
+    if configuration.dimensions.contains(field), flows.by.contains(field) { uses.append("dimensions.\(field)") }
+    return breaks + (uses.isEmpty ? [] : ["cashflow, receivables: " + uses.joined(separator: ", ")])
+  }
+
+  private static func breakOutputs(_ field: String, _ kind: SourceKind, _ configuration: Configuration) -> [String] {
     if let component = AmountComponent.allCases.first(where: { $0.name == field }), kind == .orders {
       var uses: [String] = []
       for event in OrderEventKind.allCases {

@@ -19,6 +19,12 @@ enum TopicReference {
       name: "revenue", key: "dimensions, currency, view, period, joined by `\\|`", value: "", cleanup: "compact",
       schema: TopicSchemas.revenue),
     Topic(
+      name: "cashflow", key: "dimensions, currency, view, joined by `\\|`", value: "", cleanup: "compact",
+      schema: TopicSchemas.cashflow),
+    Topic(
+      name: "receivables", key: "dimensions, currency, view, joined by `\\|`", value: "", cleanup: "compact",
+      schema: TopicSchemas.receivables),
+    Topic(
       name: "actions", key: "order key",
       value:
         "what people do to breaks ([API](../api.md)): `{\"id\",\"kind\",\"break\",\"order\",\"actor\",\"at\",\"revision\","
@@ -42,8 +48,6 @@ enum TopicReference {
 
   /// Messages whose form is fixed and which the daemon does not write yet.
   private static let coming: [(topic: String, key: String, schema: TopicSchema)] = [
-    ("cashflow", "dimensions, currency, view", TopicSchemas.cashflow),
-    ("receivables", "dimensions, currency, view", TopicSchemas.receivables),
     ("variance", "dimensions, currency, view, period, measure", TopicSchemas.variance),
     ("quality", "source", TopicSchemas.quality),
   ]
@@ -66,8 +70,9 @@ enum TopicReference {
       "Times are RFC 3339 in UTC. A consumer upserts by key and keeps the highest `revision`.", "",
       "Fields may be added to a message; none is removed or gets another type (`tools/schema-check` holds every change",
       "against the schemas before it). Consumers ignore fields they do not know.", "", "## For forecasting", "",
-      "`<prefix>.revenue` is written where `aggregates.enabled` is set. The form of the other messages is fixed; the",
-      "daemon does not write them yet. Keys are the parts joined by `|`.", "", "| topic | key | value |",
+      "`<prefix>.revenue` is written by the daemon where `aggregates.enabled` is set, `<prefix>.cashflow` and",
+      "`<prefix>.receivables` by `tieout flows` where `flows.enabled` is. The form of these messages is fixed; nothing",
+      "writes them yet. Keys are the parts joined by `|`.", "", "| topic | key | value |",
       "|---|---|---|",
     ]
     lines += coming.map { "| `<prefix>.\($0.topic)` | \($0.key) | \(link($0.schema)) |" }

@@ -193,4 +193,20 @@ import Testing
     #expect(CollectionRatios([], from: 0, to: 10).dso_u == nil)
     #expect(Ageing.of(items, at: 100)[0].amounts == [80, 40, 0, 0, 0])
   }
+
+  /// A credit note or a write-off settles an item, but nobody paid: nothing is learned of it, and it is no actual cash.
+  @Test func whatSettlesWithoutMoneyIsNoCash() {
+    var noted = item("a", invoiced: 0, due: 30, amount: 100)
+    noted.applications = [.init(day: 40, amount: 60), .init(day: 50, amount: 40, isCash: false)]
+    var paid = noted
+    paid.applications = [.init(day: 40, amount: 60, isCash: false), .init(day: 50, amount: 40)]
+    #expect(noted.settled_d == 50 && noted.open(at: 45) == 40 && noted.open(at: 50) == 0)
+    var model = CollectionModel()
+    model.learn([noted], until: 60)
+    #expect(model.learned == 0)
+    model.learn([paid], until: 60)
+    #expect(model.learned == 1 && model.payDay(item("a", invoiced: 60, due: 90, amount: 1), at: 60, fraction: 1) == 110)
+    #expect(CashForecast.actual([noted], asOf_d: 35, currency: usd).reduce(0, +) == 60)
+    #expect(CashForecast.actual([paid], asOf_d: 35, currency: usd).reduce(0, +) == 40)
+  }
 }

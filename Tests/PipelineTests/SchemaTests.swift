@@ -130,9 +130,10 @@ import Testing
     let whole = CashflowMessage(
       series: series, learned: forecast(.learned), byDueDate: forecast(.dueDate),
       actual: actual.enumerated().map { $0.offset < 3 ? $0.element : nil }, backtest: (error, ForecastError()),
+      past: [PastWeek(from_d: 1, expected: 2, byDueDate: 3, actual: 4, received: 5)], completeness: FlowCompleteness(),
       status: status)
     var bare = whole
-    (bare.backtest, bare.actual, bare.status.isProvisional) = (nil, [], false)
+    (bare.backtest, bare.actual, bare.past, bare.status.isProvisional) = (nil, [], [], false)
     try check(TopicSchemas.cashflow, [encoder.encode(whole), encoder.encode(bare)])
     #expect(String(decoding: FinanceEncoder.key(whole), as: UTF8.self) == #"s\|\\|EUR|transaction"#)
     let parsed = try #require(try JSONSerialization.jsonObject(with: Data(encoder.encode(whole))) as? [String: Any])
@@ -146,7 +147,7 @@ import Testing
 
     let ageing = ReceivablesMessage(
       series: series, ageing: Ageing.of(items, at: 50)[0], ratios: CollectionRatios(items, from: 20, to: 50),
-      status: status)
+      completeness: FlowCompleteness(), status: status)
     var none = ageing
     none.ratios = CollectionRatios(opening: 0, sales: 0, closing: 0, closingCurrent: 0, days: 30)
     try check(TopicSchemas.receivables, [encoder.encode(ageing), encoder.encode(none)])

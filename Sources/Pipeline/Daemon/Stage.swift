@@ -8,7 +8,7 @@ import Logging
 /// A thread of the daemon beside the workers: runs, and starts anew with a clean state after an error.
 public class Stage: @unchecked Sendable {
   let configuration: Configuration
-  let stop: StopFlag
+  public let stop: StopFlag
   let log: Logger
   let environment: any WorkerEnvironment
   var isExactlyOnce: Bool { configuration.kafka.delivery == .exactlyOnce }

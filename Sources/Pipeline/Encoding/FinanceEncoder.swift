@@ -183,6 +183,37 @@ enum FinanceFields {
     Int128((min(max(value, -1e12), 1e12) * 1_000_000).rounded(.toNearestOrEven))
   }
 
+  private struct PastWeekOf: Sendable {
+    var number: Int
+    var week: PastWeek
+    var currency: Currency
+  }
+
+  private static let pastWeek: [MessageField<PastWeekOf>] = [
+    .integer("week", "From 1, the oldest.", minimum: 1) { $0.number },
+    .date("from", "First day.") { $0.week.from_d },
+    .date("to", "Last day.") { $0.week.from_d + 6 },
+    .amount("expected", "What would have been expected when the 13 weeks began, by what customers did before.") {
+      (Int128($0.week.expected), $0.currency)
+    },
+    .amount("by_due_date", "The same by due date.") { (Int128($0.week.byDueDate), $0.currency) },
+    .amount("actual", "Cash for what was open then: what the two forecasts were about.") {
+      (Int128($0.week.actual), $0.currency)
+    },
+    .amount("received", "All cash of the week.") { (Int128($0.week.received), $0.currency) },
+  ]
+
+  private static let completeness: [MessageField<FlowCompleteness>] = [
+    .bool("complete", "Nothing is known to be missing.") { $0.isComplete },
+    .integer("unreadable_records", "Records of the sources that could not be taken in.") { $0.unreadable },
+    .integer("trimmed_partitions", "Partitions of the sources whose oldest records are gone.") {
+      $0.trimmedPartitions
+    },
+    .integer("assumed_due_dates", "Open items for which no source says when they are due: `flows.terms` stand in.") {
+      $0.assumedDueDates
+    },
+  ]
+
   static let cashflow: [MessageField<Named<CashflowMessage>>] =
     series { $0.series } + [
       .date("as_of_date", "Last day of what is known; week 1 begins the day after.") { $0.message.learned.asOf_d },
@@ -210,6 +241,17 @@ enum FinanceFields {
             $0.message.backtest?.byDueDate
           },
         ]),
+      .list("past_weeks", "The 13 weeks up to `as_of_date`: expected before they began, and actual.", pastWeek) {
+        named in
+        named.message.past.enumerated().map {
+          PastWeekOf(number: $0.offset + 1, week: $0.element, currency: named.message.series.currency)
+        }
+      },
+      .ratio("tied_out", "Part of what is open that is not in dispute; null where nothing is open.") {
+        ratio_u(
+          Int128($0.message.learned.open) - Int128($0.message.learned.disputed), Int128($0.message.learned.open))
+      },
+      .object("completeness", "What is missing in the figures.", completeness) { $0.message.completeness },
     ] + status { $0.status }
 
   static let receivables: [MessageField<Named<ReceivablesMessage>>] =
@@ -236,6 +278,11 @@ enum FinanceFields {
       .ratio("collection_effectiveness", "(opening + sales − closing) / (opening + sales − closing current).") {
         $0.message.ratios.cei_u
       },
+      .ratio("tied_out", "Part of what is open that is not in dispute; null where nothing is open.") {
+        ratio_u(
+          Int128($0.message.ageing.total) - Int128($0.message.ageing.disputed), Int128($0.message.ageing.total))
+      },
+      .object("completeness", "What is missing in the figures.", completeness) { $0.message.completeness },
     ] + status { $0.status }
 
   static let variance: [MessageField<Named<VarianceMessage>>] =

@@ -74,7 +74,40 @@ public struct RevenueMessage: Sendable, Equatable {
   }
 }
 
-/// `<prefix>.cashflow`: the next 13 weeks of a series.
+/// What is missing in the figures of a flow, as far as the job knows.
+public struct FlowCompleteness: Sendable, Equatable {
+  /// Records of the sources that could not be taken in.
+  public var unreadable = 0
+  /// Partitions of the sources whose oldest records are gone: what they held is not in the figures.
+  public var trimmedPartitions = 0
+  /// Open items whose due date no source says, so that the configured terms stand in.
+  public var assumedDueDates = 0
+
+  public init() {}
+
+  public var isComplete: Bool { unreadable == 0 && trimmedPartitions == 0 }
+}
+
+/// A week that is over: what had been forecast when the 13 weeks began, and what came.
+public struct PastWeek: Sendable, Equatable {
+  public var from_d: Int32
+  public var expected: Int64
+  public var byDueDate: Int64
+  /// Cash for what was open when the 13 weeks began: what the forecasts were about.
+  public var actual: Int64
+  /// All cash of the week.
+  public var received: Int64
+
+  public init(from_d: Int32, expected: Int64, byDueDate: Int64, actual: Int64, received: Int64) {
+    self.from_d = from_d
+    self.expected = expected
+    self.byDueDate = byDueDate
+    self.actual = actual
+    self.received = received
+  }
+}
+
+/// `<prefix>.cashflow`: the next 13 weeks of a series, and those before.
 public struct CashflowMessage: Sendable, Equatable {
   public var series: MessageSeries
   public var learned: CashForecast
@@ -83,12 +116,18 @@ public struct CashflowMessage: Sendable, Equatable {
   public var actual: [Int64?]
   /// How the learned forecast and the one by due date did in the past; nil before there is a past.
   public var backtest: (learned: ForecastError, byDueDate: ForecastError)?
+  /// The 13 weeks that end with the last day of what is known, oldest first.
+  public var past: [PastWeek]
+  public var completeness: FlowCompleteness
   public var status: MessageStatus
 
   public init(
     series: MessageSeries, learned: CashForecast, byDueDate: CashForecast, actual: [Int64?],
-    backtest: (learned: ForecastError, byDueDate: ForecastError)?, status: MessageStatus
+    backtest: (learned: ForecastError, byDueDate: ForecastError)?, past: [PastWeek],
+    completeness: FlowCompleteness, status: MessageStatus
   ) {
+    self.past = past
+    self.completeness = completeness
     self.series = series
     self.learned = learned
     self.byDueDate = byDueDate
@@ -100,7 +139,7 @@ public struct CashflowMessage: Sendable, Equatable {
   public static func == (a: Self, b: Self) -> Bool {
     a.series == b.series && a.learned == b.learned && a.byDueDate == b.byDueDate && a.actual == b.actual
       && a.backtest?.learned == b.backtest?.learned && a.backtest?.byDueDate == b.backtest?.byDueDate
-      && a.status == b.status
+      && a.past == b.past && a.completeness == b.completeness && a.status == b.status
   }
 }
 
@@ -109,9 +148,14 @@ public struct ReceivablesMessage: Sendable, Equatable {
   public var series: MessageSeries
   public var ageing: Ageing
   public var ratios: CollectionRatios
+  public var completeness: FlowCompleteness
   public var status: MessageStatus
 
-  public init(series: MessageSeries, ageing: Ageing, ratios: CollectionRatios, status: MessageStatus) {
+  public init(
+    series: MessageSeries, ageing: Ageing, ratios: CollectionRatios, completeness: FlowCompleteness,
+    status: MessageStatus
+  ) {
+    self.completeness = completeness
     self.series = series
     self.ageing = ageing
     self.ratios = ratios

@@ -1,0 +1,444 @@
+import Configuration
+import Domain
+import Forecasting
+
+/// An item of a customer's account, and the values of the dimensions that flows are about.
+struct FlowItem {
+  var item: ReceivableItem
+  /// By `FlowLedger.labelDimensions`.
+  var labels: [String]
+  /// No source says when it is due.
+  var isDueAssumed = false
+  /// Money on account: what came in with the item itself.
+  var received: Int64 = 0
+}
+
+/// The receivables that a ledger holds, put together from its postings: invoices are debits of receivable accounts,
+/// what settles them are credits.
+///
+/// A posting belongs to the invoice whose document it names; a credit that names none settles the oldest items of its
+/// order. A credit is cash where its journal has a line on a cash or clearing account, or where no other line of it is
+/// known; otherwise (returns, write-offs, reversals) it settles without money. The order side gives what the ledger
+/// does not carry: the due date, the customer, the dimensions. What is made of the facts does not depend on the order in
+/// which they came.
+struct FlowLedger {
+  /// A line of the ledger, or an invoice of the order side: 56 bytes, plain.
+  private struct Fact {
+    enum Kind: UInt8 { case gone, receivable, cashLeg, otherLeg, invoice }
+    var identity: UInt64
+    /// 0 where none is named.
+    var document: UInt64
+    var journal: UInt64
+    var amount: Int64
+    /// Posting date; of an invoice its document date.
+    var day: Int32
+    var due: Int32
+    /// The next fact of the order; −1 behind the last.
+    var next: Int32 = -1
+    var customer: Int32
+    var labels: Int32
+    var currency: Currency
+    var kind: Kind
+    var isReversal: Bool
+  }
+
+  /// A fact more than the configured limit.
+  struct Full: Error, CustomStringConvertible {
+    var limit: Int
+    var description: String {
+      "there are more than \(limit) lines of receivables and invoices: raise flows.facts or shorten flows.history"
+    }
+  }
+
+  /// Indexes of the configured dimensions whose values are kept.
+  let labelDimensions: [Int]
+  private let settings: FlowSettings
+  private var facts: [Fact] = []
+  /// First fact of each order.
+  private var orders: [Fingerprint: Int32] = [:]
+  private var byIdentity: [UInt64: Int32] = [:]
+  private var names = Interner()
+  private var labelSets: [[String]] = []
+  private var labelNumbers: [Fingerprint: Int32] = [:]
+  private var key: [UInt8] = []
+  /// Open breaks of a receivable: break → order; and how many an order has.
+  private var openBreaks: [Fingerprint: Fingerprint] = [:]
+  private var disputes: [Fingerprint: Int32] = [:]
+  private(set) var isChanged = false
+
+  init(settings: FlowSettings, dimensions: [String]) {
+    self.settings = settings
+    labelDimensions = (settings.by + [settings.segment]).compactMap { dimensions.firstIndex(of: $0) }
+  }
+
+  var factCount: Int { facts.count }
+
+  // MARK: - Facts
+
+  private static func hash(_ text: ByteView) -> UInt64 { text.isEmpty ? 0 : Fingerprint(text).low | 1 }
+
+  private static func mix(_ parts: UInt64...) -> UInt64 {
+    parts.reduce(0x9e37_79b9_7f4a_7c15) {
+      let product = ($0 ^ $1).multipliedFullWidth(by: 0xbf58_476d_1ce4_e5b9)
+      return product.high ^ product.low
+    }
+  }
+
+  private static func identity(_ order: Fingerprint, _ id: ByteView, _ position: RecordPosition) -> UInt64 {
+    let own =
+      id.isEmpty
+      ? UInt64(bitPattern: Int64(position.partition) << 44 | position.offset & (1 << 44 - 1)) << 1 : hash(id)
+    return mix(order.high, order.low, UInt64(position.source), own)
+  }
+
+  /// An invoice of the order side; other events say nothing about receivables that the ledger does not.
+  mutating func add(_ event: OrderEvent, due: Int32, terms: PaymentTerms?) throws(Full) {
+    let order = Fingerprint(event.order)
+    let identity = FlowLedger.identity(order, event.id, event.position)
+    guard event.kind == .invoiced, !event.isDelete else {
+      // An update may have made another event of what was an invoice.
+      if event.isDelete || event.isUpsert { remove(identity) }
+      return
+    }
+    let day = event.documentDate_d == absentDate ? day(ofMilliseconds: event.time_ms) : event.documentDate_d
+    try put(
+      Fact(
+        identity: identity, document: FlowLedger.hash(event.document), journal: 0, amount: 0, day: day,
+        due: due == absentDate ? terms?.dueDay(from: day) ?? absentDate : due, customer: names.number(event.customer),
+        labels: labels(event.dimensions), currency: event.currency, kind: .invoice, isReversal: false),
+      order, replaces: event.isUpsert)
+  }
+
+  mutating func add(_ posting: Posting, due: Int32, terms: PaymentTerms?) throws(Full) {
+    let order = Fingerprint(posting.order)
+    let journal = FlowLedger.hash(posting.journal)
+    let own = FlowLedger.identity(order, posting.id, posting.position)
+    if posting.isDelete {
+      remove(own)
+      return
+    }
+    let day =
+      posting.postingDate_d == absentDate ? day(ofMilliseconds: posting.time_ms) : posting.postingDate_d
+    var fact = Fact(
+      identity: own, document: FlowLedger.hash(posting.document.isEmpty ? posting.reverses : posting.document),
+      journal: journal, amount: posting.amount, day: day, due: absentDate, customer: -1, labels: -1,
+      currency: posting.currency, kind: .receivable, isReversal: posting.isReversal || !posting.reverses.isEmpty)
+    if posting.role == .receivable {
+      fact.due = due == absentDate ? terms?.dueDay(from: day) ?? absentDate : due
+      fact.customer = names.number(posting.customer)
+      fact.labels = labels(posting.dimensions)
+      try put(fact, order, replaces: posting.isUpsert)
+      return
+    }
+    if posting.isUpsert { remove(own) }
+    // Of the other lines of a journal it is enough to know that there are some.
+    guard journal != 0 else { return }
+    fact.kind = posting.role == .cash || posting.role == .clearing ? .cashLeg : .otherLeg
+    fact.identity = FlowLedger.mix(order.high, order.low, journal, UInt64(fact.kind.rawValue))
+    (fact.amount, fact.document) = (0, 0)
+    try put(fact, order, replaces: false)
+  }
+
+  private mutating func put(_ fact: Fact, _ order: Fingerprint, replaces: Bool) throws(Full) {
+    if let known = byIdentity[fact.identity] {
+      // The same again: the first one counts, but for a newer image of the same row.
+      guard replaces else { return }
+      let next = facts[Int(known)].next
+      facts[Int(known)] = fact
+      facts[Int(known)].next = next
+      isChanged = true
+      return
+    }
+    guard facts.count < settings.maximumFacts else { throw Full(limit: settings.maximumFacts) }
+    var fact = fact
+    fact.next = orders[order] ?? -1
+    orders[order] = Int32(facts.count)
+    byIdentity[fact.identity] = Int32(facts.count)
+    facts.append(fact)
+    isChanged = true
+  }
+
+  private mutating func remove(_ identity: UInt64) {
+    guard let at = byIdentity.removeValue(forKey: identity) else { return }
+    facts[Int(at)].kind = .gone
+    isChanged = true
+  }
+
+  private mutating func labels(_ dimensions: InlineArray<8, ByteView>) -> Int32 {
+    guard !labelDimensions.isEmpty else { return -1 }
+    key.removeAll(keepingCapacity: true)
+    for at in labelDimensions { appendKey(dimensions[at].buffer) }
+    return knownLabels() ?? addLabels(labelDimensions.map { dimensions[$0].string })
+  }
+
+  private mutating func labels(_ texts: [String]) -> Int32 {
+    key.removeAll(keepingCapacity: true)
+    for text in texts { Array(text.utf8).withUnsafeBufferPointer { appendKey($0) } }
+    return knownLabels() ?? addLabels(texts)
+  }
+
+  private mutating func appendKey(_ text: UnsafeBufferPointer<UInt8>) {
+    withUnsafeBytes(of: UInt32(text.count)) { key.append(contentsOf: $0) }
+    key.append(contentsOf: text)
+  }
+
+  /// Number of the labels whose bytes stand in `key`.
+  private func knownLabels() -> Int32? { key.withUnsafeBufferPointer { labelNumbers[Fingerprint(ByteView($0))] } }
+
+  private mutating func addLabels(_ texts: [String]) -> Int32 {
+    labelNumbers[key.withUnsafeBufferPointer { Fingerprint(ByteView($0)) }] = Int32(labelSets.count)
+    labelSets.append(texts)
+    return Int32(labelSets.count - 1)
+  }
+
+  // MARK: - Disputes
+
+  /// A break of an order is open on its receivable, or no longer.
+  mutating func setDispute(id: String, order: String, isOpen: Bool) {
+    let (id, order) = (FlowLedger.fingerprint(id), FlowLedger.fingerprint(order))
+    if isOpen {
+      guard openBreaks.updateValue(order, forKey: id) == nil else { return }
+      disputes[order, default: 0] += 1
+    } else {
+      guard let order = openBreaks.removeValue(forKey: id) else { return }
+      disputes[order, default: 1] -= 1
+      if disputes[order] == 0 { disputes[order] = nil }
+    }
+    isChanged = true
+  }
+
+  private static func fingerprint(_ text: String) -> Fingerprint {
+    var text = text
+    return text.withUTF8 { Fingerprint(ByteView($0)) }
+  }
+
+  // MARK: - Items
+
+  /// All items, in no particular order, without those that were settled longer before `asOf_d` than history is kept.
+  /// Orders of which nothing is left and nothing has been heard since then are forgotten.
+  mutating func items(asOf_d: Int32) -> [FlowItem] {
+    isChanged = false
+    let oldest = asOf_d - settings.history_d
+    var items: [FlowItem] = []
+    var forgotten: [Fingerprint] = []
+    var forgottenFacts = 0
+    var chain: [Int32] = []
+    for (order, first) in orders {
+      chain.removeAll(keepingCapacity: true)
+      var at = first
+      var latest = Int32.min
+      while at >= 0 {
+        if facts[Int(at)].kind != .gone {
+          chain.append(at)
+          latest = max(latest, facts[Int(at)].day)
+        }
+        at = facts[Int(at)].next
+      }
+      let before = items.count
+      append(chain, isDisputed: disputes[order] != nil, oldest: oldest, to: &items)
+      if items.count == before, latest < oldest {
+        forgotten.append(order)
+        forgottenFacts += chain.count
+      }
+    }
+    if forgottenFacts > facts.count / 4 { forget(forgotten) }
+    return items
+  }
+
+  private mutating func forget(_ gone: [Fingerprint]) {
+    for order in gone { orders[order] = nil }
+    var kept: [Fact] = []
+    byIdentity.removeAll(keepingCapacity: true)
+    for order in orders.keys {
+      var at = orders[order]!
+      var next: Int32 = -1
+      while at >= 0 {
+        var fact = facts[Int(at)]
+        at = fact.next
+        guard fact.kind != .gone else { continue }
+        fact.next = next
+        next = Int32(kept.count)
+        byIdentity[fact.identity] = next
+        kept.append(fact)
+      }
+      orders[order] = next
+    }
+    facts = kept
+  }
+
+  /// An item while it is put together.
+  fileprivate struct Draft {
+    struct Name: Hashable {
+      var key: UInt64
+      var currency: Currency
+    }
+    var key: UInt64
+    var currency: Currency
+    var name: Name { Name(key: key, currency: currency) }
+    var amount: Int64 = 0
+    var day: Int32 = .max
+    var due: Int32
+    var customer: Int32 = -1
+    var labels: Int32 = -1
+    var rest: Int64 = 0
+    var isDueAssumed = false
+    var document: UInt64
+    var received: Int64 = 0
+    var applications: [ReceivableItem.Application] = []
+  }
+
+  /// Where drafts stand: looked for one by one, but for orders with so many that this would take long.
+  private struct Places {
+    private var byName: [Draft.Name: Int]?
+
+    init(_ drafts: [Draft] = [], isWide: Bool) {
+      byName = isWide ? [:] : nil
+      for at in drafts.indices { add(drafts[at].name, at) }
+    }
+
+    mutating func add(_ name: Draft.Name, _ at: Int) { byName?[name] = at }
+
+    func place(of name: Draft.Name, in drafts: [Draft]) -> Int? {
+      guard let byName else { return drafts.firstIndex { $0.name == name } }
+      return byName[name]
+    }
+  }
+
+  private mutating func append(_ chain: [Int32], isDisputed: Bool, oldest: Int32, to items: inout [FlowItem]) {
+    // By identity first: what is made of them must not depend on how they came.
+    let own = chain.map { facts[Int($0)] }.sorted { ($0.day, $0.identity) < ($1.day, $1.identity) }
+    guard own.contains(where: { $0.kind == .receivable }) else { return }
+    var legs: [UInt64: UInt8] = [:]
+    var invoices: [UInt64: Fact] = [:]
+    for fact in own {
+      switch fact.kind {
+      case .cashLeg: legs[fact.journal, default: 0] |= 1
+      case .otherLeg: legs[fact.journal, default: 0] |= 2
+      case .invoice: if invoices[fact.document] == nil { invoices[fact.document] = fact }
+      case .gone, .receivable: break
+      }
+    }
+    var drafts: [Draft] = []
+    var places = Places(isWide: own.count > 32)
+    var credits: [(fact: Fact, isCash: Bool)] = []
+    for fact in own where fact.kind == .receivable && fact.amount != 0 {
+      let leg = legs[fact.journal] ?? 0
+      let isCash = leg & 1 != 0 || (leg == 0 && fact.amount < 0 && !fact.isReversal)
+      guard fact.amount > 0, !isCash, !fact.isReversal else {
+        credits.append((fact, isCash))
+        continue
+      }
+      let key = fact.document != 0 ? fact.document : fact.journal != 0 ? fact.journal : fact.identity
+      let at = places.place(of: Draft.Name(key: key, currency: fact.currency), in: drafts) ?? drafts.count
+      if at == drafts.count {
+        drafts.append(Draft(key: key, currency: fact.currency, due: absentDate, document: fact.document))
+        places.add(drafts[at].name, at)
+      }
+      drafts[at].amount += fact.amount
+      drafts[at].rest += fact.amount
+      drafts[at].day = min(drafts[at].day, fact.day)
+      if drafts[at].due == absentDate { drafts[at].due = fact.due }
+      if drafts[at].customer < 0 { drafts[at].customer = fact.customer }
+      if drafts[at].labels < 0 { drafts[at].labels = fact.labels }
+    }
+    // An order with one invoice is about that one, whatever the documents are called on the two sides.
+    let only = invoices.count == 1 ? invoices.first?.value : nil
+    for at in drafts.indices {
+      let invoice = invoices[drafts[at].key] ?? only
+      if drafts[at].due == absentDate { drafts[at].due = invoice?.due ?? absentDate }
+      guard drafts[at].due == absentDate else { continue }
+      drafts[at].due = settings.terms.dueDay(from: invoice?.day ?? drafts[at].day)
+      drafts[at].isDueAssumed = true
+    }
+    drafts.sort { ($0.due, $0.day, $0.key) < ($1.due, $1.day, $1.key) }
+    settle(&drafts, credits, Places(drafts, isWide: own.count > 32))
+    for at in drafts.indices {
+      guard let invoice = invoices[drafts[at].document] ?? only else { continue }
+      if names[drafts[at].customer].isEmpty { drafts[at].customer = invoice.customer }
+      drafts[at].labels = merged(drafts[at].labels, invoice.labels)
+    }
+    for draft in drafts {
+      let item = ReceivableItem(
+        id: "", customer: names[draft.customer], segment: segment(draft.labels), currency: draft.currency,
+        invoiced_d: draft.day, due_d: draft.due, amount: draft.amount, isDisputed: isDisputed,
+        applications: draft.applications)
+      if let settled = item.settled_d, settled < oldest { continue }
+      items.append(
+        FlowItem(
+          item: item, labels: draft.labels < 0 ? labelDimensions.map { _ in "" } : labelSets[Int(draft.labels)],
+          isDueAssumed: draft.isDueAssumed, received: draft.received))
+    }
+  }
+
+  /// Puts credits to the items that they name, the rest to the oldest; what is left stands as an item of its own.
+  private func settle(_ drafts: inout [Draft], _ credits: [(fact: Fact, isCash: Bool)], _ places: Places) {
+    var unnamed: [(fact: Fact, isCash: Bool)] = []
+    for credit in credits {
+      let name = Draft.Name(key: credit.fact.document, currency: credit.fact.currency)
+      guard credit.fact.document != 0, let at = places.place(of: name, in: drafts) else {
+        unnamed.append(credit)
+        continue
+      }
+      drafts[at].apply(-credit.fact.amount, credit.fact.day, credit.isCash)
+    }
+    let invoices = drafts.count
+    var first = 0
+    for (fact, isCash) in unnamed {
+      var left = -fact.amount
+      while first < invoices, drafts[first].rest <= 0 { first += 1 }
+      for at in first..<invoices where left > 0 && drafts[at].currency == fact.currency && drafts[at].rest > 0 {
+        let part = min(left, drafts[at].rest)
+        drafts[at].apply(part, fact.day, isCash)
+        left -= part
+      }
+      if left < 0, let at = (0..<invoices).last(where: { drafts[$0].currency == fact.currency }) {
+        drafts[at].apply(left, fact.day, isCash)
+        left = 0
+      }
+      guard left != 0 else { continue }
+      // Nothing is due for money on account: it is there, or owed back, at once.
+      drafts.append(
+        Draft(
+          key: fact.identity, currency: fact.currency, amount: -left, day: fact.day, due: fact.day,
+          customer: fact.customer, labels: fact.labels, document: fact.document,
+          received: isCash ? left : 0))
+    }
+  }
+
+  private mutating func merged(_ own: Int32, _ other: Int32) -> Int32 {
+    guard own != other, other >= 0 else { return own }
+    guard own >= 0 else { return other }
+    let (a, b) = (labelSets[Int(own)], labelSets[Int(other)])
+    let texts = zip(a, b).map { $0.isEmpty ? $1 : $0 }
+    return texts == b ? other : texts == a ? own : labels(texts)
+  }
+
+  private func segment(_ labels: Int32) -> String {
+    guard !settings.segment.isEmpty, labels >= 0 else { return "" }
+    return labelSets[Int(labels)].last ?? ""
+  }
+}
+
+extension FlowLedger.Draft {
+  fileprivate mutating func apply(_ amount: Int64, _ day: Int32, _ isCash: Bool) {
+    applications.append(.init(day: day, amount: amount, isCash: isCash))
+    rest -= amount
+  }
+}
+
+/// Texts by number, each kept once.
+private struct Interner {
+  private var texts: [String] = []
+  private var numbers: [Fingerprint: Int32] = [:]
+
+  mutating func number(_ text: ByteView) -> Int32 {
+    let print = Fingerprint(text)
+    if let known = numbers[print] { return known }
+    numbers[print] = Int32(texts.count)
+    texts.append(text.string)
+    return Int32(texts.count - 1)
+  }
+
+  /// The empty text for −1.
+  subscript(number: Int32) -> String { number < 0 ? "" : texts[Int(number)] }
+}

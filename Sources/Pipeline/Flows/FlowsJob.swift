@@ -1,0 +1,379 @@
+import Configuration
+import Decoding
+import Domain
+import Forecasting
+import Foundation
+import Kafka
+import Logging
+import Matching
+
+/// Follows the sources and the breaks, and tells cash flow and receivables: a job of its own, beside the daemon.
+///
+/// Its state is what the topics hold: it reads them from the beginning, its own two as well, and tells nothing before it
+/// has come to their end. What it told before is compared with what it would tell now, so that a restart tells only what
+/// has changed, and revisions go on. A second one takes over from the first, which ends.
+public final class FlowsJob: Stage {
+  /// How the job runs.
+  public struct Options: Sendable {
+    /// The last day of what is to be known; nil follows event time: the last day that is over in all sources.
+    public var asOf_d: Int32?
+    /// Ends when the topics have been read to their end and the figures told. Without `asOf_d` these are of the last
+    /// day of which anything is known.
+    public var endsAtEnd = false
+
+    public init() {}
+  }
+
+  public struct Status: Sendable, Equatable {
+    /// Messages of all topics that have been read, those of its own two among them.
+    public var records = 0
+    public var facts = 0
+    public var messages = 0
+    public var asOf_d: Int32?
+    /// How long the figures took the last time.
+    public var lastRun_ms: Int64 = 0
+    public var isAtEnd = false
+  }
+
+  /// Somebody else runs the same job.
+  public struct TakenOver: Error, CustomStringConvertible {
+    public var description: String { "another tieout flows of the same group has taken over" }
+  }
+
+  /// Making the figures may take a tenth of the time: the more there is, the less often it happens.
+  static let restFactor: Int64 = 9
+
+  private let settings: FlowSettings
+  private let options: Options
+  private let state = NSLock()
+  private var told = Status()
+  /// Why the job ended by itself; nil while it has not, or was told to.
+  public private(set) var failure: (any Error)?
+
+  private let topics: [String]
+  private var consumer: (any GroupConsumer)!
+  private var producer: (any RecordProducer)!
+  private var lanes: [FlowLane] = []
+  private var ledger: FlowLedger
+  private var watermarks: Watermarks
+  private var published = PublishedFlows()
+  private var next: [TopicPartition: Int64] = [:]
+  private var behind: Set<TopicPartition> = []
+  private var trimmed: Set<TopicPartition> = []
+  private var broken: FlowLedger.Full?
+  private var unreadableBreaks = 0
+  /// When the batch that is being taken in was asked for.
+  private var now_ms: Int64 = 0
+  private var encoder: FinanceEncoder
+  /// What the last figures were made for.
+  private var lastAsOf_d: Int32?
+  private var lastIsProvisional: Bool?
+
+  /// - Throws: where the configuration enables no flows.
+  public init(
+    configuration: Configuration, options: Options = Options(), stop: StopFlag, log: Logger,
+    environment: any WorkerEnvironment = KafkaEnvironment()
+  ) throws {
+    guard let settings = configuration.flows else {
+      throw FileRunError("flows are not enabled: set flows.enabled in the configuration")
+    }
+    self.settings = settings
+    self.options = options
+    topics =
+      configuration.sources.map(\.originalTopic)
+      + [configuration.breaksTopic, configuration.cashflowTopic, configuration.receivablesTopic]
+    ledger = FlowLedger(settings: settings, dimensions: configuration.dimensions)
+    watermarks = FlowsJob.watermarks(configuration)
+    encoder = FinanceEncoder(dimensionNames: settings.by)
+    super.init("flows", configuration: configuration, stop: stop, log: log, environment: environment)
+  }
+
+  private static func watermarks(_ configuration: Configuration) -> Watermarks {
+    Watermarks(
+      outOfOrderness_ms: configuration.policy.outOfOrderness_ms, idleTimeout_ms: configuration.policy.idleTimeout_ms)
+  }
+
+  public var status: Status { state.withLock { told } }
+
+  private func note(_ change: (inout Status) -> Void) { state.withLock { change(&told) } }
+
+  private func end(_ error: (any Error)?) {
+    failure = error
+    stop.stop()
+  }
+
+  // MARK: - The way of the records
+
+  override func runOnce() throws {
+    producer = try environment.makeProducer(
+      configuration, transactionalID: isExactlyOnce ? configuration.kafka.group + "-flows" : nil)
+    if isExactlyOnce {
+      try retrying { () throws(KafkaError) in try producer.initTransactions(timeout_ms: 30_000) }
+    }
+    // A group of its own, in which it is alone: it needs every partition.
+    let group = "\(configuration.kafka.group)-flows-\(String(environment.identity(), radix: 36))"
+    consumer = try environment.makeConsumer(configuration, group: group, topics: topics, member: "")
+    defer {
+      consumer.close()
+      consumer = nil
+      producer = nil
+    }
+    lanes = try configuration.sources.map { try FlowLane($0, settings, configuration.dimensions.count) }
+    forget()
+    var nextTelling_ms = environment.monotonic_ms()
+    while !stop.isStopped {
+      now_ms = environment.wallClock_ms()
+      let count = try consumer.consume(timeout_ms: 100, { self.take($0) }, finish: {})
+      for error in consumer.errors {
+        if error.isFatal || error.isOutOfRange { throw error }
+        log.warning("\(error)")
+      }
+      if let broken {
+        end(broken)
+        return
+      }
+      for place in consumer.ended { behind.remove(place) }
+      if let places = try consumer.answerRebalance(start: .beginning) {
+        forget()
+        behind = Set(places)
+        for place in places {
+          if let source = topics.firstIndex(of: place.topic), source < lanes.count {
+            watermarks.register(
+              source: UInt16(source), partition: place.partition, now_ms: environment.wallClock_ms())
+          }
+        }
+        continue
+      }
+      let isAtEnd = !watermarks.isEmpty && behind.isEmpty
+      note {
+        $0.records += count
+        $0.isAtEnd = isAtEnd
+        $0.facts = ledger.factCount
+      }
+      // Figures of half a history would be wrong ones.
+      guard isAtEnd, environment.monotonic_ms() >= nextTelling_ms else { continue }
+      let started_ms = environment.monotonic_ms()
+      guard try tell() else { continue }
+      let taken_ms = environment.monotonic_ms() - started_ms
+      note { $0.lastRun_ms = taken_ms }
+      nextTelling_ms = environment.monotonic_ms() + max(settings.interval_ms, FlowsJob.restFactor * taken_ms)
+      if options.endsAtEnd {
+        end(nil)
+        return
+      }
+    }
+  }
+
+  private func forget() {
+    ledger = FlowLedger(settings: settings, dimensions: configuration.dimensions)
+    watermarks = FlowsJob.watermarks(configuration)
+    published = PublishedFlows()
+    for lane in lanes { lane.forget() }
+    next = [:]
+    behind = []
+    trimmed = []
+    unreadableBreaks = 0
+    lastAsOf_d = nil
+  }
+
+  private func take(_ message: ConsumedMessage) {
+    guard broken == nil, message.topic >= 0 else { return }
+    let place = TopicPartition(topics[message.topic], message.partition)
+    // The library may hand some out again after a rebalance.
+    guard message.offset >= next[place] ?? 0 else { return }
+    if message.topic < lanes.count, next[place] == nil, message.offset > 0,
+      let low = consumer.cachedOffsets(place)?.low, low > 0
+    {
+      trimmed.insert(place)
+      log.warning(
+        "the oldest records are gone: what they held is not in the figures",
+        metadata: ["place": "\(place)", "oldest": "\(message.offset)"])
+    }
+    next[place] = message.offset + 1
+    switch message.topic - lanes.count {
+    case ..<0: takeRecord(message)
+    case 0: takeBreak(message)
+    default: published.take(isCash: message.topic - lanes.count == 1, key: message.key, value: message.value)
+    }
+  }
+
+  private func takeRecord(_ message: ConsumedMessage) {
+    do throws(FlowLedger.Full) {
+      let latest_ms = try lanes[message.topic].take(message, source: UInt16(message.topic), into: &ledger)
+      // As in the daemon, what lies too far ahead does not move time.
+      if let latest_ms, latest_ms <= now_ms + configuration.policy.maximumFuture_ms {
+        watermarks.observe(
+          source: UInt16(message.topic), partition: message.partition, largest_ms: latest_ms, now_ms: now_ms)
+      }
+    } catch { broken = error }
+  }
+
+  private func takeBreak(_ message: ConsumedMessage) {
+    guard let value = message.value else { return }
+    do {
+      let made = try JSONDecoder().decode(BreakMessage.self, from: Data(value))
+      ledger.setDispute(id: made.id, order: made.order, isOpen: made.disputesReceivable)
+    } catch {
+      unreadableBreaks += 1
+      log.warning(
+        "a break cannot be read",
+        metadata: [
+          "topic": "\(configuration.breaksTopic)", "partition": "\(message.partition)",
+          "offset": "\(message.offset)", "error": "\(error)",
+        ])
+    }
+  }
+
+  // MARK: - Telling
+
+  /// Makes the figures and sends what has changed.
+  /// - Returns: false where there is nothing to be made yet.
+  private func tell() throws -> Bool {
+    let reached_ms = watermarks.advance(now_ms: environment.wallClock_ms())
+    let sources = configuration.sources.enumerated().map { at, source in
+      (source: source.name, time_ms: watermarks.largest_ms(source: UInt16(at)) ?? .min)
+    }.filter { $0.time_ms > .min }.sorted { $0.source < $1.source }
+    let latest = sources.map(\.time_ms).max()
+    let asOf_d: Int32
+    if let fixed = options.asOf_d {
+      asOf_d = fixed
+    } else if options.endsAtEnd {
+      guard let latest else {
+        log.warning("the sources hold no records: there is nothing to tell")
+        return true
+      }
+      asOf_d = day(ofMilliseconds: latest)
+    } else {
+      guard reached_ms > .min else { return false }
+      asOf_d = day(ofMilliseconds: reached_ms) - 1
+    }
+    // Bounded input that has been read to its end is complete up to its last record.
+    let complete_ms = options.endsAtEnd ? latest ?? .min : reached_ms
+    let settled_ms = (Int64(asOf_d) + 1) * millisecondsPerDay + configuration.policy.window_ms
+    let isProvisional = complete_ms < settled_ms.addingReportingOverflow(configuration.policy.grace_ms).partialValue
+    guard ledger.isChanged || published.isChanged || asOf_d != lastAsOf_d || isProvisional != lastIsProvisional else {
+      return true
+    }
+    var completeness = FlowCompleteness()
+    completeness.unreadable = lanes.reduce(unreadableBreaks) { $0 + $1.unreadable }
+    completeness.trimmedPartitions = trimmed.count
+    var changed: [PublishedFlows.Message] = []
+    let report = FlowReport(settings: settings)
+    let known = published.series.filter { $0.dimensions.count == settings.by.count }
+    for made in report.figures(
+      ledger.items(asOf_d: asOf_d), asOf_d: asOf_d, completeness: completeness, known: known)
+    {
+      var (cashflow, receivables) = (made.cashflow, made.receivables)
+      func status(_ isCash: Bool, _ key: [UInt8]) -> MessageStatus {
+        MessageStatus(
+          revision: published.revision(isCash: isCash, key) + 1, asOf_ms: complete_ms, watermarks: sources,
+          isProvisional: isProvisional)
+      }
+      let key = FinanceEncoder.key(cashflow)
+      cashflow.status = status(true, key)
+      receivables.status = status(false, key)
+      for (isCash, value, revision) in [
+        (true, encoder.encode(cashflow), cashflow.status.revision),
+        (false, encoder.encode(receivables), receivables.status.revision),
+      ] {
+        let message = PublishedFlows.Message(
+          isCash: isCash, series: cashflow.series, key: key, value: value, revision: revision)
+        if published.isNew(message) { changed.append(message) }
+      }
+    }
+    if try !send(changed) { return false }
+    (lastAsOf_d, lastIsProvisional) = (asOf_d, isProvisional)
+    note {
+      $0.asOf_d = asOf_d
+      $0.messages += changed.count
+    }
+    if !changed.isEmpty {
+      log.info("told", metadata: ["messages": "\(changed.count)", "as_of": "\(formatDate(asOf_d))"])
+    }
+    return true
+  }
+
+  /// - Returns: whether they are there. What is not is told the next time.
+  private func send(_ messages: [PublishedFlows.Message]) throws -> Bool {
+    guard !messages.isEmpty else {
+      published.isChanged = false
+      return true
+    }
+    do throws(KafkaError) {
+      if isExactlyOnce { try producer.beginTransaction() }
+      for message in messages {
+        try producer.produce(
+          topic: message.isCash ? configuration.cashflowTopic : configuration.receivablesTopic, key: message.key,
+          value: message.value)
+      }
+      if isExactlyOnce {
+        try retrying { () throws(KafkaError) in try producer.commitTransaction(timeout_ms: 30_000) }
+      } else {
+        try retrying { () throws(KafkaError) in try producer.flush(timeout_ms: 60_000) }
+      }
+    } catch {
+      if error.isFencing {
+        end(TakenOver())
+        return false
+      }
+      if error.isFatal { throw error }
+      log.warning("figures not told, and tried again", metadata: ["error": "\(error)"])
+      if isExactlyOnce {
+        try retrying { () throws(KafkaError) in try producer.abortTransaction(timeout_ms: 30_000) }
+      }
+      lastAsOf_d = nil
+      return false
+    }
+    for message in messages { published.keep(message) }
+    published.isChanged = false
+    return true
+  }
+}
+
+extension KafkaError {
+  /// Somebody else has taken the transactional id.
+  fileprivate var isFencing: Bool { name == "_FENCED" || name == "PRODUCER_FENCED" || name == "INVALID_PRODUCER_EPOCH" }
+}
+
+extension RecordProducer {
+  fileprivate func produce(topic: String, key: [UInt8], value: [UInt8]) throws(KafkaError) {
+    var failure: KafkaError?
+    key.withUnsafeBufferPointer { key in
+      value.withUnsafeBufferPointer { value in
+        do throws(KafkaError) { try produce(topic: topic, partition: nil, key: key, value: value) } catch {
+          failure = error
+        }
+      }
+    }
+    if let failure { throw failure }
+  }
+}
+
+extension BreakMessage {
+  private static let ofTime: Set<String> = Set(
+    [BreakType.cutoff, .latePosting, .earlyPosting, .lateArrival].map(\.rawValue))
+
+  /// Whether the receivable of the order is in dispute: the break is open, it is not about time alone, and it is about
+  /// the receivable or comes with one that does not agree.
+  var disputesReceivable: Bool {
+    guard BreakState(rawValue: state)?.isOpen == true, !BreakMessage.ofTime.contains(type) else { return false }
+    let receivable = AccountRole.receivable.name
+    return role == receivable || evidence.roles.contains { $0.role == receivable && $0.expected != $0.posted }
+  }
+}
+
+extension FlowsJob {
+  /// The job against a real cluster, with its topics there; or against the embedded broker, at least once.
+  public static func prepared(
+    _ configuration: Configuration, options: Options, stop: StopFlag, log: Logger
+  ) throws -> FlowsJob {
+    var configuration = configuration
+    let job = try FlowsJob(configuration: configuration, options: options, stop: stop, log: log)
+    let check = TopicCheck(configuration)
+    try check.run(log: log)
+    guard configuration.kafka.delivery == .exactlyOnce, try check.isEmbeddedBroker() else { return job }
+    log.warning("the embedded broker knows no transactions: delivery is at least once")
+    configuration.kafka.delivery = .atLeastOnce
+    return try FlowsJob(configuration: configuration, options: options, stop: stop, log: log)
+  }
+}

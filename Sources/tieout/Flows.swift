@@ -1,0 +1,57 @@
+import ArgumentParser
+import Configuration
+import Domain
+import Foundation
+import Logging
+import Pipeline
+
+struct Flows: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Tells cash flow and receivables from the topics: 13 weeks, ageing, DSO, and a backtest.",
+    discussion: """
+      Follows the source topics and the breaks by the same configuration as the daemon, beside it, and writes \
+      <prefix>.cashflow and <prefix>.receivables: what `tieout forecast` makes of a file. It needs flows.enabled. \
+      Receivables are what the ledger holds; due dates and dimensions come from the orders where the ledger has none; \
+      items of orders with an open break on the receivable are in dispute. Ends on SIGTERM or SIGINT.
+
+      The state is read from the topics at each start; what has not changed is not told again.
+
+      EXAMPLES
+        tieout flows --config shop.yaml
+        tieout flows --config shop.yaml --once --as-of 2013-08-31
+      """)
+
+  @Option(help: "Configuration file.") var config: String
+  @Option(help: "Bootstrap servers instead of the configured ones.") var bootstrap: String?
+  @Option(help: "The last day of what is known (default: the last day that is over in all sources).")
+  var asOf: String?
+  @Flag(help: "End after the topics have been read to their end and the figures told.") var once = false
+
+  func validate() throws {
+    if let asOf, DateStyle.iso.day(asOf) == nil { throw ValidationError("--as-of '\(asOf)' is no date (2013-08-31).") }
+  }
+
+  func run() throws {
+    do {
+      var configuration = try Configuration.load(path: config)
+      if let bootstrap { configuration.kafka.bootstrap = bootstrap }
+      let log = startLogging(configuration)
+      var options = FlowsJob.Options()
+      options.asOf_d = asOf.flatMap { DateStyle.iso.day($0) }
+      options.endsAtEnd = once
+      let stop = StopFlag()
+      let job = try FlowsJob.prepared(configuration, options: options, stop: stop, log: log)
+      let signals = onTermination {
+        log.info("stopping")
+        stop.stop()
+      }
+      job.run()
+      withExtendedLifetime(signals) {}
+      if let failure = job.failure { throw failure }
+      let status = job.status
+      print(
+        "\(status.records) records read, \(status.facts) lines kept, \(status.messages) messages told"
+          + (status.asOf_d.map { ", as of \(formatDate($0))" } ?? ""))
+    } catch { fail(error) }
+  }
+}

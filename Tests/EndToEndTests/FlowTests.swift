@@ -1,0 +1,249 @@
+import Configuration
+import Domain
+import Forecasting
+import Foundation
+import Kafka
+import KafkaTesting
+import Pipeline
+import Testing
+
+/// `tieout flows` over the wire.
+@Suite(.serialized) struct FlowTests {
+  let support = EndToEndTests()
+
+  func prepare(_ example: String, _ cluster: TestCluster, partitions: Int) throws -> Configuration {
+    var configuration = try support.prepare(example, cluster, partitions: partitions, workers: 1)
+    configuration.cashflowTopic = cluster.unique("cashflow")
+    configuration.receivablesTopic = cluster.unique("receivables")
+    if configuration.flows == nil { configuration.flows = FlowSettings() }
+    for topic in [configuration.cashflowTopic, configuration.receivablesTopic] {
+      try cluster.createTopic(topic, partitions: partitions, config: ["cleanup.policy": "compact"])
+    }
+    return configuration
+  }
+
+  /// The newest message under each key.
+  func newest(_ topic: String, _ cluster: TestCluster, partitions: Int) throws -> [String: [String: Any]] {
+    var found: [String: [String: Any]] = [:]
+    for record in try cluster.readAll(topic, partitions: partitions) {
+      let message = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
+      let revision = message["revision"] as! Int
+      #expect(revision > found[record.key!]?["revision"] as? Int ?? 0, "\(record.key!)")
+      found[record.key!] = message
+    }
+    return found
+  }
+
+  func money(_ amount: Int64) -> String { formatDecimal(Int128(amount), decimals: 2) }
+
+  func ratio(_ value: Double?) -> String? {
+    value.map { formatDecimal(Int128(($0 * 1_000_000).rounded(.toNearestOrEven)), decimals: 6) }
+  }
+
+  /// 2,466 real invoices through the topics give what `tieout forecast` makes of the file; a restart tells nothing, and
+  /// a payment one revision more.
+  @Test func topicsSayWhatTheFileSays() throws {
+    guard let data = sharedData else {
+      print("skipped: there is no ../shared/data")
+      return
+    }
+    var tableOptions = ReceivablesTable.Options()
+    tableOptions.currency = Currency("USD")!
+    let table = try ReceivablesTable(path: data + "/receivables/ar.csv", options: tableOptions)
+    let cluster = try TestCluster()
+    let configuration = try prepare("receivables.yaml", cluster, partitions: 3)
+    var records = InvoiceRecords()
+    for item in table.items {
+      let (year, month, day) = civilFromDays(Int(item.due_d))
+      records.invoice(
+        item.id, customer: item.customer, country: item.segment, amount: money(item.amount), day: item.invoiced_d,
+        due: "\(month)/\(day)/\(year)")
+      records.payment(item.id, customer: item.customer, amount: money(item.amount), day: item.settled_d!)
+    }
+    try records.send(configuration, cluster)
+    // A break that was open and is cleared is none.
+    let disputed = table.items.filter(\.isDisputed).map(\.id)
+    try cluster.produce(
+      configuration.breaksTopic,
+      disputed.map { ($0, receivableBreak($0, state: .open), nil) }
+        + [BreakState.open, .autoCleared].enumerated().map { at, state in
+          let id = table.items.first { !$0.isDisputed }!.id
+          return (id, receivableBreak(id, state: state, revision: at + 1), nil)
+        })
+    // In the middle of the history, so that something is open; then at its end.
+    for asOf in ["2013-08-31", nil] {
+      let day = asOf.map { Int32(daysFromCivil(year: Int($0.prefix(4))!, month: 8, day: 31)) } ?? table.lastDay!
+      let status = try runFlows(configuration, asOf_d: asOf == nil ? nil : day)
+      #expect(status.messages == 2 && status.asOf_d == day)
+      let key = "USD|transaction"
+      let cash = try newest(configuration.cashflowTopic, cluster, partitions: 3)
+      let ageing = try newest(configuration.receivablesTopic, cluster, partitions: 3)
+      #expect(Array(cash.keys) == [key] && Array(ageing.keys) == [key])
+      try check(cash[key]!, ageing[key]!, table, day)
+      // Again: everything is read, nothing is told.
+      #expect(try runFlows(configuration, asOf_d: asOf == nil ? nil : day).messages == 0)
+    }
+    // One more invoice: both messages change, and their revisions go on.
+    var more = InvoiceRecords()
+    more.invoice("new", customer: "c", country: "x", amount: "100.00", day: table.lastDay!, due: nil)
+    try more.send(configuration, cluster)
+    #expect(try runFlows(configuration).messages == 2)
+    let last = try newest(configuration.receivablesTopic, cluster, partitions: 3)["USD|transaction"]!
+    #expect(last["revision"] as? Int == 3 && last["items"] as? Int == 1 && last["open"] as? String == "100.00")
+    #expect((last["completeness"] as? [String: Any])?["assumed_due_dates"] as? Int == 1)
+  }
+
+  /// Against what the file job computes for the same day.
+  func check(_ cash: [String: Any], _ ageing: [String: Any], _ table: ReceivablesTable, _ day: Int32) throws {
+    let usd = Currency("USD")!
+    let report = ReceivablesReport(table.items, currency: usd, asOf_d: day, knownUntil_d: day, days: 90)
+    let (learned, plain) = (report.forecast(.learned), report.forecast(.dueDate))
+    #expect(cash["as_of_date"] as? String == formatDate(day) && cash["currency"] as? String == "USD")
+    let weeks = cash["weeks"] as! [[String: Any]]
+    #expect(weeks.map { $0["expected"] as! String } == learned.expected.map(money))
+    #expect(weeks.map { $0["by_due_date"] as! String } == plain.expected.map(money))
+    #expect(cash["open"] as? String == money(learned.open) && cash["disputed"] as? String == money(learned.disputed))
+    #expect(cash["later"] as? String == money(learned.beyond))
+    // The weeks that are over: the file job's forecast of 13 weeks before, and its actual column.
+    let begin = day - 91
+    let before = ReceivablesReport(table.items, currency: usd, asOf_d: begin, knownUntil_d: day, days: 90)
+    let past = cash["past_weeks"] as! [[String: Any]]
+    #expect(past.map { $0["expected"] as! String } == before.forecast(.learned).expected.map(money))
+    #expect(past.map { $0["by_due_date"] as! String } == before.forecast(.dueDate).expected.map(money))
+    let open = table.items.filter { $0.invoiced_d <= begin }
+    #expect(
+      past.map { $0["actual"] as! String }
+        == CashForecast.actual(open, asOf_d: begin, currency: usd).map(money))
+    for (at, week) in past.enumerated() {
+      let from = begin + 1 + 7 * Int32(at)
+      let cents = table.items.reduce(Int64(0)) {
+        $0 + ((from..<from + 7).contains($1.settled_d!) ? $1.amount : 0)
+      }
+      #expect(week["received"] as? String == money(cents) && week["from"] as? String == formatDate(from))
+    }
+    let known = table.items.filter { $0.invoiced_d <= day }
+    let cutoff = Backtest.cutoff(known, fraction: 0.7)!
+    for (name, method) in [("expected", CashForecast.Method.learned), ("by_due_date", .dueDate)] {
+      let test = Backtest(known, currency: usd, cutoff_d: cutoff, end_d: day, method: method)
+      let told = (cash["backtest"] as! [String: Any])[name] as! [String: Any]
+      #expect(test.all.pairs > 10 && told["weeks"] as? Int == test.all.pairs)
+      #expect(told["mape"] as? String == ratio(test.all.mape) && told["bias"] as? String == ratio(test.all.bias))
+      #expect(told["weighted"] as? String == ratio(test.all.weighted))
+    }
+    let buckets = ageing["ageing"] as! [String: String]
+    let expected = Ageing.of(known, at: day).first ?? Ageing(day: day, currency: usd)
+    #expect(
+      ["current", "days_1_30", "days_31_60", "days_61_90", "over_90"].map { buckets[$0]! }
+        == expected.amounts.map(money))
+    #expect(ageing["disputed"] as? String == money(expected.disputed))
+    let ratios = CollectionRatios(known, from: day - 90, to: day)
+    for (name, value) in [
+      ("dso", ratios.dso_u), ("best_possible_dso", ratios.bestPossibleDSO_u), ("average_days_delinquent", ratios.add_u),
+      ("collection_effectiveness", ratios.cei_u),
+    ] { #expect(ageing[name] as? String == value.map { formatDecimal($0, decimals: 6) }, "\(name)") }
+    let completeness = ageing["completeness"] as! [String: Any]
+    #expect(completeness["complete"] as? Bool == true && completeness["assumed_due_dates"] as? Int == 0)
+    #expect(Set((ageing["watermarks"] as! [String: Any]).keys) == ["billing", "ledger"])
+    let tied = ratio_u(Int128(expected.total - expected.disputed), Int128(expected.total))
+    #expect(ageing["tied_out"] as? String == tied.map { formatDecimal($0, decimals: 6) })
+  }
+
+  /// The daemon's own breaks hold items out: real orders and journal lines, the daemon, then the flows; against sums of
+  /// the files' own lines.
+  @Test func breaksOfTheDaemonAreDisputes() throws {
+    guard let data = sharedData else {
+      print("skipped: there is no ../shared/data")
+      return
+    }
+    let (orders, ledger) = (data + "/northwind/orders.jsonl", data + "/northwind/ledger.jsonl")
+    let cluster = try TestCluster()
+    var configuration = try prepare("northwind.yaml", cluster, partitions: 2)
+    configuration.flows!.by = ["country"]
+    let sent = try FilePlayer(configuration).play(orders: [orders], ledger: [ledger])
+    let breaks = try support.reconcile(configuration, records: sent)
+    #expect(breaks.count == 69)
+    _ = try runFlows(configuration)
+    // By hand: what stands on account 1200, by the country of the order.
+    func json(_ line: Substring) throws -> [String: Any] {
+      try JSONSerialization.jsonObject(with: Data(line.split(separator: "\t")[1].utf8)) as! [String: Any]
+    }
+    func lines(_ path: String) throws -> [Substring] {
+      try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")
+    }
+    var countries: [String: String] = [:]
+    for line in try lines(orders) {
+      let order = try json(line)
+      countries[order["id"] as! String] = (order["account"] as! [String: Any])["country"] as? String
+    }
+    let times: Set = ["CUTOFF", "LATE_POSTING", "EARLY_POSTING", "LATE_ARRIVAL"]
+    let disputed = Set(
+      breaks.values.filter { made in
+        ["open", "reopened"].contains(made.state) && !times.contains(made.type)
+          && (made.role == "receivable"
+            || made.evidence.roles.contains { $0.role == "receivable" && $0.expected != $0.posted })
+      }.map(\.order))
+    #expect(disputed.count > 20)
+    var open: [String: (all: Int, disputed: Int)] = [:]
+    for line in try lines(ledger) {
+      let row = try json(line)["after"] as! [String: Any]
+      guard row["account"] as? String == "1200" else { continue }
+      func cents(_ name: String) -> Int { Int((Double(row[name] as! String)! * 100).rounded()) }
+      let order = row["sales_order"] as! String
+      let country = "\(countries[order] ?? "")|\(row["currency"] as! String)"
+      open[country, default: (0, 0)].all += cents("debit") - cents("credit")
+      if disputed.contains(order) { open[country]!.disputed += cents("debit") - cents("credit") }
+    }
+    let told = try newest(configuration.receivablesTopic, cluster, partitions: 2)
+    #expect(Set(told.keys) == Set(open.keys.map { $0 + "|transaction" }))
+    for (country, sums) in open {
+      let message = told[country + "|transaction"]
+      #expect(message?["open"] as? String == money(Int64(sums.all)), "\(country)")
+      #expect(message?["disputed"] as? String == money(Int64(sums.disputed)), "\(country)")
+    }
+  }
+
+  /// Without an end the job follows: as of the last day that is over, and with every record that comes.
+  @Test func aRunningJobFollows() throws {
+    let cluster = try TestCluster()
+    var configuration = try prepare("receivables.yaml", cluster, partitions: 2)
+    configuration.flows!.interval_ms = 50
+    configuration.policy.outOfOrderness_ms = 0
+    configuration.policy.idleTimeout_ms = 1_000
+    let today = day(ofMilliseconds: wallClock_ms())
+    var records = InvoiceRecords()
+    records.invoice("a", customer: "c", country: "x", amount: "10.00", day: today - 40, due: nil)
+    try records.send(configuration, cluster)
+    let job = try FlowsJob.prepared(configuration, options: .init(), stop: StopFlag(), log: silent)
+    let ended = DispatchSemaphore(value: 0)
+    Thread.detachNewThread {
+      job.run()
+      ended.signal()
+    }
+    func wait(messages: Int) {
+      let until = Date().addingTimeInterval(30)
+      while job.status.messages < messages, Date() < until { Thread.sleep(forTimeInterval: 0.02) }
+      #expect(job.status.messages >= messages)
+    }
+    // Everything is idle: the clock says what day is over.
+    let until = Date().addingTimeInterval(30)
+    while job.status.asOf_d != today - 1, Date() < until { Thread.sleep(forTimeInterval: 0.02) }
+    let before = job.status.messages
+    #expect(job.status.asOf_d == today - 1 && before >= 2)
+    var more = InvoiceRecords()
+    more.invoice("b", customer: "c", country: "x", amount: "5.00", day: today - 20, due: nil)
+    try more.send(configuration, cluster)
+    // The lines of one invoice may be told one after the other: then it waits for quiet.
+    wait(messages: before + 2)
+    Thread.sleep(forTimeInterval: 1)
+    let then = job.status.messages
+    try cluster.produce(configuration.breaksTopic, [("a", receivableBreak("a", state: .open), nil)])
+    wait(messages: then + 2)
+    job.stop.stop()
+    #expect(ended.wait(timeout: .now() + 30) == .success)
+    let last = try newest(configuration.receivablesTopic, cluster, partitions: 2)["USD|transaction"]!
+    #expect(last["open"] as? String == "15.00" && last["disputed"] as? String == "10.00")
+    #expect(last["as_of_date"] as? String == formatDate(today - 1) && last["status"] as? String == "provisional")
+    let ageing = last["ageing"] as! [String: String]
+    #expect(ageing["days_1_30"] == "10.00" && ageing["current"] == "5.00")
+  }
+}

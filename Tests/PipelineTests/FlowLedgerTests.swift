@@ -1,0 +1,265 @@
+import Configuration
+import Domain
+import Forecasting
+import Simulation
+import Testing
+
+@testable import Pipeline
+
+/// What is put together from postings and invoices.
+@Suite struct FlowLedgerTests {
+  let euro = Currency("EUR")!
+  /// Bytes of the texts in records; each is written once.
+  final class Texts {
+    private var kept: [UnsafeMutableBufferPointer<UInt8>] = []
+    deinit { for text in kept { text.deallocate() } }
+    func view(_ text: String) -> ByteView {
+      guard !text.isEmpty else { return .empty }
+      let bytes = UnsafeMutableBufferPointer<UInt8>.allocate(capacity: text.utf8.count)
+      _ = bytes.initialize(from: text.utf8)
+      kept.append(bytes)
+      return ByteView(UnsafeBufferPointer(bytes))
+    }
+  }
+  let texts = Texts()
+
+  func ledger(_ change: (inout FlowSettings) -> Void = { _ in }) -> FlowLedger {
+    var settings = FlowSettings()
+    change(&settings)
+    return FlowLedger(settings: settings, dimensions: ["region", "channel"])
+  }
+
+  func line(
+    _ order: String, _ amount: Int64, day: Int32, _ role: AccountRole = .receivable, document: String = "",
+    journal: String = "", id: String? = nil, customer: String = "", region: String = "", reverses: String = "",
+    currency: Currency? = nil
+  ) -> Posting {
+    var made = Posting()
+    made.order = texts.view(order)
+    made.id = texts.view(id ?? "\(order)/\(journal)/\(role.name)/\(amount)/\(day)")
+    made.document = texts.view(document)
+    made.journal = texts.view(journal)
+    made.reverses = texts.view(reverses)
+    made.customer = texts.view(customer)
+    (made.amount, made.postingDate_d, made.role, made.currency) = (amount, day, role, currency ?? euro)
+    made.dimensions[0] = texts.view(region)
+    return made
+  }
+
+  func invoice(_ order: String, day: Int32, document: String = "", customer: String = "", region: String = "")
+    -> OrderEvent
+  {
+    var made = OrderEvent()
+    made.order = texts.view(order)
+    made.id = texts.view("\(order)/\(document)/\(day)/\(customer)")
+    made.document = texts.view(document)
+    made.customer = texts.view(customer)
+    (made.kind, made.documentDate_d, made.currency) = (.invoiced, day, euro)
+    made.dimensions[0] = texts.view(region)
+    return made
+  }
+
+  func words(_ items: [FlowItem]) -> [String] {
+    items.map { of in
+      let item = of.item
+      let applied = item.applications.sorted { ($0.day, $0.amount) < ($1.day, $1.amount) }.map {
+        "\($0.amount)@\($0.day)\($0.isCash ? "" : "!")"
+      }
+      return "\(item.currency.code) \(item.amount)@\(item.invoiced_d) due \(item.due_d)\(of.isDueAssumed ? "?" : "")"
+        + " \(item.customer)\(of.labels) \(applied.joined(separator: " "))\(item.isDisputed ? " disputed" : "")"
+        + (of.received == 0 ? "" : " received \(of.received)")
+    }.sorted()
+  }
+
+  func items(_ postings: [Posting], _ events: [OrderEvent] = [], asOf_d: Int32 = 1_000) throws -> [String] {
+    var made = ledger { ($0.by, $0.terms) = (["region"], PaymentTerms(net_d: 10)) }
+    for posting in postings { try made.add(posting, due: absentDate, terms: nil) }
+    for event in events { try made.add(event, due: absentDate, terms: PaymentTerms("NET20")) }
+    return words(made.items(asOf_d: asOf_d))
+  }
+
+  @Test func creditsSettleWhatTheyName() throws {
+    #expect(
+      try items([
+        line("o", 100, day: 1, document: "A"), line("o", 50, day: 2, document: "B"),
+        line("o", -50, day: 9, document: "B"), line("o", -30, day: 10, document: "A"),
+      ]) == [#"EUR 100@1 due 11? [""] 30@10"#, #"EUR 50@2 due 12? [""] 50@9"#])
+    // Without a name the oldest first, and what is left stands by itself.
+    #expect(
+      try items([
+        line("o", 100, day: 1, document: "A"), line("o", 50, day: 2, document: "B"), line("o", -120, day: 9),
+        line("o", -45, day: 10, document: "P"),
+      ]) == [
+        #"EUR -15@10 due 10 [""]  received 15"#, #"EUR 100@1 due 11? [""] 100@9"#,
+        #"EUR 50@2 due 12? [""] 20@9 30@10"#,
+      ])
+    // Currencies do not mix.
+    #expect(
+      try items([
+        line("o", 100, day: 1, document: "A"),
+        line("o", -100, day: 2, document: "A", currency: Currency("USD")!),
+      ]) == [#"EUR 100@1 due 11? [""] "#, #"USD -100@2 due 2 [""]  received 100"#])
+  }
+
+  @Test func whatIsCashIsTold() throws {
+    let sale = line("o", 100, day: 1, document: "A", journal: "J1")
+    let revenue = line("o", -100, day: 1, .revenue, document: "A", journal: "J1")
+    func settled(_ credit: [Posting]) throws -> [String] { try items([sale, revenue] + credit) }
+    let cash = #"EUR 100@1 due 11? [""] 40@5"#
+    // A payment, one whose other line is not known here, a processor's.
+    #expect(
+      try settled([
+        line("o", -40, day: 5, document: "A", journal: "P"), line("o", 40, day: 5, .cash, document: "A", journal: "P"),
+      ]) == [cash])
+    #expect(try settled([line("o", -40, day: 5, document: "A", journal: "P")]) == [cash])
+    #expect(
+      try settled([
+        line("o", 38, day: 5, .clearing, journal: "P"), line("o", 2, day: 5, .fees, journal: "P"),
+        line("o", -40, day: 5, document: "A", journal: "P"),
+      ]) == [cash])
+    // A credit note, a write-off, a reversal.
+    for role in [AccountRole.returns, .writeOff, .deposit] {
+      #expect(
+        try settled([
+          line("o", -40, day: 5, document: "A", journal: "C"), line("o", 40, day: 5, role, journal: "C"),
+        ]) == [cash + "!"])
+    }
+    #expect(try settled([line("o", -40, day: 5, document: "A", journal: "R", reverses: "J1")]) == [cash + "!"])
+    // Cash that goes back: the item is open again, and no new one.
+    #expect(
+      try settled([
+        line("o", -100, day: 5, document: "A", journal: "P"), line("o", 100, day: 5, .cash, journal: "P"),
+        line("o", 100, day: 7, document: "A", journal: "Q"), line("o", -100, day: 7, .cash, journal: "Q"),
+      ]) == [#"EUR 100@1 due 11? [""] 100@5 -100@7"#])
+  }
+
+  @Test func theOrderSideGivesWhatTheLedgerLacks() throws {
+    #expect(
+      try items(
+        [line("o", 100, day: 3, document: "A"), line("x", 1, day: 3, customer: "own", region: "here")],
+        [
+          invoice("o", day: 1, document: "A", customer: "c", region: "north"),
+          invoice("x", day: 2, document: "other", customer: "c", region: "north"),
+        ]) == [#"EUR 100@3 due 21 c["north"] "#, #"EUR 1@3 due 22 own["here"] "#])
+    // The ledger's own due date goes first; terms count from its day.
+    var made = ledger()
+    try made.add(line("o", 100, day: 3, document: "A"), due: absentDate, terms: PaymentTerms("NET5"))
+    try made.add(invoice("o", day: 1, document: "A"), due: 77, terms: nil)
+    #expect(words(made.items(asOf_d: 10)) == ["EUR 100@3 due 8 [] "])
+    // An order without anything in the ledger is no receivable.
+    #expect(try items([], [invoice("o", day: 1)]).isEmpty)
+    // Two invoices, and a line that names neither: nobody knows.
+    #expect(
+      try items(
+        [line("o", 100, day: 3, document: "C")],
+        [invoice("o", day: 1, document: "A", region: "a"), invoice("o", day: 2, document: "B", region: "b")])
+        == [#"EUR 100@3 due 13? [""] "#])
+  }
+
+  @Test func repetitionsUpdatesAndDeletes() throws {
+    var made = ledger()
+    var posting = line("o", 100, day: 1, document: "A", id: "1")
+    try made.add(posting, due: absentDate, terms: nil)
+    posting.amount = 90
+    try made.add(posting, due: absentDate, terms: nil)  // the same id: the first one counts
+    #expect(words(made.items(asOf_d: 9)) == ["EUR 100@1 due 31? [] "])
+    #expect(!made.isChanged)
+    posting.isUpsert = true
+    try made.add(posting, due: absentDate, terms: nil)
+    #expect(made.isChanged && words(made.items(asOf_d: 9)) == ["EUR 90@1 due 31? [] "])
+    posting.isUpsert = false
+    posting.isDelete = true
+    try made.add(posting, due: absentDate, terms: nil)
+    #expect(made.items(asOf_d: 9).isEmpty)
+    // An update turns it into a line of another account.
+    posting.isDelete = false
+    try made.add(posting, due: absentDate, terms: nil)
+    #expect(made.items(asOf_d: 9).count == 1)
+    (posting.isUpsert, posting.role) = (true, .revenue)
+    try made.add(posting, due: absentDate, terms: nil)
+    #expect(made.items(asOf_d: 9).isEmpty)
+    // Without an id the place tells two lines apart.
+    for offset in [1, 2, 2] as [Int64] {
+      var line = line("p", 10, day: 1, document: "A", id: "")
+      line.position = RecordPosition(source: 1, partition: 0, offset: offset)
+      try made.add(line, due: absentDate, terms: nil)
+    }
+    #expect(words(made.items(asOf_d: 9)) == ["EUR 20@1 due 31? [] "])
+  }
+
+  @Test func disputesComeAndGo() throws {
+    var made = ledger()
+    try made.add(line("o", 100, day: 1), due: absentDate, terms: nil)
+    made.setDispute(id: "b1", order: "o", isOpen: true)
+    made.setDispute(id: "b1", order: "o", isOpen: true)
+    made.setDispute(id: "b2", order: "o", isOpen: true)
+    #expect(made.items(asOf_d: 9)[0].item.isDisputed)
+    made.setDispute(id: "b1", order: "o", isOpen: false)
+    #expect(made.items(asOf_d: 9)[0].item.isDisputed)
+    made.setDispute(id: "b2", order: "o", isOpen: false)
+    made.setDispute(id: "never", order: "o", isOpen: false)
+    #expect(!made.items(asOf_d: 9)[0].item.isDisputed)
+  }
+
+  @Test func whatWasSettledLongAgoIsForgotten() throws {
+    var made = ledger { $0.history_d = 100 }
+    for number in 0..<100 {
+      try made.add(line("o\(number)", 100, day: 1), due: absentDate, terms: nil)
+      if number > 0 { try made.add(line("o\(number)", -100, day: Int32(number)), due: absentDate, terms: nil) }
+    }
+    #expect(made.items(asOf_d: 100).count == 100 && made.factCount == 199)
+    #expect(made.items(asOf_d: 150).count == 51)
+    #expect(made.factCount < 199)
+    // What is open stays, however old.
+    #expect(words(made.items(asOf_d: 1_000)) == ["EUR 100@1 due 31? [] "] && made.factCount == 1)
+    try made.add(line("o0", -100, day: 900), due: absentDate, terms: nil)
+    #expect(words(made.items(asOf_d: 1_000)) == ["EUR 100@1 due 31? [] 100@900"])
+    #expect(made.items(asOf_d: 1_001).isEmpty)
+  }
+
+  @Test func thereIsALimit() throws {
+    var made = ledger { $0.maximumFacts = 2 }
+    try made.add(line("o", 1, day: 1), due: absentDate, terms: nil)
+    try made.add(line("o", 1, day: 1), due: absentDate, terms: nil)
+    try made.add(line("p", 1, day: 1), due: absentDate, terms: nil)
+    do throws(FlowLedger.Full) {
+      try made.add(line("q", 1, day: 1), due: absentDate, terms: nil)
+      Issue.record("a third fact was taken")
+    } catch { #expect("\(error)".contains("more than 2 lines")) }
+  }
+
+  /// Whatever the order in which the records come, and however often: the same items. And they add up to the ledger.
+  @Test(arguments: Array(1...60) as [UInt64]) func theOrderOfArrivalDoesNotMatter(_ seed: UInt64) throws {
+    var random = SeededRandom(seed: seed)
+    var postings: [Posting] = []
+    var events: [OrderEvent] = []
+    var open: Int64 = 0
+    // Also an order with so many invoices that they are looked up another way.
+    let count = random.below(seed % 5 == 0 ? 120 : 12) + 1
+    for number in 0..<count {
+      let order = seed % 5 == 0 ? "o" : random.pick(["o", "p"])
+      let document = random.pick(["A", "B", "C\(number)", ""])
+      let amount = Int64(random.below(900) + 1) * (random.below(3) == 0 ? 1 : -1)
+      let journal = random.pick(["J\(number)", "J1", ""])
+      let day = Int32(random.below(40))
+      postings.append(line(order, amount, day: day, document: document, journal: journal, id: "\(number)"))
+      open += amount
+      let other = random.pick([AccountRole.cash, .returns, .revenue])
+      if random.below(2) == 0 {
+        postings.append(line(order, -amount, day: day, other, journal: journal, id: "x\(number)"))
+      }
+      if random.below(3) == 0 {
+        events.append(invoice(order, day: day, document: document, customer: "c\(number)", region: "r\(number % 2)"))
+      }
+    }
+    let first = try items(postings, events)
+    for _ in 0..<4 {
+      let again = try items(
+        (postings + postings.prefix(3)).shuffled(using: &random), (events + events.prefix(2)).shuffled(using: &random))
+      #expect(again == first)
+    }
+    var made = ledger()
+    for posting in postings { try made.add(posting, due: absentDate, terms: nil) }
+    #expect(made.items(asOf_d: 50).reduce(0) { $0 + $1.item.open(at: 50) } == open)
+  }
+}
