@@ -60,7 +60,7 @@ let package = Package(
       name: "Pipeline",
       dependencies: [
         "Domain", "Aggregates", "Forecasting", "Validation", "Decoding", "Matching", "Checkpoints", "Kafka",
-        "Configuration", "CZstd",
+        "Configuration", "CShims", "CZstd",
         "CZlib",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: hot),
@@ -127,7 +127,10 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "SimulationTests", dependencies: ["Simulation", "Pipeline", "Configuration"], swiftSettings: settings),
-    .testTarget(name: "PipelineTests", dependencies: ["Pipeline", "Simulation"], swiftSettings: settings),
+    .testTarget(
+      name: "PipelineTests",
+      dependencies: ["Pipeline", "Simulation", "Kafka", "KafkaTesting", "Configuration", "Checkpoints"],
+      swiftSettings: settings),
     .testTarget(
       name: "ConsoleStoreTests",
       dependencies: ["ConsoleStore", "Kafka", "KafkaTesting", .product(name: "GRDB", package: "GRDB.swift")],

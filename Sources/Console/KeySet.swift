@@ -118,6 +118,10 @@ actor KeySet {
     return known[id]
   }
 
+  /// Reads the set anew.
+  /// - Returns: how many of its keys can be used.
+  func usableKeys() async throws -> Int { try await load().count }
+
   private struct Document: Decodable { var keys: [JSON] }
 
   private func load() async throws -> [String: Key] {

@@ -43,7 +43,7 @@ public final class SQLiteStore: ConsoleStore {
     hasFullText = try pool.write { db in
       try Bool.fetchOne(db, sql: "SELECT sqlite_compileoption_used('ENABLE_FTS5')") ?? false
     }
-    let wanted = "\(SQLiteStore.schemaVersion)|\(dimensions.joined(separator: "|"))"
+    let wanted = SQLiteStore.layout(dimensions: dimensions)
     let found = try pool.read { db in
       try db.tableExists("meta") ? String.fetchOne(db, sql: "SELECT value FROM meta WHERE key = 'layout'") : nil
     }
@@ -57,7 +57,7 @@ public final class SQLiteStore: ConsoleStore {
   }
 
   public func clear() throws {
-    let layout = "\(SQLiteStore.schemaVersion)|\(dimensionNames.joined(separator: "|"))"
+    let layout = SQLiteStore.layout(dimensions: dimensionNames)
     try writer.withLock { state in
       try pool.write { [dimensionNames, hasFullText] db in
         try SQLiteStore.makeSchema(db, dimensions: dimensionNames, fullText: hasFullText, layout: layout)
@@ -86,6 +86,11 @@ public final class SQLiteStore: ConsoleStore {
 
   /// Rises with every change of the tables below.
   static let schemaVersion = 1
+
+  /// What a store must have been made with to be gone on with.
+  public static func layout(dimensions: [String]) -> String {
+    "\(schemaVersion)|\(dimensions.joined(separator: "|"))"
+  }
 
   static func makeSchema(_ db: Database, dimensions: [String], fullText: Bool, layout: String) throws {
     for table in [

@@ -12,7 +12,8 @@ struct TieoutServe: AsyncParsableCommand {
     abstract: "The HTTP API and console of tieout.",
     discussion: "`tieout serve` and `tieout audit` run this program.",
     version: version,
-    subcommands: [Serve.self, Audit.self, Token.self, Describe.self, Measure.self], defaultSubcommand: Serve.self)
+    subcommands: [Serve.self, Audit.self, Token.self, Describe.self, Examine.self, Measure.self],
+    defaultSubcommand: Serve.self)
 }
 
 /// The version of this program.
@@ -133,6 +134,29 @@ struct Describe: ParsableCommand {
   func run() throws {
     do {
       print(ConsoleServer.openAPI(try Configuration.load(path: config), version: version))
+    } catch { fail(error) }
+  }
+}
+
+struct Examine: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "doctor", abstract: "Looks at the console's folder, store, audit log, keys and certificates.",
+    discussion:
+      "`tieout doctor` asks for this beside all else. Exit code 0: all is well, 1: warnings, 2: something fails.")
+
+  @Option(help: "Configuration file.") var config: String
+  @Flag(help: "Print JSON.") var json = false
+
+  func run() async throws {
+    do {
+      LoggingSystem.bootstrap(StreamLogHandler.standardError)
+      var report = DoctorReport()
+      report.add(
+        await ConsoleDoctor(configuration: try Configuration.load(path: config), log: Logger(label: "doctor")).run())
+      print(json ? try report.json() : report.text)
+      if report.exitCode != 0 { throw ExitCode(report.exitCode) }
+    } catch let code as ExitCode {
+      throw code
     } catch { fail(error) }
   }
 }

@@ -19,7 +19,8 @@ struct Tieout: ParsableCommand {
       """,
     version: version,
     subcommands: [
-      Reconcile.self, Run.self, Check.self, Demo.self, Broker.self, Generate.self, Play.self, Simulate.self, Chaos.self,
+      Reconcile.self, Run.self, Check.self, DoctorCommand.self, Demo.self, Broker.self, Generate.self, Play.self,
+      Simulate.self, Chaos.self,
       Replay.self, Forecast.self, VarianceCommand.self, SAFT.self, CatalogCommand.self, Load.self, LoadPart.self,
       Measure.self, Docs.self, Serve.self, Audit.self,
     ])
