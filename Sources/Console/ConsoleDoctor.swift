@@ -78,7 +78,7 @@ public struct ConsoleDoctor: Sendable {
       ]
     }
     do {
-      _ = try NIOSSLContext(configuration: try Console.tlsConfiguration(tls))
+      _ = try NIOSSLContext(configuration: try LiveCertificate(tls).configuration(tls))
       let ends = try NIOSSLCertificate.fromPEMFile(tls.certificate).map {
         Date(timeIntervalSince1970: TimeInterval($0.notValidAfter))
       }.min()

@@ -30,7 +30,8 @@ struct Serve: AsyncParsableCommand {
     abstract: "Serves the API until SIGTERM or SIGINT.",
     discussion: """
       Follows the output topics into a store in serve.directory, serves them over HTTP, takes orders, postings and \
-      actions in. The store can be made anew from the topics at any time with --rebuild.
+      actions in. The store can be made anew from the topics at any time with --rebuild. SIGHUP reads the configuration \
+      again: tokens, keys, webhooks, limits, certificates and the log's level change without a stop.
 
       EXAMPLE
         tieout serve --config shop.yaml
@@ -43,30 +44,35 @@ struct Serve: AsyncParsableCommand {
   @Flag(help: "Empties the store first; the topics fill it again.") var rebuild = false
   @Option(help: "Write the port that it listens on into this file.") var portFile: String?
 
-  func run() async throws {
-    do {
+  /// Reads the file, and puts in place of it what the command line says.
+  private func loader() throws -> @Sendable () throws -> Configuration {
+    var address: (host: String, port: Int)?
+    if let listen {
+      guard let colon = listen.lastIndex(of: ":"), let port = Int(listen[listen.index(after: colon)...]) else {
+        throw ValidationError("--listen '\(listen)' is not HOST:PORT.")
+      }
+      address = (String(listen[..<colon]), port)
+    }
+    return { [config, bootstrap, directory, address] in
       var configuration = try Configuration.load(path: config)
       if let bootstrap { configuration.kafka.bootstrap = bootstrap }
       if let directory { configuration.serve.directory = directory }
-      if let listen {
-        guard let colon = listen.lastIndex(of: ":"), let port = Int(listen[listen.index(after: colon)...]) else {
-          throw ValidationError("--listen '\(listen)' is not HOST:PORT.")
-        }
-        configuration.serve.host = String(listen[..<colon])
-        configuration.serve.port = port
-      }
-      let level = Logger.Level(rawValue: configuration.logLevel) ?? .info
-      let isJSON = configuration.logFormat == .json
-      LoggingSystem.bootstrap { label in
-        var handler: any LogHandler =
-          isJSON ? JSONLogHandler(label: label) : StreamLogHandler.standardError(label: label)
-        handler.logLevel = level
-        return handler
-      }
-      let log = Logger(label: "tieout-serve")
+      if let address { (configuration.serve.host, configuration.serve.port) = address }
+      return configuration
+    }
+  }
+
+  func run() async throws {
+    do {
+      let load = try loader()
+      let configuration = try load()
+      let process = ProcessLog(configuration, label: "tieout-serve")
+      let log = process.log
       var options = ConsoleServer.Options()
       options.rebuild = rebuild
       options.version = version
+      options.load = load
+      options.logLevel = process.level
       let portFile = portFile
       options.onListening = { port in
         log.info("listening", metadata: ["port": "\(port)"])

@@ -106,7 +106,8 @@ struct LoadPart: ParsableCommand {
   private func runDaemon(_ orders: Orders) throws {
     let configuration = try Configuration.load(path: config)
     let daemon = Daemon(
-      configuration: configuration, log: startLogging(configuration), trustsEmbeddedTransactions: trustTransactions)
+      configuration: configuration, log: ProcessLog(configuration, label: "tieout").log,
+      trustsEmbeddedTransactions: trustTransactions)
     try daemon.start()
     PartReport("started").send()
     var isAssigned = false
