@@ -230,8 +230,9 @@ final class ChaosRun {
     }
   }
 
+  /// Waits for the transactions of stopped processes, which the broker ends after their timeout.
   func committed() throws -> [TopicPartition: Int64] {
-    try reader.committed(places).mapValues(\.offset)
+    try reader.committed(places, timeout_ms: 60_000).mapValues(\.offset)
   }
 
   func beginTakeover(_ what: String) throws {
@@ -302,7 +303,7 @@ final class ChaosRun {
           TopicPartition(configuration.breaksTopic, Int32(partition)), timeout_ms: 10_000
         ).stable
       }
-      let now = try reader.committed(places).mapValues(\.offset)
+      let now = try committed()
       var isRead = true
       for place in places {
         let bounds = try reader.bounds(place, timeout_ms: 10_000)

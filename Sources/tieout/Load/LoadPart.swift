@@ -115,7 +115,7 @@ struct LoadPart: ParsableCommand {
 
   private func runDaemon(_ orders: Orders) throws {
     let configuration = try Configuration.load(path: config)
-    let daemon = Daemon(configuration: configuration, log: startLogging(configuration))
+    let daemon = Daemon(configuration: configuration, log: ProcessLog(configuration, label: "tieout").log)
     try daemon.start()
     PartReport("started").send()
     var isAssigned = false
