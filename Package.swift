@@ -137,7 +137,10 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "ConsoleStoreTests",
-      dependencies: ["ConsoleStore", "Kafka", "KafkaTesting", .product(name: "GRDB", package: "GRDB.swift")],
+      dependencies: [
+        "Domain", "Matching", "Pipeline", "ConsoleStore", "Kafka", "KafkaTesting",
+        .product(name: "GRDB", package: "GRDB.swift"),
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "ConsoleTests",

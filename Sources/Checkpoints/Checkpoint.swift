@@ -40,6 +40,10 @@ public struct CheckpointManifest: Sendable, Equatable {
   public var time: [UInt8]
   public var sums: [UInt8]
   public var next: [Int64]
+  /// The next action at `epoch`; nil where actions are not read.
+  public var actionsNext: Int64?
+  /// Format of the shards and the sums.
+  public var stateVersion = Matcher.stateVersions.lowerBound
   /// The aggregates at `epoch`, in chunks of their own; 0 chunks where there are none.
   public var aggregateChunks = 0
   public var aggregateBytes = 0
@@ -80,7 +84,7 @@ public struct CheckpointManifest: Sendable, Equatable {
     var writer = ByteWriter()
     writer.write(CheckpointManifest.magic)
     writer.write(CheckpointManifest.version)
-    writer.write(Matcher.stateVersion)
+    writer.write(stateVersion)
     writer.write(task)
     for value in [epoch, incarnation, from, configuration] { writer.write(value) }
     writer.write(epochsOffset)
@@ -104,6 +108,10 @@ public struct CheckpointManifest: Sendable, Equatable {
     for offset in next { writer.writeSigned(offset) }
     writer.writeVarint(UInt64(aggregateChunks))
     writer.writeVarint(UInt64(aggregateBytes))
+    if stateVersion >= 3 {
+      writer.write(UInt8(actionsNext == nil ? 0 : 1))
+      if let actionsNext { writer.writeSigned(actionsNext) }
+    }
     writer.write(Checksum.of(writer.bytes))
     return writer.array
   }
@@ -113,9 +121,9 @@ public struct CheckpointManifest: Sendable, Equatable {
     var reader = ByteReader(content)
     guard try reader.read(UInt32.self) == CheckpointManifest.magic else { throw ByteCodingError("not a manifest") }
     let version: UInt8 = try reader.read()
-    let state: UInt8 = try reader.read()
-    guard version == CheckpointManifest.version, state == Matcher.stateVersion else {
-      throw ByteCodingError("a checkpoint of version \(version).\(state), which this program does not read")
+    stateVersion = try reader.read()
+    guard version == CheckpointManifest.version, Matcher.stateVersions.contains(stateVersion) else {
+      throw ByteCodingError("a checkpoint of version \(version).\(stateVersion), which this program does not read")
     }
     task = try reader.read()
     epoch = try reader.read()
@@ -145,6 +153,7 @@ public struct CheckpointManifest: Sendable, Equatable {
     for _ in 0..<(try reader.readCount(atMost: content.count)) { next.append(try reader.readSigned()) }
     aggregateChunks = try reader.readCount(atMost: 1 << 20)
     aggregateBytes = try reader.readCount(atMost: 1 << 32)
+    if stateVersion >= 3, try reader.read(UInt8.self) != 0 { actionsNext = try reader.readSigned() }
   }
 
   init(
@@ -319,7 +328,8 @@ public final class Checkpointer {
   ///   - bytes: Stops after as many uncompressed bytes.
   /// - Returns: what is to be stored, and the digests of the shards that were written.
   public func advance(
-    _ matcher: borrowing Matcher, epoch: UInt64, incarnation: UInt64, next: [Int64], configuration: UInt64, most: Int,
+    _ matcher: borrowing Matcher, epoch: UInt64, incarnation: UInt64, next: [Int64], actionsNext: Int64? = nil,
+    configuration: UInt64, most: Int,
     bytes limit: Int = 1 << 19
   ) -> (writes: [CheckpointWrite], digests: [ShardDigest]) {
     guard round != nil else { return ([], []) }
@@ -365,6 +375,8 @@ public final class Checkpointer {
         task: task, epoch: epoch, incarnation: incarnation, from: done.from, epochsOffset: done.epochsOffset,
         configuration: configuration, sources: sources, bits: done.bits, shards: done.shards,
         timeAtStart: done.timeAtStart, time: timeBytes(matcher), sums: sums.array, next: next)
+      manifest.actionsNext = actionsNext
+      manifest.stateVersion = matcher.stateVersion
       if matcher.hasAggregates {
         scratch.removeAll()
         matcher.exportAggregates(into: &scratch)

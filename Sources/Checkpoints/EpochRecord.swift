@@ -9,6 +9,8 @@ public enum EpochEvent: Sendable, Equatable {
   /// Records of one partition of a source: the offsets of the first and the last, and how many there are between them
   /// (offsets have gaps where Kafka keeps control records or has compacted).
   case run(source: UInt16, first: Int64, last: Int64, count: Int, now_ms: Int64)
+  /// The source of a run of people's actions, whichever sources the configuration has.
+  public static let actions = UInt16.max
   /// Time moved. Sources in the mask had records waiting; the expiry came as far as the bound.
   case time(now_ms: Int64, waiting: UInt64, bound: ExpiryBound)
 
@@ -39,7 +41,8 @@ public struct ShardDigest: Sendable, Equatable {
 /// offsets. An epoch is valid where it is on the chain that ends at the committed one: numbers rise by one, and each
 /// record names the incarnation that wrote the one before.
 public struct EpochRecord: Sendable, Equatable {
-  public static let version: UInt8 = 1
+  /// Versions that can be read; 2 has the next action. Where actions are not read, 1 is written.
+  public static let versions: ClosedRange<UInt8> = 1...2
   static let magic: UInt32 = 0x4550_4954  // "TIPE"
 
   public var task: Int32
@@ -52,6 +55,8 @@ public struct EpochRecord: Sendable, Equatable {
   public var events: [EpochEvent] = []
   /// By source: the next record to read.
   public var next: [Int64]
+  /// The next action to read; nil where actions are not read.
+  public var actionsNext: Int64?
   public var outputCount = 0
   /// Over topic, key and value of every output in order.
   public var outputDigest: UInt64 = 0
@@ -89,7 +94,7 @@ public struct EpochRecord: Sendable, Equatable {
   public func encode(into writer: inout ByteWriter) {
     let start = writer.count
     writer.write(EpochRecord.magic)
-    writer.write(EpochRecord.version)
+    writer.write(UInt8(actionsNext == nil ? 1 : 2))
     writer.write(task)
     writer.writeVarint(number)
     writer.write(incarnation)
@@ -135,6 +140,7 @@ public struct EpochRecord: Sendable, Equatable {
       writer.writeVarint(UInt64(shard.shard))
       writer.write(shard.digest)
     }
+    if let actionsNext { writer.writeSigned(actionsNext) }
     writer.write(Checksum.of(UnsafeRawBufferPointer(rebasing: writer.bytes[start...])))
   }
 
@@ -149,8 +155,9 @@ public struct EpochRecord: Sendable, Equatable {
     var reader = ByteReader(content)
     guard try reader.read(UInt32.self) == EpochRecord.magic else { throw ByteCodingError("not an epoch record") }
     let version: UInt8 = try reader.read()
-    guard version == EpochRecord.version else {
-      throw ByteCodingError("an epoch record of version \(version); this program reads \(EpochRecord.version)")
+    guard EpochRecord.versions.contains(version) else {
+      throw ByteCodingError(
+        "an epoch record of version \(version); this program reads up to \(EpochRecord.versions.upperBound)")
     }
     task = try reader.read()
     number = try reader.readVarint()
@@ -193,6 +200,7 @@ public struct EpochRecord: Sendable, Equatable {
           bits: Int(try reader.read(UInt8.self)), shard: try reader.readCount(atMost: 1 << 20),
           digest: try reader.read()))
     }
+    if version >= 2 { actionsNext = try reader.readSigned() }
   }
 }
 

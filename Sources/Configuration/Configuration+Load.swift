@@ -85,6 +85,8 @@ extension Configuration {
     readAggregates(nodes["aggregates"], reader)
     actionsTopic = reader.topic(
       topics["actions"], ["topics", "actions"], prefix + ".actions", place: nodes["prefix"] ?? nodes["name"])
+    let actions = reader.nodes(nodes["actions"], ["actions"])
+    takesActions = reader.bool(actions["enabled"], ["actions", "enabled"], false)
     proposalsTopic = reader.topic(
       topics["proposals"], ["topics", "proposals"], prefix + ".proposals", place: nodes["prefix"] ?? nodes["name"])
     let checkpointNodes = reader.nodes(nodes["checkpoints"], ["checkpoints"])

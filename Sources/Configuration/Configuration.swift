@@ -110,6 +110,8 @@ public struct Configuration: Sendable, Equatable {
   public var governance = Governance()
   /// nil where no aggregates are kept.
   public var aggregates: AggregateSettings?
+  /// Whether the tasks read people's actions on breaks, and breaks show what has been decided.
+  public var takesActions = false
   /// nil where `tieout flows` has nothing to do.
   public var flows: FlowSettings?
   /// Records and milliseconds after which an epoch ends, whichever comes first.
@@ -155,7 +157,8 @@ public struct Configuration: Sendable, Equatable {
       && a.epochsTopic == b.epochsTopic && a.checkpointsTopic == b.checkpointsTopic
       && a.partialsTopic == b.partialsTopic && a.totalsTopic == b.totalsTopic
       && a.partialsPartitions == b.partialsPartitions && a.epochRetention_ms == b.epochRetention_ms
-      && a.actionsTopic == b.actionsTopic && a.proposalsTopic == b.proposalsTopic && a.serve == b.serve
+      && a.takesActions == b.takesActions && a.actionsTopic == b.actionsTopic && a.proposalsTopic == b.proposalsTopic
+      && a.serve == b.serve
       && a.checkpoints == b.checkpoints && a.checkpointInterval_ms == b.checkpointInterval_ms
   }
 
@@ -167,8 +170,12 @@ public struct Configuration: Sendable, Equatable {
     }
     for source in sources { text += "|" + source.name }
     if let aggregates { text += "|\(aggregates)" }
+    if takesActions { text += "|actions" }
     return Array(text.utf8).withUnsafeBufferPointer { Fingerprint(ByteView($0)).low }
   }
+
+  /// The topics that a task reads, in the order of its inputs: those of the sources, and that of actions.
+  public var inputTopics: [String] { sources.map(\.topic) + (takesActions ? [actionsTopic] : []) }
 
   /// The effective configuration as YAML, defaults filled in, secrets as `***`.
   public func effectiveYAML() -> String {

@@ -214,6 +214,11 @@ public struct KeyReference: Sendable {
       "policy.*", "map of role to `+component` or `-component`", "",
       "Replaces the standard entry of the event; `{}` switches it off."),
     .init("policy.*.*", "text", "", "Sign (debit `+`, credit `-`) and amount component, or a list of them."),
+    .init("actions", "map", "", "What people do to breaks."),
+    .init(
+      "actions.enabled", "true, false", "false",
+      "Whether the daemon reads `topics.actions`, so that `topics.breaks` says what has been decided, by whom and why."
+    ),
     .init("aggregates", "map", "", "Bookings, billings, revenue and balances by dimensions, currency and period."),
     .init("aggregates.enabled", "true, false", "false", "Whether they are kept and written to `topics.revenue`."),
     .init("aggregates.interval", "duration", "1s", "How long changes are gathered before they are told."),

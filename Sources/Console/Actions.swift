@@ -238,7 +238,8 @@ extension Console {
       }
       messages.append(
         .init(
-          topic: configuration.actionsTopic, key: Array(action.order.utf8), value: try action.encoded()))
+          topic: configuration.actionsTopic, partition: made[index].detail.document.task,
+          key: Array(action.order.utf8), value: try action.encoded()))
     }
     do {
       try await gateway.send(messages)

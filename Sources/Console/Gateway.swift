@@ -7,6 +7,8 @@ import Synchronization
 final class Gateway: @unchecked Sendable {
   struct Message: Sendable {
     var topic: String
+    /// nil leaves it to the partitioner, by key.
+    var partition: Int32?
     var key: [UInt8]?
     var value: [UInt8]
   }
@@ -111,7 +113,8 @@ final class Gateway: @unchecked Sendable {
       for (index, job) in jobs.enumerated() {
         do throws(KafkaError) {
           for message in job.messages {
-            try open.produce(topic: message.topic, key: message.key, value: message.value)
+            try open.produce(
+              topic: message.topic, partition: message.partition, key: message.key, value: message.value)
           }
         } catch { refused[index] = error }
         open.poll()

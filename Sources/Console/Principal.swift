@@ -1,5 +1,6 @@
 import Configuration
 import ConsoleStore
+import Pipeline
 
 /// Somebody who has shown who they are.
 struct Principal: Sendable, Equatable {

@@ -1,5 +1,6 @@
 import ConsoleStore
 import Domain
+import Pipeline
 
 /// JSON Schemas of what the API takes and gives, by name; parts of the OpenAPI description.
 enum Schemas {

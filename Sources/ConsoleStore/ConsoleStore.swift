@@ -1,4 +1,5 @@
 import Foundation
+import Pipeline
 
 /// Where a record stood.
 public struct StorePlace: Hashable, Sendable {

@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import Pipeline
 
 extension SQLValue: DatabaseValueConvertible {
   public var databaseValue: DatabaseValue {

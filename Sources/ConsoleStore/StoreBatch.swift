@@ -1,5 +1,6 @@
 import Domain
 import Foundation
+import Pipeline
 
 /// What a batch asks of a database, inside one transaction.
 protocol StoreTransaction: AnyObject {

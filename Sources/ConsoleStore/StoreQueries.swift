@@ -1,5 +1,6 @@
 import Domain
 import Foundation
+import Pipeline
 
 /// A condition with its values.
 private struct Clause {

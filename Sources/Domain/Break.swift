@@ -74,6 +74,9 @@ public enum BreakState: String, CaseIterable, Sendable, Hashable {
 
   /// Whether the order does not tie out while a break is in this state.
   public var isOpen: Bool { self == .open || self == .reopened }
+
+  /// Whether the difference is there, and stands: within tolerance, or because somebody has decided so.
+  public var isSettled: Bool { self == .accepted || self == .explained || self == .forceClosed }
 }
 
 /// What a difference looks like: a pointer to its cause on an amount break.
@@ -145,6 +148,8 @@ public struct Break: Sendable, Equatable {
   public var quantities: [Int64]?
   /// One sentence for a person.
   public var reason: String = ""
+  /// The decision that the state rests on; nil where it is the reconciler's own.
+  public var decision: BreakDecision?
 
   /// posted − expected.
   public var delta: Int64 { (posted ?? 0) &- (expected ?? 0) }

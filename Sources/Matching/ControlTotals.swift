@@ -11,7 +11,7 @@ public struct ControlTotals: Sendable {
     public var role: AccountRole
     public var expected: Int128
     public var posted: Int128
-    /// posted − expected of the differences in open and in accepted breaks.
+    /// posted − expected of the differences in open breaks, and in those that stand: accepted, explained, force-closed.
     public var open: Int128
     public var accepted: Int128
     /// posted − expected that no break explains: not due yet.
@@ -190,16 +190,19 @@ public struct MatchCounters: Sendable, Equatable {
   public var judgements = 0
   /// Revisions sent, by break type (index in `BreakType.allCases`).
   public var revisions = [Int](repeating: 0, count: BreakType.allCases.count)
-  /// Breaks now open and now accepted, by break type.
+  /// Breaks now open, and now accepted (explained and force-closed ones with them), by break type.
   public var open = [Int](repeating: 0, count: BreakType.allCases.count)
   public var accepted = [Int](repeating: 0, count: BreakType.allCases.count)
   /// Value of the closed ties (size of the main role) and of those that tie out, minor units by currency.
   public var closedValue = CurrencySums()
   public var tiedOutValue = CurrencySums()
+  /// What people's actions have come to.
+  public var actions = ActionCounters()
 
   public init() {}
 
   public mutating func add(_ other: MatchCounters) {
+    actions.add(other.actions)
     orderEvents += other.orderEvents
     postings += other.postings
     duplicates += other.duplicates
@@ -218,6 +221,42 @@ public struct MatchCounters: Sendable, Equatable {
     }
     closedValue.merge(other.closedValue)
     tiedOutValue.merge(other.tiedOutValue)
+  }
+}
+
+/// What has become of people's actions on breaks.
+public struct ActionCounters: Sendable, Equatable {
+  /// Taken in, repetitions included.
+  public var taken = 0
+  /// Decisions that took effect.
+  public var decided = 0
+  /// Taken in before.
+  public var repeated = 0
+  /// About an order that is not known, or not any more.
+  public var unknown = 0
+  /// Beyond what one order or one break can keep.
+  public var refused = 0
+
+  public init() {}
+
+  public mutating func add(_ other: ActionCounters) {
+    taken += other.taken
+    decided += other.decided
+    repeated += other.repeated
+    unknown += other.unknown
+    refused += other.refused
+  }
+
+  func export(into writer: inout ByteWriter) {
+    for value in [taken, decided, repeated, unknown, refused] { writer.writeVarint(UInt64(value)) }
+  }
+
+  init(from reader: inout ByteReader) throws(ByteCodingError) {
+    taken = try reader.readCount(atMost: .max)
+    decided = try reader.readCount(atMost: .max)
+    repeated = try reader.readCount(atMost: .max)
+    unknown = try reader.readCount(atMost: .max)
+    refused = try reader.readCount(atMost: .max)
   }
 }
 

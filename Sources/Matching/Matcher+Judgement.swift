@@ -317,6 +317,7 @@ extension Matcher {
     context.watermark_ms = min(watermark_ms, max(ties[slot].deadline_ms, ties[slot].quiet_ms))
     var kept: [(record: BreakRecord, parts: [Finding.Part])] = []
     var isOpen = false
+    var decided = ties[slot].has(Tie.Flag.decided) ? decisions[UInt32(slot)]! : TieDecisions()
     for finding in judge.findings {
       let type = UInt8(finding.type.index)
       let role = finding.role.rawValue
@@ -326,22 +327,30 @@ extension Matcher {
       }
       let old = at.map { known.remove(at: $0) }
       if let old { withdraw(old) }
-      let before = old.map { BreakState.allCases[Int($0.record.state)] }
-      let state: BreakState =
+      let entry = decided.firstIndex(type, role, idCurrency.rawValue)
+      let before = entry.flatMap { decided.entries[$0].own } ?? old?.record.stateValue
+      let own: BreakState =
         finding.isAccepted
         ? .accepted : before.map { $0 == .autoCleared || $0 == .closed || $0 == .reopened ? .reopened : .open } ?? .open
+      var (state, decision) = (own, BreakDecision?.none)
+      if let entry {
+        decided.entries[entry].own = own
+        (state, decision) = decided.entries[entry].state(of: finding, own: own)
+      }
       let severity = context.severity(finding, policy)
-      let content = contentHash(finding, state, isDecided)
+      var content = contentHash(finding, state, isDecided)
+      if let decision { content = mixed(content, TieDecisions.hash(decision.action)) | 1 }
       var record = BreakRecord(
         next: 0, granules: 0, type: type, role: role, currency: finding.currency.rawValue,
         idCurrency: idCurrency.rawValue, state: UInt8(BreakState.allCases.firstIndex(of: state)!),
         isProvisional: !isDecided, partCount: 0, revision: old?.record.revision ?? 0, content: content)
       if old == nil || old!.record.content != content {
         record.revision += 1
-        outputs.breaks.append(
-          context.make(
-            finding, state: state, isProvisional: !isDecided, revision: Int(record.revision), severity: severity,
-            idCurrency: idCurrency))
+        var made = context.make(
+          finding, state: state, isProvisional: !isDecided, revision: Int(record.revision), severity: severity,
+          idCurrency: idCurrency)
+        made.decision = decision
+        outputs.breaks.append(made)
         counters.revisions[Int(type)] += 1
       }
       if state.isOpen { isOpen = true }
@@ -350,10 +359,12 @@ extension Matcher {
     }
     for old in known {
       withdraw(old)
-      let before = BreakState.allCases[Int(old.record.state)]
+      let entry = decided.firstIndex(old.record.type, old.record.role, old.record.idCurrency)
+      let before = entry.flatMap { decided.entries[$0].own } ?? old.record.stateValue
       var record = old.record
       if before.isOpen || before == .accepted {
         let state: BreakState = before.isOpen && isAgreed ? .autoCleared : .closed
+        if let entry { decided.entries[entry].own = state }
         let type = BreakType.allCases[Int(record.type)]
         record.state = UInt8(BreakState.allCases.firstIndex(of: state)!)
         record.isProvisional = !isDecided
@@ -369,6 +380,7 @@ extension Matcher {
       }
       kept.append((record, []))
     }
+    if !decided.entries.isEmpty { decisions[UInt32(slot)] = decided }
     ties[slot].set(Tie.Flag.open, isOpen)
     var head: StoreRef = 0
     if let voids { kept.append(voids) }
@@ -385,8 +397,8 @@ extension Matcher {
 
   /// Counts a break and the difference that it explains under its state, or takes both back.
   private mutating func tally(_ entry: (record: BreakRecord, parts: [Finding.Part]), sign: Int) {
-    let state = BreakState.allCases[Int(entry.record.state)]
-    guard state.isOpen || state == .accepted else { return }
+    let state = entry.record.stateValue
+    guard state.isOpen || state.isSettled else { return }
     if state.isOpen {
       counters.open[Int(entry.record.type)] += sign
     } else {

@@ -5,8 +5,11 @@ import Domain
 /// A shard is a stretch of the index, so that one can be written between two epochs without touching the rest. The
 /// bytes of a tie are a pure function of what is known of it; where it stands in memory does not show in them.
 extension Matcher {
-  /// Version of the format of shards and of the rest.
-  public static let stateVersion: UInt8 = 2
+  /// Versions of the format of shards and of the rest that can be read. 3 has people's decisions; without them the bytes
+  /// are those of 2.
+  public static let stateVersions: ClosedRange<UInt8> = 2...3
+  /// The version that is written.
+  public var stateVersion: UInt8 { takesActions || !decisions.isEmpty ? 3 : 2 }
 
   /// A shard of this many bits of the fingerprint's head: `fingerprint >> (64 − bits) == shard`.
   @inline(__always)
@@ -80,6 +83,7 @@ extension Matcher {
       }
       ref = record.next
     }
+    if tie.has(Tie.Flag.decided) { decisions[UInt32(slot)]!.export(into: &writer) }
   }
 
   /// Takes the ties of a shard in. They must not be known yet.
@@ -151,6 +155,7 @@ extension Matcher {
       }
       lastBreak = ref
     }
+    if flags & Tie.Flag.decided != 0 { decisions[UInt32(slot)] = try TieDecisions(from: &reader) }
     ties[slot].deadline_ms = deadline_ms
     ties[slot].quiet_ms = quiet_ms
     if timer_ms != Tie.noTimer_ms { schedule(slot, at: timer_ms) }
@@ -220,12 +225,14 @@ extension Matcher {
   public func exportSums(into writer: inout ByteWriter) {
     counters.export(into: &writer)
     totals.export(into: &writer)
+    if takesActions { counters.actions.export(into: &writer) }
   }
 
   public mutating func importSums(from reader: inout ByteReader) throws(ByteCodingError) {
     counters = try MatchCounters(from: &reader)
     running.clear()
     settledTotals = try ControlTotals(from: &reader)
+    if !reader.isAtEnd { counters.actions = try ActionCounters(from: &reader) }
   }
 }
 

@@ -78,8 +78,14 @@ extension Matcher {
   private mutating func fire(_ slot: Int, watermark_ms: Int64, outputs: inout MatchOutputs) {
     let tie = ties[slot]
     stamp(tie.head)
+    if tie.isEmpty {
+      // Only people have spoken of it, and their actions have waited long enough for a record.
+      counters.actions.unknown += decisions[UInt32(slot)]?.entries.reduce(0) { $0 + $1.seen.count } ?? 0
+      forget(slot)
+      return
+    }
     if tie.has(Tie.Flag.closed), !tie.has(Tie.Flag.dirty) {
-      let kept = tie.has(Tie.Flag.open) ? policy.openRetention_ms : policy.retention_ms
+      let kept = tie.isKeptLonger ? policy.openRetention_ms : policy.retention_ms
       let until = Tie.clamped(tie.deadline_ms.addingSaturating(kept))
       if until < watermark_ms {
         if !isFinishing { forget(slot) }
@@ -111,7 +117,7 @@ extension Matcher {
   private mutating func scheduleNext(_ slot: Int, watermark_ms: Int64) {
     let tie = ties[slot]
     if tie.deadline_ms < watermark_ms {
-      let kept = tie.has(Tie.Flag.open) ? policy.openRetention_ms : policy.retention_ms
+      let kept = tie.isKeptLonger ? policy.openRetention_ms : policy.retention_ms
       if !isFinishing { schedule(slot, at: tie.deadline_ms.addingSaturating(kept)) }
       return
     }
@@ -130,6 +136,7 @@ extension Matcher {
   }
 
   private mutating func forget(_ slot: Int) {
+    let isEmpty = ties[slot].isEmpty
     var record = ties[slot].breaks
     while record != 0 {
       let kept = store.breakRecord(record)
@@ -139,9 +146,15 @@ extension Matcher {
     index.remove(Fingerprint(key(slot)), slot: slot)
     let length = bodyLength(slot)
     if ties[slot].bodyLength == Tie.isLong { longBodies[UInt32(slot)] = nil }
+    if ties[slot].has(Tie.Flag.decided) { decisions[UInt32(slot)] = nil }
     store.free(ties[slot].body, granules: RecordStore.granules(length))
     ties[slot].flags = 0
     freeSlots.append(UInt32(slot))
-    counters.tiesForgotten += 1
+    if isEmpty {
+      // It never was one.
+      counters.tiesOpened -= 1
+    } else {
+      counters.tiesForgotten += 1
+    }
   }
 }

@@ -63,6 +63,10 @@ public struct Matcher: ~Copyable {
   var freeSlots: [UInt32] = []
   /// Lengths of the bodies that are too long for their slots.
   var longBodies: [UInt32: Int] = [:]
+  /// What people have decided, of the ties with the flag `decided`.
+  var decisions: [UInt32: TieDecisions] = [:]
+  /// Whether actions are taken in: then their counts belong to the state.
+  public var takesActions = false
   let expectations: Expectations
   /// Window and grace.
   let horizon_ms: Int64
@@ -138,6 +142,7 @@ public struct Matcher: ~Copyable {
   /// Bytes that live records take; what a memory bound is held against.
   public var liveBytes: Int {
     index.footprintBytes + store.liveBytes + index.count * MemoryLayout<Tie>.stride + timers.footprintBytes
+      + decisions.count * TieDecisions.typicalBytes
   }
 
   // MARK: - Taking records in
@@ -231,7 +236,7 @@ public struct Matcher: ~Copyable {
     watermarks.observe(source: run.source, partition: run.partition, largest_ms: largest, now_ms: now_ms)
   }
 
-  private func lookUp(_ fingerprint: Fingerprint, _ key: ByteView) -> Int {
+  func lookUp(_ fingerprint: Fingerprint, _ key: ByteView) -> Int {
     index.find(fingerprint) { self.key($0).elementsEqual(key) }
   }
 

@@ -91,7 +91,17 @@ struct Tie {
     static let open: UInt16 = 128
     /// The body ends with the size of the tie as last judged (`TieValue`).
     static let valued: UInt16 = 256
+    /// People have acted on its breaks (`TieDecisions`).
+    static let decided: UInt16 = 512
   }
+
+  /// No record has come for it: people's actions wait in it.
+  @inline(__always)
+  var isEmpty: Bool { flags & (Flag.hasOrder | Flag.hasPosting) == 0 }
+
+  /// What is open, and what people have decided about, is remembered longer.
+  @inline(__always)
+  var isKeptLonger: Bool { flags & (Flag.open | Flag.decided) != 0 }
 
   @inline(__always)
   func has(_ flag: UInt16) -> Bool { flags & flag == flag }
@@ -153,6 +163,8 @@ struct BreakRecord {
   var revision: UInt32
   /// Of everything that makes a new revision worth sending.
   var content: UInt64
+
+  var stateValue: BreakState { BreakState.allCases[Int(state)] }
 
   /// No break: what cancellations took back from Σ expected.
   static let voidType: UInt8 = 0xff

@@ -53,6 +53,22 @@ private func filled(_ orders: Range<Int>, into matcher: inout Matcher, outputs: 
     #expect(again.clock_ms == 1_768_000_000_200)
   }
 
+  /// The next action makes the record one of version 2; without it the bytes are those of version 1.
+  @Test func epochRecordsKnowTheNextAction() throws {
+    var record = record()
+    let plain = record.bytes
+    #expect(plain[4] == 1)
+    record.actionsNext = 17
+    record.events.append(.run(source: EpochEvent.actions, first: 3, last: 16, count: 5, now_ms: 1_768_000_000_300))
+    #expect(record.bytes[4] == 2)
+    #expect(try record.bytes.withUnsafeBytes { try EpochRecord(bytes: $0) } == record)
+    var newer = Array(record.bytes.dropLast(8))
+    newer[4] = 3
+    newer += newer.withUnsafeBytes { withUnsafeBytes(of: Checksum.of($0).littleEndian) { Array($0) } }
+    let error = #expect(throws: ByteCodingError.self) { try newer.withUnsafeBytes { _ = try EpochRecord(bytes: $0) } }
+    #expect("\(error!)".contains("version 3; this program reads up to 2"))
+  }
+
   /// Every single damaged bit and every shortening is noticed.
   @Test func damageIsNoticed() throws {
     let bytes = record().bytes

@@ -125,6 +125,20 @@ import Testing
     #expect(configuration.policy.tolerances[Int(AccountRole.cash.rawValue)].over_u == 300_000)
   }
 
+  @Test func actionsAreNotReadUnlessEnabled() throws {
+    let plain = try tests.parse(tests.base)
+    #expect(!plain.takesActions && plain.inputTopics == plain.sources.map(\.topic))
+    let off = try tests.parse(tests.base + "\nactions: {enabled: false}")
+    #expect(!off.takesActions && off.matchingHash == plain.matchingHash)
+    let on = try tests.parse(tests.base + "\nactions: {enabled: true}\ntopics: {actions: people}")
+    #expect(on.takesActions && on.inputTopics == plain.inputTopics + ["people"])
+    // They change what an epoch puts out.
+    #expect(on.matchingHash != plain.matchingHash && on != plain)
+    #expect(try tests.parse(on.effectiveYAML()) == on)
+    let wrong = #expect(throws: ConfigurationError.self) { try tests.parse(tests.base + "\nactions: {enabld: true}") }
+    #expect(wrong?.description.contains("did you mean 'enabled'?") == true)
+  }
+
   @Test func aggregatesAreOffUnlessEnabled() throws {
     let plain = try tests.parse(tests.base)
     #expect(plain.aggregates == nil && plain.revenueTopic == "\(plain.prefix).revenue")

@@ -1,5 +1,6 @@
 import ConsoleStore
 import Foundation
+import Pipeline
 import Testing
 
 /// Lists against a plain search through everything: every filter, every order, page by page.

@@ -1,5 +1,6 @@
 import ConsoleStore
 import Foundation
+import Pipeline
 import Testing
 
 @Suite struct StoreTests {

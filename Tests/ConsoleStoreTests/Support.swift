@@ -1,5 +1,6 @@
 import ConsoleStore
 import Foundation
+import Pipeline
 
 /// A store in a folder of its own that goes with it.
 final class TemporaryStore {

@@ -2,6 +2,7 @@ import Configuration
 import ConsoleStore
 import Foundation
 import HTTPTypes
+import Pipeline
 import Testing
 
 @testable import Console

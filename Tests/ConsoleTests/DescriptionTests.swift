@@ -1,6 +1,7 @@
 import ConsoleStore
 import Foundation
 import HTTPTypes
+import Pipeline
 import Testing
 
 @testable import Console

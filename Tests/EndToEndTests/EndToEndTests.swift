@@ -367,7 +367,7 @@ let exampleConfigurations = URL(fileURLWithPath: #filePath).deletingLastPathComp
     #expect(throws: TopicCheckError.self) { try TopicCheck(configuration).run(log: log) }
   }
 
-  private func load(_ configuration: Configuration, _ cluster: TestCluster, orders: Int) throws -> (
+  func load(_ configuration: Configuration, _ cluster: TestCluster, orders: Int) throws -> (
     sent: Int, truth: [TruthRow]
   ) {
     var options = WorkloadOptions()

@@ -29,8 +29,14 @@ import Testing
   }
 
   @Test func breakHasTheFieldsOfTheSchema() throws {
-    let encoder = BreakEncoder(dimensionNames: ["country", "channel"])
-    let message = try parse(encoder.encode(example()))
+    let encoder = BreakEncoder(dimensionNames: ["country", "channel"], task: 3)
+    var decided = example()
+    decided.decision = BreakDecision(action: "a1", actor: "token:ann", reasonCode: "timing", approver: "bob")
+    let message = try parse(encoder.encode(decided))
+    #expect(message["task"] as? Int == 3)
+    #expect(
+      message["decision"] as? [String: String]
+        == ["action": "a1", "actor": "token:ann", "reason_code": "timing", "approver": "bob"])
     #expect(message["order"] as? String == "O\"\\\n\u{1}é😀")
     #expect(message["expected"] as? String == "106.81")
     #expect(message["posted"] as? String == "107")
@@ -74,7 +80,7 @@ import Testing
     let names = ["country", "cha\"nnel", "third"]
     let encoder = BreakEncoder(dimensionNames: names)
     var plain = PlainBreakEncoder(dimensionNames: names)
-    for _ in 0..<2_000 {
+    for number in 0..<2_000 {
       var made = Break(
         id: text(), order: text(), type: random.pick(BreakType.allCases), role: random.pick(AccountRole.allCases),
         currency: random.pick(currencies), expected: random.below(4) == 0 ? nil : amount(),
@@ -96,7 +102,12 @@ import Testing
       made.events = (0..<random.below(5)).map { _ in text() }
       made.journals = (0..<random.below(70)).map { _ in text() }
       if random.below(2) == 0 { made.quantities = (0..<2 + random.below(2)).map { _ in amount() } }
-      let (a, b) = (encoder.encode(made), plain.encode(made))
+      if random.below(2) == 0 {
+        made.decision = BreakDecision(action: text(), actor: text(), reasonCode: text(), approver: text())
+      }
+      plain.task = number % 2 == 0 ? nil : Int32(number)
+      let own = BreakEncoder(dimensionNames: names, task: plain.task)
+      let (a, b) = ((plain.task == nil ? encoder : own).encode(made), plain.encode(made))
       #expect(a == b, "\(String(decoding: a, as: UTF8.self)) instead of \(String(decoding: b, as: UTF8.self))")
     }
   }

@@ -5,6 +5,7 @@ import Domain
 /// The plain way to write a break: what `BreakEncoder` is held against, byte by byte.
 struct PlainBreakEncoder {
   let dimensionNames: [String]
+  var task: Int32?
   private var writer = JSONWriter()
 
   init(dimensionNames: [String]) { self.dimensionNames = dimensionNames }
@@ -47,6 +48,19 @@ struct PlainBreakEncoder {
     writer.key("as_of")
     writer.timestamp(made.asOf_ms)
     write("reason", made.reason)
+    if let decision = made.decision {
+      writer.key("decision")
+      writer.beginObject()
+      write("action", decision.action)
+      write("actor", decision.actor)
+      if !decision.reasonCode.isEmpty { write("reason_code", decision.reasonCode) }
+      if !decision.approver.isEmpty { write("approver", decision.approver) }
+      writer.endObject()
+    }
+    if let task {
+      writer.key("task")
+      writer.integer(Int(task))
+    }
     writer.key("evidence")
     writer.beginObject()
     writer.key("roles")

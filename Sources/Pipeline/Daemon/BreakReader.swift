@@ -18,6 +18,39 @@ public struct BreakMessage: Decodable, Sendable, Equatable {
   public var hints: [String]
   public var severity: String
   public var evidence: Evidence
+  public var postedCurrency: String?
+  /// The decision that the state rests on.
+  public var decision: Decision?
+  /// The task that takes actions on it in.
+  public var task: Int32?
+
+  public struct Decision: Decodable, Sendable, Equatable {
+    public var action: String
+    public var actor: String
+    public var reasonCode: String?
+    public var approver: String?
+
+    public init(action: String, actor: String, reasonCode: String?, approver: String?) {
+      self.action = action
+      self.actor = actor
+      self.reasonCode = reasonCode
+      self.approver = approver
+    }
+
+    enum CodingKeys: String, CodingKey {
+      case action, actor, approver
+      case reasonCode = "reason_code"
+    }
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case id, order, type, role, currency, expected, posted, state, provisional, revision, hints, severity, evidence
+    case decision, task
+    case postedCurrency = "posted_currency"
+  }
+
+  /// What a person's decision is about: `Break.basis`.
+  public var basis: String { "\(expected ?? "")|\(posted ?? "")|\(postedCurrency ?? currency)" }
 
   public struct Evidence: Decodable, Sendable, Equatable {
     public var roles: [Role]
@@ -29,7 +62,10 @@ public struct BreakMessage: Decodable, Sendable, Equatable {
     }
   }
 
-  public var isReported: Bool { ["open", "reopened", "accepted"].contains(state) }
+  /// Whether the order does not tie out because of it.
+  public var isOpen: Bool { BreakState(rawValue: state)?.isOpen ?? false }
+  /// Whether the difference is there, open or settled.
+  public var isReported: Bool { BreakState(rawValue: state).map { $0.isOpen || $0.isSettled } ?? false }
 }
 
 /// Reads a breaks topic from its beginning and keeps the last revision of each break. For one thread.

@@ -102,6 +102,18 @@ public struct TopicPlan: Sendable {
           topic: sources[0].topic,
           text: "the source topics must be co-partitioned by order key, and have different partition counts (\(list))"))
     }
+    // The console sends an action to the partition of the task that has the break.
+    if configuration.takesActions {
+      counts[configuration.actionsTopic] = known[configuration.actionsTopic] ?? tasks
+      if let count = known[configuration.actionsTopic], count != tasks {
+        problems.append(
+          Problem(
+            topic: configuration.actionsTopic,
+            text:
+              "the topic '\(configuration.actionsTopic)' has \(count) partitions; there are \(tasks) tasks, and with "
+              + "actions.enabled each reads one of its own"))
+      }
+    }
     // A task writes to its own partition of these.
     let checkpoints = configuration.checkpoints == .topic ? [configuration.checkpointsTopic] : []
     for topic in [configuration.epochsTopic] + checkpoints {
@@ -133,6 +145,7 @@ extension Configuration {
     if flows != nil { topics += [(cashflowTopic, compact), (receivablesTopic, compact)] }
     if checkpoints == .topic { topics.append((checkpointsTopic, checkpointed)) }
     for source in sources where source.isRouted { topics.append((source.topic, retained)) }
+    if takesActions { topics.append(consoleTopics[0]) }
     return topics
   }
 

@@ -113,6 +113,9 @@ extension Worker {
     for (source, offset) in zip(configuration.sources, record.next) {
       offsets[TopicPartition(source.topic, record.task)] = CommittedOffset(offset, metadata: mark)
     }
+    if let offset = record.actionsNext {
+      offsets[TopicPartition(configuration.actionsTopic, record.task)] = CommittedOffset(offset, metadata: mark)
+    }
     return offsets
   }
 
@@ -124,8 +127,8 @@ extension Worker {
     for (partition, task) in tasks where task.engine.mark.number > 0 {
       var mark = task.engine.mark
       mark.isSent = true
-      for (source, offset) in zip(configuration.sources, task.engine.next) {
-        offsets[TopicPartition(source.topic, partition)] = CommittedOffset(offset, metadata: mark.text)
+      for (topic, offset) in zip(configuration.inputTopics, task.engine.next) {
+        offsets[TopicPartition(topic, partition)] = CommittedOffset(offset, metadata: mark.text)
       }
     }
     do throws(KafkaError) {
@@ -166,7 +169,8 @@ extension Worker {
       task.shardsPerEpoch = max(1, (checkpointer.shardCount + Int(epochs) - 1) / Int(epochs))
     }
     let (writes, digests) = checkpointer.advance(
-      engine.matcher, epoch: number + 1, incarnation: incarnation, next: engine.next,
+      engine.matcher, epoch: number + 1, incarnation: incarnation, next: engine.sourceNext,
+      actionsNext: configuration.takesActions ? engine.next[engine.actionsInput] : nil,
       configuration: engine.configurationHash,
       most: task.shardsPerEpoch)
     return (writes, digests)

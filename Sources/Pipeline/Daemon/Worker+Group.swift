@@ -55,7 +55,7 @@ extension Worker {
   }
 
   func checkCoPartitioning(_ places: [TopicPartition]) throws {
-    let topics = Set(configuration.sources.map(\.topic))
+    let topics = Set(configuration.inputTopics)
     for (partition, group) in Dictionary(grouping: places, by: \.partition).sorted(by: { $0.key < $1.key })
     where Set(group.map(\.topic)) != topics {
       let missing = topics.subtracting(group.map(\.topic)).sorted().joined(separator: ", ")
@@ -111,7 +111,7 @@ extension Worker {
         try consumer.committed(assigned, timeout_ms: 30_000)
       }
     for partition in partitions {
-      let offsets = configuration.sources.map { committed[TopicPartition($0.topic, partition)] }
+      let offsets = configuration.inputTopics.map { committed[TopicPartition($0, partition)] }
       let mark = offsets.compactMap { $0.flatMap { EpochMark($0.metadata) } }.max { $0.number < $1.number }
       if let task = parked[partition], !task.engine.hasEvents,
         environment.defect == .parkedStateNotChecked
@@ -126,6 +126,7 @@ extension Worker {
       let started_ms = environment.monotonic_ms()
       let recovered = try recovery.recover(partition: partition, committed: offsets)
       recovered.engine.onDeadLetter = { [unowned self] in self.report($0) }
+      recovered.engine.onLostAction = { [unowned self] in self.report($0, $1) }
       status.recoveryProblems += recovered.report.problems.count
       for problem in recovered.report.problems {
         log.error("recovery", metadata: ["partition": "\(partition)", "problem": "\(problem)"])
@@ -133,7 +134,7 @@ extension Worker {
       if let unsent = recovered.unsent, !unsent.isEmpty {
         // Only as a member of the generation that has the partition now: the same offsets once more say so.
         let same = offsets.enumerated().compactMap { at, offset in
-          offset.map { (TopicPartition(configuration.sources[at].topic, partition), $0) }
+          offset.map { (TopicPartition(configuration.inputTopics[at], partition), $0) }
         }
         do throws(KafkaError) {
           try retrying("committing offsets") { () throws(KafkaError) in
@@ -182,8 +183,8 @@ extension Worker {
   func assign() throws(KafkaError) {
     var starts: [TopicPartition: StartOffset] = [:]
     for (partition, task) in tasks {
-      for (index, source) in configuration.sources.enumerated() where !task.engine.isHeld[index] {
-        let place = TopicPartition(source.topic, partition)
+      for (index, topic) in configuration.inputTopics.enumerated() where !task.engine.isHeld[index] {
+        let place = TopicPartition(topic, partition)
         starts[place] = .at(max(task.engine.next[index], beginnings[place] ?? 0))
       }
     }
@@ -195,7 +196,7 @@ extension Worker {
   /// another one than it was, and nothing that comes from it now can be trusted.
   func skipTrimmed(_ places: [TopicPartition]) throws {
     for place in places {
-      guard let source = configuration.sources.firstIndex(where: { $0.topic == place.topic }),
+      guard let source = configuration.inputTopics.firstIndex(of: place.topic),
         let engine = tasks[place.partition]?.engine
       else { continue }
       let next = max(engine.next[source], beginnings[place] ?? 0)

@@ -65,6 +65,7 @@ public final class Worker: @unchecked Sendable {
   var epochStarted_ms: Int64 = 0
   var status = WorkerStatus()
   var sampledFaults = 0
+  var lostActions = 0
   var isLeaving = false
   var heldSince_ms: Int64?
   /// When time was last moved, by the wall clock.
@@ -149,7 +150,7 @@ public final class Worker: @unchecked Sendable {
     }
     reader = try environment.makeReader(configuration)
     consumer = try environment.makeConsumer(
-      configuration, group: configuration.kafka.group, topics: configuration.sources.map(\.topic), member: member)
+      configuration, group: configuration.kafka.group, topics: configuration.inputTopics, member: member)
     defer {
       consumer.close()
       reader.close()
@@ -193,8 +194,8 @@ public final class Worker: @unchecked Sendable {
       if error.isOutOfRange, let place = error.place { outOfRange.append(place) } else { log.warning("\(error)") }
     }
     for place in consumer.ended {
-      if let source = configuration.sources.firstIndex(where: { $0.topic == place.topic }) {
-        tasks[place.partition]?.engine.isAtEnd[source] = true
+      if let input = configuration.inputTopics.firstIndex(of: place.topic) {
+        tasks[place.partition]?.engine.isAtEnd[input] = true
       }
     }
     if let change = consumer.pendingRebalance {
@@ -246,6 +247,20 @@ public final class Worker: @unchecked Sendable {
       metadata: [
         "place": "\(letter.place)", "reason": "\(letter.fault.reason.rawValue)", "field": "\(letter.fault.field)",
         "detail": "\(letter.fault.detail)", "count": "\(sampledFaults)",
+      ])
+  }
+
+  /// An action that changes nothing: no error, and nothing that anybody should have to guess.
+  func report(_ action: BreakAction, _ outcome: ActionOutcome) {
+    lostActions += 1
+    guard lostActions <= 20 || lostActions % 1_000 == 0 else { return }
+    log.notice(
+      outcome == .unknown
+        ? "an action came to nothing: its order is not known any more"
+        : "an action came to nothing: there are too many on its order or break",
+      metadata: [
+        "action": "\(action.id)", "order": "\(action.order)", "type": "\(action.type.rawValue)",
+        "role": "\(action.role.name)", "count": "\(lostActions)",
       ])
   }
 
@@ -305,10 +320,10 @@ public final class Worker: @unchecked Sendable {
       status.checkpointBytes += task.checkpointer.writtenBytes
       let watermark = engine.matcher.watermarks.current_ms
       if watermark > .min { status.watermark_ms = min(status.watermark_ms ?? .max, watermark) }
-      for (index, (source, next)) in zip(configuration.sources, engine.next).enumerated() {
+      for (index, (topic, next)) in zip(configuration.inputTopics, engine.next).enumerated() {
         // What lies behind the last record may be a control record of a transaction: no record to wait for.
         if let consumer, !engine.isAtEnd[index],
-          let (_, high) = consumer.cachedOffsets(TopicPartition(source.topic, partition))
+          let (_, high) = consumer.cachedOffsets(TopicPartition(topic, partition))
         {
           status.lag += max(0, high - next)
         }

@@ -6,13 +6,16 @@ import Domain
 /// to be escaped. Names are laid out beforehand.
 public struct BreakEncoder: Sendable {
   public let dimensionNames: [String]
+  /// Number of the task, which then stands in every message; nil where nobody asks for it.
+  public let task: Int32?
   /// `,"name":` of each dimension, the comma left out for the first.
   private let dimensionKeys: [[UInt8]]
   private let roles = StaticWord.roles
   private let dimensionKeyBytes: Int
 
-  public init(dimensionNames: [String]) {
+  public init(dimensionNames: [String], task: Int32? = nil) {
     self.dimensionNames = dimensionNames
+    self.task = task
     dimensionKeys = dimensionNames.enumerated().map { at, name in
       var writer = JSONWriter()
       writer.string(name)
@@ -38,6 +41,11 @@ public struct BreakEncoder: Sendable {
     for text in made.dimensions { texts += text.utf8.count + 1 }
     for text in made.events { texts += text.utf8.count + 1 }
     for text in made.journals { texts += text.utf8.count + 1 }
+    if let decision = made.decision {
+      texts +=
+        decision.action.utf8.count + decision.actor.utf8.count + decision.reasonCode.utf8.count
+        + decision.approver.utf8.count
+    }
     return BreakEncoder.fixedBytes + dimensionKeyBytes + texts * 6 + made.roles.count * BreakEncoder.roleBytes
   }
 
@@ -104,6 +112,25 @@ public struct BreakEncoder: Sendable {
     out.timestamp(made.asOf_ms)
     out.text(",\"reason\":")
     out.string(made.reason)
+    if let decision = made.decision {
+      out.text(",\"decision\":{\"action\":")
+      out.string(decision.action)
+      out.text(",\"actor\":")
+      out.string(decision.actor)
+      if !decision.reasonCode.isEmpty {
+        out.text(",\"reason_code\":")
+        out.string(decision.reasonCode)
+      }
+      if !decision.approver.isEmpty {
+        out.text(",\"approver\":")
+        out.string(decision.approver)
+      }
+      out.text("}")
+    }
+    if let task {
+      out.text(",\"task\":")
+      out.integer(Int(task))
+    }
     out.text(",\"evidence\":{\"roles\":[")
     for at in made.roles.indices {
       let evidence = made.roles[at]

@@ -39,6 +39,15 @@ public enum TopicSchemas {
       SchemaField("as_of", .time, "The watermark when this revision was made."),
       SchemaField("reason", .string, "One sentence for a person."),
       SchemaField(
+        "decision",
+        .object([
+          SchemaField("action", .string, "Id of the action."), SchemaField("actor", .string, "Who decided."),
+          SchemaField("reason_code", .string, "Why, where a code was given.", required: false),
+          SchemaField("approver", .string, "Who agreed, where a second person had to.", required: false),
+        ]), "The person's decision that the state rests on, where it does.", required: false),
+      SchemaField(
+        "task", .integer(minimum: 0), "The task that takes actions on it, where they are read.", required: false),
+      SchemaField(
         "evidence",
         .object([
           SchemaField(

@@ -11,6 +11,8 @@ final class DecodeStage {
   let configuration: Configuration
   let lanes: [Lane]
   let configurationHash: UInt64
+  /// Actions that were read, and those that could not be.
+  var actionFaults = DecodeCounters()
 
   /// - Parameter hash: The configuration's `matchingHash`, where it is known: it takes longer than all the rest.
   init(_ configuration: Configuration, hash: UInt64? = nil) throws {
@@ -22,6 +24,7 @@ final class DecodeStage {
   var counters: DecodeCounters {
     var sum = DecodeCounters()
     for lane in lanes { sum.add(lane.counters) }
+    sum.add(actionFaults)
     return sum
   }
 }
@@ -36,11 +39,11 @@ final class TaskEngine {
   private(set) var matcher: Matcher
   /// The last epoch that is committed; number 0 before the first.
   private(set) var mark = EpochMark(number: 0, incarnation: 0)
-  /// By source: the next record to read.
+  /// By input: the next record to read; the sources, and behind them people's actions, whether they are read or not.
   private(set) var next: [Int64]
-  /// By source: whether the partition has been read to its end.
+  /// By input that is read: whether the partition has been read to its end.
   var isAtEnd: [Bool]
-  /// By source: whether the worker holds it back for the others to catch up.
+  /// By input: whether the worker holds it back for the others to catch up. Actions are never held back.
   var isHeld: [Bool]
 
   // The running epoch.
@@ -52,6 +55,8 @@ final class TaskEngine {
   var laps: StageLaps?
   /// Called for each dead letter, with the place in words; not in a replay.
   var onDeadLetter: ((DeadLetter) -> Void)?
+  /// Called for each action that came to nothing because its order is not known any more, or had too many.
+  var onLostAction: ((BreakAction, ActionOutcome) -> Void)?
 
   // The running run of one partition.
   private var runSource = -1
@@ -70,17 +75,20 @@ final class TaskEngine {
   /// By source.
   private let isRoutedSource: [Bool]
 
-  /// - Parameter next: Where each source is to be read; a replay says so itself.
+  /// - Parameter next: Where each input is to be read; a replay says so itself.
   init(_ stage: DecodeStage, partition: Int32, next: [Int64]? = nil) {
     self.stage = stage
     self.partition = partition
     let configuration = stage.configuration
-    self.next = next ?? Array(repeating: 0, count: configuration.sources.count)
+    let inputs = configuration.sources.count + 1
+    let known = next ?? []
+    self.next = known + Array(repeating: 0, count: inputs - known.count)
     matcher = Matcher(policy: configuration.policy, dimensionCount: configuration.dimensions.count)
-    isAtEnd = Array(repeating: false, count: configuration.sources.count)
-    isHeld = Array(repeating: false, count: configuration.sources.count)
-    encoder = BreakEncoder(dimensionNames: configuration.dimensions)
-    isRoutedSource = configuration.sources.map(\.isRouted)
+    isAtEnd = Array(repeating: false, count: configuration.inputTopics.count)
+    isHeld = Array(repeating: false, count: inputs)
+    encoder = BreakEncoder(dimensionNames: configuration.dimensions, task: configuration.takesActions ? partition : nil)
+    isRoutedSource = configuration.sources.map(\.isRouted) + [false]
+    matcher.takesActions = configuration.takesActions
     configurationHash = stage.configurationHash
     matcher.epoch = 1
     beginAggregates()
@@ -140,9 +148,10 @@ final class TaskEngine {
     guard let first = messages.first?.offset, let last = messages.last?.offset else { return }
     next[runSource] = last + 1
     records += messages.count
-    isAtEnd[runSource] = false
+    if runSource < isAtEnd.count { isAtEnd[runSource] = false }
+    let source = runSource == actionsInput ? EpochEvent.actions : UInt16(runSource)
     events.append(
-      .run(source: UInt16(runSource), first: first, last: last, count: messages.count, now_ms: runNow_ms))
+      .run(source: source, first: first, last: last, count: messages.count, now_ms: runNow_ms))
     let isRouted = isRoutedSource[runSource]
     var start = 0
     while start < messages.count {
@@ -178,6 +187,10 @@ final class TaskEngine {
   }
 
   private func take(stretch: UnsafeBufferPointer<ConsumedMessage>, isRouted: Bool) {
+    if runSource == actionsInput {
+      takeActions(stretch)
+      return
+    }
     switch stage.lanes[runSource] {
     case .orders(let lane):
       lane.decode(stretch, source: UInt16(runSource), isRouted: isRouted, faults: &faults)
@@ -201,6 +214,24 @@ final class TaskEngine {
       lane.reset()
     }
     if !outputs.breaks.isEmpty { encodeBreaks() }
+  }
+
+  /// The input behind the sources.
+  var actionsInput: Int { configuration.sources.count }
+
+  private func takeActions(_ stretch: UnsafeBufferPointer<ConsumedMessage>) {
+    for message in stretch {
+      do throws(DataFault) {
+        guard let action = try BreakAction(message: message) else { continue }
+        let outcome = matcher.apply(action, now_ms: runNow_ms, outputs: &outputs)
+        if outcome == .unknown || outcome == .refused { onLostAction?(action, outcome) }
+      } catch {
+        stage.actionFaults.count(error)
+        deadLetter(message, error)
+      }
+    }
+    stage.actionFaults.records += stretch.count
+    encodeBreaks()
   }
 
   private func reportFaults(_ stretch: UnsafeBufferPointer<ConsumedMessage>) {
@@ -231,7 +262,9 @@ final class TaskEngine {
   func moveTime(now_ms: Int64, waiting: UInt64? = nil, pace: ExpiryPace) -> Bool {
     var mask = waiting ?? 0
     if waiting == nil {
-      for source in isAtEnd.indices where !isAtEnd[source] || isHeld[source] { mask |= 1 << UInt64(source) }
+      for source in configuration.sources.indices where !isAtEnd[source] || isHeld[source] {
+        mask |= 1 << UInt64(source)
+      }
     }
     for source in configuration.sources.indices where mask & 1 << UInt64(source) != 0 {
       // Records are waiting in Kafka: the partition is slow, not idle.
@@ -253,12 +286,13 @@ final class TaskEngine {
   }
 
   private func deadLetter(_ message: ConsumedMessage, _ fault: DataFault) {
-    let source = configuration.sources[runSource]
+    let source = runSource == actionsInput ? nil : configuration.sources[runSource]
     var letter = DeadLetter(
-      source: source.name, origin: source.topic, isFile: false, partition: message.partition, offset: message.offset,
+      source: source?.name ?? "actions", origin: source?.topic ?? configuration.actionsTopic, isFile: false,
+      partition: message.partition, offset: message.offset,
       key: message.key.map { Array($0) }, payload: message.value.map { Array($0) }, fault: fault,
       payloadBytes: message.value?.count ?? 0, receivedAt_ms: runNow_ms)
-    if source.isRouted, let routed = RoutedRecord(message.value) {
+    if let source, source.isRouted, let routed = RoutedRecord(message.value) {
       letter.origin = source.originalTopic
       letter.partition = routed.partition
       letter.offset = routed.offset
@@ -336,7 +370,8 @@ final class TaskEngine {
   func seal(incarnation: UInt64, shards: [ShardDigest]) -> EpochRecord {
     var record = EpochRecord(
       task: partition, number: mark.number + 1, incarnation: incarnation, previousIncarnation: mark.incarnation,
-      configuration: configurationHash, next: next)
+      configuration: configurationHash, next: sourceNext)
+    if configuration.takesActions { record.actionsNext = next[actionsInput] }
     record.events = events
     record.outputCount = outbox.count
     record.outputDigest = outbox.digest
@@ -411,6 +446,7 @@ final class TaskEngine {
       try matcher.importSums(from: &reader)
     }
     next = manifest.next + next.dropFirst(manifest.next.count)
+    if let offset = manifest.actionsNext { next[actionsInput] = offset }
     mark = EpochMark(number: manifest.epoch, incarnation: manifest.incarnation)
     matcher.epoch = UInt32(truncatingIfNeeded: manifest.epoch + 1)
     toldOpen = matcher.counters.open
@@ -435,11 +471,12 @@ final class TaskEngine {
 
   /// The task was given back and has been given again: what waits in Kafka is not known.
   func resume() {
-    for source in isAtEnd.indices {
-      isAtEnd[source] = false
-      isHeld[source] = false
-    }
+    for input in isAtEnd.indices { isAtEnd[input] = false }
+    for input in isHeld.indices { isHeld[input] = false }
   }
+
+  /// By source: the next record to read.
+  var sourceNext: [Int64] { Array(next.prefix(actionsInput)) }
 
   func setNext(_ offsets: [Int64]) { next = offsets }
 

@@ -66,7 +66,8 @@ final class EpochReplayer {
     }
     try expect(engine.timeDigest == record.timeDigest, "watermarks")
     if isRestoring { return }
-    try expect(Array(engine.next.prefix(record.next.count)) == record.next, "offsets")
+    try expect(Array(engine.sourceNext.prefix(record.next.count)) == record.next, "offsets")
+    if let next = record.actionsNext { try expect(engine.next[engine.actionsInput] == next, "offsets") }
     try expect(engine.outbox.count == record.outputCount, "outputs")
     try expect(engine.outbox.digest == record.outputDigest, "outputs")
     try expect(engine.sumsDigest == record.sumsDigest, "sums")
@@ -83,11 +84,13 @@ final class EpochReplayer {
         let now_ms = environment.defect == .replayByTheClock ? environment.wallClock_ms() : now_ms
         engine.moveTime(now_ms: now_ms, waiting: waiting, pace: .upTo(bound))
       case .run(let source, let first, let last, let count, let now_ms):
-        let index = Int(source)
-        guard index < configuration.sources.count else {
+        let index = source == EpochEvent.actions ? engine.actionsInput : Int(source)
+        guard source == EpochEvent.actions || index < configuration.sources.count else {
           throw RecoveryError("epoch \(record.number) reads source \(index), which the configuration does not have")
         }
-        let place = TopicPartition(configuration.sources[index].topic, record.task)
+        // Also where actions are not read any more: what they have led to belongs to the state.
+        let topic = source == EpochEvent.actions ? configuration.actionsTopic : configuration.sources[index].topic
+        let place = TopicPartition(topic, record.task)
         arena.removeAll()
         do throws(KafkaError) {
           try reader.read(place, from: first, end: last + 1) { message in

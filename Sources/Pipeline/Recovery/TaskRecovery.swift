@@ -54,7 +54,7 @@ final class TaskRecovery {
     var unsent: Outbox?
   }
 
-  /// - Parameter committed: By source; nil where the group has committed nothing.
+  /// - Parameter committed: By input topic; nil where the group has committed nothing.
   func recover(partition: Int32, committed: [CommittedOffset?]) throws -> Recovered {
     let known = committed.compactMap { $0 }
     guard !known.isEmpty else {
@@ -105,12 +105,12 @@ final class TaskRecovery {
 
   private func fresh(_ partition: Int32, _ committed: [CommittedOffset?]) throws -> Recovered {
     var next: [Int64] = []
-    for (index, source) in configuration.sources.enumerated() {
+    for (index, topic) in configuration.inputTopics.enumerated() {
       if let offset = committed[index]?.offset {
         next.append(offset)
         continue
       }
-      next.append(try start(source.topic, partition))
+      next.append(try start(topic, partition))
     }
     let engine = TaskEngine(stage, partition: partition, next: next)
     engine.begin(now_ms: environment.wallClock_ms())
@@ -119,6 +119,8 @@ final class TaskRecovery {
 
   private func start(_ topic: String, _ partition: Int32) throws -> Int64 {
     let bounds = try bounds(TopicPartition(topic, partition))
+    // What people have decided holds, whenever that was.
+    if topic == configuration.actionsTopic { return bounds.low }
     return configuration.kafka.start == .earliest ? bounds.low : bounds.stable
   }
 
@@ -157,17 +159,29 @@ final class TaskRecovery {
       throw RecoveryError("the epochs end at \(engine.mark.number), and \(mark.number) is committed")
     }
     // What the group has committed and what the epochs lead to must be the same.
-    for (index, source) in configuration.sources.enumerated() {
+    for (index, topic) in configuration.inputTopics.enumerated() {
       if let committed = committed[index] {
-        guard index >= (chain.last?.next.count ?? manifest!.next.count) || committed.offset == engine.next[index] else {
+        let isRecorded: Bool
+        if index == engine.actionsInput {
+          isRecorded = (chain.last.map { $0.actionsNext } ?? manifest?.actionsNext) != nil
+        } else {
+          isRecorded = index < (chain.last?.next.count ?? manifest!.next.count)
+        }
+        if index == engine.actionsInput, !isRecorded {
+          // Read at an earlier time, then not, and now again.
+          var next = engine.next
+          next[index] = committed.offset
+          engine.setNext(next)
+        }
+        guard !isRecorded || committed.offset == engine.next[index] else {
           throw RecoveryError(
-            "\(source.topic)[\(partition)]: offset \(committed.offset) is committed, and epoch \(mark.number) ends at "
+            "\(topic)[\(partition)]: offset \(committed.offset) is committed, and epoch \(mark.number) ends at "
               + "\(engine.next[index])")
         }
       } else {
         // A source that the configuration did not have before.
         var next = engine.next
-        next[index] = try start(source.topic, partition)
+        next[index] = try start(topic, partition)
         engine.setNext(next)
       }
     }

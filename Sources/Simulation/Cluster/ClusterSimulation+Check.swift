@@ -56,9 +56,9 @@ extension ClusterSimulation {
     traceTopics()
     let offsets = cluster.group(configuration.kafka.group).offsets
     var isWhole = true
-    for source in configuration.sources {
+    for topic in configuration.inputTopics {
       for partition in 0..<partitions {
-        let place = TopicPartition(source.topic, Int32(partition))
+        let place = TopicPartition(topic, Int32(partition))
         let log = cluster.log(place)
         let rest = (offsets[place]?.offset ?? 0)..<max(offsets[place]?.offset ?? 0, log.stable)
         if rest.contains(where: { log.isReadable($0) }) {
@@ -72,6 +72,7 @@ extension ClusterSimulation {
     checkDeadLetters()
     guard isWhole else { return }
     checkAgainstOracle(breaks)
+    if hasActions { checkDecisions(breaks) }
     if hasTotals { checkTotals(breaks) }
     checkAgainstReplay(offsets)
   }
@@ -118,7 +119,7 @@ extension ClusterSimulation {
   func checkTotals(_ breaks: [String: BreakMessage]) {
     var open: [String: Int] = [:]
     for made in breaks.values
-    where made.isReported && made.state != "accepted" && made.type != BreakType.lateArrival.rawValue {
+    where made.isOpen && made.type != BreakType.lateArrival.rawValue {
       open["open_breaks:" + made.type, default: 0] += 1
     }
     var told: [String: Int] = [:]
@@ -214,7 +215,7 @@ extension ClusterSimulation {
       fail("\(role.role.name) \(role.currency.code) is missing in the totals")
     }
     var open: [String: Int64] = [:]
-    for made in reported where made.state != "accepted" { open["open_breaks:" + made.type, default: 0] += 1 }
+    for made in reported where made.isOpen { open["open_breaks:" + made.type, default: 0] += 1 }
     var told: [String: Int64] = [:]
     for (cell, tasks) in partials() { told[cell] = tasks.values.reduce(0, +) }
     if told.filter({ $0.value != 0 }) != open { fail("the totals say \(told), and the breaks \(open)") }

@@ -58,6 +58,13 @@ public final class ClusterSimulation {
   let shared: SimulatedDisk?
   var hash: UInt64 = 0
   let base_ms: Int64
+  /// People act on breaks, and the tasks read that. The draws are of a stream of their own.
+  let hasActions: Bool
+  var people: SeededRandom
+  /// Actions as they stand in their topic, by break, in its order.
+  var acted: [String: [Action]] = [:]
+  /// What was sent, to be sent again.
+  var sentActions: [(place: TopicPartition, key: [UInt8], value: [UInt8])] = []
 
   /// A place where a process runs, and is started again.
   struct Machine {
@@ -78,6 +85,8 @@ public final class ClusterSimulation {
     self.options = options
     outcome = Outcome(seed: seed)
     random = SeededRandom(seed: seed, stream: 0x7369_6d)
+    people = SeededRandom(seed: seed, stream: 0x6163_74)
+    hasActions = people.below(4) == 0
     cluster = SimulatedCluster(random: SeededRandom(seed: seed, stream: 0x636c_75))
     scheduler = SimulationScheduler(cluster: cluster)
     // 2026-01-12, in the middle of a month and of a period.
@@ -112,6 +121,7 @@ public final class ClusterSimulation {
       configuration.sources[1].topic = "sim.route.ledger"
     }
     if isInDirectory { configuration.checkpoints = .directory("checkpoints") }
+    configuration.takesActions = hasActions
     for topic in configuration.sources.map(\.topic) + configuration.ownTopics.map(\.name) {
       cluster.createTopic(topic, partitions: partitions)
     }
@@ -246,6 +256,7 @@ public final class ClusterSimulation {
       let count = 1 + random.below(11)
       guard step(count) else { break }
       deliver()
+      if hasActions, people.below(100) < 15 { act() }
       if inputs.isEmpty { left -= count }
       if random.below(10_000) < count * (420 + crashRate * 6) { disturb(crashRate) }
     }
@@ -281,8 +292,7 @@ public final class ClusterSimulation {
     var size: Int64 = -1
     let limit_ms = cluster.now_ms + 400_000
     var quiet = 0
-    let watched = (configuration.sources.map(\.topic) + [configuration.breaksTopic, configuration.totalsTopic]).flatMap
-    {
+    let watched = (configuration.inputTopics + [configuration.breaksTopic, configuration.totalsTopic]).flatMap {
       topic in (0..<partitions).map { cluster.log(TopicPartition(topic, Int32($0))) }
     }
     while cluster.now_ms < limit_ms, quiet < 3 {
@@ -290,6 +300,7 @@ public final class ClusterSimulation {
       if cluster.now_ms - grown_ms > 22_000 {
         // What came last has to settle too.
         quiet += 1
+        if hasActions, quiet < 3 { for _ in 0..<8 { act() } }
         scheduler.lossRate = 0
         // The third time nothing is moved any more: a tie that came due by the second must have been judged and
         // counted before the totals are read.
@@ -327,7 +338,7 @@ public final class ClusterSimulation {
 
   func committedSum(_ partition: Int32) -> Int64 {
     let offsets = cluster.group(configuration.kafka.group).offsets
-    return configuration.sources.reduce(0) { $0 + (offsets[TopicPartition($1.topic, partition)]?.offset ?? 0) }
+    return configuration.inputTopics.reduce(0) { $0 + (offsets[TopicPartition($1, partition)]?.offset ?? 0) }
   }
 
   static let template = Result {
