@@ -20,7 +20,7 @@ import Testing
   }
 
   @Test func breaks() throws {
-    var encoder = BreakEncoder(dimensionNames: ["region"])
+    let encoder = BreakEncoder(dimensionNames: ["region"], task: 2)
     var messages: [[UInt8]] = []
     for (at, type) in BreakType.allCases.enumerated() {
       let role = AccountRole.allCases[at % AccountRole.count]
@@ -36,6 +36,8 @@ import Testing
       made.events = ["e"]
       if at % 3 == 0 { made.postedCurrency = Currency("USD")! }
       if at % 3 == 1 { made.quantities = [1, -2, 0] }
+      if at % 3 == 2 { made.decision = BreakDecision(action: "a", actor: "ann", reasonCode: "timing", approver: "bob") }
+      if at % 6 == 4 { made.decision = BreakDecision(action: "a", actor: "ann", reasonCode: "") }
       messages.append(encoder.encode(made))
     }
     try check(TopicSchemas.breakSchema, messages)
