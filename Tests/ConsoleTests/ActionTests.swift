@@ -45,6 +45,24 @@ import Testing
     #expect(records.allSatisfy { $0.key == "SO-1" }, "keyed by the order")
   }
 
+  /// The task that has the break is told by its message; the key decides where it is not.
+  @Test func anActionGoesToTheTaskThatHasTheBreak() async throws {
+    let test = try TestConsole()
+    let breaks = (0..<8).map { TestBreak(order: "SO-\($0)", task: $0 % 2) }
+    try test.add(breaks)
+    try await test.run { client in
+      for made in breaks {
+        let answer = try await client.send(
+          .post, "/v1/breaks/\(made.id)/actions", as: "admin",
+          body: Self.body(["kind": "accept", "comment": "so be it"]))
+        #expect(answer.status == 200, "\(answer.body)")
+      }
+    }
+    let records = try test.cluster.readAll(test.configuration.actionsTopic, partitions: 2)
+    #expect(records.count == 8)
+    for record in records { #expect(breaks.first { $0.order == record.key }?.task == Int(record.partition)) }
+  }
+
   @Test(arguments: [
     (#"{"kind":"explain"}"#, 422), (#"{"kind":"explain","reason_code":"timming"}"#, 422),
     (#"{"kind":"comment"}"#, 422), (#"{"kind":"accept"}"#, 422), (#"{"kind":"approve"}"#, 422),

@@ -191,6 +191,7 @@ struct TestBreak {
   var country = "NO"
   var opened = "2025-03-01T10:00:00.000Z"
   var customer = "C1"
+  var task: Int?
 
   var id: String { "\(order):\(type):\(role)" }
 
@@ -201,6 +202,7 @@ struct TestBreak {
     "revision":\(revision),"hints":["SIGN_FLIP"],"severity":"\(severity)","customer":\(JSON.string(customer).text),\
     "dimensions":{"country":"\(country)","channel":"web"},"first_event_time":"\(opened)",\
     "deadline":"2025-03-09T10:00:00.000Z","as_of":"2025-03-09T10:00:00.000Z","reason":"differs",\
+    \(task.map { "\"task\":\($0)," } ?? "")\
     "evidence":{"roles":[{"role":"receivable","currency":"EUR","expected":"100.00","posted":"\(posted)",\
     "delta":"\(delta ?? "0.00")"},{"role":"revenue","currency":"EUR","expected":"-80.00","posted":"0.00","delta":"80.00"},\
     {"role":"tax","currency":"EUR","expected":"-20.00","posted":"-20.00","delta":"0.00"}],"events":["E1"],\

@@ -146,6 +146,17 @@ private final class FakeProbe: ClusterProbe {
     probe = healthy()
     probe.cluster.topics["shop.epochs"]!.partitions.removeLast()
     expect(examine(probe), .failed, "topics", "shop.epochs", "3 partitions", advises: "same number")
+    // Where actions are read, each task needs a partition of them; where not, nobody asks.
+    probe = healthy()
+    probe.cluster.topics["shop.actions"] = TopicDescription(
+      partitions: Array(repeating: .init(leader: 1, replicas: 3, inSync: 3), count: 3))
+    probe.topicSettings["shop.actions"] = [
+      "cleanup.policy": "delete", "retention.ms": "-1", "min.insync.replicas": "2",
+    ]
+    #expect(examine(probe).exitCode == 0)
+    expect(
+      examine(probe) { $0.takesActions = true }, .failed, "topics", "shop.actions", "3 partitions; there are 4 tasks",
+      advises: "same number")
     probe = healthy()
     probe.cluster.topics["shop.breaks"] = nil
     #expect(examine(probe).exitCode == 0, "it will be created")

@@ -65,7 +65,11 @@ final class SimulationScheduler: @unchecked Sendable {
   }
 
   private func hand(_ process: SimulatedProcess, wake_ms: Int64) {
-    guard let runner = runners.first(where: { $0.process === process }) else { return }
+    guard let runner = runners.first(where: { $0.process === process }) else {
+      // The check after a run: nobody else moves the time that it waits for.
+      cluster.now_ms = max(cluster.now_ms, wake_ms)
+      return
+    }
     runner.wake_ms = wake_ms
     let next = next() ?? back
     // The turn may stay where it is.
