@@ -87,7 +87,8 @@ public final class ClusterSimulation {
     partitions = 1 + random.below(3)
     rawPartitions = random.below(3) == 0 ? 1 + random.below(3) : 0
     hasTotals = random.below(3) == 0
-    isInDirectory = random.below(4) == 0
+    // A defect of directories shows in no other run.
+    isInDirectory = random.below(4) == 0 || options.defect == .directorySharedByTasks
     shared = random.below(2) == 0 ? SimulatedDisk() : nil
     // A machine that does not have the checkpoints needs all epochs.
     isTrimming = isInDirectory && shared == nil ? false : random.below(2) == 0
