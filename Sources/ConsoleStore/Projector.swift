@@ -153,7 +153,7 @@ public final class Projector: @unchecked Sendable {
       if let fatal = consumer.errors.first(where: \.isFatal) { throw fatal }
       for error in consumer.errors { log(true, "\(error)") }
       if !records.isEmpty { try apply(records) }
-      for place in consumer.ended { ended.insert(place) }
+      for end in consumer.ended { ended.insert(end.place) }
       if let places = try takeUp(consumer, &positions) {
         assigned = Set(places)
         ended = []

@@ -108,7 +108,12 @@ final class ChaosRun {
     let yaml = Demo.yaml.replacingOccurrences(of: "name: demo", with: "name: \(name)")
       .replacingOccurrences(of: "level: error", with: "level: info")
       .replacingOccurrences(
-        of: "kafka: {", with: "checkpoints: {interval: 2s}\nkafka: {bootstrap: \"\(address ?? broker!.bootstrap)\", ")
+        of: "kafka: {",
+        with: "checkpoints: {interval: 2s}\nkafka: {bootstrap: \"\(address ?? broker!.bootstrap)\", "
+          + "properties: {reconnect.backoff.max.ms: \"500\"}, "
+      )
+      // Longer than the broker is away and everybody needs to come back: the load's own time runs a hundred times as fast.
+      .replacingOccurrences(of: "idle_timeout: 2s", with: "idle_timeout: 6s")
     try yaml.write(toFile: path, atomically: true, encoding: .utf8)
     configuration = try Configuration.load(path: path)
     // The same records, under another name, which is also that of the group and of the topics.

@@ -60,7 +60,7 @@ public final class TotalsStage: Stage {
         if error.isFatal { throw error }
         log.warning("\(error)")
       }
-      for place in consumer.ended { behind.remove(place.partition) }
+      for end in consumer.ended { behind.remove(end.place.partition) }
       if let change = consumer.pendingRebalance {
         forget()
         group = nil

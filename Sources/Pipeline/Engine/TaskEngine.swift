@@ -224,12 +224,14 @@ final class TaskEngine {
   }
 
   /// Moves time, and judges what has become due at the pace given.
-  /// - Parameter waiting: nil takes the sources that have not been read to their end.
+  /// - Parameters:
+  ///   - waiting: Sources that are not idle; nil takes those that have not been read to their end, and `unheard`.
+  ///   - unheard: Sources that have been, and of which nobody knows whether they have more.
   /// - Returns: whether more may be due.
   @discardableResult
   @inline(never)
-  func moveTime(now_ms: Int64, waiting: UInt64? = nil, pace: ExpiryPace) -> Bool {
-    var mask = waiting ?? 0
+  func moveTime(now_ms: Int64, waiting: UInt64? = nil, unheard: UInt64 = 0, pace: ExpiryPace) -> Bool {
+    var mask = waiting ?? unheard
     if waiting == nil {
       for source in isAtEnd.indices where !isAtEnd[source] || isHeld[source] { mask |= 1 << UInt64(source) }
     }
@@ -243,6 +245,11 @@ final class TaskEngine {
     events.append(.time(now_ms: now_ms, waiting: mask, bound: bound))
     encodeBreaks()
     return bound != .none
+  }
+
+  /// How long a source has said nothing.
+  func silence_ms(source: Int, now_ms: Int64) -> Int64 {
+    matcher.watermarks.silence_ms(source: UInt16(source), partition: partition, now_ms: now_ms)
   }
 
   @inline(never)

@@ -132,7 +132,7 @@ public final class FlowsJob: Stage {
         end(broken)
         return
       }
-      for place in consumer.ended { behind.remove(place) }
+      for end in consumer.ended { behind.remove(end.place) }
       if let places = try consumer.answerRebalance(start: .beginning) {
         forget()
         behind = Set(places)
