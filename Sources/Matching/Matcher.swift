@@ -52,6 +52,8 @@ public struct Matcher: ~Copyable {
   var running = RunningTotals()
   /// Sums by dimensions, currency and period, where they are wanted.
   public var aggregates: TaskAggregates?
+  /// Counts by source and period, where they are wanted.
+  public var quality: TaskQuality?
 
   var index = TieIndex()
   var store = RecordStore()
@@ -282,7 +284,9 @@ public struct Matcher: ~Copyable {
       hasGrown = append(fact, to: slot, balance: change)
     }
     let tie = ties + slot
+    let wasBoth = tie.pointee.has(Tie.Flag.hasOrder | Tie.Flag.hasPosting)
     tie.pointee.flags |= side | Tie.Flag.dirty
+    if quality != nil { countQuality(slot, wasBoth: wasBoth) }
     stamp(tie.pointee.head)
     if own > tie.pointee.deadline_ms { tie.pointee.deadline_ms = own }
     let quiet = Tie.clamped(max(time_ms, watermark_ms).addingSaturating(policy.settle_ms))
