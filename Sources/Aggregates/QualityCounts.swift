@@ -80,7 +80,7 @@ public struct QualityCounts: Hashable, Sendable {
   /// Waits that were counted.
   public var waits: Int64 { sums[QualityCounts.firstWait...].reduce(0, +) }
 
-  /// The wait that `percent` of the records did not exceed, up to a fifth too long; nil without any.
+  /// The wait that `percent` of the records did not exceed, up to a fourth too long; nil without any.
   public func wait_ms(percent: Int64) -> Int64? {
     let all = waits
     guard all > 0 else { return nil }

@@ -80,20 +80,38 @@ public struct TaskQuality: ~Copyable {
     add(1, at: QualityCounts.place(of: reason), source, time_ms)
   }
 
-  /// A record found its counterpart after so long, in event time.
+  /// A record is taken in.
   @inline(__always)
-  public mutating func addWait(_ wait_ms: Int64, source: UInt16, time_ms: Int64) {
-    add(1, at: QualityCounts.firstWait &+ QualityCounts.bucket(wait_ms), source, time_ms)
+  public mutating func take(source: UInt16, time_ms: Int64, isMatched: Bool, isLate: Bool) {
+    let sums = touched(source, time_ms)
+    sums[QualityColumn.records.rawValue] &+= 1
+    sums[QualityColumn.matched.rawValue] &+= isMatched ? 1 : 0
+    if isLate { sums[QualityColumn.late.rawValue] &+= 1 }
+  }
+
+  /// A record that was there finds its counterpart, at an event time.
+  @inline(__always)
+  public mutating func meet(source: UInt16, time_ms: Int64, at meeting_ms: Int64) {
+    let sums = touched(source, time_ms)
+    sums[QualityColumn.matched.rawValue] &+= 1
+    let wait_ms = Int64(clamping: (meeting_ms &- time_ms).magnitude)
+    sums[QualityCounts.firstWait &+ QualityCounts.bucket(wait_ms)] &+= 1
   }
 
   @inline(__always)
   private mutating func add(_ amount: Int64, at column: Int, _ source: UInt16, _ time_ms: Int64) {
+    touched(source, time_ms)[column] &+= amount
+  }
+
+  /// The numbers of a source at a time, which are about to change.
+  @inline(__always)
+  private mutating func touched(_ source: UInt16, _ time_ms: Int64) -> UnsafeMutablePointer<Int64> {
     let last = lasts + Int(source)
     let cell =
       time_ms >= last.pointee.start_ms && time_ms < last.pointee.end_ms
       ? last.pointee.cell : self.cell(source, time_ms)
-    sums[cell &* QualityCounts.width &+ column] &+= amount
     isChanged[cell] = true
+    return sums + cell &* QualityCounts.width
   }
 
   /// Years 0001 to 9999; what lies outside has no period.

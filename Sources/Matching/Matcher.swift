@@ -271,6 +271,14 @@ public struct Matcher: ~Copyable {
       counters.late += 1
     }
     let change = account(fact, sign: 1)
+    var isMeeting = false
+    if quality != nil {
+      let sides = known == 0 ? 0 : ties[known].flags & (Tie.Flag.hasOrder | Tie.Flag.hasPosting)
+      isMeeting = sides != 0 && sides & side == 0
+      quality!.take(
+        source: fact.pointee.source, time_ms: time_ms, isMatched: sides & ~side != 0,
+        isLate: fact.pointee.flags & Fact.Flag.late != 0)
+    }
     var slot = known
     var hasGrown = false
     if known == 0 {
@@ -281,12 +289,10 @@ public struct Matcher: ~Copyable {
       setBodyLength(slot, body.length)
       index.insert(fingerprint, slot: slot)
     } else {
-      hasGrown = append(fact, to: slot, balance: change)
+      hasGrown = append(fact, to: slot, balance: change, isMeeting: isMeeting)
     }
     let tie = ties + slot
-    let wasBoth = tie.pointee.has(Tie.Flag.hasOrder | Tie.Flag.hasPosting)
     tie.pointee.flags |= side | Tie.Flag.dirty
-    if quality != nil { countQuality(slot, wasBoth: wasBoth) }
     stamp(tie.pointee.head)
     if own > tie.pointee.deadline_ms { tie.pointee.deadline_ms = own }
     let quiet = Tie.clamped(max(time_ms, watermark_ms).addingSaturating(policy.settle_ms))

@@ -7,6 +7,12 @@ public struct NaiveQuality: Sendable {
     public var records: Int64 = 0
     public var matched: Int64 = 0
     public var duplicates: Int64 = 0
+
+    public init(records: Int64 = 0, matched: Int64 = 0, duplicates: Int64 = 0) {
+      self.records = records
+      self.matched = matched
+      self.duplicates = duplicates
+    }
   }
 
   /// By month of event time, as a timestamp begins (`2026-01`).

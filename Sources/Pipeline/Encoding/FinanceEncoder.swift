@@ -364,7 +364,7 @@ enum FinanceFields {
         "time_to_match_ms",
         "Event time between a record and the first of the other side, in milliseconds; null before there is one.",
         [
-          .optionalInteger("p50", "Median; each up to a fifth too long.") {
+          .optionalInteger("p50", "Median; each up to a fourth too long.") {
             $0.message.counts.wait_ms(percent: 50).map { Int($0) }
           },
           .optionalInteger("p95", "") { $0.message.counts.wait_ms(percent: 95).map { Int($0) } },
