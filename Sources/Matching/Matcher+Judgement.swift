@@ -110,7 +110,7 @@ extension Matcher {
   /// - Parameter isRepeat: The same came again; false for an older image of a row.
   private mutating func drop(_ at: Int, _ slot: Int, isRepeat: Bool) {
     if isRepeat { counters.duplicates += 1 } else { counters.superseded += 1 }
-    countDropped(read[gathered[at].place], slot, isRepeat: isRepeat)
+    if quality != nil { countDropped(gathered[at].place, slot, isRepeat: isRepeat) }
     if !gathered[at].isRejected { recount(gathered[at].place, sign: -1) }
     gathered[at].isDropped = true
   }

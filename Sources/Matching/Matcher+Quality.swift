@@ -14,12 +14,13 @@ extension Matcher {
     while facts.next() { quality!.meet(source: facts.source, time_ms: facts.time_ms, at: time_ms) }
   }
 
-  /// A fact is dropped: the same came again, or a newer image of its row.
-  mutating func countDropped(_ fact: Fact, _ slot: Int, isRepeat: Bool) {
-    guard quality != nil else { return }
-    quality!.add(isRepeat ? .duplicates : .superseded, source: fact.source, time_ms: fact.time_ms)
+  /// A fact, by its place among those read, is dropped: the same came again, or a newer image of its row.
+  @inline(never)
+  mutating func countDropped(_ place: Int, _ slot: Int, isRepeat: Bool) {
+    let (source, time_ms) = (read[place].source, read[place].time_ms)
+    quality!.add(isRepeat ? .duplicates : .superseded, source: source, time_ms: time_ms)
     guard ties[slot].has(Tie.Flag.hasOrder | Tie.Flag.hasPosting) else { return }
-    quality!.add(.matched, -1, source: fact.source, time_ms: fact.time_ms)
+    quality!.add(.matched, -1, source: source, time_ms: time_ms)
   }
 
   /// What was counted, by source and period.
