@@ -40,6 +40,7 @@ let package = Package(
     .systemLibrary(name: "CRdKafka", pkgConfig: "rdkafka", providers: [.apt(["librdkafka-dev"])]),
     .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CPostgres", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
     .target(name: "CShims", swiftSettings: hot),
     .target(name: "Domain", swiftSettings: hot),
     .target(name: "Aggregates", dependencies: ["Domain"], swiftSettings: hot),
@@ -49,7 +50,8 @@ let package = Package(
     .target(name: "Matching", dependencies: ["Domain", "Aggregates", "CShims"], swiftSettings: hot),
     .target(name: "Checkpoints", dependencies: ["Domain", "Aggregates", "Matching", "CZstd"], swiftSettings: hot),
     .target(name: "Kafka", dependencies: ["CRdKafka", "CShims"], swiftSettings: hot),
-    .target(name: "KafkaTesting", dependencies: ["Kafka"], swiftSettings: settings),
+    .target(name: "MemoryBroker", swiftSettings: settings),
+    .target(name: "KafkaTesting", dependencies: ["Kafka", "MemoryBroker"], swiftSettings: settings),
     .target(
       name: "Configuration",
       dependencies: [
@@ -61,7 +63,7 @@ let package = Package(
       name: "Pipeline",
       dependencies: [
         "Domain", "Aggregates", "Forecasting", "Validation", "Decoding", "Matching", "Checkpoints", "Kafka",
-        "Configuration", "CZstd",
+        "Configuration", "CShims", "CZstd",
         "CZlib",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: hot),
@@ -74,7 +76,8 @@ let package = Package(
     .executableTarget(
       name: "tieout",
       dependencies: [
-        "Domain", "Forecasting", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
+        "MemoryBroker", "Domain", "Forecasting", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration",
+        "Pipeline",
         "Simulation",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Histogram", package: "hdrhistogram-swift"),
@@ -83,7 +86,7 @@ let package = Package(
     .target(
       name: "ConsoleStore",
       dependencies: [
-        "Domain", "Kafka", "Pipeline", .product(name: "GRDB", package: "GRDB.swift"),
+        "Domain", "Kafka", "Pipeline", "CPostgres", .product(name: "GRDB", package: "GRDB.swift"),
       ], swiftSettings: settings),
     .target(
       name: "Console",
@@ -128,7 +131,10 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "SimulationTests", dependencies: ["Simulation", "Pipeline", "Configuration"], swiftSettings: settings),
-    .testTarget(name: "PipelineTests", dependencies: ["Pipeline", "Simulation"], swiftSettings: settings),
+    .testTarget(
+      name: "PipelineTests",
+      dependencies: ["Pipeline", "Simulation", "Kafka", "KafkaTesting", "Configuration", "Checkpoints"],
+      swiftSettings: settings),
     .testTarget(
       name: "ConsoleStoreTests",
       dependencies: ["ConsoleStore", "Kafka", "KafkaTesting", .product(name: "GRDB", package: "GRDB.swift")],
@@ -158,7 +164,7 @@ if Context.environment["TIEOUT_CORE_ONLY"] != nil {
     guard case .sourceControl(_, let location, _) = dependency.kind else { return false }
     return !core.contains { location.hasSuffix("/" + $0) }
   }
-  let console = ["tieout-serve", "Console", "ConsoleStore", "ConsoleTests", "ConsoleStoreTests"]
+  let console = ["CPostgres", "tieout-serve", "Console", "ConsoleStore", "ConsoleTests", "ConsoleStoreTests"]
   package.targets.removeAll { console.contains($0.name) }
   package.products.removeAll { console.contains($0.name) }
 }

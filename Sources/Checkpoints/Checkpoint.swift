@@ -239,6 +239,8 @@ public final class Checkpointer {
   /// Uncompressed bytes of a chunk; compressed, and even if they do not compress, they stay under Kafka's default
   /// message limit of 1 MiB.
   public static let chunkBytes = 768 << 10
+  /// The most bytes that a message with a chunk has: one that does not compress, with its frame and its key.
+  public static var largestMessage: Int { ZSTD_compressBound(chunkBytes) + 512 }
 
   private let task: Int32
   private let sources: [String]

@@ -8,16 +8,17 @@ import Logging
 /// Finds out who sends a request.
 struct Authenticator: Sendable {
   private let tokens: [(name: String, hash: [UInt8], principal: Principal)]
-  private let keys: KeySet?
+  let keys: KeySet?
   let sessions: Sessions
 
-  init(_ settings: ServeSettings, sessions: Sessions, log: Logger) {
+  /// - Parameter keeping: Keys that are known already, for the same provider.
+  init(_ settings: ServeSettings, sessions: Sessions, log: Logger, keeping: KeySet? = nil) {
     tokens = settings.tokens.map { token in
       let principal = Principal(
         name: "token:\(token.name)", roles: token.roles, scope: RowScope(token.scope), means: .token)
       return (token.name, bytes(hexadecimal: token.hash), principal)
     }
-    keys = settings.jwt.map { KeySet($0, log: log) }
+    keys = keeping ?? settings.jwt.map { KeySet($0, log: log) }
     self.sessions = sessions
   }
 

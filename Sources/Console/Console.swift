@@ -27,10 +27,11 @@ public struct ConsoleAsset: Sendable {
 /// Everything that the API works with.
 final class Console: Sendable {
   let configuration: Configuration
-  let settings: ServeSettings
   let store: any ConsoleStore
   let gateway: Gateway
-  let authenticator: Authenticator
+  let live: Mutex<LiveSettings>
+  /// What the server shows over TLS; nil without.
+  let certificate: LiveCertificate?
   let sessions: Sessions
   let audit: AuditLog
   let metrics = Metrics()
@@ -43,7 +44,6 @@ final class Console: Sendable {
   let endpoints: [Endpoint]
   /// Of the projector; where there is none (tests) the store is what it is.
   let followed: @Sendable () -> Projector.Status
-  private let limiter: RateLimiter
   let addressLimiter: RateLimiter
   private let working = Mutex(0)
   let summaries = SummaryCache()
@@ -57,7 +57,6 @@ final class Console: Sendable {
     state: StateStore, version: String, log: Logger, followed: @escaping @Sendable () -> Projector.Status
   ) throws {
     self.configuration = configuration
-    settings = configuration.serve
     self.store = store
     self.gateway = gateway
     self.audit = audit
@@ -66,12 +65,16 @@ final class Console: Sendable {
     self.log = log
     self.followed = followed
     sessions = Sessions(configuration.serve)
-    authenticator = Authenticator(configuration.serve, sessions: sessions, log: log)
+    live = Mutex(LiveSettings(configuration.serve, sessions: sessions, log: log))
+    certificate = try configuration.serve.tls.map { try LiveCertificate($0) }
     intake = try Intake(configuration)
-    limiter = RateLimiter(rate: settings.requestRate, burst: settings.requestBurst)
     addressLimiter = RateLimiter(rate: Console.refusalRate, burst: Console.refusalBurst)
     endpoints = Console.makeEndpoints(configuration)
   }
+
+  /// The settings of now.
+  var settings: ServeSettings { live.withLock { $0 }.settings }
+  var authenticator: Authenticator { live.withLock { $0 }.authenticator }
 
   static func makeEndpoints(_ configuration: Configuration) -> [Endpoint] {
     operationsEndpoints(configuration) + sessionEndpoints() + breakEndpoints(configuration) + actionEndpoints()
@@ -114,13 +117,14 @@ final class Console: Sendable {
 
   private func admit(_ request: Request, _ context: inout ConsoleContext, _ endpoint: Endpoint) async throws {
     let now = wallClock_ms()
+    let live = live.withLock { $0 }
     let permission: Permission
     switch endpoint.access {
     case .open: return
     case .needs(let needed), .needsEverything(let needed): permission = needed
     }
     do {
-      guard let principal = try await authenticator.principal(of: request, now_ms: now) else {
+      guard let principal = try await live.authenticator.principal(of: request, now_ms: now) else {
         throw Problem.unauthorized("a bearer token or a session is needed")
       }
       context.principal = principal
@@ -130,9 +134,9 @@ final class Console: Sendable {
       throw problem
     }
     let principal = context.principal!
-    if let wait = limiter.take(principal.name, now_ms: now) { throw Console.tooMany(wait) }
+    if let wait = live.limiter.take(principal.name, now_ms: now) { throw Console.tooMany(wait) }
     if principal.means == .session, ![.get, .head].contains(request.method) {
-      try authenticator.checkGenuine(request)
+      try live.authenticator.checkGenuine(request)
     }
     guard principal.may(permission) else {
       throw Problem.forbidden("this needs the permission '\(permission.rawValue)'")

@@ -37,6 +37,15 @@ final class EventHub: Sendable {
   /// Something has changed, or it is time for a sign of life.
   func notify() { for listener in state.withLock({ Array($0.listeners.values) }) { listener.yield() } }
 
+  /// Ends every stream there is; its client comes back and shows again who it is.
+  func dismiss() {
+    let all = state.withLock { state in
+      defer { state.listeners = [:] }
+      return Array(state.listeners.values)
+    }
+    for listener in all { listener.finish() }
+  }
+
   func stop() {
     let all = state.withLock { state in
       state.isStopped = true

@@ -118,6 +118,13 @@ actor KeySet {
     return known[id]
   }
 
+  /// Has the set read anew before a key is looked up next; the keys that are there stay if that fails.
+  func expire() { fetched_ms = .min / 2 }
+
+  /// Reads the set anew.
+  /// - Returns: how many of its keys can be used.
+  func usableKeys() async throws -> Int { try await load().count }
+
   private struct Document: Decodable { var keys: [JSON] }
 
   private func load() async throws -> [String: Key] {

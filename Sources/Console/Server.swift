@@ -22,6 +22,10 @@ public struct ConsoleServer: Sendable {
     public var assets = ConsolePage.assets
     /// Told once the server listens, with its port.
     public var onListening: @Sendable (Int) -> Void = { _ in }
+    /// Reads the configuration again on SIGHUP; nil: the signal does nothing.
+    public var load: (@Sendable () throws -> Configuration)?
+    /// Of the log, for a configuration that is read again.
+    public var logLevel: LogLevelSwitch?
 
     public init() {}
   }
@@ -53,6 +57,8 @@ public struct ConsoleServer: Sendable {
 
   /// Serves until SIGTERM or SIGINT.
   public func run() async throws {
+    // Before all else: one that comes too early must not end the process.
+    signal(SIGHUP, SIG_IGN)
     let settings = configuration.serve
     try FileManager.default.createDirectory(
       atPath: settings.directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
@@ -92,6 +98,11 @@ public struct ConsoleServer: Sendable {
     if settings.tokens.isEmpty, settings.jwt == nil {
       log.warning("neither serve.tokens nor serve.jwt is configured: nobody can sign in")
     }
+    let hangUps = options.load.map { load in
+      let reloader = Reloader(console: console, level: options.logLevel, load: load)
+      return ConsoleServer.onHangUp { Task { _ = await reloader.reload() } }
+    }
+    defer { hangUps?.cancel() }
     let client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: ConsoleServer.clientConfiguration)
     var application = try console.application(assets: options.assets, onListening: options.onListening)
     application.addServices(WebhookService(console: console, client: client))
@@ -103,6 +114,13 @@ public struct ConsoleServer: Sendable {
     }
     try await client.shutdown()
     try audit.write(AuditLog.Entry(actor: "", event: "server stopped", outcome: .done))
+  }
+
+  private static func onHangUp(_ body: @escaping @Sendable () -> Void) -> any DispatchSourceSignal {
+    let source = DispatchSource.makeSignalSource(signal: SIGHUP, queue: .global())
+    source.setEventHandler(handler: body)
+    source.resume()
+    return source
   }
 
   /// Nobody is sent on to another address, neither for keys nor with breaks; and whoever cannot be reached is tried
@@ -166,8 +184,8 @@ extension Console {
       httpDecoderConfiguration: .init(
         maxHeaderFieldSize: 32 << 10, maxHeaderListSize: 64 << 10, maxHeaderFieldCount: 100))
     let server: HTTPServerBuilder
-    if let tls = settings.tls {
-      server = try .tls(.http1(configuration: http), tlsConfiguration: Console.tlsConfiguration(tls))
+    if let tls = settings.tls, let certificate {
+      server = try .tls(.http1(configuration: http), tlsConfiguration: certificate.configuration(tls))
     } else {
       server = .http1(configuration: http)
     }
@@ -175,20 +193,6 @@ extension Console {
       responder: ConsoleResponder(self, assets: assets), server: server, configuration: configuration,
       services: [HeartbeatService(hub: events)],
       onServerRunning: { channel in onListening(channel.localAddress?.port ?? 0) }, logger: log)
-  }
-
-  static func tlsConfiguration(_ tls: ServeTLS) throws -> TLSConfiguration {
-    let chain = try NIOSSLCertificate.fromPEMFile(tls.certificate).map { NIOSSLCertificateSource.certificate($0) }
-    let key = try NIOSSLPrivateKey(file: tls.key, format: .pem)
-    var configuration = TLSConfiguration.makeServerConfiguration(
-      certificateChain: chain, privateKey: .privateKey(key))
-    configuration.minimumTLSVersion = .tlsv12
-    if let authorities = tls.clientAuthorities {
-      configuration.trustRoots = .certificates(try NIOSSLCertificate.fromPEMFile(authorities))
-      // A client's certificate says who it is, not on which host.
-      configuration.certificateVerification = .noHostnameVerification
-    }
-    return configuration
   }
 }
 

@@ -16,13 +16,23 @@ final class Sessions: Sendable {
     var created_ms: Int64
     var used_ms: Int64
   }
-  private let lifetime_ms: Int64
-  private let idle_ms: Int64
+  private struct Limits {
+    var lifetime_ms: Int64
+    var idle_ms: Int64
+    func has(_ session: Session, _ now_ms: Int64) -> Bool {
+      now_ms - session.created_ms < lifetime_ms && now_ms - session.used_ms < idle_ms
+    }
+  }
+  private let limits: Mutex<Limits>
   private let sessions = Mutex<[[UInt8]: Session]>([:])
 
   init(_ settings: ServeSettings) {
-    lifetime_ms = settings.sessionLifetime_ms
-    idle_ms = settings.sessionIdle_ms
+    limits = Mutex(Limits(lifetime_ms: settings.sessionLifetime_ms, idle_ms: settings.sessionIdle_ms))
+  }
+
+  /// For sessions that are there too.
+  func limit(lifetime_ms: Int64, idle_ms: Int64) {
+    limits.withLock { $0 = Limits(lifetime_ms: lifetime_ms, idle_ms: idle_ms) }
   }
 
   static func secret() -> String {
@@ -36,8 +46,9 @@ final class Sessions: Sendable {
     let (id, csrf) = (Sessions.secret(), Sessions.secret())
     var principal = principal
     principal.means = .session
+    let limits = limits.withLock { $0 }
     sessions.withLock { sessions in
-      sessions = sessions.filter { now_ms - $0.value.created_ms < lifetime_ms && now_ms - $0.value.used_ms < idle_ms }
+      sessions = sessions.filter { limits.has($0.value, now_ms) }
       if sessions.count >= Sessions.maximum, let oldest = sessions.min(by: { $0.value.used_ms < $1.value.used_ms }) {
         sessions[oldest.key] = nil
       }
@@ -48,10 +59,11 @@ final class Sessions: Sendable {
   }
 
   func find(_ id: String, now_ms: Int64) -> Principal? {
-    sessions.withLock { sessions in
+    let limits = limits.withLock { $0 }
+    return sessions.withLock { sessions in
       let key = Sessions.hash(id)
       guard var session = sessions[key] else { return nil }
-      guard now_ms - session.created_ms < lifetime_ms, now_ms - session.used_ms < idle_ms else {
+      guard limits.has(session, now_ms) else {
         sessions[key] = nil
         return nil
       }
@@ -76,6 +88,11 @@ final class Sessions: Sendable {
       sessions[Sessions.hash(id)]!.csrfHash = Sessions.hash(csrf)
       return csrf
     }
+  }
+
+  /// Ends those whose principal it says.
+  func endAll(where isOver: (Principal) -> Bool) {
+    sessions.withLock { sessions in sessions = sessions.filter { !isOver($0.value.principal) } }
   }
 
   func end(_ id: String) { sessions.withLock { $0[Sessions.hash(id)] = nil } }

@@ -169,3 +169,14 @@ final class StateStore: Sendable {
     }
   }
 }
+
+/// A look into an SQLite file that somebody else may be writing.
+enum DatabaseFile {
+  /// The first column of the first row, as text.
+  static func value(_ path: String, _ sql: String) throws -> String? {
+    var configuration = GRDB.Configuration()
+    configuration.readonly = true
+    configuration.busyMode = .timeout(5)
+    return try DatabaseQueue(path: path, configuration: configuration).read { try String.fetchOne($0, sql: sql) }
+  }
+}

@@ -24,24 +24,30 @@ struct WebhookService: Service {
   let client: HTTPClient
 
   func run() async throws {
-    guard !console.settings.webhooks.isEmpty else {
-      try? await gracefulShutdown()
-      return
-    }
-    await withTaskGroup(of: Void.self) { group in
-      for webhook in console.settings.webhooks {
-        group.addTask { await follow(webhook) }
+    // Receivers come and go with the configuration; each has a task of its own, so that one that hangs holds up no other.
+    await withDiscardingTaskGroup { group in
+      var followed: Set<String> = []
+      while !Task.isCancelled, !Task.isShuttingDownGracefully {
+        for webhook in console.settings.webhooks where followed.insert(webhook.name).inserted {
+          group.addTask { await follow(webhook.name) }
+        }
+        try? await Task.sleep(for: .milliseconds(WebhookService.interval_ms))
       }
     }
   }
 
-  private func follow(_ webhook: ServeWebhook) async {
+  private func current(_ name: String) -> ServeWebhook? { console.settings.webhooks.first { $0.name == name } }
+
+  /// What a receiver is told while it is configured, as it is configured.
+  private func follow(_ name: String) async {
     while !Task.isCancelled, !Task.isShuttingDownGracefully {
-      do {
-        try await enqueue(webhook)
-        try await deliver(webhook)
-      } catch {
-        console.log.error("a webhook cannot be served", metadata: ["webhook": "\(webhook.name)", "error": "\(error)"])
+      if let webhook = current(name) {
+        do {
+          try await enqueue(webhook)
+          try await deliver(webhook, while: { current(name) == webhook })
+        } catch {
+          console.log.error("a webhook cannot be served", metadata: ["webhook": "\(name)", "error": "\(error)"])
+        }
       }
       try? await Task.sleep(for: .milliseconds(WebhookService.interval_ms))
     }
@@ -92,12 +98,13 @@ struct WebhookService: Service {
     }
   }
 
-  func deliver(_ webhook: ServeWebhook) async throws {
+  /// - Parameter isCurrent: Whether the receiver is still configured so; what is left is sent the other way.
+  func deliver(_ webhook: ServeWebhook, while isCurrent: () -> Bool = { true }) async throws {
     while !Task.isShuttingDownGracefully {
       let due = try console.state.due(webhook.name, now_ms: wallClock_ms(), limit: WebhookService.page)
       if due.isEmpty { return }
       for delivery in due {
-        if Task.isShuttingDownGracefully { return }
+        if Task.isShuttingDownGracefully || !isCurrent() { return }
         guard let error = await attempt(delivery, webhook) else {
           try console.state.delivered(delivery.id)
           console.metrics.add(

@@ -3,7 +3,7 @@ import GRDB
 import Synchronization
 
 /// The embedded store: one SQLite file in WAL mode, one writer, several readers that never wait for it.
-public final class SQLiteStore: ConsoleStore {
+public final class SQLiteStore: SQLStore {
   public let dimensionNames: [String]
   let pool: DatabasePool
   /// Whether this SQLite has FTS5; without it, searches match the beginning of the order key or customer.
@@ -17,10 +17,6 @@ public final class SQLiteStore: ConsoleStore {
 
   /// Readers beside the writer. More than the cores only queue in the kernel instead of here, and each maps the file.
   static let maximumReaders = 4
-
-  public struct StoreError: Error, CustomStringConvertible {
-    public var description: String
-  }
 
   /// Opens or makes the store. One that was filled under other dimensions, or by another version of the program, is
   /// emptied: the topics fill it again.
@@ -43,7 +39,7 @@ public final class SQLiteStore: ConsoleStore {
     hasFullText = try pool.write { db in
       try Bool.fetchOne(db, sql: "SELECT sqlite_compileoption_used('ENABLE_FTS5')") ?? false
     }
-    let wanted = "\(SQLiteStore.schemaVersion)|\(dimensions.joined(separator: "|"))"
+    let wanted = SQLiteStore.layout(dimensions: dimensions)
     let found = try pool.read { db in
       try db.tableExists("meta") ? String.fetchOne(db, sql: "SELECT value FROM meta WHERE key = 'layout'") : nil
     }
@@ -57,7 +53,7 @@ public final class SQLiteStore: ConsoleStore {
   }
 
   public func clear() throws {
-    let layout = "\(SQLiteStore.schemaVersion)|\(dimensionNames.joined(separator: "|"))"
+    let layout = SQLiteStore.layout(dimensions: dimensionNames)
     try writer.withLock { state in
       try pool.write { [dimensionNames, hasFullText] db in
         try SQLiteStore.makeSchema(db, dimensions: dimensionNames, fullText: hasFullText, layout: layout)
@@ -84,64 +80,27 @@ public final class SQLiteStore: ConsoleStore {
 
   // MARK: - Layout
 
-  /// Rises with every change of the tables below.
-  static let schemaVersion = 1
+  /// What a store must have been made with to be gone on with.
+  public static func layout(dimensions: [String]) -> String { StoreSchema.layout(dimensions: dimensions) }
 
   static func makeSchema(_ db: Database, dimensions: [String], fullText: Bool, layout: String) throws {
-    for table in [
-      "meta", "offsets", "breaks", "bodies", "revisions", "actions", "workflows", "dead", "cells", "points",
-    ] {
-      try db.execute(sql: "DROP TABLE IF EXISTS \(table)")
-    }
-    try db.execute(sql: "DROP TABLE IF EXISTS keys")
-    let columns = dimensions.indices.map { ", d\($0) TEXT NOT NULL DEFAULT ''" }.joined()
-    try db.execute(
-      sql: """
-        CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-        CREATE TABLE offsets (
-          topic TEXT NOT NULL, part INTEGER NOT NULL, next INTEGER NOT NULL, PRIMARY KEY (topic, part)) WITHOUT ROWID;
-        CREATE TABLE breaks (
-          n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, ord TEXT NOT NULL, type TEXT NOT NULL, role TEXT NOT NULL,
-          currency TEXT NOT NULL, state TEXT NOT NULL, reconciler TEXT NOT NULL, is_open INTEGER NOT NULL,
-          severity INTEGER NOT NULL, customer TEXT NOT NULL, amount_u INTEGER NOT NULL, basis TEXT NOT NULL,
-          opened_ms INTEGER NOT NULL, revision INTEGER NOT NULL, seq INTEGER NOT NULL, assignee TEXT,
-          pending INTEGER NOT NULL, summary TEXT NOT NULL\(columns));
-        CREATE TABLE bodies (n INTEGER PRIMARY KEY, body TEXT NOT NULL);
-        CREATE TABLE revisions (
-          n INTEGER NOT NULL, revision INTEGER NOT NULL, state TEXT NOT NULL, provisional INTEGER NOT NULL,
-          severity TEXT NOT NULL, expected TEXT, posted TEXT, delta TEXT, reason TEXT NOT NULL, as_of_ms INTEGER,
-          at_ms INTEGER NOT NULL, PRIMARY KEY (n, revision)) WITHOUT ROWID;
-        CREATE TABLE actions (
-          id TEXT PRIMARY KEY, break TEXT NOT NULL, part INTEGER NOT NULL, offs INTEGER NOT NULL, body TEXT NOT NULL
-          ) WITHOUT ROWID;
-        CREATE INDEX actions_break ON actions (break, part, offs);
-        CREATE TABLE dead (
-          n INTEGER PRIMARY KEY, topic TEXT NOT NULL, part INTEGER NOT NULL, offs INTEGER NOT NULL,
-          source TEXT NOT NULL, reason TEXT NOT NULL, body TEXT NOT NULL, UNIQUE (topic, part, offs));
-        CREATE INDEX dead_source ON dead (source, reason, n);
-        CREATE TABLE cells (
-          topic TEXT NOT NULL, cell TEXT NOT NULL, at_ms INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (topic, cell)
-          ) WITHOUT ROWID;
-        CREATE TABLE points (
-          topic TEXT NOT NULL, cell TEXT NOT NULL, at_ms INTEGER NOT NULL, body TEXT NOT NULL,
-          PRIMARY KEY (topic, cell, at_ms)) WITHOUT ROWID;
-        CREATE INDEX breaks_amount ON breaks (is_open, amount_u, n);
-        CREATE INDEX breaks_opened ON breaks (is_open, opened_ms, n);
-        CREATE INDEX breaks_seq ON breaks (seq, n);
-        CREATE INDEX breaks_ord ON breaks (ord);
-        CREATE INDEX breaks_type ON breaks (type, is_open, amount_u, n);
-        CREATE INDEX breaks_customer ON breaks (customer);
-        CREATE INDEX breaks_assignee ON breaks (assignee) WHERE assignee IS NOT NULL;
-        CREATE INDEX breaks_pending ON breaks (n) WHERE pending = 1;
-        CREATE INDEX breaks_tally ON breaks (
-          type, state, severity, currency, opened_ms, amount_u\(dimensions.indices.map { ", d\($0)" }.joined())
-          ) WHERE is_open = 1;
-        """)
-    for index in dimensions.indices {
-      try db.execute(sql: "CREATE INDEX breaks_d\(index) ON breaks (d\(index), is_open, amount_u, n)")
-    }
+    for table in StoreSchema.tables { try db.execute(sql: "DROP TABLE IF EXISTS \(table)") }
+    try db.execute(sql: StoreSchema.statements(.sqlite(hasFullText: fullText), dimensions: dimensions))
     if fullText { try db.execute(sql: "CREATE VIRTUAL TABLE keys USING fts5(text, content='', prefix='3')") }
     try db.execute(sql: "INSERT INTO meta VALUES ('layout', ?)", arguments: [layout])
     try db.execute(sql: "INSERT INTO meta VALUES ('generation', ?)", arguments: [UUID().uuidString])
+  }
+
+  // MARK: - Reading
+
+  var dialect: SQLDialect { .sqlite(hasFullText: hasFullText) }
+
+  func read<T: Sendable>(
+    isSnapshot: Bool, _ body: @escaping @Sendable (SQLiteReader) throws -> T
+  ) async throws -> T {
+    // One statement sees one state of the file by itself: no transaction is needed around it.
+    isSnapshot
+      ? try await pool.read { try body(SQLiteReader(db: $0)) }
+      : try await pool.unsafeRead { try body(SQLiteReader(db: $0)) }
   }
 }

@@ -6,7 +6,7 @@ public enum TopicCreation: Sendable, Equatable { case created, exists }
 
 /// Looks at and changes the cluster.
 public final class Admin {
-  private let client: OpaquePointer
+  let client: OpaquePointer
   private let context: ClientContext
 
   public init(properties: [KafkaProperty], log: @escaping KafkaLogHandler = { _, _, _ in }) throws(KafkaError) {
@@ -18,16 +18,7 @@ public final class Admin {
 
   /// Partition counts by topic, of all topics.
   public func topics(timeout_ms: Int = 10_000) throws(KafkaError) -> [String: Int] {
-    var metadata: UnsafePointer<rd_kafka_metadata>?
-    try KafkaError.check(
-      rd_kafka_metadata(client, 1, nil, &metadata, Int32(timeout_ms)), "reading the cluster's metadata")
-    defer { rd_kafka_metadata_destroy(metadata) }
-    var found: [String: Int] = [:]
-    for index in 0..<Int(metadata!.pointee.topic_cnt) {
-      let topic = metadata!.pointee.topics[index]
-      if topic.err == RD_KAFKA_RESP_ERR_NO_ERROR { found[String(cString: topic.topic)] = Int(topic.partition_cnt) }
-    }
-    return found
+    try describe(timeout_ms: timeout_ms).topics.mapValues(\.partitions.count)
   }
 
   /// Waits until these topics have a leader for every partition, as far as the broker that is asked knows: a creation
@@ -62,8 +53,9 @@ public final class Admin {
   }
 
   /// Creates a topic; replication as the broker's default. The embedded broker does not do this: it times out.
+  /// - Parameter onlyAsks: The broker says what would become of it, and creates nothing.
   public func createTopic(
-    _ name: String, partitions: Int, config: [String: String] = [:], timeout_ms: Int = 15_000
+    _ name: String, partitions: Int, config: [String: String] = [:], timeout_ms: Int = 15_000, onlyAsks: Bool = false
   ) throws(KafkaError) -> TopicCreation {
     var space = [CChar](repeating: 0, count: 512)
     var topic = rd_kafka_NewTopic_new(name, Int32(partitions), -1, &space, space.count)
@@ -75,6 +67,7 @@ public final class Admin {
     let options = rd_kafka_AdminOptions_new(client, RD_KAFKA_ADMIN_OP_CREATETOPICS)
     defer { rd_kafka_AdminOptions_destroy(options) }
     rd_kafka_AdminOptions_set_request_timeout(options, Int32(timeout_ms), &space, space.count)
+    if onlyAsks { rd_kafka_AdminOptions_set_validate_only(options, 1, &space, space.count) }
     // Wait until the controller knows the topic.
     rd_kafka_AdminOptions_set_operation_timeout(options, Int32(timeout_ms), &space, space.count)
     rd_kafka_CreateTopics(client, &topic, 1, options, queue)

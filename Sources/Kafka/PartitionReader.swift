@@ -12,7 +12,7 @@ public final class PartitionReader: LogReader {
   /// Longest wait for the next record of a stretch that is there.
   public static let patience_ms = 60_000
 
-  private let client: OpaquePointer
+  let client: OpaquePointer
   private let context: ClientContext
   private var isClosed = false
 

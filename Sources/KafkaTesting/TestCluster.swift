@@ -1,37 +1,64 @@
 import Foundation
 import Kafka
+import MemoryBroker
 
-/// A cluster for tests: the embedded broker, or the real one that `TIEOUT_TEST_BOOTSTRAP` names. Topics get unique
-/// names and are deleted afterwards.
+/// A cluster for tests: one of the two brokers that live in this process, or the real one that `TIEOUT_TEST_BOOTSTRAP`
+/// names. Topics get unique names and are deleted afterwards.
 public final class TestCluster: @unchecked Sendable {
+  public enum Kind: String, Sendable, CaseIterable {
+    /// librdkafka's mock: faults can be injected, transactions commit nothing.
+    case embedded
+    /// The broker in memory that keeps to the rules of transactions.
+    case transactional
+    /// The cluster that `TIEOUT_TEST_BOOTSTRAP` names.
+    case real
+  }
+
+  private static let address: String? = ProcessInfo.processInfo.environment["TIEOUT_TEST_BOOTSTRAP"]
+    .flatMap { $0.isEmpty ? nil : $0 }
+
+  /// What a test runs on: both brokers of this process, or the real cluster alone where one is named.
+  public static let kinds: [Kind] = address == nil ? [.embedded, .transactional] : [.real]
+
+  public let kind: Kind
   public let bootstrap: String
-  public let isReal: Bool
   private let broker: EmbeddedBroker?
+  private let memory: MemoryBroker?
   private let lock = NSLock()
   private var created: [String] = []
   private let suffix = String(UInt64.random(in: 0 ... .max), radix: 36)
 
-  public init() throws {
-    if let address = ProcessInfo.processInfo.environment["TIEOUT_TEST_BOOTSTRAP"], !address.isEmpty {
-      bootstrap = address
-      isReal = true
-      broker = nil
-    } else {
+  /// - Parameter kind: If not given, the real cluster where one is named, otherwise the one with transactions.
+  public init(_ kind: Kind? = nil) throws {
+    let kind = kind ?? (TestCluster.address == nil ? .transactional : .real)
+    self.kind = kind
+    switch kind {
+    case .embedded:
       let broker = try EmbeddedBroker()
-      self.broker = broker
+      (self.broker, memory) = (broker, nil)
       bootstrap = broker.bootstrap
-      isReal = false
+    case .transactional:
+      let memory = try MemoryBroker()
+      (broker, self.memory) = (nil, memory)
+      bootstrap = memory.bootstrap
+    case .real:
+      (broker, memory) = (nil, nil)
+      bootstrap = TestCluster.address ?? ""
     }
   }
 
   deinit {
-    guard isReal, let admin = try? Admin(properties: properties) else { return }
+    memory?.stop()
+    guard kind == .real, let admin = try? Admin(properties: properties) else { return }
     for topic in created { try? admin.deleteTopic(topic) }
   }
 
+  /// Whether exactly-once can be had.
+  public var knowsTransactions: Bool { kind != .embedded }
+
   public var properties: [KafkaProperty] { [KafkaProperty("bootstrap.servers", bootstrap)] }
 
-  /// The embedded broker, for fault injection; nil on a real cluster.
+  /// The embedded broker, for fault injection; nil on the others.
   public var embedded: EmbeddedBroker? { broker }
 
   /// A name that no other test uses.

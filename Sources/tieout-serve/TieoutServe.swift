@@ -12,7 +12,8 @@ struct TieoutServe: AsyncParsableCommand {
     abstract: "The HTTP API and console of tieout.",
     discussion: "`tieout serve` and `tieout audit` run this program.",
     version: version,
-    subcommands: [Serve.self, Audit.self, Token.self, Describe.self, Measure.self], defaultSubcommand: Serve.self)
+    subcommands: [Serve.self, Audit.self, Token.self, Describe.self, Examine.self, Measure.self],
+    defaultSubcommand: Serve.self)
 }
 
 /// The version of this program.
@@ -29,7 +30,8 @@ struct Serve: AsyncParsableCommand {
     abstract: "Serves the API until SIGTERM or SIGINT.",
     discussion: """
       Follows the output topics into a store in serve.directory, serves them over HTTP, takes orders, postings and \
-      actions in. The store can be made anew from the topics at any time with --rebuild.
+      actions in. The store can be made anew from the topics at any time with --rebuild. SIGHUP reads the configuration \
+      again: tokens, keys, webhooks, limits, certificates and the log's level change without a stop.
 
       EXAMPLE
         tieout serve --config shop.yaml
@@ -42,30 +44,35 @@ struct Serve: AsyncParsableCommand {
   @Flag(help: "Empties the store first; the topics fill it again.") var rebuild = false
   @Option(help: "Write the port that it listens on into this file.") var portFile: String?
 
-  func run() async throws {
-    do {
+  /// Reads the file, and puts in place of it what the command line says.
+  private func loader() throws -> @Sendable () throws -> Configuration {
+    var address: (host: String, port: Int)?
+    if let listen {
+      guard let colon = listen.lastIndex(of: ":"), let port = Int(listen[listen.index(after: colon)...]) else {
+        throw ValidationError("--listen '\(listen)' is not HOST:PORT.")
+      }
+      address = (String(listen[..<colon]), port)
+    }
+    return { [config, bootstrap, directory, address] in
       var configuration = try Configuration.load(path: config)
       if let bootstrap { configuration.kafka.bootstrap = bootstrap }
       if let directory { configuration.serve.directory = directory }
-      if let listen {
-        guard let colon = listen.lastIndex(of: ":"), let port = Int(listen[listen.index(after: colon)...]) else {
-          throw ValidationError("--listen '\(listen)' is not HOST:PORT.")
-        }
-        configuration.serve.host = String(listen[..<colon])
-        configuration.serve.port = port
-      }
-      let level = Logger.Level(rawValue: configuration.logLevel) ?? .info
-      let isJSON = configuration.logFormat == .json
-      LoggingSystem.bootstrap { label in
-        var handler: any LogHandler =
-          isJSON ? JSONLogHandler(label: label) : StreamLogHandler.standardError(label: label)
-        handler.logLevel = level
-        return handler
-      }
-      let log = Logger(label: "tieout-serve")
+      if let address { (configuration.serve.host, configuration.serve.port) = address }
+      return configuration
+    }
+  }
+
+  func run() async throws {
+    do {
+      let load = try loader()
+      let configuration = try load()
+      let process = ProcessLog(configuration, label: "tieout-serve")
+      let log = process.log
       var options = ConsoleServer.Options()
       options.rebuild = rebuild
       options.version = version
+      options.load = load
+      options.logLevel = process.level
       let portFile = portFile
       options.onListening = { port in
         log.info("listening", metadata: ["port": "\(port)"])
@@ -133,6 +140,29 @@ struct Describe: ParsableCommand {
   func run() throws {
     do {
       print(ConsoleServer.openAPI(try Configuration.load(path: config), version: version))
+    } catch { fail(error) }
+  }
+}
+
+struct Examine: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "doctor", abstract: "Looks at the console's folder, store, audit log, keys and certificates.",
+    discussion:
+      "`tieout doctor` asks for this beside all else. Exit code 0: all is well, 1: warnings, 2: something fails.")
+
+  @Option(help: "Configuration file.") var config: String
+  @Flag(help: "Print JSON.") var json = false
+
+  func run() async throws {
+    do {
+      LoggingSystem.bootstrap(StreamLogHandler.standardError)
+      var report = DoctorReport()
+      report.add(
+        await ConsoleDoctor(configuration: try Configuration.load(path: config), log: Logger(label: "doctor")).run())
+      print(json ? try report.json() : report.text)
+      if report.exitCode != 0 { throw ExitCode(report.exitCode) }
+    } catch let code as ExitCode {
+      throw code
     } catch { fail(error) }
   }
 }

@@ -3,6 +3,7 @@ import Configuration
 import Domain
 import Foundation
 import Kafka
+import MemoryBroker
 import Pipeline
 import Simulation
 
@@ -10,8 +11,8 @@ struct Chaos: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Kills, stops and restarts daemons under load, and checks that nothing was lost or doubled.",
     discussion: """
-      Several processes of this program run the daemon over an embedded broker (at least once) or the cluster that \
-      --bootstrap or TIEOUT_TEST_BOOTSTRAP names (exactly once), while a load of known truth is sent. Processes are \
+      Several processes of this program run the daemon over a broker in memory, or the cluster that --bootstrap or \
+      TIEOUT_TEST_BOOTSTRAP names (exactly once), or over the embedded broker (--at-least-once), while a load of known truth is sent. Processes are \
       killed with SIGKILL, stopped beyond their session, asked to end, started again, and become more and fewer. \
       Afterwards the topics are held against the truth, against a replay of the recorded epochs (every message, byte \
       for byte), and against an undisturbed run over the same records. Exit code 0 if nothing is lost, wrong or doubled.
@@ -30,11 +31,13 @@ struct Chaos: ParsableCommand {
   @Option(help: "Partitions of each topic.") var partitions = 6
   @Option(help: "Seed of the load and of the faults.") var seed: UInt64 = 1
   @Option(help: "A real cluster.") var bootstrap: String?
+  @Flag(help: "On the embedded broker, which knows no transactions.") var atLeastOnce = false
   @Option(help: "Directory for configuration and logs; a temporary one if not given.") var directory: String?
   @Option(help: "How many restarts and kills to measure, instead of chaos.") var takeovers = 0
   @Flag(help: "No faults: what an undisturbed run gives.") var calm = false
 
   func validate() throws {
+    if atLeastOnce, bootstrap != nil { throw ValidationError("--at-least-once is without --bootstrap.") }
     guard (1...40_000).contains(orders), seconds >= 5, processes >= 1, partitions >= 1, takeovers >= 0 else {
       throw ValidationError(
         "--orders must be from 1 to 40000, --seconds at least 5, the others at least 1 (--takeovers 0).")
@@ -43,11 +46,14 @@ struct Chaos: ParsableCommand {
 
   func run() throws {
     do {
-      let address =
+      let named =
         bootstrap ?? ProcessInfo.processInfo.environment["TIEOUT_TEST_BOOTSTRAP"].flatMap { $0.isEmpty ? nil : $0 }
-      let run = try ChaosRun(self, address: address)
+      let memory = named == nil && !atLeastOnce ? try MemoryBroker() : nil
+      defer { memory?.stop() }
+      let run = try ChaosRun(self, address: atLeastOnce ? nil : named ?? memory?.bootstrap)
       defer { run.endAll() }
       let isGood = takeovers > 0 ? try run.measureTakeovers(takeovers) : try run.run()
+      run.keepsTopics = !isGood && memory == nil
       if !isGood { throw ExitCode(1) }
     } catch let code as ExitCode {
       throw code
@@ -74,6 +80,8 @@ final class ChaosRun {
   }
   var slots: [Int: Slot] = [:]
   var starts = 0
+  /// After a failure the topics stay on a real cluster.
+  var keepsTopics = false
   var counts: [String: Int] = [:]
 
   /// A disturbance, and what the group had committed then: over when every partition has moved on.
@@ -158,6 +166,10 @@ final class ChaosRun {
     }
     slots = [:]
     reader.close()
+    guard !keepsTopics else {
+      if broker == nil { print("the topics \(configuration.name).* are left for a closer look") }
+      return
+    }
     guard broker == nil, let admin = try? Admin(properties: configuration.clientProperties(.admin)) else { return }
     for topic in configuration.sources.map(\.topic) + (configuration.ownTopics + undisturbed.ownTopics).map(\.name) {
       try? admin.deleteTopic(topic)
@@ -218,8 +230,9 @@ final class ChaosRun {
     }
   }
 
+  /// Waits for the transactions of stopped processes, which the broker ends after their timeout.
   func committed() throws -> [TopicPartition: Int64] {
-    try reader.committed(places).mapValues(\.offset)
+    try reader.committed(places, timeout_ms: 60_000).mapValues(\.offset)
   }
 
   func beginTakeover(_ what: String) throws {
@@ -290,7 +303,7 @@ final class ChaosRun {
           TopicPartition(configuration.breaksTopic, Int32(partition)), timeout_ms: 10_000
         ).stable
       }
-      let now = try reader.committed(places).mapValues(\.offset)
+      let now = try committed()
       var isRead = true
       for place in places {
         let bounds = try reader.bounds(place, timeout_ms: 10_000)

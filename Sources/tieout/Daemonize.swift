@@ -4,20 +4,10 @@ import Domain
 import Foundation
 import Kafka
 import Logging
+import MemoryBroker
 import Pipeline
 import Simulation
-
-/// Starts logging as configured; once in a process.
-func startLogging(_ configuration: Configuration) -> Logger {
-  let level = Logger.Level(rawValue: configuration.logLevel) ?? .info
-  let isJSON = configuration.logFormat == .json
-  LoggingSystem.bootstrap { label in
-    var handler: any LogHandler = isJSON ? JSONLogHandler(label: label) : StreamLogHandler.standardError(label: label)
-    handler.logLevel = level
-    return handler
-  }
-  return Logger(label: "tieout")
-}
+import Synchronization
 
 /// Calls `body` on SIGTERM and SIGINT instead of ending the process.
 func onTermination(_ body: @escaping @Sendable () -> Void) -> [any DispatchSourceSignal] {
@@ -30,13 +20,67 @@ func onTermination(_ body: @escaping @Sendable () -> Void) -> [any DispatchSourc
   }
 }
 
+/// Signals of one kind, counted until somebody asks.
+final class Signals: @unchecked Sendable {
+  private let count = Mutex(0)
+  private let source: any DispatchSourceSignal
+
+  init(_ number: Int32) {
+    signal(number, SIG_IGN)
+    source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+    source.setEventHandler { [weak self] in self?.count.withLock { $0 += 1 } }
+    source.resume()
+  }
+
+  deinit { source.cancel() }
+
+  /// Whether any has come since the last time.
+  func take() -> Bool {
+    count.withLock { count in
+      defer { count = 0 }
+      return count > 0
+    }
+  }
+}
+
+/// Reads the configuration of the daemon again. The log's level changes; everything else belongs to what the tasks have
+/// made of their records so far, and waits for the next start.
+struct DaemonReload {
+  private var active: Configuration
+  private let level: LogLevelSwitch
+  private let log: Logger
+
+  init(_ configuration: Configuration, level: LogLevelSwitch, log: Logger) {
+    (active, self.level, self.log) = (configuration, level, log)
+  }
+
+  /// A file that cannot be read changes nothing.
+  /// - Parameter isServed: The console's part is looked after by its own process.
+  mutating func reload(path: String, isServed: Bool) {
+    do {
+      let next = try Configuration.load(path: path)
+      for key in next.changedKeys(since: active) where key != "logging.level" && !(isServed && key.hasPrefix("serve."))
+      {
+        log.warning("a change waits for the next start", metadata: ["key": "\(key)"])
+      }
+      let isChanged = next.logLevel != active.logLevel
+      level.level = Logger.Level(rawValue: next.logLevel) ?? .info
+      active.logLevel = next.logLevel
+      active.noteEffective(of: next) { $0 == "logging.level" }
+      log.notice(
+        "configuration reloaded", metadata: ["applied": "\(isChanged ? "logging.level" : "nothing has changed")"])
+    } catch { log.error("the configuration cannot be read; nothing has changed", metadata: ["error": "\(error)"]) }
+  }
+}
+
 struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Runs the reconciler as a daemon between Kafka topics.",
     discussion: """
       Consumes the source topics as a member of the consumer group, reports breaks and dead letters on topics, and \
       ends on SIGTERM or SIGINT after finishing the running epoch. A task is brought back after a restart or a \
-      rebalance from its newest checkpoint and the epochs after it.
+      rebalance from its newest checkpoint and the epochs after it. SIGHUP reads the log's level again, and names what \
+      else has changed and waits for the next start.
 
       EXAMPLE
         tieout run --config shop.yaml
@@ -55,7 +99,10 @@ struct Run: ParsableCommand {
       if let bootstrap { configuration.kafka.bootstrap = bootstrap }
       if let workers { configuration.workers = max(1, workers) }
       if let instance { configuration.kafka.instance = instance }
-      let log = startLogging(configuration)
+      let process = ProcessLog(configuration, label: "tieout")
+      let log = process.log
+      let hangUps = Signals(SIGHUP)
+      var reload = DaemonReload(configuration, level: process.level, log: log)
       let daemon = Daemon(configuration: configuration, log: log)
       let signals = onTermination {
         log.info("stopping")
@@ -73,6 +120,10 @@ struct Run: ParsableCommand {
           // The reconciler owes nothing to whoever looks at it.
           log.error("tieout-serve has ended", metadata: ["status": "\(console!.terminationStatus)"])
           hasConsole = false
+        }
+        if hangUps.take() {
+          reload.reload(path: config, isServed: hasConsole)
+          if hasConsole, let console { kill(console.processIdentifier, SIGHUP) }
         }
         if monotonic_ms() >= nextStatus {
           daemon.logStatus()
@@ -92,29 +143,35 @@ struct Run: ParsableCommand {
 
 struct Broker: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Runs the embedded broker, for trying things out.",
+    abstract: "Runs a broker on this machine, for trying things out.",
     discussion: """
-      Listens on a free port of 127.0.0.1 and prints the address. It keeps at most 5 MiB of a partition and nothing \
-      on disk.
+      Listens on a free port of 127.0.0.1 and prints the address. Nothing is kept on disk. The embedded broker keeps at \
+      most 5 MiB of a partition and knows no transactions. With --transactions it is another one, in memory too, that \
+      does: topics that are created over the wire, read_committed, fencing, static members; it keeps everything.
 
-      EXAMPLE
+      EXAMPLES
         tieout broker --config config/examples/flat.yaml --partitions 4 --bootstrap-file /tmp/bootstrap
+        tieout broker --transactions --port 19092
       """)
 
   @Option(name: .customLong("topic"), help: "NAME:PARTITIONS, as often as needed.") var topics: [String] = []
   @Option(help: "Create every topic of this configuration.") var config: String?
   @Option(help: "Partitions of the topics of --config.") var partitions = 4
   @Option(help: "Write the address into this file.") var bootstrapFile: String?
+  @Flag(help: "A broker that keeps to the rules of transactions and static members.") var transactions = false
+  @Option(help: "Port, with --transactions; 0 takes a free one.") var port: UInt16 = 0
+
+  func validate() throws {
+    if port != 0, !transactions { throw ValidationError("--port is for --transactions.") }
+  }
 
   func run() throws {
     do {
-      let broker = try EmbeddedBroker()
+      var wanted: [(name: String, partitions: Int)] = []
       if let config {
         let configuration = try Configuration.load(path: config)
         let own = (configuration.ownTopics + configuration.consoleTopics).map(\.name)
-        for name in Set(configuration.sources.map(\.originalTopic) + own).sorted() {
-          try broker.createTopic(name, partitions: max(1, partitions))
-        }
+        wanted = Set(configuration.sources.map(\.originalTopic) + own).sorted().map { ($0, max(1, partitions)) }
       }
       for topic in topics {
         let parts = topic.split(separator: ":")
@@ -122,18 +179,35 @@ struct Broker: ParsableCommand {
         else {
           throw ValidationError("--topic '\(topic)' is not NAME:PARTITIONS.")
         }
-        try broker.createTopic(String(name), partitions: count)
+        wanted.append((String(name), count))
       }
-      print("listening on \(broker.bootstrap)")
-      fflush(nil)
-      if let bootstrapFile { try broker.bootstrap.write(toFile: bootstrapFile, atomically: true, encoding: .utf8) }
-      let stop = StopFlag()
-      let signals = onTermination { stop.stop() }
-      while !stop.isStopped { usleep(50_000) }
-      withExtendedLifetime((signals, broker)) {}
+      if transactions {
+        var options = MemoryBroker.Options()
+        options.port = port
+        let broker = try MemoryBroker(options: options)
+        for topic in wanted { broker.createTopic(topic.name, partitions: topic.partitions) }
+        try serve(broker.bootstrap)
+        broker.stop()
+      } else {
+        let broker = try EmbeddedBroker()
+        for topic in wanted { try broker.createTopic(topic.name, partitions: topic.partitions) }
+        try serve(broker.bootstrap)
+        withExtendedLifetime(broker) {}
+      }
     } catch let error as ValidationError {
       throw error
     } catch { fail(error) }
+  }
+
+  /// Tells the address, and waits to be ended.
+  private func serve(_ bootstrap: String) throws {
+    print("listening on \(bootstrap)")
+    fflush(nil)
+    if let bootstrapFile { try bootstrap.write(toFile: bootstrapFile, atomically: true, encoding: .utf8) }
+    let stop = StopFlag()
+    let signals = onTermination { stop.stop() }
+    while !stop.isStopped { usleep(50_000) }
+    withExtendedLifetime(signals) {}
   }
 }
 

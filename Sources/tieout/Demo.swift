@@ -96,7 +96,7 @@ struct Demo: ParsableCommand {
       for topic in configuration.sources.map(\.topic) + configuration.ownTopics.map(\.name) {
         try broker.createTopic(topic, partitions: partitions)
       }
-      let daemon = Daemon(configuration: configuration, log: startLogging(configuration))
+      let daemon = Daemon(configuration: configuration, log: ProcessLog(configuration, label: "tieout").log)
       let signals = onTermination { daemon.stop.stop() }
       try daemon.start()
       print("embedded broker on \(broker.bootstrap), \(partitions) partitions, \(workers) workers")

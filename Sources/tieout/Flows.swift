@@ -35,7 +35,7 @@ struct Flows: ParsableCommand {
     do {
       var configuration = try Configuration.load(path: config)
       if let bootstrap { configuration.kafka.bootstrap = bootstrap }
-      let log = startLogging(configuration)
+      let log = ProcessLog(configuration, label: "tieout").log
       var options = FlowsJob.Options()
       options.asOf_d = asOf.flatMap { DateStyle.iso.day($0) }
       options.endsAtEnd = once

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Pipeline
 
 /// The program beside this one that serves the API: apart, so that the reconciler carries no HTTP server.
 enum ServeProgram {
@@ -30,6 +31,39 @@ enum ServeProgram {
     process.arguments = ["serve", "--config", config] + (bootstrap.map { ["--bootstrap", $0] } ?? [])
     try process.run()
     return process
+  }
+
+  /// Longest that its part of `tieout doctor` may take: an audit log of gigabytes is read whole.
+  private static let doctorTimeout_s: TimeInterval = 300
+
+  /// What it finds wrong with its part of a configuration.
+  static func findings(config: String) -> [DoctorFinding] {
+    func failed(_ what: String, _ advice: String) -> [DoctorFinding] {
+      [DoctorFinding(.warning, "console", name, what, advice: advice)]
+    }
+    let process = Process()
+    let output = Pipe()
+    do {
+      process.executableURL = URL(fileURLWithPath: try path())
+      process.arguments = ["doctor", "--config", config, "--json"]
+      process.standardOutput = output
+      try process.run()
+    } catch {
+      return failed(
+        "\(error)",
+        "The console is configured, and its program is not beside this one: install both, or run it elsewhere.")
+    }
+    let limit = DispatchWorkItem { process.terminate() }
+    DispatchQueue.global().asyncAfter(deadline: .now() + doctorTimeout_s, execute: limit)
+    let text = output.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    limit.cancel()
+    guard let report = try? JSONDecoder().decode(DoctorReport.self, from: text) else {
+      return failed(
+        "it gave no answer (status \(process.terminationStatus))",
+        "Run `tieout-serve doctor --config \(config)` to see why.")
+    }
+    return report.checks
   }
 
   /// Ends it the way an operator would, and waits until it is gone.

@@ -19,9 +19,9 @@ struct Tieout: ParsableCommand {
       """,
     version: version,
     subcommands: [
-      Reconcile.self, Run.self, Check.self, Demo.self, Broker.self, Generate.self, Play.self, Simulate.self, Chaos.self,
-      Replay.self, Forecast.self, Flows.self, VarianceCommand.self, SAFT.self, CatalogCommand.self, Load.self,
-      LoadPart.self,
+      Reconcile.self, Run.self, Check.self, DoctorCommand.self, Demo.self, Broker.self, Generate.self, Play.self,
+      Simulate.self, Chaos.self, Replay.self, Forecast.self, Flows.self, VarianceCommand.self, SAFT.self,
+      CatalogCommand.self, Load.self, LoadPart.self,
       Measure.self, Docs.self, Serve.self, Audit.self,
     ])
 }

@@ -70,7 +70,10 @@ final class TestConsole: @unchecked Sendable {
     try Configuration.parse(yaml: yaml(""), file: "test.yaml", directory: "/tmp", environment: [:])
   }
 
-  init(serve: String = "", adjust: (inout Configuration) -> Void = { _ in }) throws {
+  init(
+    serve: String = "", log: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+    adjust: (inout Configuration) -> Void = { _ in }
+  ) throws {
     directory =
       FileManager.default.temporaryDirectory.appendingPathComponent("tieout-console-\(UUID().uuidString)").path
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
@@ -94,7 +97,6 @@ final class TestConsole: @unchecked Sendable {
       configuration.proposalsTopic,
     ] { try cluster.createTopic(topic, partitions: 2) }
     self.configuration = configuration
-    let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
     store = try SQLiteStore(path: directory + "/store.db", dimensions: configuration.dimensions)
     gateway = Gateway(properties: configuration.clientProperties(.producer), log: { _, _, _ in })
     audit = try AuditLog(path: directory + "/audit.log")

@@ -12,7 +12,7 @@ import SwiftASN1
 @testable import Console
 
 /// An authority and what it signs, in files.
-private struct TestAuthority {
+struct TestAuthority {
   let directory: String
   private let key = P256.Signing.PrivateKey()
   private let name: DistinguishedName

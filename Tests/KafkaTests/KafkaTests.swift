@@ -12,8 +12,8 @@ import Testing
       ], topics: topics)
   }
 
-  @Test func roundTripWithNullsAndEmptyTexts() throws {
-    let cluster = try TestCluster()
+  @Test(arguments: TestCluster.kinds) func roundTripWithNullsAndEmptyTexts(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     let topic = cluster.unique("round")
     try cluster.createTopic(topic, partitions: 1)
     try cluster.produce(topic, [("k", "v", nil), (nil, "no key", 0), ("tomb", nil, nil), ("", "", 0)])
@@ -41,8 +41,8 @@ import Testing
     }
   }
 
-  @Test func offsetsAreKeptByTheGroup() throws {
-    let cluster = try TestCluster()
+  @Test(arguments: TestCluster.kinds) func offsetsAreKeptByTheGroup(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     let topic = cluster.unique("offsets")
     try cluster.createTopic(topic, partitions: 1)
     try cluster.produce(topic, (0..<10).map { (nil, "\($0)", 0) })
@@ -65,8 +65,8 @@ import Testing
   }
 
   /// The range assignor gives a member the same partition of every co-partitioned topic.
-  @Test func coPartitionedTopicsGoTogether() throws {
-    let cluster = try TestCluster()
+  @Test(arguments: TestCluster.kinds) func coPartitionedTopicsGoTogether(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     let (a, b) = (cluster.unique("co-a"), cluster.unique("co-b"))
     try cluster.createTopic(a, partitions: 4)
     try cluster.createTopic(b, partitions: 4)
@@ -89,7 +89,7 @@ import Testing
   }
 
   @Test func lostMessagesAreReported() throws {
-    let cluster = try TestCluster()
+    let cluster = try TestCluster(TestCluster.kinds == [.real] ? .real : .embedded)
     let topic = cluster.unique("lost")
     try cluster.createTopic(topic, partitions: 1)
     guard let broker = cluster.embedded else {
@@ -108,14 +108,14 @@ import Testing
     broker.setDown(false)
   }
 
-  @Test func topicsAreListedAndCreated() throws {
-    let cluster = try TestCluster()
+  @Test(arguments: TestCluster.kinds) func topicsAreListedAndCreated(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     let topic = cluster.unique("list")
     try cluster.createTopic(topic, partitions: 3)
     let admin = try Admin(properties: cluster.properties)
     #expect(try admin.topics()[topic] == 3)
     #expect(try admin.topics()[cluster.unique("absent")] == nil)
-    if cluster.isReal {
+    if cluster.knowsTransactions {
       #expect(try admin.createTopic(topic, partitions: 3) == .exists)
     } else {
       // The embedded broker never answers this request; the caller must get an error, and not wait for ever.
@@ -125,8 +125,8 @@ import Testing
     }
   }
 
-  @Test func topicsAreAwaited() throws {
-    let cluster = try TestCluster()
+  @Test(arguments: TestCluster.kinds) func topicsAreAwaited(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     let (here, absent) = (cluster.unique("here"), cluster.unique("absent"))
     try cluster.createTopic(here, partitions: 2)
     let admin = try Admin(properties: cluster.properties)
@@ -135,8 +135,8 @@ import Testing
   }
 
   /// What is not there is an error, and no leap to where something is.
-  @Test func offsetsOutOfRangeAreTold() throws {
-    let cluster = try TestCluster()
+  @Test(arguments: TestCluster.kinds) func offsetsOutOfRangeAreTold(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     let topic = cluster.unique("range")
     try cluster.createTopic(topic, partitions: 1)
     try cluster.produce(topic, (0..<5).map { (nil, "\($0)", 0) })
@@ -169,7 +169,7 @@ import Testing
   }
 
   /// Metadata of a client that has lost its place in the group lets brokers through whatever it sends.
-  @Test func metadataWithoutAMemberIsNone() throws {
+  @Test(arguments: TestCluster.kinds) func metadataWithoutAMemberIsNone(kind: TestCluster.Kind) throws {
     func bytes(_ generation: Int32, _ member: String) -> [UInt8] {
       var made = Array("CGMDv2:".utf8)
       withUnsafeBytes(of: generation) { made += Array($0) }
@@ -180,7 +180,7 @@ import Testing
     #expect(!Consumer.namesMember(bytes(3, "")))
     #expect(!Consumer.namesMember([]))
     // And the library still writes it like that.
-    let cluster = try TestCluster()
+    let cluster = try TestCluster(kind)
     let topic = cluster.unique("member")
     try cluster.createTopic(topic, partitions: 1)
     let consumer = try consumer(cluster, "member", [topic])
@@ -193,8 +193,8 @@ import Testing
   }
 
   /// A reader may rest, and read on or anew afterwards; and an error of one stretch spoils no other.
-  @Test func stretchesAreReadByThemselves() throws {
-    let cluster = try TestCluster()
+  @Test(arguments: TestCluster.kinds) func stretchesAreReadByThemselves(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     let topic = cluster.unique("stretch")
     try cluster.createTopic(topic, partitions: 1)
     try cluster.produce(topic, (0..<100).map { (nil, "\($0)", 0) })
@@ -229,5 +229,74 @@ import Testing
     }
     #expect(error.map { !"\($0)".contains("hunter2") && "\($0)".contains("acks") } == true)
     #expect(throws: KafkaError.self) { _ = try Producer(properties: [KafkaProperty("no.such.property", "x")]) }
+  }
+
+  /// The end of a partition, empty or not, and without waiting for more.
+  @Test(arguments: TestCluster.kinds) func theNewestRecordOfAPartition(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
+    let topic = cluster.unique("newest")
+    try cluster.createTopic(topic, partitions: 2)
+    try cluster.produce(topic, (0..<100).map { (nil, "\($0)", 0) })
+    let reader = try PartitionReader(properties: cluster.properties)
+    defer { reader.close() }
+    let stamp = try #require(try reader.newest(TopicPartition(topic, 0), timeout_ms: 20_000))
+    #expect(stamp.offset == 99)
+    #expect(abs(Double(stamp.timestamp_ms) / 1_000 - Date().timeIntervalSince1970) < 60)
+    #expect(try reader.newest(TopicPartition(topic, 1), timeout_ms: 20_000) == nil)
+    #expect(throws: KafkaError.self) { try reader.newest(TopicPartition(topic, 7), timeout_ms: 3_000) }
+  }
+
+  @Test(arguments: TestCluster.kinds) func writingAndCommittingAreTriedApart(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
+    let topics = [cluster.unique("try-a"), cluster.unique("try-b"), cluster.unique("try-c")]
+    for topic in topics { try cluster.createTopic(topic, partitions: 1) }
+    let group = cluster.unique("try-group")
+    func attempt() throws -> TransactionTrial {
+      try Producer(
+        properties: cluster.properties + [
+          KafkaProperty("transaction.timeout.ms", "10000"), KafkaProperty("transactional.id", cluster.unique("try")),
+        ]
+      ).tryAccess(topics: topics, commits: [(group, TopicPartition(topics[0], 0), 5)], timeout_ms: 20_000)
+    }
+    #expect(try attempt() == TransactionTrial(), "everything is allowed")
+    let reader = try PartitionReader(properties: cluster.properties + [KafkaProperty("group.id", group)])
+    defer { reader.close() }
+    #expect(try reader.committed([TopicPartition(topics[0], 0)]) == [:], "no offset was left")
+    guard let broker = cluster.embedded else {
+      #expect(try cluster.readAll(topics[0], partitions: 1).isEmpty, "no record was left")
+      return
+    }
+    // AddPartitionsToTxn is refused for the first topic, TxnOffsetCommit for the group.
+    broker.failNext(apiKey: 24, codes: [29])
+    broker.failNext(apiKey: 28, codes: [30])
+    let trial = try attempt()
+    #expect(trial.takeover == nil && trial.transaction == nil)
+    #expect(trial.writing.mapValues(\.name) == [topics[0]: "TOPIC_AUTHORIZATION_FAILED"])
+    #expect(trial.committing.mapValues(\.name) == [group: "GROUP_AUTHORIZATION_FAILED"])
+    broker.failNext(apiKey: 22, codes: [53])
+    #expect(try attempt().takeover?.name == "TRANSACTIONAL_ID_AUTHORIZATION_FAILED")
+  }
+
+  /// The embedded broker never answers this: that is an error after the time, not a wait for ever.
+  @Test(arguments: TestCluster.kinds) func settingsOfTopics(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
+    let topic = cluster.unique("settings")
+    try cluster.createTopic(topic, partitions: 3, config: ["cleanup.policy": "compact"])
+    let admin = try Admin(properties: cluster.properties)
+    let description = try admin.describe()
+    #expect(description.topics[topic]?.partitions.count == 3)
+    #expect(description.topics[topic]?.partitions.allSatisfy { $0.leader >= 0 && $0.inSync > 0 } == true)
+    #expect(description.isEmbedded != cluster.knowsTransactions)
+    guard cluster.knowsTransactions else {
+      let started = Date()
+      #expect { try admin.settings(of: [topic], timeout_ms: 1_000) } throws: {
+        ($0 as? KafkaError)?.name == "_TIMED_OUT"
+      }
+      #expect(Date().timeIntervalSince(started) < 10)
+      return
+    }
+    let settings = try admin.settings(of: [topic, topic + "-none"])
+    #expect(try settings[topic]?.get()["cleanup.policy"] == "compact")
+    #expect(throws: KafkaError.self) { try settings[topic + "-none"]?.get() }
   }
 }

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include "Digits.h"
 #include "RecordLayout.h"
+#include "SystemClock.h"
 
 /// Asks the processor to bring the line at `address` close, for a read or a write soon.
 static inline void tieout_prefetch(const void *address) { __builtin_prefetch(address, 1, 3); }

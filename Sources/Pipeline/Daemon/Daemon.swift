@@ -11,18 +11,14 @@ public final class Daemon: @unchecked Sendable {
   public let stop = StopFlag()
   private var workers: [Worker] = []
   private let log: Logger
-  private let trustsEmbeddedTransactions: Bool
   private var threads: [Thread] = []
   private let running = Mutex(0)
   /// The most that is waited for the workers to finish their epochs.
   public static let stopTimeout_ms: Int64 = 60_000
 
-  /// - Parameter trustsEmbeddedTransactions: For measurements of the client's part alone: the configured delivery is
-  ///   kept on the embedded broker, whose transactions commit nothing.
-  public init(configuration: Configuration, log: Logger, trustsEmbeddedTransactions: Bool = false) {
+  public init(configuration: Configuration, log: Logger) {
     self.configuration = configuration
     self.log = log
-    self.trustsEmbeddedTransactions = trustsEmbeddedTransactions
   }
 
   /// Checks the topics and starts the workers.
@@ -37,7 +33,7 @@ public final class Daemon: @unchecked Sendable {
       // A real broker answers as soon as something comes: a fetch may wait. The embedded one waits out the time.
       configuration.kafka.consumer.append((wait, .plain("100")))
     }
-    if configuration.kafka.delivery == .exactlyOnce, !trustsEmbeddedTransactions, isEmbedded {
+    if configuration.kafka.delivery == .exactlyOnce, isEmbedded {
       log.warning("the embedded broker knows no transactions: delivery is at least once")
       configuration.kafka.delivery = .atLeastOnce
     }
@@ -116,121 +112,5 @@ public final class Daemon: @unchecked Sendable {
         "open_breaks": "\(status.match.open.reduce(0, +))", "dead_letters": "\(status.deadLetters)",
         "watermark": "\(status.watermark_ms.map(formatTimestamp) ?? "none")",
       ])
-  }
-}
-
-public struct TopicCheckError: Error, CustomStringConvertible { public var description: String }
-
-/// Whether the topics of a configuration are there and fit together.
-public struct TopicCheck {
-  public let configuration: Configuration
-
-  public init(_ configuration: Configuration) { self.configuration = configuration }
-
-  /// Whether the cluster is librdkafka's mock, as `tieout broker` runs it.
-  public func isEmbeddedBroker() throws -> Bool {
-    try Admin(properties: configuration.clientProperties(.admin)).clusterID()?.hasPrefix("mock") == true
-  }
-
-  /// Creates output topics that are missing, where the broker does that; throws where sources are missing or are not
-  /// co-partitioned. Returns partition counts by topic.
-  @discardableResult
-  public func run(log: Logger, createsOutputs: Bool = true) throws -> [String: Int] {
-    let admin = try Admin(properties: configuration.clientProperties(.admin))
-    // All topics at once: asking for one by name would make a broker with automatic creation create it.
-    let known = try admin.topics()
-    var counts: [String: Int] = [:]
-    for source in configuration.sources {
-      guard let count = known[source.originalTopic] else {
-        throw TopicCheckError(
-          description:
-            "source '\(source.name)': there is no topic '\(source.originalTopic)' at \(configuration.kafka.bootstrap)")
-      }
-      counts[source.originalTopic] = count
-    }
-    let direct = configuration.sources.filter { !$0.isRouted }
-    // Where everything is routed, the widest source decides.
-    let tasks = direct.first.map { counts[$0.topic]! } ?? configuration.sources.map { counts[$0.originalTopic]! }.max()!
-    for source in configuration.sources where source.isRouted {
-      counts[source.topic] = known[source.topic] ?? tasks
-    }
-    let sizes = Set(configuration.sources.map { counts[$0.topic]! })
-    guard sizes.count == 1 else {
-      let list = configuration.sources.map { "\($0.topic): \(counts[$0.topic]!)" }.joined(separator: ", ")
-      throw TopicCheckError(
-        description:
-          "the source topics must be co-partitioned by order key, and have different partition counts (\(list))")
-    }
-    guard createsOutputs else { return counts }
-    let wanted = configuration.ownTopics
-    let isEmbedded = admin.clusterID()?.hasPrefix("mock") == true
-    for topic in wanted where isEmbedded && known[topic.name] == nil {
-      throw TopicCheckError(
-        description: "there is no topic '\(topic.name)', and the embedded broker creates none over the wire: start it "
-          + "with `tieout broker --config`")
-    }
-    let missing = wanted.filter { known[$0.name] == nil }
-    for (topic, config) in missing {
-      do throws(KafkaError) {
-        let result = try admin.createTopic(topic, partitions: tasks, config: config)
-        if result == .created { log.info("topic created", metadata: ["topic": "\(topic)"]) }
-      } catch {
-        // A broker that creates it by itself when the first message comes would do it with other settings.
-        let settings = config.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }.joined(separator: ", ")
-        throw TopicCheckError(
-          description: "there is no topic '\(topic)', and it could not be created (\(error)): create it with \(tasks) "
-            + "partitions" + (settings.isEmpty ? "" : " and \(settings)"))
-      }
-    }
-    if !missing.isEmpty {
-      let unseen = try admin.await(Set(missing.map(\.name)))
-      guard unseen.isEmpty else {
-        throw TopicCheckError(
-          description: "no leader has been seen of \(unseen.sorted().joined(separator: ", ")), which were just created")
-      }
-    }
-    // Another process may have created some with other numbers.
-    let now = missing.isEmpty ? known : try admin.topics()
-    for topic in wanted { counts[topic.name] = now[topic.name] }
-    // A task writes to its own partition of these.
-    let own = configuration.sources.filter(\.isRouted).map(\.topic)
-    for topic in [configuration.epochsTopic, configuration.checkpointsTopic] + own {
-      if let count = counts[topic], count < tasks {
-        throw TopicCheckError(
-          description: "the topic '\(topic)' has \(count) partitions; there are \(tasks) tasks, and each needs its own")
-      }
-    }
-    return counts
-  }
-}
-
-extension Configuration {
-  /// The topics that tieout itself writes, with what they are to be configured with.
-  public var ownTopics: [(name: String, config: [String: String])] {
-    let compact = ["cleanup.policy": "compact"]
-    let retained = ["cleanup.policy": "delete", "retention.ms": "\(epochRetention_ms)", "retention.bytes": "-1"]
-    // A restore reads the whole topic: what is replaced must go soon, and only closed segments are compacted.
-    let checkpointed = compact.merging(
-      [
-        "segment.bytes": "\(64 << 20)", "min.cleanable.dirty.ratio": "0.1", "delete.retention.ms": "\(3_600_000)",
-      ]) { $1 }
-    var topics: [(name: String, config: [String: String])] = [
-      (breaksTopic, compact), (deadLettersTopic, [:]), (epochsTopic, retained), (partialsTopic, compact),
-      (totalsTopic, compact),
-    ]
-    if aggregates != nil { topics.append((revenueTopic, compact)) }
-    if quality != nil { topics.append((qualityTopic, compact)) }
-    if flows != nil { topics += [(cashflowTopic, compact), (receivablesTopic, compact)] }
-    if checkpoints == .topic { topics.append((checkpointsTopic, checkpointed)) }
-    for source in sources where source.isRouted { topics.append((source.topic, retained)) }
-    return topics
-  }
-
-  /// The topics that the console writes. Actions stay for ever: the console is made anew from them.
-  public var consoleTopics: [(name: String, config: [String: String])] {
-    [
-      (actionsTopic, ["cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"]),
-      (proposalsTopic, ["cleanup.policy": "compact"]),
-    ]
   }
 }

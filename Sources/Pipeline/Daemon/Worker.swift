@@ -67,6 +67,8 @@ public final class Worker: @unchecked Sendable {
   var sampledFaults = 0
   var isLeaving = false
   var heldSince_ms: Int64?
+  /// When time was last moved, by the wall clock.
+  var lastMove_ms: Int64?
 
   public convenience init(configuration: Configuration, number: Int, stop: StopFlag, log: Logger) {
     let forward: KafkaLogHandler = { level, facility, message in
@@ -131,6 +133,7 @@ public final class Worker: @unchecked Sendable {
     beginnings = [:]
     group = nil
     heldSince_ms = nil
+    lastMove_ms = nil
     recordsInEpoch = 0
     incarnation = environment.identity()
     stage = try DecodeStage(configuration, hash: configurationHash)
@@ -246,12 +249,25 @@ public final class Worker: @unchecked Sendable {
       ])
   }
 
+  /// What lies between two movements of time while the worker is at its work: some epochs, and no small part of the
+  /// silence that makes a source idle.
+  private var longestTurn_ms: Int64 {
+    max(500, 5 * configuration.epochInterval_ms, configuration.policy.idleTimeout_ms / 4)
+  }
+
   /// Moves every task's time; returns whether one has more expiries due than one turn may close.
   func moveTime() -> Bool {
     let now_ms = environment.wallClock_ms()
+    // Where this process itself stood still (or the clock was put forward), nobody listened: that a source said nothing
+    // meanwhile does not make it idle. What it has sent since then comes first.
+    let wasAway = lastMove_ms.map { now_ms - $0 > longestTurn_ms } ?? false
+    lastMove_ms = now_ms
+    let waiting = wasAway ? UInt64.max >> UInt64(64 - configuration.sources.count) : nil
     var isBehind = false
     for (_, task) in inOrder(tasks)
-    where task.engine.moveTime(now_ms: now_ms, pace: .atMost(configuration.policy.maximumExpiries)) {
+    where task.engine.moveTime(
+      now_ms: now_ms, waiting: waiting, pace: .atMost(configuration.policy.maximumExpiries))
+    {
       isBehind = true
     }
     return isBehind

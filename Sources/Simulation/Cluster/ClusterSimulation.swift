@@ -101,7 +101,8 @@ public final class ClusterSimulation {
     configuration.epochInterval_ms = Int64(20 + random.below(400))
     configuration.checkpointInterval_ms = Int64(50 + random.below(3_000))
     configuration.policy.maximumExpiries = 1 + random.below(4)
-    configuration.policy.idleTimeout_ms = Int64(1_000 + random.below(8_000))
+    // Well above the length of a turn, also of the slow ones at the end: a longer turn counts as standing still.
+    configuration.policy.idleTimeout_ms = Int64(3_000 + random.below(6_000))
     configuration.partialsPartitions = partitions
     if seed % 2 == 1 {
       var settings = AggregateSettings()

@@ -10,7 +10,7 @@ struct Load: ParsableCommand {
       Fills topics with a seeded load of known truth, reads and drops them, then runs the daemon over them, each in a \
       process of its own, and compares the CPU time (user and system, all threads) of the two. The breaks are held \
       against the truth. Prints a table and one line of JSON. The broker is the embedded one in a process of its own, \
-      or the cluster that --bootstrap or TIEOUT_TEST_BOOTSTRAP names; topics have unique names and are deleted there.
+      the one with transactions (tieout broker --transactions), or the cluster that --bootstrap or TIEOUT_TEST_BOOTSTRAP names; topics have unique names and are deleted there.
 
       With --rate the load is sent while the daemon runs, with event times of now, and the time from producing a \
       record to seeing its break is measured; --soak does the same and watches the memory.
@@ -23,6 +23,7 @@ struct Load: ParsableCommand {
       EXAMPLES
         tieout load --records 2000000
         tieout load --shape northwind --codec zstd --workers 1
+        tieout load --transactions --records 2000000
         tieout load --rate 50000 --seconds 30
         tieout load --soak 600 --rate 20000
         tieout load --bootstrap 127.0.0.1:9092 --records 10000000 --delivery exactly_once
@@ -83,10 +84,8 @@ struct Load: ParsableCommand {
   @Option(help: "A real cluster.") var bootstrap: String?
   @Option(help: "Directory for configuration and logs; a temporary one if not given.") var directory: String?
   @Flag(help: "Only the line of JSON.") var json = false
-  @Flag(
-    help: ArgumentHelp(
-      "Exactly once on the embedded broker, whose transactions commit nothing: the client's part of the cost.",
-      visibility: .hidden)) var trustTransactions = false
+  @Flag(help: "On the broker that knows transactions, exactly once, instead of the embedded one.")
+  var transactions = false
 
   /// Records a second where the load is sent at a rate.
   var steadyRate: Int { rate > 0 ? rate : soak > 0 ? 20_000 : 0 }

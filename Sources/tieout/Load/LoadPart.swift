@@ -2,6 +2,7 @@ import ArgumentParser
 import Configuration
 import Foundation
 import Kafka
+import MemoryBroker
 import Logging
 import Pipeline
 import Synchronization
@@ -17,7 +18,7 @@ struct LoadPart: ParsableCommand {
   @Option var config = ""
   @Option var partitions = 1
   @Option var workers = 1
-  @Flag var trustTransactions = false
+  @Flag var transactions = false
 
   /// What the parent says, line by line; its end is the end of this process.
   private final class Orders: Sendable {
@@ -59,16 +60,25 @@ struct LoadPart: ParsableCommand {
   }
 
   private func runBroker(_ orders: Orders) throws {
-    let broker = try EmbeddedBroker()
     let configuration = try Configuration.load(path: config)
-    for name in Set(configuration.sources.map(\.topic) + configuration.ownTopics.map(\.name)).sorted() {
-      try broker.createTopic(name, partitions: partitions)
+    let topics = Set(configuration.sources.map(\.topic) + configuration.ownTopics.map(\.name)).sorted()
+    func serve(_ bootstrap: String) {
+      var report = PartReport("ready")
+      report.text = bootstrap
+      report.send()
+      while !orders.isOver { usleep(50_000) }
     }
-    var report = PartReport("ready")
-    report.text = broker.bootstrap
-    report.send()
-    while !orders.isOver { usleep(50_000) }
-    withExtendedLifetime(broker) {}
+    if transactions {
+      let broker = try MemoryBroker()
+      for name in topics { broker.createTopic(name, partitions: partitions) }
+      serve(broker.bootstrap)
+      broker.stop()
+    } else {
+      let broker = try EmbeddedBroker()
+      for name in topics { try broker.createTopic(name, partitions: partitions) }
+      serve(broker.bootstrap)
+      withExtendedLifetime(broker) {}
+    }
   }
 
   private func runDrop() throws {
@@ -105,8 +115,7 @@ struct LoadPart: ParsableCommand {
 
   private func runDaemon(_ orders: Orders) throws {
     let configuration = try Configuration.load(path: config)
-    let daemon = Daemon(
-      configuration: configuration, log: startLogging(configuration), trustsEmbeddedTransactions: trustTransactions)
+    let daemon = Daemon(configuration: configuration, log: ProcessLog(configuration, label: "tieout").log)
     try daemon.start()
     PartReport("started").send()
     var isAssigned = false

@@ -120,7 +120,7 @@ struct LoadReport {
     text("codec", run.options.codec.rawValue)
     text("delivery", delivery)
     text(
-      "broker", run.isReal ? "cluster" : run.options.trustTransactions ? "embedded, transactions trusted" : "embedded")
+      "broker", run.isReal ? "cluster" : run.options.transactions ? "memory" : "embedded")
     text("checkpoints", run.options.noCheckpoints ? "off" : "topic")
     integer("epoch_ms", run.options.epoch)
     integer("partitions", run.partitions)

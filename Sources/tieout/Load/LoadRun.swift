@@ -48,7 +48,7 @@ final class LoadRun {
     self.log = log
     if let given = options.partitions {
       partitions = given
-    } else if isReal || options.steadyRate > 0 {
+    } else if isReal || options.transactions || options.steadyRate > 0 {
       partitions = 8
     } else {
       // Per topic: key, value and the record's own head, as compressed.
@@ -64,7 +64,8 @@ final class LoadRun {
     do {
       try write(bootstrap: address ?? "127.0.0.1:9")
       if !isReal {
-        let broker = try start("broker", ["broker", "--config", path, "--partitions", "\(partitions)"])
+        let kind = options.transactions ? ["--transactions"] : []
+        let broker = try start("broker", ["broker", "--config", path, "--partitions", "\(partitions)"] + kind)
         let ready = try broker.wait(for: "ready", timeout_s: LoadRun.start_s, isStopped: { self.stop.isStopped })
         try write(bootstrap: ready.text)
       } else {
@@ -85,7 +86,7 @@ final class LoadRun {
   private func write(bootstrap: String) throws {
     var policy = LoadConfiguration.policySettings(workload, openTies: openTies)
     if options.steadyRate > 0 { policy = LoadConfiguration.steadySettings(window_ms: 2_000) }
-    let delivery = options.delivery ?? (isReal ? .exactlyOnce : .atLeastOnce)
+    let delivery = options.delivery ?? (isReal || options.transactions ? .exactlyOnce : .atLeastOnce)
     let yaml = LoadConfiguration.yaml(
       options.shape, name: name,
       settings: """
@@ -176,9 +177,7 @@ final class LoadRun {
   }
 
   func startDaemon() throws -> ChildProcess {
-    var arguments = ["daemon", "--config", path, "--partitions", "\(partitions)"]
-    if options.trustTransactions { arguments.append("--trust-transactions") }
-    return try start("the daemon", arguments)
+    try start("the daemon", ["daemon", "--config", path, "--partitions", "\(partitions)"])
   }
 
   private func producer() throws -> Producer {

@@ -1,0 +1,150 @@
+import CRdKafka
+import Glibc
+
+/// The newest record that a reader could take from a partition.
+public struct RecordStamp: Sendable, Equatable {
+  public var offset: Int64
+  public var timestamp_ms: Int64
+  /// The broker's time of arrival; otherwise that of whoever sent it.
+  public var isOfBroker: Bool
+
+  public init(offset: Int64, timestamp_ms: Int64, isOfBroker: Bool) {
+    self.offset = offset
+    self.timestamp_ms = timestamp_ms
+    self.isOfBroker = isOfBroker
+  }
+}
+
+extension PartitionReader {
+  /// How far back of the end the newest record is looked for: the last offsets may be marks of transactions.
+  private static let depth: Int64 = 64
+
+  /// Reads the end of a partition, to see whether that is allowed; belongs to no group and commits nothing.
+  /// - Returns: nil where the partition is empty.
+  /// - Throws: `_TIMED_OUT` where neither a record nor the end came, and whatever the broker refuses.
+  public func newest(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> RecordStamp? {
+    let (low, stable) = try bounds(place, timeout_ms: timeout_ms)
+    let context = "reading \(place)"
+    guard let topic = rd_kafka_topic_new(client, place.topic, nil) else {
+      throw KafkaError(rd_kafka_last_error(), context)
+    }
+    defer { rd_kafka_topic_destroy(topic) }
+    guard rd_kafka_consume_start(topic, place.partition, max(low, stable - Self.depth)) == 0 else {
+      throw KafkaError(rd_kafka_last_error(), context)
+    }
+    defer { rd_kafka_consume_stop(topic, place.partition) }
+    var found: RecordStamp?
+    var waited_ms = 0
+    while waited_ms < timeout_ms {
+      guard let message = rd_kafka_consume(topic, place.partition, 50) else {
+        rd_kafka_poll(client, 0)
+        waited_ms += 50
+        continue
+      }
+      defer { rd_kafka_message_destroy(message) }
+      let raw = message.pointee
+      switch raw.err {
+      case RD_KAFKA_RESP_ERR__PARTITION_EOF: return found
+      case RD_KAFKA_RESP_ERR_NO_ERROR:
+        var kind = RD_KAFKA_TIMESTAMP_NOT_AVAILABLE
+        let timestamp = rd_kafka_message_timestamp(message, &kind)
+        found = RecordStamp(
+          offset: raw.offset, timestamp_ms: timestamp, isOfBroker: kind == RD_KAFKA_TIMESTAMP_LOG_APPEND_TIME)
+        if raw.offset >= stable - 1 { return found }
+      default:
+        throw KafkaError(
+          raw.err, context, message: rd_kafka_message_errstr(message).map { String(cString: $0) }, place: place)
+      }
+    }
+    if let found { return found }
+    throw KafkaError(RD_KAFKA_RESP_ERR__TIMED_OUT, context)
+  }
+}
+
+/// What became of an attempt to write and to commit in transactions that are aborted.
+public struct TransactionTrial: Sendable, Equatable {
+  /// Why the transactional id could not be used; nothing else was tried then.
+  public var takeover: KafkaError?
+  /// By topic.
+  public var writing: [String: KafkaError] = [:]
+  /// By group.
+  public var committing: [String: KafkaError] = [:]
+  /// Why a transaction could not be begun or aborted.
+  public var transaction: KafkaError?
+
+  public init() {}
+}
+
+extension Producer {
+  /// Writes one record into each topic and commits an offset for each group, each in a transaction of its own that is
+  /// aborted: no reader of committed records sees any of it, and no offset changes. To be used only where the broker
+  /// knows transactions: the embedded one keeps what an aborted transaction wrote.
+  public func tryAccess(
+    topics: [String], commits: [(group: String, place: TopicPartition, offset: Int64)], timeout_ms: Int
+  ) -> TransactionTrial {
+    var trial = TransactionTrial()
+    do throws(KafkaError) {
+      try initTransactions(timeout_ms: timeout_ms)
+    } catch {
+      trial.takeover = error
+      return trial
+    }
+    /// Why a transaction must be aborted: a message that was not sent only says that it was not. Nothing can be begun in
+    /// an open transaction, and the answer says why.
+    func reason() -> KafkaError? {
+      do throws(KafkaError) { try beginTransaction() } catch {
+        return error.requiresAbort || error.isFatal ? error : nil
+      }
+      return nil
+    }
+    /// Whether another transaction can follow.
+    func attempt(_ body: () throws(KafkaError) -> Void) -> (failure: KafkaError?, goesOn: Bool) {
+      do throws(KafkaError) {
+        try beginTransaction()
+      } catch {
+        trial.transaction = error
+        return (nil, false)
+      }
+      var failure: KafkaError?
+      do throws(KafkaError) { try body() } catch { failure = reason() ?? error }
+      do throws(KafkaError) {
+        try abortTransaction(timeout_ms: timeout_ms)
+      } catch {
+        trial.transaction = error
+        return (failure, false)
+      }
+      return (failure, true)
+    }
+    for topic in topics {
+      let (failure, goesOn) = attempt { () throws(KafkaError) in
+        try produce(topic: topic, partition: 0, key: Array("tieout-doctor".utf8), value: nil)
+        try flush(timeout_ms: timeout_ms)
+      }
+      trial.writing[topic] = failure
+      guard goesOn else { return trial }
+    }
+    for commit in commits {
+      let (failure, goesOn) = attempt { () throws(KafkaError) in
+        try sendOffsets(
+          [commit.place: CommittedOffset(commit.offset)], group: try GroupMetadata(outside: commit.group),
+          timeout_ms: timeout_ms)
+      }
+      trial.committing[commit.group] = failure
+      guard goesOn else { return trial }
+    }
+    return trial
+  }
+}
+
+extension GroupMetadata {
+  /// Of somebody who is no member of the group.
+  init(outside group: String) throws(KafkaError) {
+    let metadata = rd_kafka_consumer_group_metadata_new(group)
+    defer { rd_kafka_consumer_group_metadata_destroy(metadata) }
+    var buffer: UnsafeMutableRawPointer?
+    var size = 0
+    try KafkaError.check(rd_kafka_consumer_group_metadata_write(metadata, &buffer, &size), "group metadata")
+    defer { rd_kafka_mem_free(nil, buffer) }
+    self.init(bytes: Array(UnsafeRawBufferPointer(start: buffer, count: size)))
+  }
+}

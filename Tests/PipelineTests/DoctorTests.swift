@@ -1,0 +1,356 @@
+import Checkpoints
+import Configuration
+import Foundation
+import Kafka
+import KafkaTesting
+import Testing
+
+@testable import Pipeline
+
+/// A cluster that answers what it is told to.
+private final class FakeProbe: ClusterProbe {
+  var complaints: [String] = []
+  var cluster = ClusterDescription(id: "c1", brokers: [1: "a:9092", 2: "b:9092", 3: "c:9092"], topics: [:])
+  var unreachable: KafkaError?
+  var topicSettings: [String: [String: String]] = [:]
+  var settingsFailure: KafkaError?
+  var creation: KafkaError?
+  var reading: [String: KafkaError] = [:]
+  var stamps: [String: RecordStamp] = [:]
+  var groups: [String: KafkaError] = [:]
+  var trial = TransactionTrial()
+  var tried: (topics: [String], groups: [String])?
+  var closedPorts: [String: String] = [:]
+
+  func describe(timeout_ms: Int) throws(KafkaError) -> ClusterDescription {
+    if let unreachable { throw unreachable }
+    return cluster
+  }
+  func settings(
+    of topics: [String], timeout_ms: Int
+  ) throws(KafkaError) -> [String: Result<[String: String], KafkaError>] {
+    if let settingsFailure { throw settingsFailure }
+    return topicSettings.filter { topics.contains($0.key) }.mapValues { .success($0) }
+  }
+  func couldCreate(
+    _ topic: String, partitions: Int, config: [String: String], timeout_ms: Int
+  ) throws(KafkaError) {
+    if let creation { throw creation }
+  }
+  func newest(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> RecordStamp? {
+    if let error = reading[place.topic] { throw error }
+    return stamps[place.topic]
+  }
+  func committed(
+    group: String, _ places: [TopicPartition], timeout_ms: Int
+  ) throws(KafkaError) -> [TopicPartition: CommittedOffset] {
+    if let error = groups[group] { throw error }
+    return [:]
+  }
+  func tryAccess(
+    topics: [String], commits: [(group: String, place: TopicPartition, offset: Int64)], timeout_ms: Int
+  ) throws(KafkaError) -> TransactionTrial {
+    tried = (topics, commits.map(\.group))
+    return trial
+  }
+  func reach(_ address: String, timeout_ms: Int) -> String? { closedPorts[address] }
+}
+
+@Suite struct DoctorTests {
+  private let configuration = try! Configuration.parse(
+    yaml: """
+      version: 1
+      name: shop
+      kafka: {bootstrap: "a:9092"}
+      sources:
+        orders:
+          kind: orders
+          topic: orders
+          fields: {order: o, event_id: e, event: t, event_time: at, currency: c, net: n}
+        ledger:
+          kind: ledger
+          topic: ledger
+          fields: {order: o, line_id: l, journal: j, role: r, currency: c, event_time: at, posting_date: d}
+          amount: amount
+      """, file: "shop.yaml", directory: ".", environment: [:])
+  private let good: MachineFacts = {
+    var facts = MachineFacts()
+    (facts.descriptorLimit, facts.memory_bytes, facts.processors) = (65_536, 64 << 30, 8)
+    facts.isClockSynchronised = true
+    return facts
+  }()
+
+  /// A cluster with everything that the configuration needs.
+  private func healthy() -> FakeProbe {
+    let probe = FakeProbe()
+    let led = TopicDescription(partitions: Array(repeating: .init(leader: 1, replicas: 3, inSync: 3), count: 4))
+    for name in ["orders", "ledger"] {
+      probe.cluster.topics[name] = led
+      probe.topicSettings[name] = ["cleanup.policy": "delete", "retention.ms": "-1", "min.insync.replicas": "2"]
+    }
+    for topic in configuration.ownTopics {
+      probe.cluster.topics[topic.name] = led
+      probe.topicSettings[topic.name] = [
+        "cleanup.policy": "delete", "min.insync.replicas": "2", "max.message.bytes": "1048588",
+      ].merging(topic.config) { $1 }
+    }
+    return probe
+  }
+
+  private func examine(
+    _ probe: FakeProbe, machine: MachineFacts? = nil, _ change: (inout Configuration) -> Void = { _ in }
+  ) -> DoctorReport {
+    var configuration = configuration
+    change(&configuration)
+    var report = DoctorReport()
+    report.add(
+      Doctor(configuration: configuration, probe: probe, machine: machine ?? good, timeout_ms: 100).run())
+    return report
+  }
+
+  private func error(_ name: String) -> KafkaError { KafkaError(name: name, "said no", context: "asking") }
+
+  @Test func everythingIsWell() {
+    let probe = healthy()
+    let report = examine(probe)
+    #expect(report.checks.filter { $0.status != .ok } == [])
+    #expect(report.exitCode == 0)
+    #expect(probe.tried?.topics == configuration.ownTopics.map(\.name), "writing is tried on every topic of its own")
+    #expect(probe.tried?.groups == ["tieout-shop", "tieout-shop-totals"])
+    for area in ["broker", "topics", "rights", "transactions", "messages", "clock", "machine"] {
+      #expect(report.checks.contains { $0.area == area }, "\(area)")
+    }
+  }
+
+  /// One thing is wrong: that is told, with what to do, and nothing else is.
+  private func expect(
+    _ report: DoctorReport, _ status: DoctorFinding.Status, _ area: String, _ subject: String, _ found: String,
+    advises: String, sourceLocation: SourceLocation = #_sourceLocation
+  ) {
+    let bad = report.checks.filter { $0.status != .ok }
+    #expect(bad.count == 1, "\(bad)", sourceLocation: sourceLocation)
+    #expect(report.status == status, sourceLocation: sourceLocation)
+    guard let finding = bad.first else { return }
+    #expect(finding.area == area && finding.subject == subject, "\(finding)", sourceLocation: sourceLocation)
+    #expect(finding.found.contains(found), "\(finding)", sourceLocation: sourceLocation)
+    #expect(finding.advice.contains(advises), "\(finding)", sourceLocation: sourceLocation)
+  }
+
+  @Test func topicsThatAreMissingOrDoNotFit() {
+    var probe = healthy()
+    probe.cluster.topics["ledger"] = nil
+    expect(examine(probe), .failed, "topics", "ledger", "source 'ledger'", advises: "Create the topic")
+    probe = healthy()
+    probe.cluster.topics["ledger"]!.partitions.removeLast()
+    expect(examine(probe), .failed, "topics", "orders", "orders: 4, ledger: 3", advises: "routed: true")
+    probe = healthy()
+    probe.cluster.topics["shop.epochs"]!.partitions.removeLast()
+    expect(examine(probe), .failed, "topics", "shop.epochs", "3 partitions", advises: "same number")
+    probe = healthy()
+    probe.cluster.topics["shop.breaks"] = nil
+    #expect(examine(probe).exitCode == 0, "it will be created")
+    probe.creation = error("CLUSTER_AUTHORIZATION_FAILED")
+    expect(
+      examine(probe), .failed, "topics", "shop.breaks", "said no", advises: "4 partitions and cleanup.policy=compact")
+    probe.creation = error("_TIMED_OUT")
+    #expect(examine(probe).exitCode == 1, "no answer is no refusal")
+  }
+
+  @Test func replicas() {
+    let probe = healthy()
+    probe.cluster.topics["orders"]!.partitions[2].leader = -1
+    expect(examine(probe), .failed, "topics", "orders", "partitions 2", advises: "Bring the brokers")
+    probe.cluster.topics["orders"]!.partitions[2] = .init(leader: 2, replicas: 3, inSync: 1)
+    expect(examine(probe), .warning, "topics", "orders", "replicas are missing", advises: "down or behind")
+    probe.cluster.topics["orders"]!.partitions[2] = .init(leader: 2, replicas: 3, inSync: 3)
+    probe.cluster.topics["shop.dead-letters"]!.partitions = Array(
+      repeating: .init(leader: 1, replicas: 1, inSync: 1), count: 4)
+    probe.topicSettings["shop.dead-letters"]!["min.insync.replicas"] = "1"
+    expect(examine(probe), .warning, "topics", "shop.dead-letters", "one replica alone", advises: "three replicas")
+  }
+
+  @Test(arguments: [
+    ("shop.checkpoints", "cleanup.policy", "delete", DoctorFinding.Status.failed, "could not be brought back"),
+    ("shop.epochs", "cleanup.policy", "compact", .failed, "could not be brought back"),
+    ("shop.breaks", "cleanup.policy", "delete", .warning, "cleanup.policy=compact"),
+    ("orders", "cleanup.policy", "compact", .warning, "throws older events"),
+    ("orders", "retention.ms", "600000", .failed, "could not be brought back"),
+    ("orders", "retention.ms", "86400000", .warning, "tieout replay"),
+    ("shop.epochs", "retention.ms", "1000", .failed, "could not be brought back"),
+    ("shop.epochs", "retention.bytes", "1000", .warning, "before their time"),
+    ("shop.breaks", "min.insync.replicas", "4", .failed, "Nothing can be written"),
+    ("shop.breaks", "min.insync.replicas", "1", .warning, "only one broker"),
+    ("shop.breaks", "unclean.leader.election.enable", "true", .warning, "they are lost"),
+    ("shop.checkpoints", "max.message.bytes", "500000", .failed, "could not be written"),
+    ("shop.breaks", "max.message.bytes", "500000", .warning, "refused"),
+  ]) func aSetting(topic: String, key: String, value: String, status: DoctorFinding.Status, advice: String) {
+    let probe = healthy()
+    probe.topicSettings[topic]![key] = value
+    expect(examine(probe), status, "topics", topic, value, advises: advice)
+  }
+
+  @Test func settingsThatAreNotToldAreNoFailure() {
+    let probe = healthy()
+    probe.settingsFailure = error("_TIMED_OUT")
+    expect(examine(probe), .warning, "topics", "settings", "_TIMED_OUT", advises: "--timeout")
+  }
+
+  @Test func rightsThatAreMissing() {
+    var probe = healthy()
+    probe.reading["ledger"] = error("TOPIC_AUTHORIZATION_FAILED")
+    expect(examine(probe), .failed, "rights", "read ledger[0]", "said no", advises: "Read on the source topics")
+    probe = healthy()
+    probe.groups["tieout-shop-totals"] = error("GROUP_AUTHORIZATION_FAILED")
+    expect(examine(probe), .failed, "rights", "group tieout-shop-totals", "said no", advises: "tieout-shop-router")
+    probe = healthy()
+    probe.trial.writing["shop.breaks"] = error("TOPIC_AUTHORIZATION_FAILED")
+    expect(examine(probe), .failed, "rights", "write shop.breaks", "said no", advises: "Read and Write")
+    probe = healthy()
+    probe.trial.committing["tieout-shop"] = error("GROUP_AUTHORIZATION_FAILED")
+    expect(examine(probe), .failed, "rights", "commit tieout-shop", "said no", advises: "Read on the groups")
+    probe = healthy()
+    probe.trial.takeover = error("TRANSACTIONAL_ID_AUTHORIZATION_FAILED")
+    expect(
+      examine(probe), .failed, "transactions", "id tieout-shop-doctor", "said no", advises: "begin with 'tieout-shop-'")
+    let relaxed = examine(probe) { $0.kafka.delivery = .atLeastOnce }
+    #expect(relaxed.status == .warning, "at_least_once needs no transactional id")
+  }
+
+  @Test func clocks() {
+    let probe = healthy()
+    var machine = good
+    machine.isClockSynchronised = false
+    expect(
+      examine(probe, machine: machine), .warning, "clock", "this machine", "nobody keeps it right", advises: "chrony")
+    probe.stamps["orders"] = RecordStamp(offset: 7, timestamp_ms: wallClock_ms() + 60_000, isOfBroker: true)
+    expect(examine(probe), .warning, "clock", "orders[0] offset 7", "the broker's clock", advises: "wrong")
+    let doctor = Doctor(configuration: configuration, probe: nil, machine: good)
+    #expect(doctor.clock(now_ms: 0, drift_ms: 0, newest: []).map(\.status) == [.failed])
+    #expect(doctor.clock(now_ms: wallClock_ms(), drift_ms: -3_000, newest: []).map(\.status) == [.warning])
+  }
+
+  @Test func theMachine() {
+    let probe = healthy()
+    var machine = good
+    machine.descriptorLimit = 150
+    expect(examine(probe, machine: machine), .warning, "machine", "open files", "150", advises: "LimitNOFILE")
+    machine = good
+    machine.memory_bytes = 2 << 30
+    expect(examine(probe, machine: machine), .failed, "machine", "memory", "2.0 GiB", advises: "limits.memory")
+    machine = good
+    machine.isOvercommitForbidden = true
+    expect(examine(probe, machine: machine), .warning, "machine", "address space", "overcommit", advises: "ulimit")
+    expect(
+      examine(probe) { $0.workers = 6 }, .warning, "machine", "workers", "4 partitions", advises: "2 of them")
+  }
+
+  @Test func messagesMustHoldAPieceOfACheckpoint() {
+    let small = examine(healthy()) { $0.kafka.producer = [("message.max.bytes", .plain("500000"))] }
+    expect(small, .failed, "messages", "message.max.bytes", "piece of a checkpoint", advises: "1000000")
+    #expect(configuration.producerMessageLimit >= Checkpointer.largestMessage, "the client's own default is enough")
+  }
+
+  @Test func aFolderThatCannotBeWrittenOrIsMissing() throws {
+    let root = FileManager.default.temporaryDirectory.appendingPathComponent("doctor-\(UUID().uuidString)").path
+    defer { try? FileManager.default.removeItem(atPath: root) }
+    try FileManager.default.createDirectory(atPath: root, withIntermediateDirectories: true)
+    #expect(FolderFacts.read(root + "/a/b").finding("disk", "checkpoints").status == .ok, "it can be made")
+    #expect(try FileManager.default.contentsOfDirectory(atPath: root).isEmpty, "nothing is left")
+    try "x".write(toFile: root + "/file", atomically: true, encoding: .utf8)
+    #expect(FolderFacts.read(root + "/file/a").finding("disk", "checkpoints").status == .failed)
+    #expect(FolderFacts.read("/proc/none").finding("disk", "checkpoints").status == .failed)
+    let full = FolderFacts(path: "/x", exists: true, free_bytes: 1 << 20, total_bytes: 1 << 40)
+    #expect(full.finding("disk", "checkpoints").status == .failed)
+    let scarce = FolderFacts(path: "/x", exists: true, free_bytes: 1 << 29, total_bytes: 1 << 40)
+    #expect(scarce.finding("disk", "checkpoints").status == .warning)
+  }
+
+  /// What librdkafka 2.0.2 logs, and what is made of it.
+  @Test(arguments: [
+    (
+      "a/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)",
+      "Nothing listens"
+    ),
+    ("a/bootstrap: Failed to resolve 'a:9092': Name or service not known (after 1ms in state CONNECT)", "not known"),
+    (
+      "ssl://a/bootstrap: SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener? (after 0ms in "
+        + "state SSL_HANDSHAKE)", "does not speak TLS"
+    ),
+    (
+      "ssl://a/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate "
+        + "could not be verified, verify that ssl.ca.location is correctly configured", "ssl.ca.location"
+    ),
+    ("ssl://a/bootstrap: error:0A000086:SSL routines::certificate verify failed", "another name"),
+    (
+      "sasl_plaintext://a/bootstrap: Failed to initialize SASL authentication: SASL Handshake not supported by broker "
+        + "(required by mechanism PLAIN)", "asks nobody to sign in"
+    ),
+    (
+      "sasl_ssl://a/bootstrap: SASL authentication error: Authentication failed during authentication due to invalid "
+        + "credentials", "user and password"
+    ),
+    (
+      "a/bootstrap: Disconnected while requesting ApiVersion: might be caused by incorrect security.protocol "
+        + "configuration", "something else"
+    ),
+  ]) func whyNoConnectionCameAbout(line: String, advice: String) {
+    let probe = healthy()
+    let heard = ClientComplaints()
+    heard.handler(3, "FAIL", "[thrd:a/bootstrap]: \(line)")
+    heard.handler(3, "ERROR", "[thrd:a/bootstrap]: 1/1 brokers are down")
+    probe.complaints = heard.all
+    probe.unreachable = error("_TRANSPORT")
+    let finding = examine(probe).checks.first { $0.area == "broker" }!
+    #expect(finding.status == .failed)
+    #expect(finding.advice.contains(advice), "\(finding)")
+    #expect(!finding.found.contains("thrd"))
+  }
+
+  @Test func aBrokerThatIsElsewhereThanItSays() {
+    let probe = healthy()
+    probe.closedPorts["b:9092"] = "Connection refused"
+    expect(examine(probe), .failed, "broker", "broker 2", "b:9092", advises: "advertised.listeners")
+  }
+
+  @Test func theReportInBothForms() throws {
+    let probe = healthy()
+    probe.reading["ledger"] = error("TOPIC_AUTHORIZATION_FAILED")
+    let report = examine(probe)
+    #expect(report.exitCode == 2)
+    let back = try JSONDecoder().decode(DoctorReport.self, from: Data(report.json().utf8))
+    #expect(back == report)
+    #expect(report.text.contains("failed  rights"))
+    #expect(report.text.split(separator: "\n").allSatisfy { $0.count < 160 }, "it fits a terminal")
+    #expect(DoctorReport.wrapped("aa bb cc", 5) == ["aa bb", "cc"])
+  }
+
+  /// The whole way, over the client library: nothing hangs, and what the broker does not do is no failure.
+  @Test func atTheEmbeddedBroker() throws {
+    let broker = try EmbeddedBroker()
+    var configuration = configuration
+    configuration.kafka.bootstrap = broker.bootstrap
+    for topic in ["orders", "ledger"] + configuration.ownTopics.map(\.name) {
+      try broker.createTopic(topic, partitions: 2)
+    }
+    let producer = try Producer(properties: [KafkaProperty("bootstrap.servers", broker.bootstrap)])
+    try producer.produce(topic: "orders", partition: 0, key: nil, value: Array("x".utf8))
+    try producer.flush(timeout_ms: 10_000)
+    let probe = try KafkaProbe(configuration)
+    func run() -> DoctorReport {
+      var report = DoctorReport()
+      report.add(Doctor(configuration: configuration, probe: probe, machine: good, timeout_ms: 3_000).run())
+      return report
+    }
+    let report = run()
+    #expect(report.checks.filter { $0.status == .failed } == [])
+    #expect(report.checks.contains { $0.subject == "read orders" && $0.found.hasSuffix("offset 0") })
+    #expect(report.checks.contains { $0.area == "transactions" && $0.status == .warning })
+    // OffsetFetch is refused.
+    broker.failNext(apiKey: 9, codes: [30])
+    #expect(run().checks.contains { $0.subject == "group tieout-shop" && $0.status == .failed })
+    configuration.kafka.bootstrap = "127.0.0.1:1"
+    let nowhere = Doctor(
+      configuration: configuration, probe: try KafkaProbe(configuration), machine: good, timeout_ms: 1_000)
+    #expect(nowhere.run().contains { $0.area == "broker" && $0.advice.hasPrefix("Nothing listens") })
+  }
+}
