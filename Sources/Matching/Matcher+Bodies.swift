@@ -120,7 +120,7 @@ extension Matcher {
   /// - Parameter isMeeting: It is the first of its side: the others find their counterpart, and are counted.
   /// - Returns: as `resizeBody`.
   @inline(__always)
-  mutating func append(_ fact: UnsafePointer<Fact>, to slot: Int, balance: UInt16, isMeeting: Bool) -> Bool {
+  mutating func append(_ fact: UnsafePointer<Fact>, to slot: Int, balance: UInt16, isMeeting: Bool = false) -> Bool {
     let length = bodyLength(slot)
     let isAbsolute = length > Matcher.absoluteFrom
     let start = bodyStart(slot)

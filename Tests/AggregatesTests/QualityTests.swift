@@ -64,7 +64,7 @@ import Testing
       last = bucket
     }
     // The longest of a bucket is never too short, and at the most a fourth too long.
-    for wait in Array(0..<300) + (2..<38).flatMap({ [(1 << $0) - 1, 1 << $0, 5 << $0 - 2] }) as [Int64] {
+    for wait in Array(0..<300) + (2..<38).flatMap({ [(1 << $0) - 1, 1 << $0, 5 << ($0 - 2)] }) as [Int64] {
       let bucket = QualityCounts.bucket(wait)
       let longest = QualityCounts.longest(bucket)
       #expect(longest >= wait && Double(longest) < Double(wait) * 1.25 + 1, "\(wait)")
