@@ -220,12 +220,15 @@ extension Matcher {
   public func exportSums(into writer: inout ByteWriter) {
     counters.export(into: &writer)
     totals.export(into: &writer)
+    if quality != nil { quality!.export(into: &writer) }
   }
 
   public mutating func importSums(from reader: inout ByteReader) throws(ByteCodingError) {
     counters = try MatchCounters(from: &reader)
     running.clear()
     settledTotals = try ControlTotals(from: &reader)
+    // State that was written without them has none: they begin with what comes from now on.
+    if quality != nil, !reader.isAtEnd { try quality!.restore(from: &reader) }
   }
 }
 

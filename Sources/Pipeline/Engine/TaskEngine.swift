@@ -89,8 +89,12 @@ final class TaskEngine {
   private var configuration: Configuration { stage.configuration }
 
   private func beginAggregates() {
-    guard let settings = configuration.aggregates else { return }
-    matcher.aggregates = TaskAggregates(dimensionCount: configuration.dimensions.count, settings: settings)
+    if let settings = configuration.aggregates {
+      matcher.aggregates = TaskAggregates(dimensionCount: configuration.dimensions.count, settings: settings)
+    }
+    if let settings = configuration.quality {
+      matcher.quality = TaskQuality(sourceCount: configuration.sources.count, settings: settings)
+    }
   }
 
   // MARK: - What happens
@@ -184,6 +188,7 @@ final class TaskEngine {
       if !faults.isEmpty { reportFaults(stretch) }
       laps?.end(.decode)
       matcher.apply(orders: lane.records.buffer, now_ms: runNow_ms, outputs: &outputs)
+      for at in lane.flagged { countFlagged(lane.records[at].time_ms) }
       laps?.end(.match)
       if !outputs.quarantined.isEmpty {
         quarantine(outputs.quarantined.map { lane.records[$0].position }, stretch, isRouted: isRouted)
@@ -194,6 +199,7 @@ final class TaskEngine {
       if !faults.isEmpty { reportFaults(stretch) }
       laps?.end(.decode)
       matcher.apply(postings: lane.records.buffer, now_ms: runNow_ms, outputs: &outputs)
+      for at in lane.flagged { countFlagged(lane.records[at].time_ms) }
       laps?.end(.match)
       if !outputs.quarantined.isEmpty {
         quarantine(outputs.quarantined.map { lane.records[$0].position }, stretch, isRouted: isRouted)
@@ -201,6 +207,10 @@ final class TaskEngine {
       lane.reset()
     }
     if !outputs.breaks.isEmpty { encodeBreaks() }
+  }
+
+  private func countFlagged(_ time_ms: Int64) {
+    if matcher.quality != nil { matcher.quality!.add(.flagged, source: UInt16(runSource), time_ms: time_ms) }
   }
 
   private func reportFaults(_ stretch: UnsafeBufferPointer<ConsumedMessage>) {
@@ -275,6 +285,11 @@ final class TaskEngine {
     }
     letter.payload = letter.payload.map { Array($0.prefix(DeadLetterEncoder.maximumPayloadBytes)) }
     deadLetterCount += 1
+    if matcher.quality != nil {
+      // Of its event time nobody knows: the time at which it was written decides the period.
+      let time_ms = message.timestamp_ms > 0 ? message.timestamp_ms : .min
+      matcher.quality!.add(fault.reason, source: UInt16(runSource), time_ms: time_ms)
+    }
     onDeadLetter?(letter)
     outbox.add(
       .deadLetters, key: letter.key.map { Array($0.prefix(64 << 10)) },
@@ -308,35 +323,54 @@ final class TaskEngine {
     guard let untold else { return }
     outbox.rollback(to: untold.mark)
     if matcher.aggregates != nil { matcher.aggregates!.untell() }
+    if matcher.quality != nil { matcher.quality!.untell() }
     toldOpen = untold.open
   }
   private var untold: (mark: Outbox.Mark, open: [Int])?
 
   private func tellCells() {
     // The clock is the last reading of this epoch, so that a replay has the same; an epoch without one tells nothing.
-    guard matcher.aggregates != nil, let now_ms = events.last?.now_ms else { return }
+    guard matcher.hasAggregates || matcher.hasQuality, let now_ms = events.last?.now_ms else { return }
     let sources = configuration.sources
     let times =
       [matcher.watermarks.current_ms]
       + sources.indices.map { matcher.watermarks.largest_ms(source: UInt16($0)) ?? .min }
-    let told = matcher.aggregates!.tell(now_ms: now_ms, times: times)
     let partitions = configuration.partialsPartitions
-    for line in told.lines {
-      let cell = CellPartial(task: partition, epoch: mark.number + 1, line: line)
-      var key = ByteWriter(capacity: 256)
-      var value = ByteWriter(capacity: 512)
-      cell.writeKey(into: &key)
-      cell.writeValue(into: &value)
-      outbox.add(.partials, partition: cell.partition(of: partitions), key: key.array, value: value.array)
+    var toldTimes: [Int64]?
+    if matcher.aggregates != nil {
+      let told = matcher.aggregates!.tell(now_ms: now_ms, times: times)
+      toldTimes = told.times
+      for line in told.lines {
+        let cell = CellPartial(task: partition, epoch: mark.number + 1, line: line)
+        tell(cell.partition(of: partitions), { cell.writeKey(into: &$0) }, { cell.writeValue(into: &$0) })
+      }
     }
-    guard let times = told.times else { return }
-    for (name, time_ms) in zip([""] + sources.map(\.name), times) where time_ms > .min {
+    if matcher.quality != nil {
+      let told = matcher.quality!.tell(now_ms: now_ms, times: times)
+      toldTimes = toldTimes ?? told.times
+      for (key, counts) in told.lines {
+        let cell = QualityPartial(
+          task: partition, epoch: mark.number + 1, source: sources[Int(key.source)].name, period: key.period,
+          counts: counts)
+        tell(cell.partition(of: partitions), { cell.writeKey(into: &$0) }, { cell.writeValue(into: &$0) })
+      }
+    }
+    guard let toldTimes else { return }
+    for (name, time_ms) in zip([""] + sources.map(\.name), toldTimes) where time_ms > .min {
       let cell = Partial(cell: Partial.timePrefix + name, task: partition, value: time_ms, epoch: mark.number + 1)
       // Whoever adds cells up must know how far the tasks have come, whichever partition it reads.
       for place in 0..<max(1, partitions) {
         outbox.add(.partials, partition: Int32(place), key: cell.key, value: cell.valueBytes)
       }
     }
+  }
+
+  private func tell(_ place: Int32, _ key: (inout ByteWriter) -> Void, _ value: (inout ByteWriter) -> Void) {
+    var keyBytes = ByteWriter(capacity: 256)
+    var valueBytes = ByteWriter(capacity: 512)
+    key(&keyBytes)
+    value(&valueBytes)
+    outbox.add(.partials, partition: place, key: keyBytes.array, value: valueBytes.array)
   }
 
   /// The record of the running epoch, with the state as it is now.

@@ -47,8 +47,12 @@ public final class ClusterSimulation {
   var outcome: Outcome
   var inputs: [(topic: String, key: [UInt8], value: [UInt8]?)] = []
   var corrupted = 0
+  /// Where they went.
+  var corruptedTopics: [String] = []
   var machines: [Machine] = []
   var totals = ControlTotals()
+  /// Late records, by the counters of the processes.
+  var lateCount = 0
   let isTrimming: Bool
   /// The ledger comes under other keys, over this many partitions, and is routed; 0 for not routed.
   let rawPartitions: Int
@@ -105,6 +109,11 @@ public final class ClusterSimulation {
       settings.interval_ms = seed % 4 == 1 ? 1 : 300
       configuration.aggregates = settings
     }
+    if seed % 3 != 0 {
+      var settings = QualitySettings()
+      settings.interval_ms = seed % 5 < 3 ? 1 : 300
+      configuration.quality = settings
+    }
     // So few that a checkpoint is spread over several epochs.
     configuration.shardTies = 1 + random.below(2)
     if rawPartitions > 0 {
@@ -152,7 +161,8 @@ public final class ClusterSimulation {
     }
     corrupted = random.below(3)
     for _ in 0..<corrupted {
-      inputs.append((random.below(2) == 0 ? orders : ledger, [0x78], Array("{\"order\":".utf8)))
+      corruptedTopics.append(random.below(2) == 0 ? orders : ledger)
+      inputs.append((corruptedTopics.last!, [0x78], Array("{\"order\":".utf8)))
     }
     inputs.shuffle(using: &random)
     outcome.records = inputs.count
@@ -315,6 +325,7 @@ public final class ClusterSimulation {
         fail("\(status.recoveryProblems) checkpoints could not be used, and none was damaged")
       }
       totals.merge(status.totals)
+      lateCount += status.match.late
       machine.stop.stop()
     }
     _ = scheduler.run(steps: 100_000)
