@@ -9,7 +9,7 @@ extension KeyReference {
     ),
     .init(
       "serve.store", "map", "SQLite, in serve.directory",
-      "A PostgreSQL database (14 or newer) in place of it, that any number of servers may share."),
+      "A PostgreSQL database in place of it, that any number of servers may share."),
     .init(
       "serve.store.url", "postgresql://user@host/database", "",
       "Its address, as libpq takes it, without a password. Over a network: `?sslmode=verify-full`."),
