@@ -61,9 +61,9 @@ def seed(bootstrap: str) -> None:
         records.append(("shop.totals", cell, {"cell": cell, "value": 10 + n * 7 % 13, "tasks": 2}, (30 - n) * 1200))
     for n, name in enumerate(TYPES):
         records.append(("shop.totals", f"open_breaks:{name}", {"cell": f"open_breaks:{name}", "value": 22 - n, "tasks": 2}))
-    for name, matched in (("orders", 98_310), ("ledger", 97_744)):
-        records.append(("shop.quality", name, {
-            "source": name, "records": 100_000, "matched": matched, "late": 12, "duplicates": 3, "dead_letters": 0,
+    for name, matched, month in (("orders", 48_310, "202601"), ("orders", 50_000, "202602"), ("ledger", 97_744, "202602")):
+        records.append(("shop.quality", f"{name}|{month}", {
+            "source": name, "period": month, "records": 50_000 if name == "orders" else 100_000, "matched": matched, "late": 12, "duplicates": 3, "dead_letters": 0,
             "freshness_lag_ms": 4_200, "amounts": [{
                 "currency": "EUR", "total": "18234567.10", "matched": "17990001.00", "match_rate": "0.9866",
                 "open_breaks": "244566.10", "control_difference": "0.00"}]}))

@@ -19,6 +19,7 @@ extension Configuration {
     where old.serve.webhooks.contains(where: { $0.name == webhook.name && $0.secret != webhook.secret }) {
       changed.insert("serve.webhooks.\(webhook.name).secret")
     }
+    if old.serve.store?.password != serve.store?.password { changed.insert("serve.store.password") }
     return changed.sorted()
   }
 

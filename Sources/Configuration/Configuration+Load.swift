@@ -82,7 +82,10 @@ extension Configuration {
     receivablesTopic = reader.topic(
       topics["receivables"], ["topics", "receivables"], prefix + ".receivables",
       place: nodes["prefix"] ?? nodes["name"])
+    qualityTopic = reader.topic(
+      topics["quality"], ["topics", "quality"], prefix + ".quality", place: nodes["prefix"] ?? nodes["name"])
     readAggregates(nodes["aggregates"], reader)
+    readQuality(nodes["quality"], reader)
     actionsTopic = reader.topic(
       topics["actions"], ["topics", "actions"], prefix + ".actions", place: nodes["prefix"] ?? nodes["name"])
     let actions = reader.nodes(nodes["actions"], ["actions"])
@@ -167,6 +170,21 @@ extension Configuration {
       nodes["values"], path + ["values"], settings.limits.valuesPerDimension, 1...65_533)
     settings.limits.cells = reader.integer(nodes["cells"], path + ["cells"], settings.limits.cells, 1...1_000_000)
     aggregates = settings
+  }
+
+  private mutating func readQuality(_ node: Node?, _ reader: ConfigurationReader) {
+    let path = ["quality"]
+    let nodes = reader.nodes(node, path)
+    guard reader.bool(nodes["enabled"], path + ["enabled"], false) else {
+      for (key, node) in nodes.sorted(by: { $0.key < $1.key }) where key != "enabled" {
+        reader.problem(node, "quality.\(key): counts of quality are not enabled")
+      }
+      return
+    }
+    var settings = QualitySettings()
+    settings.interval_ms = reader.duration_ms(nodes["interval"], path + ["interval"], settings.interval_ms, atLeast: 1)
+    settings.maximumPeriods = reader.integer(nodes["periods"], path + ["periods"], settings.maximumPeriods, 1...10_000)
+    quality = settings
   }
 
   private mutating func readKafka(_ node: Node?, _ reader: ConfigurationReader) {

@@ -16,6 +16,7 @@ extension Configuration {
       reader.problem(nodes["listen"], "serve.listen: HOST:PORT is expected, not '\(listen)'")
     }
     serve.directory = reader.name(nodes["directory"], ["serve", "directory"], serve.directory)
+    readStore(nodes["store"], reader, prefix: prefix)
     serve.approvalLimit_u = reader.micros(
       nodes["approval_limit"], ["serve", "approval_limit"], serve.approvalLimit_u)
     if nodes["reason_codes"] != nil {
@@ -60,6 +61,39 @@ extension Configuration {
       return ""
     }
     return reader.name(node, path + [key], "")
+  }
+
+  private mutating func readStore(_ node: Node?, _ reader: ConfigurationReader, prefix: String) {
+    let path = ["serve", "store"]
+    let nodes = reader.nodes(node, path)
+    guard !nodes.isEmpty else { return }
+    guard let urlNode = nodes["url"] else {
+      reader.problem(node, "serve.store: 'url' is missing")
+      return
+    }
+    guard let url = reader.scalar(urlNode, path + ["url"]) else { return }
+    // It is told in messages, and printed: the password has a place of its own.
+    let authority = url.split(separator: "/", omittingEmptySubsequences: true).dropFirst().first ?? ""
+    let user = authority.lastIndex(of: "@").map { authority[..<$0] } ?? ""
+    let hasPassword = user.contains(":") || url.lowercased().contains("password=")
+    if !["postgresql://", "postgres://"].contains(where: { url.hasPrefix($0) }) {
+      reader.problem(urlNode, "serve.store.url: postgresql://user@host/database is expected")
+    } else if hasPassword {
+      reader.problem(
+        urlNode, "serve.store.url: the password belongs into serve.store.password, {env: NAME} or {file: path}")
+    }
+    reader.note(path + ["url"], reader.quote(hasPassword ? "***" : url))
+    let name = String(prefix.map { $0.isASCII && ($0.isLetter || $0.isNumber) ? Character($0.lowercased()) : "_" })
+    var store = ServeStore(
+      url: url, schema: reader.name(nodes["schema"], path + ["schema"], String("tieout_\(name)".prefix(63))))
+    if store.schema.utf8.count > 63 {
+      reader.problem(nodes["schema"], "serve.store.schema: PostgreSQL's names have at most 63 bytes")
+    }
+    if let password = nodes["password"] {
+      reader.note(path + ["password"], "\"***\"")
+      store.password = reader.secret(password, path + ["password"])
+    }
+    serve.store = store
   }
 
   private mutating func readTLS(_ node: Node?, _ reader: ConfigurationReader) {

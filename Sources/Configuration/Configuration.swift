@@ -112,6 +112,8 @@ public struct Configuration: Sendable, Equatable {
   public var aggregates: AggregateSettings?
   /// Whether the tasks read people's actions on breaks, and breaks show what has been decided.
   public var takesActions = false
+  /// nil where no counts of quality are kept.
+  public var quality: QualitySettings?
   /// nil where `tieout flows` has nothing to do.
   public var flows: FlowSettings?
   /// Records and milliseconds after which an epoch ends, whichever comes first.
@@ -129,6 +131,7 @@ public struct Configuration: Sendable, Equatable {
   public var totalsTopic = ""
   public var revenueTopic = ""
   public var cashflowTopic = ""
+  public var qualityTopic = ""
   public var receivablesTopic = ""
   public var actionsTopic = ""
   public var proposalsTopic = ""
@@ -150,7 +153,8 @@ public struct Configuration: Sendable, Equatable {
     a.name == b.name && a.prefix == b.prefix && a.kafka == b.kafka && a.workers == b.workers
       && a.dimensions == b.dimensions && a.sources == b.sources && a.policy == b.policy
       && a.governance == b.governance && a.aggregates == b.aggregates && a.revenueTopic == b.revenueTopic
-      && a.flows == b.flows && a.cashflowTopic == b.cashflowTopic && a.receivablesTopic == b.receivablesTopic
+      && a.flows == b.flows && a.quality == b.quality && a.qualityTopic == b.qualityTopic
+      && a.cashflowTopic == b.cashflowTopic && a.receivablesTopic == b.receivablesTopic
       && a.epochRecords == b.epochRecords && a.epochInterval_ms == b.epochInterval_ms
       && a.memoryLimit == b.memoryLimit && a.logLevel == b.logLevel && a.logFormat == b.logFormat
       && a.breaksTopic == b.breaksTopic && a.deadLettersTopic == b.deadLettersTopic
@@ -171,6 +175,7 @@ public struct Configuration: Sendable, Equatable {
     for source in sources { text += "|" + source.name }
     if let aggregates { text += "|\(aggregates)" }
     if takesActions { text += "|actions" }
+    if let quality { text += "|\(quality)" }
     return Array(text.utf8).withUnsafeBufferPointer { Fingerprint(ByteView($0)).low }
   }
 

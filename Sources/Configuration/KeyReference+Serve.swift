@@ -5,8 +5,20 @@ extension KeyReference {
     .init("serve.listen", "HOST:PORT", "127.0.0.1:8080", "Where it listens."),
     .init(
       "serve.directory", "path", "serve",
-      "Folder, relative to where the program is started, of the store (made anew from the topics at any time), of sessions' and webhooks' state, and of the audit log; of one process alone."
+      "Folder, relative to where the program is started, of the store (made anew from the topics at any time; not with `serve.store`), of webhooks' state and answers to repeated requests, and of the audit log; of one process alone."
     ),
+    .init(
+      "serve.store", "map", "SQLite, in serve.directory",
+      "A PostgreSQL database in place of it, that any number of servers may share."),
+    .init(
+      "serve.store.url", "postgresql://user@host/database", "",
+      "Its address, as libpq takes it, without a password. Over a network: `?sslmode=verify-full`."),
+    .init(
+      "serve.store.password", "{env: NAME} or {file: path}", "",
+      "The password; else libpq's own ways, `.pgpass` or `PGPASSWORD`."),
+    .init(
+      "serve.store.schema", "text", "tieout_<prefix>",
+      "The schema of its tables, one for each reconciliation; it is created where it is missing."),
     .init(
       "serve.aggregates", "map of name to topic",
       "{revenue: <prefix>.revenue, cashflow: …, receivables: …, variance: …, quality: …}",

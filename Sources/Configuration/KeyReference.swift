@@ -133,6 +133,10 @@ public struct KeyReference: Sendable {
       "topics.receivables", "text", "<prefix>.receivables",
       "Ageing and ratios, where flows are enabled; to be compacted."
     ),
+    .init(
+      "topics.quality", "text", "<prefix>.quality",
+      "Counts by source and month, where they are enabled; to be compacted."
+    ),
     .init("topics.actions", "text", "<prefix>.actions", "What people do to breaks, keyed by order; kept for ever."),
     .init("topics.proposals", "text", "<prefix>.proposals", "Journals that write differences off; to be compacted."),
     .init("tables", "map", "{}", "Named value tables."),
@@ -226,6 +230,11 @@ public struct KeyReference: Sendable {
       "aggregates.values", "integer", "1000",
       "Values of a dimension that are kept apart by a task; what comes later is `(other)`."),
     .init("aggregates.cells", "integer", "65536", "Cells of a task; beyond them sums go under `(other)`."),
+    .init("quality", "map", "", "What came of each source and month, what matched, and what did not."),
+    .init("quality.enabled", "true, false", "false", "Whether it is counted and written to `topics.quality`."),
+    .init("quality.interval", "duration", "10s", "How long changes are gathered before they are told."),
+    .init(
+      "quality.periods", "integer", "240", "Months of a source that are kept apart; what comes later is `(other)`."),
     .init("flows", "map", "", "Expected and actual cash, ageing and collection ratios, made by `tieout flows`."),
     .init("flows.enabled", "true, false", "false", "Whether `topics.cashflow` and `topics.receivables` are written."),
     .init(

@@ -63,6 +63,21 @@ public struct ServeTLS: Sendable, Equatable {
   }
 }
 
+/// A store that several servers share.
+public struct ServeStore: Sendable, Equatable {
+  /// `postgresql://user@host/database?sslmode=verify-full`, without a password.
+  public var url: String
+  public var password: Secret?
+  /// The schema of its tables.
+  public var schema: String
+
+  public init(url: String, password: Secret? = nil, schema: String) {
+    self.url = url
+    self.password = password
+    self.schema = schema
+  }
+}
+
 /// Somebody who is told of breaks.
 public struct ServeWebhook: Sendable, Equatable {
   public var name: String
@@ -88,6 +103,8 @@ public struct ServeSettings: Sendable, Equatable {
   public var port = 8080
   /// Folder of the store, of its state and of the audit log.
   public var directory = "serve"
+  /// nil: SQLite, in `directory`.
+  public var store: ServeStore?
   /// Name to topic of the aggregates that are shown.
   public var aggregates: [String: String] = [:]
   public var tls: ServeTLS?

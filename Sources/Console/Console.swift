@@ -161,6 +161,9 @@ final class Console: Sendable {
     case let kafka as KafkaError:
       log.error("Kafka has not taken a record", metadata: ["error": "\(kafka)"])
       problem = .busy("Kafka has not acknowledged it: \(kafka.message)", retryAfter_s: 2)
+    case let unavailable as StoreUnavailable:
+      log.error("the store does not answer", metadata: ["error": "\(unavailable)"])
+      problem = .busy("the store does not answer", retryAfter_s: 5)
     case is CancellationError:
       problem = .busy("the query took too long; ask for less")
     case let audit as AuditError:

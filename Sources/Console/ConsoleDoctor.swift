@@ -105,8 +105,12 @@ public struct ConsoleDoctor: Sendable {
   private func files() -> [DoctorFinding] {
     let exists = { FileManager.default.fileExists(atPath: $0) }
     var findings: [DoctorFinding] = []
-    let store = settings.directory + "/store.db"
-    findings.append(exists(store) ? storeFile(store) : finding(.ok, "store \(store)", "will be made of the topics"))
+    if let shared = settings.store {
+      findings += sharedStore(shared)
+    } else {
+      let store = settings.directory + "/store.db"
+      findings.append(exists(store) ? storeFile(store) : finding(.ok, "store \(store)", "will be made of the topics"))
+    }
     let state = settings.directory + "/state.db"
     if exists(state) { findings.append(stateFile(state)) }
     let audit = settings.directory + "/audit.log"
@@ -127,6 +131,51 @@ public struct ConsoleDoctor: Sendable {
       let size = (try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int) ?? 0
       return finding(.ok, "store \(path)", DoctorText.bytes(size))
     } catch { return finding(.failed, "store \(path)", "cannot be read: \(error)", advice) }
+  }
+
+  private func sharedStore(_ store: ServeStore) -> [DoctorFinding] {
+    do {
+      let settings = try PostgresSettings(store)
+      let subject = "store \(settings)"
+      var findings: [DoctorFinding] = []
+      if !settings.isSafe {
+        findings.append(
+          finding(
+            .warning, subject, "over the network, without a check of the server's certificate and name",
+            "Breaks can be read and changed on the way: add ?sslmode=verify-full to serve.store.url."))
+      }
+      do {
+        let found = try PostgresStore.inspect(settings, dimensions: configuration.dimensions)
+        let says = "PostgreSQL \(found.version), schema \(settings.schema)"
+        switch found.state {
+        case .same: findings.append(finding(.ok, subject, says))
+        case .missing: findings.append(finding(.ok, subject, says + ", will be made of the topics"))
+        case .other:
+          findings.append(
+            finding(
+              .warning, subject, says + ", of other dimensions, or of another version",
+              "It is emptied at the next start, and filled again from the topics; not while another process is at work "
+                + "with it."))
+        case .forbidden:
+          findings.append(
+            finding(
+              .failed, subject, says + ", which is missing and may not be created",
+              "Create it for the user: CREATE SCHEMA … AUTHORIZATION …; or GRANT CREATE ON DATABASE."))
+        }
+        if abs(found.clock_ms - wallClock_ms()) > 2_000 {
+          findings.append(
+            DoctorFinding(
+              .warning, "clock", subject, "its clock says \(formatTimestamp(found.clock_ms))",
+              advice: "One of the two clocks is wrong: have both kept right."))
+        }
+      } catch {
+        findings.append(
+          finding(
+            .failed, subject, "\(error)",
+            "The server would not start: correct serve.store, or let this machine and user connect (pg_hba.conf)."))
+      }
+      return findings
+    } catch { return [finding(.failed, "store", "\(error)", "Correct serve.store.url.")] }
   }
 
   private func stateFile(_ path: String) -> DoctorFinding {

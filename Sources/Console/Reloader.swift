@@ -52,7 +52,8 @@ actor Reloader {
   private static func reason(_ key: String) -> String {
     switch key {
     case "serve.listen", "serve.limits.connections", "serve.limits.timeout": "the socket was opened with it"
-    case "serve.directory", "serve.store": "the store is open"
+    case "serve.directory": "the store is open"
+    case _ where key.hasPrefix("serve.store"): "the store is open"
     case "serve.tls.client_ca": "the authorities of clients are read at the start"
     case _ where key.hasPrefix("serve.tls"): "TLS is switched on and off at the start"
     case "serve.metrics_open": "the routes are made at the start"

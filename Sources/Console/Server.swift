@@ -50,6 +50,15 @@ public struct ConsoleServer: Sendable {
     return Projector.Topics(kinds: kinds, required: [configuration.breaksTopic])
   }
 
+  /// The store that is configured: SQLite in `serve.directory`, or a shared one.
+  public static func openStore(_ configuration: Configuration) throws -> any ConsoleStore {
+    guard let shared = configuration.serve.store else {
+      return try SQLiteStore(
+        path: configuration.serve.directory + "/store.db", dimensions: configuration.dimensions)
+    }
+    return try PostgresStore(PostgresSettings(shared), dimensions: configuration.dimensions)
+  }
+
   /// The OpenAPI description as JSON.
   public static func openAPI(_ configuration: Configuration, version: String) -> String {
     Console.describe(Console.makeEndpoints(configuration), version: version).text
@@ -64,7 +73,7 @@ public struct ConsoleServer: Sendable {
       atPath: settings.directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
     // The lock on the audit log keeps a second process out of the folder.
     let audit = try AuditLog(path: settings.directory + "/audit.log")
-    let store = try SQLiteStore(path: settings.directory + "/store.db", dimensions: configuration.dimensions)
+    let store = try ConsoleServer.openStore(configuration)
     if options.rebuild { try store.clear() }
     let state = try StateStore(path: settings.directory + "/state.db")
     createTopics()
@@ -80,7 +89,7 @@ public struct ConsoleServer: Sendable {
         !["group.id", "isolation.level", "group.instance.id"].contains($0.name)
       }, adminProperties: configuration.clientProperties(.admin),
       log: { isProblem, message in log.log(level: isProblem ? .warning : .info, "\(message)") },
-      onChange: { _ in hub.hub?.notify() })
+      onChange: { _ in hub.hub?.notify() }, onRestart: { hub.hub?.dismiss() })
     let console = try Console(
       configuration: configuration, store: store, gateway: gateway, audit: audit, state: state,
       version: options.version, log: log, followed: { projector.status })
@@ -193,6 +202,12 @@ extension Console {
       responder: ConsoleResponder(self, assets: assets), server: server, configuration: configuration,
       services: [HeartbeatService(hub: events)],
       onServerRunning: { channel in onListening(channel.localAddress?.port ?? 0) }, logger: log)
+  }
+}
+
+extension PostgresSettings {
+  init(_ store: ServeStore) throws {
+    try self.init(url: store.url, password: store.password?.reveal, schema: store.schema)
   }
 }
 

@@ -49,11 +49,25 @@ public struct StoreChange: Sendable, Equatable {
   public var actions = 0
   public var deadLetters = 0
   public var cells = 0
+  /// Records that another process had brought before.
+  public var known = 0
   /// Records that could not be read: `topic partition offset: what`, at most a few; all are counted.
   public var faults: [String] = []
   public var faultCount = 0
 
   public init(sequence: Int64) { self.sequence = sequence }
+
+  /// What came after it, together with it.
+  mutating func add(_ later: StoreChange) {
+    sequence = later.sequence
+    breaks += later.breaks
+    actions += later.actions
+    deadLetters += later.deadLetters
+    cells += later.cells
+    known += later.known
+    faultCount += later.faultCount
+    faults = Array((faults + later.faults).prefix(StoreLimits.maximumFaults))
+  }
 }
 
 /// How a list of breaks is ordered. Ties are broken by the break's number in the store.
@@ -218,6 +232,8 @@ public protocol ConsoleStore: Sendable {
   func positions() throws -> [StorePlace: Int64]
   /// Forgets everything.
   func clear() throws
+  /// Looks whether another process has made the store anew; throws `StoreMadeAnew` once where it has.
+  func refresh() throws
   /// Names this filling of the store; another one after `clear`.
   var generation: String { get throws }
   var dimensionNames: [String] { get }
@@ -235,4 +251,9 @@ public protocol ConsoleStore: Sendable {
   func action(id: String) async throws -> Action?
   /// The number of the newest change.
   func sequence() async throws -> Int64
+}
+
+extension ConsoleStore {
+  /// A store of one process alone is made anew by nobody else.
+  public func refresh() throws {}
 }

@@ -4,7 +4,7 @@ import Pipeline
 import Synchronization
 
 /// Follows the topics and fills the store: one thread, one consumer in a group of its own, that begins where the store
-/// says. Any number of processes can do so side by side, each with its own store.
+/// says. Any number of processes can do so side by side, each with its own store, or with one that they share.
 public final class Projector: @unchecked Sendable {
   /// Which topics carry what.
   public struct Topics: Sendable {
@@ -52,14 +52,18 @@ public final class Projector: @unchecked Sendable {
   private let adminProperties: [KafkaProperty]
   private let log: Log
   private let onChange: @Sendable (StoreChange) -> Void
+  private let onRestart: @Sendable () -> Void
   private let state = Mutex(Status())
   private let isStopped = Mutex(false)
   private let finished = DispatchSemaphore(value: 0)
 
-  /// - Parameter consumerProperties: must not name a group; each projector is alone in its own.
+  /// - Parameters:
+  ///   - consumerProperties: must not name a group; each projector is alone in its own.
+  ///   - onRestart: told where another process has made a shared store anew.
   public init(
     store: any ConsoleStore, topics: Topics, consumerProperties: [KafkaProperty], adminProperties: [KafkaProperty],
-    log: @escaping Log, onChange: @escaping @Sendable (StoreChange) -> Void
+    log: @escaping Log, onChange: @escaping @Sendable (StoreChange) -> Void,
+    onRestart: @escaping @Sendable () -> Void = {}
   ) {
     self.store = store
     self.topics = topics
@@ -67,6 +71,7 @@ public final class Projector: @unchecked Sendable {
     self.adminProperties = adminProperties
     self.log = log
     self.onChange = onChange
+    self.onRestart = onRestart
   }
 
   public var status: Status { state.withLock { $0 } }
@@ -94,6 +99,9 @@ public final class Projector: @unchecked Sendable {
     while isRunning {
       do {
         try follow()
+      } catch is StoreMadeAnew {
+        log(false, "another process has made the store anew: it is followed from where it stands")
+        onRestart()
       } catch {
         state.withLock { $0.trouble = "\(error)" }
         log(true, "the topics cannot be followed: \(error)")
@@ -153,7 +161,7 @@ public final class Projector: @unchecked Sendable {
       if let fatal = consumer.errors.first(where: \.isFatal) { throw fatal }
       for error in consumer.errors { log(true, "\(error)") }
       if !records.isEmpty { try apply(records) }
-      for place in consumer.ended { ended.insert(place) }
+      for end in consumer.ended { ended.insert(end.place) }
       if let places = try takeUp(consumer, &positions) {
         assigned = Set(places)
         ended = []
@@ -171,9 +179,10 @@ public final class Projector: @unchecked Sendable {
         status.trouble = nil
         return status.missingTopics
       }
-      if !missing.isEmpty, wallClock_ms() - looked_ms > Projector.lookInterval_ms {
+      if wallClock_ms() - looked_ms > Projector.lookInterval_ms {
         looked_ms = wallClock_ms()
-        if try existing() != names { return }
+        try store.refresh()
+        if !missing.isEmpty, try existing() != names { return }
       }
     }
   }
@@ -208,6 +217,6 @@ public final class Projector: @unchecked Sendable {
       status.lastBatch_us = taken_us
     }
     for fault in change.faults { log(true, "a record that cannot be stored: \(fault)") }
-    if change.breaks + change.actions + change.deadLetters + change.cells > 0 { onChange(change) }
+    if change.breaks + change.actions + change.deadLetters + change.cells + change.known > 0 { onChange(change) }
   }
 }

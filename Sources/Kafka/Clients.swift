@@ -32,7 +32,7 @@ public protocol GroupConsumer: AnyObject {
   func consumeRuns(timeout_ms: Int, _ body: (MessageRun) -> Void, finish: () -> Void) throws(KafkaError) -> Int
 
   /// Partitions that the last `consume` read to their end.
-  var ended: [TopicPartition] { get }
+  var ended: [PartitionEnd] { get }
   /// Errors of the last `consume`.
   var errors: [KafkaError] { get }
 
@@ -91,6 +91,8 @@ public protocol LogReader: AnyObject {
   /// Offset of the oldest record, and the offset up to which a `read_committed` reader can read now (the last stable
   /// offset).
   func bounds(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> (low: Int64, stable: Int64)
+  /// Last stable offsets now; partitions of which nothing could be learnt are absent.
+  func ends(_ places: [TopicPartition], timeout_ms: Int) throws(KafkaError) -> [TopicPartition: Int64]
   /// Hands out the records of a partition from an offset on, in order, until `body` returns false or the record before
   /// `end` has been read. Offsets of aborted, compacted and control records are passed over. The bytes are valid inside
   /// `body`.
@@ -101,6 +103,27 @@ public protocol LogReader: AnyObject {
   /// Nothing is read for a while: what was being read ahead is dropped.
   func rest()
   func close()
+}
+
+extension LogReader {
+  public func ends(_ places: [TopicPartition], timeout_ms: Int) throws(KafkaError) -> [TopicPartition: Int64] {
+    var ends: [TopicPartition: Int64] = [:]
+    for place in places { ends[place] = try bounds(place, timeout_ms: timeout_ms).stable }
+    return ends
+  }
+}
+
+/// Where a partition ended when it was read to its end.
+public struct PartitionEnd: Sendable, Equatable {
+  public var place: TopicPartition
+  /// The offset that comes next. What lies between it and the last record is none (markers of transactions, records that
+  /// are gone).
+  public var offset: Int64
+
+  public init(_ place: TopicPartition, _ offset: Int64) {
+    self.place = place
+    self.offset = offset
+  }
 }
 
 /// Messages of one partition, one behind the other, as they came.

@@ -94,7 +94,7 @@ public final class Consumer: GroupConsumer {
   private var isClosed = false
   public private(set) var pendingRebalance: Rebalance?
   /// The last partition errors and end-of-partition events of a batch.
-  public private(set) var ended: [TopicPartition] = []
+  public private(set) var ended: [PartitionEnd] = []
   public private(set) var errors: [KafkaError] = []
 
   /// - Parameter properties: override the defaults, in order.
@@ -276,7 +276,8 @@ public final class Consumer: GroupConsumer {
   private func note(_ message: UnsafeMutablePointer<rd_kafka_message_t>) {
     let raw = message.pointee
     if raw.err == RD_KAFKA_RESP_ERR__PARTITION_EOF {
-      ended.append(TopicPartition(String(cString: rd_kafka_topic_name(raw.rkt)), raw.partition))
+      ended.append(
+        PartitionEnd(TopicPartition(String(cString: rd_kafka_topic_name(raw.rkt)), raw.partition), raw.offset))
     } else {
       let place = raw.rkt.map { TopicPartition(String(cString: rd_kafka_topic_name($0)), raw.partition) }
       errors.append(

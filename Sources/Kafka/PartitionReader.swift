@@ -83,6 +83,22 @@ public final class PartitionReader: LogReader {
     return (low, high)
   }
 
+  public func ends(_ places: [TopicPartition], timeout_ms: Int) throws(KafkaError) -> [TopicPartition: Int64] {
+    guard !places.isEmpty else { return [:] }
+    // As a time, this offset asks for the end; one request to each broker, whatever the number of partitions.
+    let list = makeList(
+      Dictionary(places.map { ($0, CommittedOffset(Int64(RD_KAFKA_OFFSET_END))) }, uniquingKeysWith: { $1 }))
+    defer { rd_kafka_topic_partition_list_destroy(list) }
+    try KafkaError.check(rd_kafka_offsets_for_times(client, list, Int32(timeout_ms)), "asking for the ends")
+    var ends: [TopicPartition: Int64] = [:]
+    for index in 0..<Int(list.pointee.cnt) {
+      let element = list.pointee.elems[index]
+      guard element.err == RD_KAFKA_RESP_ERR_NO_ERROR, element.offset >= 0 else { continue }
+      ends[TopicPartition(String(cString: element.topic), element.partition)] = element.offset
+    }
+    return ends
+  }
+
   /// What the group that the properties name has committed; the reader is no member of it.
   public func committed(
     _ places: [TopicPartition], timeout_ms: Int = 10_000

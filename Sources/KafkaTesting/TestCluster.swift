@@ -117,7 +117,7 @@ public final class TestCluster: @unchecked Sendable {
           Record(
             partition: message.partition, offset: message.offset, key: text(message.key), value: text(message.value)))
       }
-      for place in consumer.ended { ended.insert(place.partition) }
+      for end in consumer.ended { ended.insert(end.place.partition) }
       try consumer.answerRebalance(start: .beginning)
     }
     guard ended.count == partitions else {

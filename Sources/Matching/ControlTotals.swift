@@ -247,6 +247,9 @@ public struct ActionCounters: Sendable, Equatable {
     refused += other.refused
   }
 
+  /// What stands before them among the sums of a state.
+  static let tag: UInt64 = 0x736e_6f69_7463_6149  // "Iactions"
+
   func export(into writer: inout ByteWriter) {
     for value in [taken, decided, repeated, unknown, refused] { writer.writeVarint(UInt64(value)) }
   }

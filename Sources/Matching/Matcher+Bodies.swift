@@ -117,9 +117,10 @@ extension Matcher {
   }
 
   /// Writes a fact behind those of a tie.
+  /// - Parameter isMeeting: It is the first of its side: the others find their counterpart, and are counted.
   /// - Returns: as `resizeBody`.
   @inline(__always)
-  mutating func append(_ fact: UnsafePointer<Fact>, to slot: Int, balance: UInt16) -> Bool {
+  mutating func append(_ fact: UnsafePointer<Fact>, to slot: Int, balance: UInt16, isMeeting: Bool = false) -> Bool {
     let length = bodyLength(slot)
     let isAbsolute = length > Matcher.absoluteFrom
     let start = bodyStart(slot)
@@ -127,7 +128,15 @@ extension Matcher {
     let trailer = isValued ? TieValue.size(endingAt: start + length) : 0
     let key = Matcher.key(start)
     var cursor = FactCursor(start + Matcher.keySize(key.count), end: start + (length - trailer), key: key)
-    if !isAbsolute { while cursor.next() {} }
+    if isAbsolute {
+      if isMeeting { countMeetings(cursor, at: fact.pointee.time_ms) }
+    } else if isMeeting {
+      while cursor.next() {
+        quality!.meet(source: cursor.source, time_ms: cursor.time_ms, at: fact.pointee.time_ms)
+      }
+    } else {
+      while cursor.next() {}
+    }
     let plan = FactPlan(fact, after: cursor, isAbsolute: isAbsolute)
     let hasGrown = resizeBody(slot, from: length, to: length + plan.size)
     let body = bodyStart(slot)

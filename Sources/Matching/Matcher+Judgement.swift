@@ -48,7 +48,7 @@ extension Matcher {
     while start < gathered.count {
       var end = start + 1
       while end < gathered.count, gathered[end].idHash == gathered[start].idHash { end += 1 }
-      if end - start > 1 { hasChanged = resolve(start..<end) || hasChanged }
+      if end - start > 1 { hasChanged = resolve(start..<end, slot) || hasChanged }
       start = end
     }
     if hasChanged {
@@ -63,7 +63,7 @@ extension Matcher {
   }
 
   /// Decides which of the facts with one id counts. Returns whether the body must be written anew.
-  private mutating func resolve(_ group: Range<Int>) -> Bool {
+  private mutating func resolve(_ group: Range<Int>, _ slot: Int) -> Bool {
     var hasChanged = false
     let isChangeFeed = group.contains { gathered[$0].isChange }
     if isChangeFeed || gathered[group.lowerBound].isPosting {
@@ -79,12 +79,7 @@ extension Matcher {
         if isNewer { winner = at }
       }
       for at in group where at != winner {
-        if gathered[at].payloadHash == gathered[winner].payloadHash {
-          counters.duplicates += 1
-        } else {
-          counters.superseded += 1
-        }
-        drop(at)
+        drop(at, slot, isRepeat: gathered[at].payloadHash == gathered[winner].payloadHash)
         hasChanged = true
       }
       return hasChanged
@@ -103,8 +98,7 @@ extension Matcher {
           $0 < at && $0 != winner && !gathered[$0].isDropped && gathered[$0].payloadHash == gathered[at].payloadHash
         }
       if isRepeat {
-        counters.duplicates += 1
-        drop(at)
+        drop(at, slot, isRepeat: true)
         hasChanged = true
       } else {
         hasChanged = reject(at, true) || hasChanged
@@ -113,7 +107,10 @@ extension Matcher {
     return hasChanged
   }
 
-  private mutating func drop(_ at: Int) {
+  /// - Parameter isRepeat: The same came again; false for an older image of a row.
+  private mutating func drop(_ at: Int, _ slot: Int, isRepeat: Bool) {
+    if isRepeat { counters.duplicates += 1 } else { counters.superseded += 1 }
+    if quality != nil { countDropped(gathered[at].place, slot, isRepeat: isRepeat) }
     if !gathered[at].isRejected { recount(gathered[at].place, sign: -1) }
     gathered[at].isDropped = true
   }

@@ -225,14 +225,25 @@ extension Matcher {
   public func exportSums(into writer: inout ByteWriter) {
     counters.export(into: &writer)
     totals.export(into: &writer)
-    if takesActions { counters.actions.export(into: &writer) }
+    if takesActions {
+      writer.write(ActionCounters.tag)
+      counters.actions.export(into: &writer)
+    }
+    if quality != nil { quality!.export(into: &writer) }
   }
 
   public mutating func importSums(from reader: inout ByteReader) throws(ByteCodingError) {
     counters = try MatchCounters(from: &reader)
     running.clear()
     settledTotals = try ControlTotals(from: &reader)
-    if !reader.isAtEnd { counters.actions = try ActionCounters(from: &reader) }
+    // Each part stands there only where it was kept when the state was written.
+    var ahead = reader
+    if let tag = try? ahead.read(UInt64.self), tag == ActionCounters.tag {
+      reader = ahead
+      counters.actions = try ActionCounters(from: &reader)
+    }
+    // State that was written without them has none: they begin with what comes from now on.
+    if quality != nil, !reader.isAtEnd { try quality!.restore(from: &reader) }
   }
 }
 

@@ -52,6 +52,8 @@ public struct Matcher: ~Copyable {
   var running = RunningTotals()
   /// Sums by dimensions, currency and period, where they are wanted.
   public var aggregates: TaskAggregates?
+  /// Counts by source and period, where they are wanted.
+  public var quality: TaskQuality?
 
   var index = TieIndex()
   var store = RecordStore()
@@ -274,6 +276,14 @@ public struct Matcher: ~Copyable {
       counters.late += 1
     }
     let change = account(fact, sign: 1)
+    var isMeeting = false
+    if quality != nil {
+      let sides = known == 0 ? 0 : ties[known].flags & (Tie.Flag.hasOrder | Tie.Flag.hasPosting)
+      isMeeting = sides != 0 && sides & side == 0
+      quality!.take(
+        source: fact.pointee.source, time_ms: time_ms, isMatched: sides & ~side != 0,
+        isLate: fact.pointee.flags & Fact.Flag.late != 0)
+    }
     var slot = known
     var hasGrown = false
     if known == 0 {
@@ -284,7 +294,7 @@ public struct Matcher: ~Copyable {
       setBodyLength(slot, body.length)
       index.insert(fingerprint, slot: slot)
     } else {
-      hasGrown = append(fact, to: slot, balance: change)
+      hasGrown = append(fact, to: slot, balance: change, isMeeting: isMeeting)
     }
     let tie = ties + slot
     tie.pointee.flags |= side | Tie.Flag.dirty

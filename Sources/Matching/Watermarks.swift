@@ -62,6 +62,11 @@ public struct Watermarks: Sendable {
     partitions[index(source, partition, now_ms: now_ms)].lastHeard_ms = now_ms
   }
 
+  /// How long an input has said nothing; 0 for one that is not known.
+  public func silence_ms(source: UInt16, partition: Int32, now_ms: Int64) -> Int64 {
+    partitions.first { $0.source == source && $0.partition == partition }.map { now_ms - $0.lastHeard_ms } ?? 0
+  }
+
   public mutating func end(source: UInt16, partition: Int32, now_ms: Int64) {
     partitions[index(source, partition, now_ms: now_ms)].isEnded = true
   }

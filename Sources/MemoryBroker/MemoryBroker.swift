@@ -19,10 +19,12 @@ public final class MemoryBroker: @unchecked Sendable {
     public var markerDelay_ms: Int64 = 5
     /// Partitions of topics that are created without a number.
     public var defaultPartitions = 4
+    /// Of so many requests in ten thousand the connection is cut: half of them are lost, of the others the answer is.
+    public var cutsPer10000 = 0
     public init() {}
   }
 
-  public let options: Options
+  public private(set) var options: Options
   public let port: UInt16
   public var bootstrap: String { "127.0.0.1:\(port)" }
 
@@ -35,6 +37,8 @@ public final class MemoryBroker: @unchecked Sendable {
   var nextProducer: Int64 = 1_000
   var nextMember = 1
   private var connections: Set<Int32> = []
+  /// Until then nobody gets through.
+  private var awayUntil_ms: Int64 = 0
   private let listener: Int32
 
   struct Topic {
@@ -97,6 +101,21 @@ public final class MemoryBroker: @unchecked Sendable {
     condition.broadcast()
   }
 
+  /// Cuts all connections, and takes none for a while. What is kept stays.
+  public func goAway(for_ms: Int64) {
+    condition.lock()
+    defer { condition.unlock() }
+    awayUntil_ms = MemoryBroker.now_ms() + for_ms
+    for connection in connections { shutdown(connection, Int32(SHUT_RDWR)) }
+  }
+
+  /// From now on cuts the connections of so many requests in ten thousand.
+  public func cut(per10000 cuts: Int) {
+    condition.lock()
+    defer { condition.unlock() }
+    options.cutsPer10000 = cuts
+  }
+
   /// Creates a topic from inside the process.
   public func createTopic(_ name: String, partitions: Int, config: [String: String] = [:]) {
     condition.lock()
@@ -142,10 +161,14 @@ public final class MemoryBroker: @unchecked Sendable {
 
   private func begin(_ client: Int32) -> Bool {
     condition.lock()
-    let isOpen = !isStopped
-    if isOpen { connections.insert(client) }
+    let (isOpen, isAway) = (!isStopped, MemoryBroker.now_ms() < awayUntil_ms)
+    if isOpen, !isAway { connections.insert(client) }
     condition.unlock()
     guard isOpen else { return false }
+    if isAway {
+      close(client)
+      return true
+    }
     var yes: Int32 = 1
     setsockopt(client, Int32(IPPROTO_TCP), TCP_NODELAY, &yes, socklen_t(MemoryLayout<Int32>.size))
     Thread.detachNewThread { [weak self] in
@@ -200,7 +223,13 @@ public final class MemoryBroker: @unchecked Sendable {
 
   /// False: the connection is to be closed.
   private func answer(_ frame: [UInt8], to client: Int32) -> Bool {
+    condition.lock()
+    let chance = options.cutsPer10000 > 0 ? Int.random(in: 0..<20_000) : Int.max
+    let cuts = options.cutsPer10000
+    condition.unlock()
+    if chance < cuts { return false }
     guard let response = try? respond(frame) else { return false }
+    if chance < 2 * cuts { return false }
     guard !response.isEmpty else { return true }
     var framed = WireWriter()
     framed.int32(Int32(response.count))

@@ -25,6 +25,9 @@ enum TopicReference {
       name: "receivables", key: "dimensions, currency, view, joined by `\\|`", value: "", cleanup: "compact",
       schema: TopicSchemas.receivables),
     Topic(
+      name: "quality", key: "source, month, joined by `\\|`", value: "", cleanup: "compact",
+      schema: TopicSchemas.quality),
+    Topic(
       name: "actions", key: "order key",
       value:
         "what people do to breaks ([API](../api.md)): `{\"id\",\"kind\",\"break\",\"order\",\"actor\",\"at\",\"revision\","
@@ -48,8 +51,7 @@ enum TopicReference {
 
   /// Messages whose form is fixed and which the daemon does not write yet.
   private static let coming: [(topic: String, key: String, schema: TopicSchema)] = [
-    ("variance", "dimensions, currency, view, period, measure", TopicSchemas.variance),
-    ("quality", "source", TopicSchemas.quality),
+    ("variance", "dimensions, currency, view, period, measure", TopicSchemas.variance)
   ]
 
   static func markdown() -> String {
@@ -70,9 +72,10 @@ enum TopicReference {
       "Times are RFC 3339 in UTC. A consumer upserts by key and keeps the highest `revision`.", "",
       "Fields may be added to a message; none is removed or gets another type (`tools/schema-check` holds every change",
       "against the schemas before it). Consumers ignore fields they do not know.", "", "## For forecasting", "",
-      "`<prefix>.revenue` is written by the daemon where `aggregates.enabled` is set, `<prefix>.cashflow` and",
-      "`<prefix>.receivables` by `tieout flows` where `flows.enabled` is. The form of these messages is fixed; nothing",
-      "writes them yet. Keys are the parts joined by `|`.", "", "| topic | key | value |",
+      "`<prefix>.revenue` and `<prefix>.quality` are written by the daemon where `aggregates.enabled` and",
+      "`quality.enabled` are set, `<prefix>.cashflow` and `<prefix>.receivables` by `tieout flows` where `flows.enabled`",
+      "is. The form of these messages is fixed; nothing writes them yet. Keys are the parts joined by `|`.", "",
+      "| topic | key | value |",
       "|---|---|---|",
     ]
     lines += coming.map { "| `<prefix>.\($0.topic)` | \($0.key) | \(link($0.schema)) |" }

@@ -1,3 +1,4 @@
+import Aggregates
 import Configuration
 import Domain
 import Foundation
@@ -16,6 +17,8 @@ public final class EngineMeasurement {
     public var openTies = 1_000_000
     /// Records of a batch, as one call to Kafka would bring them.
     public var batch = 10_000
+    /// Whether counts of quality are kept.
+    public var countsQuality = false
     public init() {}
   }
 
@@ -65,8 +68,10 @@ public final class EngineMeasurement {
     // A little more than is measured: the load ends when the shuffle has run empty.
     options.workload.orders = options.openTies + Int(Double(options.records) / perOrder) + options.workload.shuffle
     self.options = options
-    configuration = try LoadConfiguration.configuration(
+    var configuration = try LoadConfiguration.configuration(
       options.workload.shape, name: "measure", options: options.workload, openTies: options.openTies)
+    if options.countsQuality { configuration.quality = QualitySettings() }
+    self.configuration = configuration
     now_ms =
       options.workload.start_ms + Int64(options.workload.orders) * options.workload.interval_us / 1_000 + 86_400_000
     engine = try EngineHarness(configuration, now_ms: now_ms)

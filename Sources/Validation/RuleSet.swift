@@ -46,6 +46,8 @@ public struct RuleSet: ~Copyable {
   private let rules: UnsafeMutablePointer<Rule>
   private let ruleCount: Int
   private let violations: UnsafeMutablePointer<Int>
+  /// One number: violations of rules that only count.
+  private let flags: UnsafeMutablePointer<Int>
   /// Three letters of a currency, to be looked at like any text.
   private let letters: UnsafeMutablePointer<UInt8>
   private var owned: [UnsafeMutableRawPointer] = []
@@ -56,6 +58,8 @@ public struct RuleSet: ~Copyable {
     rules = .allocate(capacity: max(1, ruleCount))
     violations = .allocate(capacity: max(1, ruleCount))
     violations.initialize(repeating: 0, count: max(1, ruleCount))
+    flags = .allocate(capacity: 1)
+    flags.initialize(to: 0)
     letters = .allocate(capacity: 4)
     for (at, specification) in specifications.enumerated() {
       (rules + at).initialize(to: compile(specification))
@@ -65,11 +69,14 @@ public struct RuleSet: ~Copyable {
   deinit {
     rules.deallocate()
     violations.deallocate()
+    flags.deallocate()
     letters.deallocate()
     for memory in owned { memory.deallocate() }
   }
 
   public var isEmpty: Bool { ruleCount == 0 }
+  /// Violations of rules that only count, of all of them together: where it rises, a record was flagged.
+  public var flagCount: Int { flags.pointee }
   /// By rule: records that broke it.
   public var violationCounts: [Int] { (0..<ruleCount).map { violations[$0] } }
 
@@ -169,7 +176,10 @@ public struct RuleSet: ~Copyable {
 
   private func note(_ at: Int) -> DataFault? {
     violations[at] += 1
-    guard rules[at].isReject else { return nil }
+    guard rules[at].isReject else {
+      flags.pointee += 1
+      return nil
+    }
     let specification = specifications[at]
     var reason = DataFaultReason.schemaInvalid
     let why: String

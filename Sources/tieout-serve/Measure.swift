@@ -1,5 +1,6 @@
 import ArgumentParser
 import Configuration
+import Console
 import ConsoleStore
 import Domain
 import Foundation
@@ -23,9 +24,10 @@ struct Measure: ParsableCommand {
 
   func run() throws {
     do {
-      let configuration = try Configuration.load(path: config)
+      var configuration = try Configuration.load(path: config)
+      configuration.serve.directory = directory
       try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-      let store = try SQLiteStore(path: directory + "/store.db", dimensions: configuration.dimensions)
+      let store = try ConsoleServer.openStore(configuration)
       try store.clear()
       var made = MadeBreaks(dimensions: configuration.dimensions)
       var spent_ns: UInt64 = 0

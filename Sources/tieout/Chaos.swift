@@ -13,7 +13,8 @@ struct Chaos: ParsableCommand {
     discussion: """
       Several processes of this program run the daemon over a broker in memory, or the cluster that --bootstrap or \
       TIEOUT_TEST_BOOTSTRAP names (exactly once), or over the embedded broker (--at-least-once), while a load of known truth is sent. Processes are \
-      killed with SIGKILL, stopped beyond their session, asked to end, started again, and become more and fewer. \
+      killed with SIGKILL, stopped beyond their session, asked to end, started again, and become more and fewer; the \
+      broker in memory cuts connections before or after what was asked for has been done, and goes away for seconds. \
       Afterwards the topics are held against the truth, against a replay of the recorded epochs (every message, byte \
       for byte), and against an undisturbed run over the same records. Exit code 0 if nothing is lost, wrong or doubled.
 
@@ -50,7 +51,7 @@ struct Chaos: ParsableCommand {
         bootstrap ?? ProcessInfo.processInfo.environment["TIEOUT_TEST_BOOTSTRAP"].flatMap { $0.isEmpty ? nil : $0 }
       let memory = named == nil && !atLeastOnce ? try MemoryBroker() : nil
       defer { memory?.stop() }
-      let run = try ChaosRun(self, address: atLeastOnce ? nil : named ?? memory?.bootstrap)
+      let run = try ChaosRun(self, address: atLeastOnce ? nil : named ?? memory?.bootstrap, memory: memory)
       defer { run.endAll() }
       let isGood = takeovers > 0 ? try run.measureTakeovers(takeovers) : try run.run()
       run.keepsTopics = !isGood && memory == nil
@@ -64,6 +65,8 @@ struct Chaos: ParsableCommand {
 final class ChaosRun {
   let options: Chaos
   let broker: EmbeddedBroker?
+  /// Where it is in this process: its connections are cut, and it goes away.
+  let memory: MemoryBroker?
   let configuration: Configuration
   /// Of the run that nobody disturbs.
   let undisturbed: Configuration
@@ -93,8 +96,9 @@ final class ChaosRun {
   var takeover: Takeover?
   var durations: [String: [Int64]] = [:]
 
-  init(_ options: Chaos, address: String?) throws {
+  init(_ options: Chaos, address: String?, memory: MemoryBroker?) throws {
     self.options = options
+    self.memory = memory
     random = SeededRandom(seed: options.seed, stream: 0x6368_616f_73)
     directory = options.directory ?? NSTemporaryDirectory() + "tieout-chaos-\(getpid())"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
@@ -104,7 +108,12 @@ final class ChaosRun {
     let yaml = Demo.yaml.replacingOccurrences(of: "name: demo", with: "name: \(name)")
       .replacingOccurrences(of: "level: error", with: "level: info")
       .replacingOccurrences(
-        of: "kafka: {", with: "checkpoints: {interval: 2s}\nkafka: {bootstrap: \"\(address ?? broker!.bootstrap)\", ")
+        of: "kafka: {",
+        with: "checkpoints: {interval: 2s}\nkafka: {bootstrap: \"\(address ?? broker!.bootstrap)\", "
+          + "properties: {reconnect.backoff.max.ms: \"500\"}, "
+      )
+      // Longer than the broker is away and everybody needs to come back: the load's own time runs a hundred times as fast.
+      .replacingOccurrences(of: "idle_timeout: 2s", with: "idle_timeout: 6s")
     try yaml.write(toFile: path, atomically: true, encoding: .utf8)
     configuration = try Configuration.load(path: path)
     // The same records, under another name, which is also that of the group and of the topics.
@@ -199,6 +208,10 @@ final class ChaosRun {
       }
     }
     try measure()
+    if let memory, random.below(150) == 0 {
+      memory.goAway(for_ms: Int64(300 + random.below(4_000)))
+      note("broker outages")
+    }
     let missing = (0..<options.processes).filter { slots[$0] == nil }
     if slots.isEmpty || (!missing.isEmpty && random.below(20) == 0) {
       try start(missing[random.below(missing.count)])
@@ -230,9 +243,26 @@ final class ChaosRun {
     }
   }
 
-  /// Waits for the transactions of stopped processes, which the broker ends after their timeout.
+  /// Waits for the transactions of stopped processes, which the broker ends after their timeout, and for the broker.
   func committed() throws -> [TopicPartition: Int64] {
-    try reader.committed(places, timeout_ms: 60_000).mapValues(\.offset)
+    try patiently { () throws(KafkaError) in try reader.committed(places, timeout_ms: 20_000).mapValues(\.offset) }
+  }
+
+  func bounds(_ place: TopicPartition) throws -> (low: Int64, stable: Int64) {
+    try patiently { () throws(KafkaError) in try reader.bounds(place, timeout_ms: 10_000) }
+  }
+
+  /// Asks again while the broker does not answer, for a minute at the most.
+  private func patiently<Value>(_ body: () throws(KafkaError) -> Value) throws -> Value {
+    let until = monotonic_ms() + 60_000
+    while true {
+      do throws(KafkaError) {
+        return try body()
+      } catch {
+        guard error.isRetriable, monotonic_ms() < until else { throw error }
+        usleep(50_000)
+      }
+    }
   }
 
   func beginTakeover(_ what: String) throws {
@@ -244,7 +274,7 @@ final class ChaosRun {
     let now = try committed()
     // The load flows on all partitions; one that has nothing to read cannot move.
     for place in places where now[place] ?? 0 <= running.committed[place] ?? 0 {
-      if try reader.bounds(place, timeout_ms: 5_000).stable > now[place] ?? 0 { return }
+      if try bounds(place).stable > now[place] ?? 0 { return }
     }
     durations[running.what, default: []].append(monotonic_ms() - running.at_ms)
     takeover = nil
@@ -268,12 +298,15 @@ final class ChaosRun {
     let sender = LoadSender(
       configuration: configuration, options: load, rate: max(1, options.orders * 9 / 2 / options.seconds), stop: stop)
     sender.start()
+    if !options.calm { memory?.cut(per10000: 20) }
+    defer { memory?.cut(per10000: 0) }
     let until = monotonic_ms() + Int64(options.seconds) * 1_000
     while !sender.isDone || monotonic_ms() < until {
       if let failure = sender.failure { throw failure }
       if options.calm { try measure() } else { try disturb() }
       usleep(50_000)
     }
+    memory?.cut(per10000: 0)
     for number in 0..<options.processes {
       if let slot = slots[number], slot.process.isRunning {
         kill(slot.process.processIdentifier, SIGCONT)
@@ -299,14 +332,12 @@ final class ChaosRun {
     while monotonic_ms() < limit {
       var size: Int64 = 0
       for partition in 0..<options.partitions {
-        size += try reader.bounds(
-          TopicPartition(configuration.breaksTopic, Int32(partition)), timeout_ms: 10_000
-        ).stable
+        size += try bounds(TopicPartition(configuration.breaksTopic, Int32(partition))).stable
       }
       let now = try committed()
       var isRead = true
       for place in places {
-        let bounds = try reader.bounds(place, timeout_ms: 10_000)
+        let bounds = try self.bounds(place)
         if now[place] ?? bounds.low < bounds.stable { isRead = false }
       }
       if size != last || !isRead {
@@ -327,7 +358,7 @@ final class ChaosRun {
     var (repeated, conflicting, gaps, messages) = (0, 0, 0, 0)
     for partition in 0..<options.partitions {
       let place = TopicPartition(configuration.breaksTopic, Int32(partition))
-      let bounds = try reader.bounds(place, timeout_ms: 10_000)
+      let bounds = try self.bounds(place)
       var failure: (any Error)?
       try reader.read(place, from: bounds.low, end: bounds.stable) { message in
         guard let bytes = message.value else { return true }

@@ -11,7 +11,7 @@ extension ChaosRun {
     var sequences: [[UInt8]: [[UInt8]]] = [:]
     for partition in 0..<options.partitions {
       let place = TopicPartition(topic, Int32(partition))
-      let bounds = try reader.bounds(place, timeout_ms: 10_000)
+      let bounds = try self.bounds(place)
       try reader.read(place, from: bounds.low, end: bounds.stable) { message in
         guard let key = message.key.map({ Array($0) }), let value = message.value.map({ Array($0) }) else {
           return true

@@ -160,9 +160,16 @@ struct Broker: ParsableCommand {
   @Option(help: "Write the address into this file.") var bootstrapFile: String?
   @Flag(help: "A broker that keeps to the rules of transactions and static members.") var transactions = false
   @Option(help: "Port, with --transactions; 0 takes a free one.") var port: UInt16 = 0
+  @Option(help: "Milliseconds from a transaction's end to its markers at the most, with --transactions.")
+  var markerDelay = 5
+  @Option(help: "Milliseconds that an empty group waits for members, with --transactions.") var rebalanceDelay = 100
+  @Option(help: "Requests in ten thousand whose connection is cut, with --transactions.") var cuts = 0
 
   func validate() throws {
-    if port != 0, !transactions { throw ValidationError("--port is for --transactions.") }
+    if port != 0 || cuts != 0, !transactions { throw ValidationError("--port and --cuts are for --transactions.") }
+    guard markerDelay >= 0, rebalanceDelay >= 0, (0...5_000).contains(cuts) else {
+      throw ValidationError("--marker-delay and --rebalance-delay must not be negative; --cuts is from 0 to 5000.")
+    }
   }
 
   func run() throws {
@@ -184,6 +191,9 @@ struct Broker: ParsableCommand {
       if transactions {
         var options = MemoryBroker.Options()
         options.port = port
+        options.markerDelay_ms = Int64(markerDelay)
+        options.initialRebalanceDelay_ms = Int64(rebalanceDelay)
+        options.cutsPer10000 = cuts
         let broker = try MemoryBroker(options: options)
         for topic in wanted { broker.createTopic(topic.name, partitions: topic.partitions) }
         try serve(broker.bootstrap)

@@ -14,7 +14,8 @@ struct Flows: ParsableCommand {
       Receivables are what the ledger holds; due dates and dimensions come from the orders where the ledger has none; \
       items of orders with an open break on the receivable are in dispute. Ends on SIGTERM or SIGINT.
 
-      The state is read from the topics at each start; what has not changed is not told again.
+      The state is read from the topics at each start; what has not changed is not told again. A second one of the same \
+      group takes over: the first ends with exit code 3.
 
       EXAMPLES
         tieout flows --config shop.yaml
@@ -47,11 +48,17 @@ struct Flows: ParsableCommand {
       }
       job.run()
       withExtendedLifetime(signals) {}
+      if job.failure is FlowsJob.TakenOver {
+        log.error("another tieout flows of the same group has taken over")
+        throw ExitCode(3)
+      }
       if let failure = job.failure { throw failure }
       let status = job.status
       print(
         "\(status.records) records read, \(status.facts) lines kept, \(status.messages) messages told"
           + (status.asOf_d.map { ", as of \(formatDate($0))" } ?? ""))
+    } catch let code as ExitCode {
+      throw code
     } catch { fail(error) }
   }
 }

@@ -25,6 +25,7 @@ struct MeasureEngine: ParsableCommand {
   @Option(help: "Bytes of a flat record.") var recordBytes = 330
   @Option(help: "Records of a batch.") var batch = 10_000
   @Option(help: "Seed of the load.") var seed: UInt64 = 1
+  @Flag(help: "Count quality by source and month as well.") var quality = false
   @Flag(help: "One JSON line instead of the table.") var json = false
   @Flag(help: "Say on standard error how far it is.") var verbose = false
 
@@ -45,6 +46,7 @@ struct MeasureEngine: ParsableCommand {
       options.records = records
       options.openTies = ties
       options.batch = batch
+      options.countsQuality = quality
       let measurement = try EngineMeasurement(options)
       let result = measurement.run { if verbose { FileHandle.standardError.write(Data(($0 + "\n").utf8)) } }
       let comparison = result.comparison!

@@ -37,6 +37,7 @@ import Testing
         webhooks:
           desk: {url: https://desk.example/in, secret: {env: HOOK}, severities: [critical], minimum: 100}
         limits: {body: 1MiB, rate: 10, timeout: 2s}
+        store: {url: "postgresql://u@db.example/x", password: {env: HOOK}}
         session: {lifetime: 8h, idle: 10m}
       """)
     #expect(settings.host == "::1" && settings.port == 9_443)
@@ -54,9 +55,16 @@ import Testing
     #expect(settings.webhooks.first?.minimum_u == 100_000_000)
     #expect(settings.requestRate == 10 && settings.requestBurst == 20)
     #expect(settings.sessionIdle_ms == 600_000)
+    #expect(
+      settings.store
+        == ServeStore(url: "postgresql://u@db.example/x", password: Secret("s3cret"), schema: "tieout_shop"))
   }
 
   @Test(arguments: [
+    ("serve: {store: {schema: x}}", "'url' is missing"),
+    ("serve: {store: {url: sqlite}}", "postgresql://user@host/database is expected"),
+    ("serve: {store: {url: 'postgresql://u:p@h/x'}}", "the password belongs into serve.store.password"),
+    ("serve: {store: {url: 'postgresql://u@h/x?password=p'}}", "the password belongs into serve.store.password"),
     ("serve: {lisen: x}", "did you mean 'listen'"), ("serve: {listen: nowhere}", "HOST:PORT is expected"),
     ("serve: {tokens: {ann: {roles: [viewer]}}}", "'sha256' is missing"),
     ("serve: {tokens: {ann: {sha256: abc, roles: [viewer]}}}", "64 hexadecimal digits"),

@@ -14,7 +14,7 @@ import Testing
     var assignee: String?
   }
 
-  static func fill(_ store: SQLiteStore, count: Int, random: inout Seeded) throws -> [Row] {
+  static func fill(_ store: any ConsoleStore, count: Int, random: inout Seeded) throws -> [Row] {
     var rows: [Row] = []
     var records: [StoreRecord] = []
     for number in 0..<count {
@@ -97,9 +97,9 @@ import Testing
       && row.sequence > filter.after ?? 0
   }
 
-  @Test(arguments: 1...4) func listsAreWhatAPlainSearchFinds(seed: Int) async throws {
+  @Test(arguments: StoreKind.here, 1...4) func listsAreWhatAPlainSearchFinds(kind: StoreKind, seed: Int) async throws {
     var random = Seeded(state: UInt64(seed))
-    let temporary = try TemporaryStore()
+    let temporary = try TemporaryStore(kind)
     let rows = try Self.fill(temporary.store, count: 300, random: &random)
     var found = 0
     for _ in 0..<120 {
@@ -132,9 +132,9 @@ import Testing
     #expect(found > 500, "the filters must find something")
   }
 
-  @Test func talliesAreTheSums() async throws {
+  @Test(arguments: StoreKind.here) func talliesAreTheSums(kind: StoreKind) async throws {
     var random = Seeded(state: 9)
-    let temporary = try TemporaryStore()
+    let temporary = try TemporaryStore(kind)
     let rows = try Self.fill(temporary.store, count: 300, random: &random)
     let now = parseTimestamp_ms("2025-03-29T10:00:00.000Z")!
     for scope in [RowScope(), RowScope(["country": ["NO"]])] {

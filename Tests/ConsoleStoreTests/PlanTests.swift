@@ -8,16 +8,17 @@ import Testing
 /// Lists must walk an index in its order: a sort of a million rows is what makes a page slow.
 @Suite struct PlanTests {
   @Test func commonListsSortNothing() async throws {
-    let temporary = try TemporaryStore()
+    let temporary = try TemporaryStore(.sqlite)
+    let store = try #require(temporary.store as? SQLiteStore)
     func plan(_ sort: BreakSort, _ change: (inout BreakFilter) -> Void = { _ in }, scope: RowScope = RowScope())
       async throws
       -> String
     {
       var filter = BreakFilter()
       change(&filter)
-      let (sql, values) = temporary.store.listing(filter, scope: scope, sort: sort, after: nil, limit: 51)
+      let (sql, values) = store.listing(filter, scope: scope, sort: sort, after: nil, limit: 51)
       let arguments = StatementArguments(values)
-      return try await temporary.store.pool.read { db in
+      return try await store.pool.read { db in
         try Row.fetchAll(db, sql: "EXPLAIN QUERY PLAN " + sql, arguments: arguments).map { $0["detail"] as String }
           .joined(separator: "; ")
       }

@@ -14,7 +14,9 @@ import Testing
     return false
   }
 
-  private func projector(_ store: SQLiteStore, _ cluster: TestCluster, breaks: String, actions: String) -> Projector {
+  private func projector(_ store: any ConsoleStore, _ cluster: TestCluster, breaks: String, actions: String)
+    -> Projector
+  {
     Projector(
       store: store,
       topics: Projector.Topics(kinds: [breaks: .breaks, actions: .actions], required: [breaks]),
@@ -22,7 +24,7 @@ import Testing
   }
 
   /// A restart reads on where the store stands; a store that is cleared ends up the same.
-  @Test func itFollowsStopsAndGoesOn() async throws {
+  @Test(arguments: StoreKind.here) func itFollowsStopsAndGoesOn(kind: StoreKind) async throws {
     let cluster = try TestCluster()
     let (breaks, actions) = (cluster.unique("breaks"), cluster.unique("actions"))
     try cluster.createTopic(breaks, partitions: 3)
@@ -38,7 +40,7 @@ import Testing
         })
     }
     try produce(0..<500, revision: 1)
-    let temporary = try TemporaryStore()
+    let temporary = try TemporaryStore(kind)
     let store = temporary.store
     let first = projector(store, cluster, breaks: breaks, actions: actions)
     first.start()
@@ -75,10 +77,10 @@ import Testing
   }
 
   /// It waits for its topics, and says which are missing.
-  @Test func aMissingTopicIsToldAndTakenUpWhenItComes() async throws {
+  @Test(arguments: StoreKind.here) func aMissingTopicIsToldAndTakenUpWhenItComes(kind: StoreKind) async throws {
     let cluster = try TestCluster()
     let (breaks, actions) = (cluster.unique("breaks"), cluster.unique("actions"))
-    let temporary = try TemporaryStore()
+    let temporary = try TemporaryStore(kind)
     let projector = projector(temporary.store, cluster, breaks: breaks, actions: actions)
     projector.start()
     defer { projector.stop() }

@@ -4,8 +4,8 @@ import Pipeline
 import Testing
 
 @Suite struct StoreTests {
-  @Test func theHighestRevisionStays() async throws {
-    let temporary = try TemporaryStore()
+  @Test(arguments: StoreKind.here) func theHighestRevisionStays(kind: StoreKind) async throws {
+    let temporary = try TemporaryStore(kind)
     let store = temporary.store
     var made = TestBreak()
     _ = try store.apply([made.record(0)], now_ms: 1)
@@ -24,8 +24,8 @@ import Testing
     #expect(try store.positions() == [StorePlace("t.breaks", 0): 4])
   }
 
-  @Test func aRecordThatIsNoneIsToldAndStopsNothing() async throws {
-    let temporary = try TemporaryStore()
+  @Test(arguments: StoreKind.here) func aRecordThatIsNoneIsToldAndStopsNothing(kind: StoreKind) async throws {
+    let temporary = try TemporaryStore(kind)
     let store = temporary.store
     var bad = TestBreak().record(0)
     bad.value = Array(#"{"id":"x"}"#.utf8)
@@ -38,8 +38,8 @@ import Testing
     #expect(try store.positions()[StorePlace("t.breaks", 0)] == 3)
   }
 
-  @Test func aTombstoneRemovesABreak() async throws {
-    let temporary = try TemporaryStore()
+  @Test(arguments: StoreKind.here) func aTombstoneRemovesABreak(kind: StoreKind) async throws {
+    let temporary = try TemporaryStore(kind)
     let store = temporary.store
     var gone = TestBreak().record(1)
     gone.value = nil
@@ -54,11 +54,13 @@ import Testing
     return filter
   }
 
-  @Test(arguments: [
-    "SO-77", "so-77", "so", "E-SO-77", "cust", "JE-9", "77:AMOUNT", "web' OR 1=1 --", "\"", "*", "' \"",
-  ])
-  func textsAreFoundByTheBeginningsOfTheirWords(text: String) async throws {
-    let temporary = try TemporaryStore()
+  @Test(
+    arguments: StoreKind.here,
+    [
+      "SO-77", "so-77", "so", "E-SO-77", "cust", "JE-9", "77:AMOUNT", "web' OR 1=1 --", "\"", "*", "' \"",
+    ]) func textsAreFoundByTheBeginningsOfTheirWords(kind: StoreKind, text: String) async throws
+  {
+    let temporary = try TemporaryStore(kind)
     var made = TestBreak()
     made.order = "SO-77"
     made.customer = "customer5"
@@ -73,8 +75,8 @@ import Testing
     #expect(page.rows.count == (isHostile ? 0 : 1), "\(text)")
   }
 
-  @Test func documentsThatComeLaterAreFound() async throws {
-    let temporary = try TemporaryStore()
+  @Test(arguments: StoreKind.here) func documentsThatComeLaterAreFound(kind: StoreKind) async throws {
+    let temporary = try TemporaryStore(kind)
     var made = TestBreak()
     made.journals = []
     _ = try temporary.store.apply([made.record(0)], now_ms: 1)
@@ -86,21 +88,33 @@ import Testing
     #expect(page.rows.count == 1)
   }
 
-  @Test func anotherLayoutOfDimensionsEmptiesTheStore() async throws {
-    let temporary = try TemporaryStore()
-    _ = try temporary.store.apply([TestBreak().record(0)], now_ms: 1)
-    let generation = try temporary.store.generation
-    let same = try SQLiteStore(path: temporary.directory + "/store.db", dimensions: ["country", "channel"])
-    #expect(try same.generation == generation)
-    #expect(try same.positions().count == 1)
-    let changed = try SQLiteStore(path: temporary.directory + "/store.db", dimensions: ["country"])
+  @Test(arguments: StoreKind.here) func anotherLayoutOfDimensionsEmptiesTheStore(kind: StoreKind) async throws {
+    var temporary: TemporaryStore? = try TemporaryStore(kind)
+    let (directory, schema) = (temporary!.directory, temporary!.schema)
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    func open(_ dimensions: [String]) throws -> any ConsoleStore {
+      try TemporaryStore.open(kind, directory, schema, dimensions)
+    }
+    _ = try temporary!.store.apply([TestBreak().record(0)], now_ms: 1)
+    let generation = try temporary!.store.generation
+    var same: (any ConsoleStore)? = try open(["country", "channel"])
+    #expect(try same!.generation == generation)
+    #expect(try same!.positions().count == 1)
+    if kind == .postgres {
+      #expect(throws: StoreError.self, "somebody is at work with it") { try open(["country"]) }
+      #expect(try same!.positions().count == 1)
+    }
+    // A file goes with its owner; a schema must be left by all.
+    if kind == .postgres { (same, temporary) = (nil, nil) }
+    let changed = try open(["country"])
     #expect(try changed.generation != generation)
     #expect(try changed.positions().isEmpty)
     #expect(try await changed.sequence() == 0)
+    withExtendedLifetime(temporary) {}
   }
 
-  @Test func deadLettersAndCells() async throws {
-    let temporary = try TemporaryStore()
+  @Test(arguments: StoreKind.here) func deadLettersAndCells(kind: StoreKind) async throws {
+    let temporary = try TemporaryStore(kind)
     let store = temporary.store
     func make(_ kind: StoreTopicKind, _ topic: String, _ offset: Int64, _ key: String, _ value: String) -> StoreRecord {
       StoreRecord(

@@ -1,16 +1,39 @@
 import ConsoleStore
 import Foundation
 import Pipeline
+import Testing
 
-/// A store in a folder of its own that goes with it.
+/// The databases that there are here.
+enum StoreKind: String, Sendable, CustomTestStringConvertible {
+  case sqlite, postgres
+
+  static let here: [StoreKind] = PostgresCluster.shared == nil ? [.sqlite] : [.sqlite, .postgres]
+
+  var testDescription: String { rawValue }
+}
+
+/// A store of its own for a test: in a folder that goes with it, or in a schema.
 final class TemporaryStore {
   let directory: String
-  let store: SQLiteStore
+  let schema: String
+  let kind: StoreKind
+  let store: any ConsoleStore
 
-  init(dimensions: [String] = ["country", "channel"]) throws {
+  init(_ kind: StoreKind, dimensions: [String] = ["country", "channel"]) throws {
+    self.kind = kind
     directory = FileManager.default.temporaryDirectory.appendingPathComponent("tieout-store-\(UUID().uuidString)").path
+    schema = PostgresCluster.shared?.unique() ?? ""
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-    store = try SQLiteStore(path: directory + "/store.db", dimensions: dimensions)
+    store = try TemporaryStore.open(kind, directory, schema, dimensions)
+  }
+
+  static func open(
+    _ kind: StoreKind, _ directory: String, _ schema: String, _ dimensions: [String]
+  ) throws -> any ConsoleStore {
+    switch kind {
+    case .sqlite: try SQLiteStore(path: directory + "/store.db", dimensions: dimensions)
+    case .postgres: try PostgresStore(PostgresCluster.shared!.settings(schema: schema), dimensions: dimensions)
+    }
   }
 
   deinit { try? FileManager.default.removeItem(atPath: directory) }

@@ -4,8 +4,8 @@ import Pipeline
 import Testing
 
 @Suite struct WorkflowTests {
-  @Test func aDecisionHoldsWhileTheDifferenceIsTheSame() async throws {
-    let temporary = try TemporaryStore()
+  @Test(arguments: StoreKind.here) func aDecisionHoldsWhileTheDifferenceIsTheSame(kind: StoreKind) async throws {
+    let temporary = try TemporaryStore(kind)
     let store = temporary.store
     var made = TestBreak()
     _ = try store.apply([made.record(0), try record(action("a1", .accept, on: made), 0)], now_ms: 1)
@@ -27,8 +27,8 @@ import Testing
       try await store.detail(id: made.id, scope: RowScope())?.state == "auto_cleared", "what ties out needs nobody")
   }
 
-  @Test func theSameActionTwiceIsOne() async throws {
-    let temporary = try TemporaryStore()
+  @Test(arguments: StoreKind.here) func theSameActionTwiceIsOne(kind: StoreKind) async throws {
+    let temporary = try TemporaryStore(kind)
     let made = TestBreak()
     var comment = action("c1", .comment, on: made)
     comment.comment = "seen"
@@ -67,7 +67,9 @@ import Testing
   }
 
   /// However the two topics interleave, and however they are cut into batches, the store shows the same.
-  @Test(arguments: 1...12) func theOrderOfTheTopicsDoesNotMatter(seed: Int) async throws {
+  @Test(arguments: StoreKind.here, 1...12) func theOrderOfTheTopicsDoesNotMatter(kind: StoreKind, seed: Int)
+    async throws
+  {
     var random = Seeded(state: UInt64(seed))
     var breaks: [StoreRecord] = []
     var actions: [StoreRecord] = []
@@ -87,7 +89,7 @@ import Testing
       }
     }
     func fill(_ random: inout Seeded) async throws -> [String] {
-      let temporary = try TemporaryStore()
+      let temporary = try TemporaryStore(kind)
       var (left, right) = (breaks[...], actions[...])
       var batch: [StoreRecord] = []
       while !left.isEmpty || !right.isEmpty {

@@ -22,7 +22,8 @@ let exampleConfigurations = URL(fileURLWithPath: #filePath).deletingLastPathComp
 @Suite(.serialized) struct EndToEndTests {
   /// An example configuration on a test cluster, with topics of its own.
   func prepare(
-    _ example: String, _ cluster: TestCluster, partitions: Int, workers: Int, aggregates: AggregateSettings? = nil
+    _ example: String, _ cluster: TestCluster, partitions: Int, workers: Int, aggregates: AggregateSettings? = nil,
+    quality: QualitySettings? = nil, flows: FlowSettings? = nil
   ) throws -> Configuration {
     var configuration = try Configuration.load(path: exampleConfigurations + "/" + example)
     configuration.kafka.bootstrap = cluster.bootstrap
@@ -41,7 +42,12 @@ let exampleConfigurations = URL(fileURLWithPath: #filePath).deletingLastPathComp
     configuration.partialsTopic = cluster.unique("partials")
     configuration.totalsTopic = cluster.unique("totals")
     configuration.revenueTopic = cluster.unique("revenue")
+    configuration.qualityTopic = cluster.unique("quality")
+    configuration.cashflowTopic = cluster.unique("cashflow")
+    configuration.receivablesTopic = cluster.unique("receivables")
     configuration.aggregates = aggregates
+    configuration.quality = quality
+    configuration.flows = configuration.flows ?? flows
     for topic in configuration.ownTopics {
       try cluster.createTopic(topic.name, partitions: partitions, config: topic.config)
     }

@@ -12,14 +12,7 @@ import Testing
   let support = EndToEndTests()
 
   func prepare(_ example: String, _ cluster: TestCluster, partitions: Int) throws -> Configuration {
-    var configuration = try support.prepare(example, cluster, partitions: partitions, workers: 1)
-    configuration.cashflowTopic = cluster.unique("cashflow")
-    configuration.receivablesTopic = cluster.unique("receivables")
-    if configuration.flows == nil { configuration.flows = FlowSettings() }
-    for topic in [configuration.cashflowTopic, configuration.receivablesTopic] {
-      try cluster.createTopic(topic, partitions: partitions, config: ["cleanup.policy": "compact"])
-    }
-    return configuration
+    try support.prepare(example, cluster, partitions: partitions, workers: 1, flows: FlowSettings())
   }
 
   /// The newest message under each key.
@@ -245,5 +238,52 @@ import Testing
     #expect(last["as_of_date"] as? String == formatDate(today - 1) && last["status"] as? String == "provisional")
     let ageing = last["ageing"] as! [String: String]
     #expect(ageing["days_1_30"] == "10.00" && ageing["current"] == "5.00")
+  }
+
+  /// A second job of the same group takes over: the first one ends when it would tell next, and tells nothing.
+  @Test func aSecondJobEndsTheFirst() throws {
+    let cluster = try TestCluster()
+    guard cluster.knowsTransactions else {
+      print("skipped: the embedded broker knows no transactions")
+      return
+    }
+    var configuration = try prepare("receivables.yaml", cluster, partitions: 1)
+    configuration.flows!.interval_ms = 50
+    configuration.policy.idleTimeout_ms = 500
+    configuration.policy.outOfOrderness_ms = 0
+    let today = day(ofMilliseconds: wallClock_ms())
+    func send(_ name: String) throws {
+      var records = InvoiceRecords()
+      records.invoice(name, customer: "c", country: "x", amount: "10.00", day: today - 40, due: nil)
+      try records.send(configuration, cluster)
+    }
+    func start() throws -> (job: FlowsJob, ended: DispatchSemaphore) {
+      let job = try FlowsJob.prepared(configuration, options: .init(), stop: StopFlag(), log: silent)
+      let ended = DispatchSemaphore(value: 0)
+      Thread.detachNewThread {
+        job.run()
+        ended.signal()
+      }
+      let until = Date().addingTimeInterval(30)
+      while job.status.asOf_d != today - 1, Date() < until { Thread.sleep(forTimeInterval: 0.02) }
+      #expect(job.status.asOf_d == today - 1)
+      return (job, ended)
+    }
+    try send("first")
+    let first = try start()
+    #expect(first.job.status.messages >= 2)
+    let second = try start()
+    #expect(second.job.status.messages == 0)
+    // Whichever of the two sees an invoice first: the first job's figures are not taken any more.
+    var isEnded = false
+    for number in 0..<40 where !isEnded {
+      try send("more\(number)")
+      isEnded = first.ended.wait(timeout: .now() + 0.5) == .success
+    }
+    #expect(isEnded && first.job.failure is FlowsJob.TakenOver)
+    #expect(second.job.failure == nil && !second.job.stop.isStopped)
+    second.job.stop.stop()
+    #expect(second.ended.wait(timeout: .now() + 30) == .success)
+    _ = try newest(configuration.cashflowTopic, cluster, partitions: 1)
   }
 }

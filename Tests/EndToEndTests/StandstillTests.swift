@@ -7,11 +7,13 @@ import Pipeline
 import Synchronization
 import Testing
 
-/// The daemon's surroundings, but for a wall clock that is put forward: what a process sees that stood still (a stopped
-/// machine, a long wait for a broker).
-private final class ShiftedEnvironment: WorkerEnvironment {
+/// The daemon's surroundings, but for a wall clock that is put forward, and a broker that can be out of reach for
+/// questions about the ends of partitions: what a process sees whose network is cut.
+private final class CutOffEnvironment: WorkerEnvironment {
   private let real = KafkaEnvironment()
   let shift_ms = Mutex<Int64>(0)
+  let isCut = Mutex(false)
+  let questions = Mutex(0)
 
   func makeConsumer(
     _ configuration: Configuration, group: String, topics: [String], member: String
@@ -21,7 +23,9 @@ private final class ShiftedEnvironment: WorkerEnvironment {
   func makeProducer(_ configuration: Configuration, transactionalID: String?) throws -> any RecordProducer {
     try real.makeProducer(configuration, transactionalID: transactionalID)
   }
-  func makeReader(_ configuration: Configuration) throws -> any LogReader { try real.makeReader(configuration) }
+  func makeReader(_ configuration: Configuration) throws -> any LogReader {
+    CutOffReader(self, try real.makeReader(configuration))
+  }
   var files: any CheckpointFiles { real.files }
   func wallClock_ms() -> Int64 { real.wallClock_ms() + shift_ms.withLock { $0 } }
   func monotonic_ms() -> Int64 { real.monotonic_ms() }
@@ -30,17 +34,44 @@ private final class ShiftedEnvironment: WorkerEnvironment {
   func identity() -> UInt64 { real.identity() }
 }
 
+private final class CutOffReader: LogReader {
+  private let environment: CutOffEnvironment
+  private let real: any LogReader
+
+  init(_ environment: CutOffEnvironment, _ real: any LogReader) {
+    self.environment = environment
+    self.real = real
+  }
+
+  func ends(_ places: [TopicPartition], timeout_ms: Int) throws(KafkaError) -> [TopicPartition: Int64] {
+    environment.questions.withLock { $0 += 1 }
+    if environment.isCut.withLock({ $0 }) {
+      throw KafkaError(name: "_TRANSPORT", "the broker is away", context: "ends", isRetriable: true)
+    }
+    return try real.ends(places, timeout_ms: timeout_ms)
+  }
+  func bounds(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> (low: Int64, stable: Int64) {
+    try real.bounds(place, timeout_ms: timeout_ms)
+  }
+  func read(
+    _ place: TopicPartition, from: Int64, end: Int64, _ body: (ConsumedMessage) -> Bool
+  ) throws(KafkaError) { try real.read(place, from: from, end: end, body) }
+  func rest() { real.rest() }
+  func close() { real.close() }
+}
+
 extension EndToEndTests {
-  /// While a process stands still it hears nothing, and must not take its sources for idle on that account.
-  @Test func standingStillIsNotIdleness() throws {
-    let cluster = try TestCluster()
+  /// A process that is cut off hears nothing, and must not take its sources for idle on that account.
+  @Test(arguments: TestCluster.kinds) func beingCutOffIsNotIdleness(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     var configuration = try prepare("flat.yaml", cluster, partitions: 1, workers: 1)
-    configuration.policy.idleTimeout_ms = 8_000
+    configuration.policy.idleTimeout_ms = 500
+    if kind == .embedded { configuration.kafka.delivery = .atLeastOnce }
     let formatter = ISO8601DateFormatter()
     func order(_ key: String, _ time: Date) -> String {
       #"{"order_id":"\#(key)","event_id":"e-\#(key)","event_type":"invoiced","event_time":"\#(formatter.string(from: time))","currency":"USD","gross":"1.00"}"#
     }
-    let (configured, environment, stop) = (configuration, ShiftedEnvironment(), StopFlag())
+    let (configured, environment, stop) = (configuration, CutOffEnvironment(), StopFlag())
     let worker = Worker(
       configuration: configured, number: 0, stop: stop, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
       environment: environment)
@@ -61,14 +92,17 @@ extension EndToEndTests {
     wait("the order is read, and both sources to their end") {
       worker.currentStatus.match.tiesOpened == 1 && worker.currentStatus.partitionsAtEnd == 1
     }
-    // The whole window passes while nobody listens.
+    // The whole window passes while nothing can be heard.
+    environment.isCut.withLock { $0 = true }
     let policy = configuration.policy
     environment.shift_ms.withLock { $0 = 2 * (policy.window_ms + policy.grace_ms + policy.outOfOrderness_ms) }
-    Thread.sleep(forTimeInterval: 1)
+    let asked = environment.questions.withLock { $0 }
+    wait("the broker is asked, again and again") { environment.questions.withLock { $0 } > asked + 2 }
     #expect(worker.currentStatus.match.tiesClosed == 0)
     #expect(try cluster.readAll(configuration.breaksTopic, partitions: 1) == [])
-    // Real silence, for as long as is agreed, is another thing.
-    wait("the order is missing in the ledger once the sources have been silent") {
+    // Silence of which the broker knows is another thing.
+    environment.isCut.withLock { $0 = false }
+    wait("the order is missing in the ledger once the sources are known to be silent") {
       worker.currentStatus.match.tiesClosed == 1
     }
     stop.stop()

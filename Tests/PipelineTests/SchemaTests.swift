@@ -168,16 +168,28 @@ import Testing
     }
     try check(TopicSchemas.variance, variances.map { encoder.encode($0) })
     #expect(String(decoding: FinanceEncoder.key(variances[0]), as: UTF8.self) == "EUR|base|202401|bookings")
+    var counts = QualityCounts()
+    (counts[.records], counts[.matched], counts[.late], counts[.duplicates]) = (10, 7, 1, 2)
+    (counts[.flagged], counts[.futureDated], counts[.schemaInvalid]) = (3, 4, 1)
+    for wait in [1, 2, 3] as [Int64] { counts.addWait(wait) }
     var quality = QualityMessage(
-      source: "orders", records: 10, matched: 9, late: 1, duplicates: 2, deadLetters: 0, timeToMatch_ms: (1, 2, 3),
-      freshnessLag_ms: -5,
+      source: "or|ders", period: 202_401, counts: counts, freshnessLag_ms: -5,
       money: [.init(currency: euro, total: 100, matched: 90, openBreaks: 10, controlDifference: 0)],
       weightedBreakAge_ms: 4, status: status)
     let full = encoder.encode(quality)
-    (quality.timeToMatch_ms, quality.freshnessLag_ms, quality.weightedBreakAge_ms) = (nil, nil, nil)
-    (quality.records, quality.matched, quality.money) = (0, 0, [])
+    (quality.freshnessLag_ms, quality.weightedBreakAge_ms) = (nil, nil)
+    (quality.counts, quality.money) = (QualityCounts(), [])
     try check(TopicSchemas.quality, [full, encoder.encode(quality)])
-    #expect(String(decoding: full, as: UTF8.self).contains(#""match_rate":"0.900000""#))
+    let text = String(decoding: full, as: UTF8.self)
+    for part in [
+      #""records":10,"matched":7,"unmatched":1,"match_rate":"0.700000","late":1,"duplicates":2,"superseded":0,"flagged":3,"#,
+      #""dead_letters":5,"dead_letters_by_reason":{"schema_invalid":1,"master_data_missing":0,"future_dated":4,"#,
+      #""completeness":"0.666667""#, #""time_to_match_ms":{"p50":2,"p95":3,"p99":3}"#, #""period":"202401""#,
+    ] { #expect(text.contains(part), "\(part)") }
+    #expect(String(decoding: FinanceEncoder.key(quality), as: UTF8.self) == #"or\|ders|202401"#)
+    // What was counted before counting began may be taken back: no message says less than nothing.
+    quality.counts[.matched] = -1
+    #expect(String(decoding: encoder.encode(quality), as: UTF8.self).contains(#""matched":0,"unmatched":1,"#))
   }
 
   @Test func aSchemaThatDoesNotFitIsNoticed() throws {

@@ -64,14 +64,23 @@ export async function overview(_, app) {
     return [
       panel("w4", "Tied out", h("div", { class: "figure" }, rate(total("matched"), total("records"))), h("p", { class: "note" }, `by count, of ${amount(total("records"))} records`),
         h("dl", null, currencies.map((currency) => [h("dt", null, currency, " by value"), h("dd", { class: "n" }, rate(of(currency, "matched"), of(currency, "total")))])), partly(quality)),
-      panel("w8", "Control totals", money.length === 0 ? absent("quality") : table("Taken in, tied out and open, by source and currency",
+      panel("w8", "Control totals", money.length === 0 ? h("p", { class: "empty" }, "Unknown: what is told of the sources counts records, and no amounts.") : table("Taken in, tied out and open, by source and currency",
         ["Source", "Currency", "#Total", "#Tied out", "#In open breaks", "#Control difference"],
         money.map((entry) => [entry.source, entry.currency, amount(entry.total), amount(entry.matched), amount(entry.open_breaks), amount(entry.control_difference)])), partly(quality)),
     ];
   }
 
   function sources(quality, names) {
-    const by = new Map(quality.items.map((cell) => [cell.value.source, cell.value]));
+    // A source has a cell for each month: counts are added up, and the newest month says how far behind it is.
+    const by = new Map();
+    for (const { value } of quality.items) {
+      const at = by.get(value.source) ?? { records: 0n, late: 0n, period: "" };
+      at.records += BigInt(value.records ?? 0);
+      at.late += BigInt(value.late ?? 0);
+      const period = /^[0-9]/.test(value.period ?? "") ? value.period : "";
+      if (period >= at.period) Object.assign(at, { period, freshness_lag_ms: value.freshness_lag_ms });
+      by.set(value.source, at);
+    }
     return table("How far behind the clock each source is", ["Source", "Kind", "#Records", "#Freshness lag", "#Late", "#Dead letters"],
       names.map((source) => {
         const found = by.get(source.name);

@@ -100,7 +100,7 @@ public final class BreakReader {
         onMessage?(made)
       } catch { failure = error }
     }
-    for place in consumer.ended { ended.insert(place.partition) }
+    for end in consumer.ended { ended.insert(end.place.partition) }
     if let places = try consumer.answerRebalance(start: .beginning) {
       assigned = Set(places.map(\.partition))
       ended = []

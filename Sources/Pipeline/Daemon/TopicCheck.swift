@@ -142,6 +142,7 @@ extension Configuration {
       (totalsTopic, compact),
     ]
     if aggregates != nil { topics.append((revenueTopic, compact)) }
+    if quality != nil { topics.append((qualityTopic, compact)) }
     if flows != nil { topics += [(cashflowTopic, compact), (receivablesTopic, compact)] }
     if checkpoints == .topic { topics.append((checkpointsTopic, checkpointed)) }
     for source in sources where source.isRouted { topics.append((source.topic, retained)) }

@@ -21,19 +21,23 @@ public final class TotalsStage: Stage {
   private var behind: Set<Int32> = []
   private var next: [TopicPartition: Int64] = [:]
   private var revenue: RevenueMerger
-  /// Messages of revenue that have not been told yet.
+  private var quality = QualityMerger()
+  private var times: TaskTimes
+  /// Messages that have not been told yet.
   private var pending: [RevenueMessage] = []
+  private var pendingQuality: [QualityMessage] = []
   private var encoder: FinanceEncoder
 
   public init(configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment) {
-    revenue = TotalsStage.merger(configuration)
+    (revenue, times) = TotalsStage.mergers(configuration)
     encoder = FinanceEncoder(dimensionNames: configuration.dimensions)
     super.init("totals", configuration: configuration, stop: stop, log: log, environment: environment)
   }
 
-  private static func merger(_ configuration: Configuration) -> RevenueMerger {
+  private static func mergers(_ configuration: Configuration) -> (RevenueMerger, TaskTimes) {
     let policy = configuration.policy
-    return RevenueMerger(settling_ms: policy.window_ms.addingReportingOverflow(policy.grace_ms).partialValue)
+    let settling_ms = policy.window_ms.addingReportingOverflow(policy.grace_ms).partialValue
+    return (RevenueMerger(settling_ms: settling_ms), TaskTimes(settling_ms: settling_ms))
   }
 
   override func runOnce() throws {
@@ -60,7 +64,7 @@ public final class TotalsStage: Stage {
         if error.isFatal { throw error }
         log.warning("\(error)")
       }
-      for place in consumer.ended { behind.remove(place.partition) }
+      for end in consumer.ended { behind.remove(end.place.partition) }
       if let change = consumer.pendingRebalance {
         forget()
         group = nil
@@ -73,7 +77,10 @@ public final class TotalsStage: Stage {
       } else if behind.isEmpty {
         // Sums of half a history would be wrong ones.
         if configuration.aggregates != nil { pending += revenue.take() }
-        if !changed.isEmpty || !pending.isEmpty { try tell() }
+        if configuration.quality != nil {
+          pendingQuality += quality.take(times, now_ms: environment.wallClock_ms())
+        }
+        if !changed.isEmpty || !pending.isEmpty || !pendingQuality.isEmpty { try tell() }
       }
     }
   }
@@ -83,8 +90,10 @@ public final class TotalsStage: Stage {
     changed = []
     behind = []
     next = [:]
-    revenue = TotalsStage.merger(configuration)
+    (revenue, times) = TotalsStage.mergers(configuration)
+    quality = QualityMerger()
     pending = []
+    pendingQuality = []
   }
 
   private func take(_ message: ConsumedMessage) {
@@ -98,13 +107,25 @@ public final class TotalsStage: Stage {
       }
       return
     }
+    if let key = message.key, QualityPartial.isKey(UnsafeRawBufferPointer(key)) {
+      guard let value = message.value else { return }
+      do throws(ByteCodingError) {
+        quality.apply(try QualityPartial(key: UnsafeRawBufferPointer(key), value: UnsafeRawBufferPointer(value)))
+      } catch {
+        log.warning(
+          "counts of quality cannot be read", metadata: ["offset": "\(message.offset)", "error": "\(error)"])
+      }
+      return
+    }
     guard let partial = Partial(key: message.key, value: message.value) else { return }
     if partial.cell.hasPrefix(Partial.timePrefix) {
       let source = String(partial.cell.dropFirst(Partial.timePrefix.count))
       if source.isEmpty {
         revenue.setWatermark(task: partial.task, partial.value)
+        times.setWatermark(task: partial.task, partial.value)
       } else {
         revenue.setLatest(source: source, task: partial.task, partial.value)
+        times.setLatest(source: source, task: partial.task, partial.value)
       }
       return
     }
@@ -134,10 +155,11 @@ public final class TotalsStage: Stage {
       }
       changed = []
       pending = []
+      pendingQuality = []
     } catch {
       if error.isFatal { throw error }
       log.debug("totals not told", metadata: ["error": "\(error)"])
-      if environment.defect == .totalsForgotten { changed = [] }
+      if environment.defect == .totalsForgotten { (changed, pendingQuality) = ([], []) }
       if isExactlyOnce {
         try retrying { () throws(KafkaError) in try producer.abortTransaction(timeout_ms: 30_000) }
       }
@@ -147,6 +169,9 @@ public final class TotalsStage: Stage {
   private func send() throws(KafkaError) {
     for message in pending {
       try produce(configuration.revenueTopic, FinanceEncoder.key(message), encoder.encode(message))
+    }
+    for message in pendingQuality {
+      try produce(configuration.qualityTopic, FinanceEncoder.key(message), encoder.encode(message))
     }
     for cell in changed.sorted() {
       let values = cells[cell] ?? [:]

@@ -32,11 +32,17 @@ public final class Worker: @unchecked Sendable {
     var nextRound_ms = Int64.min
     /// Keys to be deleted with the next epoch, and with the next checkpoint.
     var unneeded: (now: [String], later: [String])
+    /// By source: where it ended when it was last read to its end, and the last time (wall clock) for which the broker
+    /// has said that nothing came behind it.
+    var ends: [Int64]
+    var silentUntil_ms: [Int64?]
 
     init(_ engine: TaskEngine, _ checkpointer: Checkpointer, unneeded: (now: [String], later: [String])) {
       self.engine = engine
       self.checkpointer = checkpointer
       self.unneeded = unneeded
+      ends = Array(repeating: 0, count: engine.isAtEnd.count)
+      silentUntil_ms = Array(repeating: nil, count: engine.isAtEnd.count)
     }
   }
 
@@ -68,8 +74,6 @@ public final class Worker: @unchecked Sendable {
   var lostActions = 0
   var isLeaving = false
   var heldSince_ms: Int64?
-  /// When time was last moved, by the wall clock.
-  var lastMove_ms: Int64?
 
   public convenience init(configuration: Configuration, number: Int, stop: StopFlag, log: Logger) {
     let forward: KafkaLogHandler = { level, facility, message in
@@ -134,7 +138,6 @@ public final class Worker: @unchecked Sendable {
     beginnings = [:]
     group = nil
     heldSince_ms = nil
-    lastMove_ms = nil
     recordsInEpoch = 0
     incarnation = environment.identity()
     stage = try DecodeStage(configuration, hash: configurationHash)
@@ -193,9 +196,12 @@ public final class Worker: @unchecked Sendable {
       if error.isFatal { throw error }
       if error.isOutOfRange, let place = error.place { outOfRange.append(place) } else { log.warning("\(error)") }
     }
-    for place in consumer.ended {
-      if let input = configuration.inputTopics.firstIndex(of: place.topic) {
-        tasks[place.partition]?.engine.isAtEnd[input] = true
+    for end in consumer.ended {
+      if let input = configuration.inputTopics.firstIndex(of: end.place.topic),
+        let task = tasks[end.place.partition]
+      {
+        task.engine.isAtEnd[input] = true
+        task.ends[input] = end.offset
       }
     }
     if let change = consumer.pendingRebalance {
@@ -264,29 +270,55 @@ public final class Worker: @unchecked Sendable {
       ])
   }
 
-  /// What lies between two movements of time while the worker is at its work: some epochs, and no small part of the
-  /// silence that makes a source idle.
-  private var longestTurn_ms: Int64 {
-    max(500, 5 * configuration.epochInterval_ms, configuration.policy.idleTimeout_ms / 4)
-  }
-
   /// Moves every task's time; returns whether one has more expiries due than one turn may close.
   func moveTime() -> Bool {
     let now_ms = environment.wallClock_ms()
-    // Where this process itself stood still (or the clock was put forward), nobody listened: that a source said nothing
-    // meanwhile does not make it idle. What it has sent since then comes first.
-    let wasAway = lastMove_ms.map { now_ms - $0 > longestTurn_ms } ?? false
-    lastMove_ms = now_ms
-    let waiting = wasAway ? UInt64.max >> UInt64(64 - configuration.sources.count) : nil
+    let unheard = unheardSources(now_ms)
     var isBehind = false
-    for (_, task) in inOrder(tasks)
+    for (partition, task) in inOrder(tasks)
     where task.engine.moveTime(
-      now_ms: now_ms, waiting: waiting, pace: .atMost(configuration.policy.maximumExpiries))
+      now_ms: now_ms, unheard: unheard[partition] ?? 0, pace: .atMost(configuration.policy.maximumExpiries))
     {
       isBehind = true
     }
     return isBehind
   }
+
+  /// Sources that would pass for idle, although it is only this process that has heard nothing: it stood still, or the
+  /// broker is away. A source is silent as far as the broker says that nothing has come since it was read to its end; that
+  /// is asked for again after as long as makes a source idle.
+  /// - Returns: by partition, a bit for each of them.
+  private func unheardSources(_ now_ms: Int64) -> [Int32: UInt64] {
+    let idle_ms = configuration.policy.idleTimeout_ms
+    var asked: [(task: Task, source: Int, place: TopicPartition, isDue: Bool)] = []
+    for (partition, task) in inOrder(tasks) {
+      for source in configuration.sources.indices where task.engine.isAtEnd[source] && !task.engine.isHeld[source] {
+        let silence_ms = task.engine.silence_ms(source: source, now_ms: now_ms)
+        let age_ms = task.silentUntil_ms[source].map { now_ms - $0 } ?? .max
+        // Those that will be due soon are asked about with the others.
+        guard silence_ms >= idle_ms, age_ms >= idle_ms / 2 else { continue }
+        asked.append((task, source, TopicPartition(configuration.sources[source].topic, partition), age_ms >= idle_ms))
+      }
+    }
+    guard asked.contains(where: \.isDue) else { return [:] }
+    var ends: [TopicPartition: Int64] = [:]
+    do throws(KafkaError) {
+      ends = try reader.ends(asked.map(\.place), timeout_ms: Worker.endsTimeout_ms)
+    } catch {
+      log.debug("the broker does not say whether there is more", metadata: ["error": "\(error)"])
+    }
+    var unheard: [Int32: UInt64] = [:]
+    for (task, source, place, isDue) in asked {
+      if let end = ends[place], end <= task.ends[source] {
+        task.silentUntil_ms[source] = now_ms
+      } else if isDue || ends[place] != nil {
+        unheard[place.partition, default: 0] |= 1 << UInt64(source)
+      }
+    }
+    return unheard
+  }
+
+  static let endsTimeout_ms = 1_000
 
   func inOrder(_ tasks: [Int32: Task]) -> [(key: Int32, value: Task)] { tasks.sorted { $0.key < $1.key } }
 

@@ -49,7 +49,7 @@ public struct FinanceEncoder: Sendable {
   public static func key(_ message: VarianceMessage) -> [UInt8] {
     key(parts(message.series) + [period(message.period), message.measure])
   }
-  public static func key(_ message: QualityMessage) -> [UInt8] { key([message.source]) }
+  public static func key(_ message: QualityMessage) -> [UInt8] { key([message.source, period(message.period)]) }
 
   /// A period as text: year and period of the year, or the word for what is none.
   public static func period(_ period: Int32) -> String {
@@ -321,33 +321,64 @@ enum FinanceFields {
   static let quality: [MessageField<Named<QualityMessage>>] =
     [
       .text("source", "Name of the source.") { $0.message.source },
-      .integer("records", "Taken in.") { $0.message.records },
-      .integer("matched", "Of these, with their counterpart.") { $0.message.matched },
+      .text("period", "Calendar month of event time, year and number; unknown, or (other).") {
+        FinanceEncoder.period($0.message.period)
+      },
+      .integer("records", "Taken in.") { $0.message.count(.records) },
+      .integer("matched", "Of these, those whose order is known to the other side too; repetitions left out.") {
+        $0.message.count(.matched)
+      },
+      .integer("unmatched", "Records − duplicates − superseded − matched.") { $0.message.unmatched },
       .ratio("match_rate", "Matched / records; null without records.") {
-        ratio_u(Int128($0.message.matched), Int128($0.message.records))
+        ratio_u(Int128($0.message.count(.matched)), Int128($0.message.count(.records)))
       },
-      .integer("late", "Came after window and grace.") { $0.message.late },
-      .integer("duplicates", "Came again and were dropped.") { $0.message.duplicates },
-      .integer("dead_letters", "Could not be read.") { $0.message.deadLetters },
-      .ratio("late_rate", "Late / records.") { ratio_u(Int128($0.message.late), Int128($0.message.records)) },
-      .ratio("duplicate_rate", "Duplicates / records.") {
-        ratio_u(Int128($0.message.duplicates), Int128($0.message.records))
-      },
-      .ratio("dead_letter_rate", "Dead letters / (records + dead letters).") {
-        ratio_u(Int128($0.message.deadLetters), Int128($0.message.records) + Int128($0.message.deadLetters))
+      .integer("late", "Came after window and grace.") { $0.message.count(.late) },
+      .integer("duplicates", "Came again and were dropped.") { $0.message.count(.duplicates) },
+      .integer("superseded", "Older images of a row that a newer one has replaced.") { $0.message.count(.superseded) },
+      .integer("flagged", "Broke a validation rule that only counts.") { $0.message.count(.flagged) },
+      .integer("dead_letters", "Could not be taken in; counted by when they were written.") {
+        Int($0.message.counts.deadLetters)
       },
       .object(
-        "time_to_match_ms", "Milliseconds between a record and its counterpart; null before there is one.",
+        "dead_letters_by_reason", "The same, by why.",
+        DataFaultReason.allCases.map { reason in
+          .integer(reason.rawValue.lowercased(), reason.rawValue + ".") { Int($0.message.counts[reason]) }
+        }),
+      .ratio("completeness", "Records / (records + dead letters): what could be taken in; null without any.") {
+        ratio_u(
+          Int128($0.message.count(.records)),
+          Int128($0.message.count(.records)) + Int128($0.message.counts.deadLetters))
+      },
+      .ratio("late_rate", "Late / records.") {
+        ratio_u(Int128($0.message.count(.late)), Int128($0.message.count(.records)))
+      },
+      .ratio("duplicate_rate", "Duplicates / records.") {
+        ratio_u(Int128($0.message.count(.duplicates)), Int128($0.message.count(.records)))
+      },
+      .ratio("dead_letter_rate", "Dead letters / (records + dead letters).") {
+        ratio_u(
+          Int128($0.message.counts.deadLetters),
+          Int128($0.message.count(.records)) + Int128($0.message.counts.deadLetters))
+      },
+      .object(
+        "time_to_match_ms",
+        "Event time between a record and the first of the other side, in milliseconds; null before there is one.",
         [
-          .optionalInteger("p50", "Median.") { $0.message.timeToMatch_ms.map { Int($0.p50) } },
-          .optionalInteger("p95", "") { $0.message.timeToMatch_ms.map { Int($0.p95) } },
-          .optionalInteger("p99", "") { $0.message.timeToMatch_ms.map { Int($0.p99) } },
+          .optionalInteger("p50", "Median; each up to a fourth too long.") {
+            $0.message.counts.wait_ms(percent: 50).map { Int($0) }
+          },
+          .optionalInteger("p95", "") { $0.message.counts.wait_ms(percent: 95).map { Int($0) } },
+          .optionalInteger("p99", "") { $0.message.counts.wait_ms(percent: 99).map { Int($0) } },
         ]),
-      .optionalInteger("freshness_lag_ms", "How far the source's watermark is behind the clock.") {
+      .optionalInteger(
+        "freshness_lag_ms", "How far the newest event time of the source was behind the clock when this was told."
+      ) {
         $0.message.freshnessLag_ms.map { Int($0) }
       },
-      .list("amounts", "By currency.", money) { $0.message.money },
-      .optionalInteger("weighted_break_age_ms", "Σ |amount| × age / Σ |amount| of the open breaks.") {
+      .list("amounts", "By currency; empty: the daemon counts records.", money) { $0.message.money },
+      .optionalInteger(
+        "weighted_break_age_ms", "Σ |amount| × age / Σ |amount| of the open breaks; null: not told by source."
+      ) {
         $0.message.weightedBreakAge_ms.map { Int($0) }
       },
     ] + status { $0.status }

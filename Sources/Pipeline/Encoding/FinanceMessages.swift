@@ -187,7 +187,7 @@ public struct VarianceMessage: Sendable, Equatable {
   }
 }
 
-/// `<prefix>.quality`: how well a source ties out.
+/// `<prefix>.quality`: how well a source ties out in a period.
 public struct QualityMessage: Sendable, Equatable {
   /// Sums of one currency, in minor units.
   public struct Money: Sendable, Equatable {
@@ -208,14 +208,10 @@ public struct QualityMessage: Sendable, Equatable {
   }
 
   public var source: String
-  public var records: Int
-  public var matched: Int
-  public var late: Int
-  public var duplicates: Int
-  public var deadLetters: Int
-  /// Milliseconds between a record and its counterpart; nil before there is one.
-  public var timeToMatch_ms: (p50: Int64, p95: Int64, p99: Int64)?
-  /// How far the source's watermark is behind the clock.
+  /// Calendar month of event time, year × 100 + month.
+  public var period: Int32
+  public var counts: QualityCounts
+  /// How far the source's newest event time was behind the clock when this was told; nil before its first record.
   public var freshnessLag_ms: Int64?
   public var money: [Money]
   /// Σ |amount| × age / Σ |amount| of the open breaks.
@@ -223,28 +219,19 @@ public struct QualityMessage: Sendable, Equatable {
   public var status: MessageStatus
 
   public init(
-    source: String, records: Int, matched: Int, late: Int, duplicates: Int, deadLetters: Int,
-    timeToMatch_ms: (p50: Int64, p95: Int64, p99: Int64)?, freshnessLag_ms: Int64?, money: [Money],
-    weightedBreakAge_ms: Int64?, status: MessageStatus
+    source: String, period: Int32, counts: QualityCounts, freshnessLag_ms: Int64?, money: [Money] = [],
+    weightedBreakAge_ms: Int64? = nil, status: MessageStatus
   ) {
     self.source = source
-    self.records = records
-    self.matched = matched
-    self.late = late
-    self.duplicates = duplicates
-    self.deadLetters = deadLetters
-    self.timeToMatch_ms = timeToMatch_ms
+    self.period = period
+    self.counts = counts
     self.freshnessLag_ms = freshnessLag_ms
     self.money = money
     self.weightedBreakAge_ms = weightedBreakAge_ms
     self.status = status
   }
 
-  public static func == (a: Self, b: Self) -> Bool {
-    a.source == b.source && a.records == b.records && a.matched == b.matched && a.late == b.late
-      && a.duplicates == b.duplicates && a.deadLetters == b.deadLetters
-      && a.timeToMatch_ms?.p50 == b.timeToMatch_ms?.p50 && a.timeToMatch_ms?.p95 == b.timeToMatch_ms?.p95
-      && a.timeToMatch_ms?.p99 == b.timeToMatch_ms?.p99 && a.freshnessLag_ms == b.freshnessLag_ms && a.money == b.money
-      && a.weightedBreakAge_ms == b.weightedBreakAge_ms && a.status == b.status
-  }
+  /// A count as a message can say it: what was counted before counting began may be taken back.
+  func count(_ column: QualityColumn) -> Int { Int(max(0, counts[column])) }
+  var unmatched: Int { Int(max(0, counts.unmatched)) }
 }

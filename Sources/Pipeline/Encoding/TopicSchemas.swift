@@ -119,6 +119,6 @@ public enum TopicSchemas {
 
   static let quality = TopicSchema(
     name: "quality", title: "Quality",
-    description: "How well a source ties out. Amounts are decimal strings. Upsert by source.",
+    description: "How well a source ties out, month by month of event time. Upsert by key.",
     fields: FinanceFields.quality.map(\.schema))
 }

@@ -80,6 +80,8 @@ final class OrderLane {
   private var decoder: OrderDecoder
   var records = RecordBuffer<OrderEvent>(capacity: 4_096)
   var counters = DecodeCounters()
+  /// Places of the records that broke a rule which only counts.
+  private(set) var flagged: [Int] = []
   let rules: RuleSet
   let source: String
 
@@ -100,9 +102,13 @@ final class OrderLane {
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
       case .appended:
-        if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
-          records.truncate(to: records.count - 1)
-          throw fault
+        if !rules.isEmpty {
+          let flags = rules.flagCount
+          if let fault = rules.check(records[records.count - 1]) {
+            records.truncate(to: records.count - 1)
+            throw fault
+          }
+          if rules.flagCount != flags { flagged.append(records.count - 1) }
         }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
@@ -137,6 +143,7 @@ final class OrderLane {
 
   func reset() {
     records.removeAll()
+    if !flagged.isEmpty { flagged.removeAll(keepingCapacity: true) }
     decoder.reset()
   }
 }
@@ -145,6 +152,8 @@ final class LedgerLane {
   private var decoder: PostingDecoder
   var records = RecordBuffer<Posting>(capacity: 4_096)
   var counters = DecodeCounters()
+  /// Places of the records that broke a rule which only counts.
+  private(set) var flagged: [Int] = []
   let rules: RuleSet
   let source: String
 
@@ -165,9 +174,13 @@ final class LedgerLane {
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
       case .appended:
-        if !rules.isEmpty, let fault = rules.check(records[records.count - 1]) {
-          records.truncate(to: records.count - 1)
-          throw fault
+        if !rules.isEmpty {
+          let flags = rules.flagCount
+          if let fault = rules.check(records[records.count - 1]) {
+            records.truncate(to: records.count - 1)
+            throw fault
+          }
+          if rules.flagCount != flags { flagged.append(records.count - 1) }
         }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
@@ -202,6 +215,7 @@ final class LedgerLane {
 
   func reset() {
     records.removeAll()
+    if !flagged.isEmpty { flagged.removeAll(keepingCapacity: true) }
     decoder.reset()
   }
 }

@@ -97,8 +97,12 @@ final class TaskEngine {
   private var configuration: Configuration { stage.configuration }
 
   private func beginAggregates() {
-    guard let settings = configuration.aggregates else { return }
-    matcher.aggregates = TaskAggregates(dimensionCount: configuration.dimensions.count, settings: settings)
+    if let settings = configuration.aggregates {
+      matcher.aggregates = TaskAggregates(dimensionCount: configuration.dimensions.count, settings: settings)
+    }
+    if let settings = configuration.quality {
+      matcher.quality = TaskQuality(sourceCount: configuration.sources.count, settings: settings)
+    }
   }
 
   // MARK: - What happens
@@ -197,6 +201,7 @@ final class TaskEngine {
       if !faults.isEmpty { reportFaults(stretch) }
       laps?.end(.decode)
       matcher.apply(orders: lane.records.buffer, now_ms: runNow_ms, outputs: &outputs)
+      for at in lane.flagged { countFlagged(lane.records[at].time_ms) }
       laps?.end(.match)
       if !outputs.quarantined.isEmpty {
         quarantine(outputs.quarantined.map { lane.records[$0].position }, stretch, isRouted: isRouted)
@@ -207,6 +212,7 @@ final class TaskEngine {
       if !faults.isEmpty { reportFaults(stretch) }
       laps?.end(.decode)
       matcher.apply(postings: lane.records.buffer, now_ms: runNow_ms, outputs: &outputs)
+      for at in lane.flagged { countFlagged(lane.records[at].time_ms) }
       laps?.end(.match)
       if !outputs.quarantined.isEmpty {
         quarantine(outputs.quarantined.map { lane.records[$0].position }, stretch, isRouted: isRouted)
@@ -234,6 +240,10 @@ final class TaskEngine {
     encodeBreaks()
   }
 
+  private func countFlagged(_ time_ms: Int64) {
+    if matcher.quality != nil { matcher.quality!.add(.flagged, source: UInt16(runSource), time_ms: time_ms) }
+  }
+
   private func reportFaults(_ stretch: UnsafeBufferPointer<ConsumedMessage>) {
     for fault in faults { deadLetter(stretch[fault.at], fault.fault) }
     faults.removeAll(keepingCapacity: true)
@@ -255,12 +265,14 @@ final class TaskEngine {
   }
 
   /// Moves time, and judges what has become due at the pace given.
-  /// - Parameter waiting: nil takes the sources that have not been read to their end.
+  /// - Parameters:
+  ///   - waiting: Sources that are not idle; nil takes those that have not been read to their end, and `unheard`.
+  ///   - unheard: Sources that have been, and of which nobody knows whether they have more.
   /// - Returns: whether more may be due.
   @discardableResult
   @inline(never)
-  func moveTime(now_ms: Int64, waiting: UInt64? = nil, pace: ExpiryPace) -> Bool {
-    var mask = waiting ?? 0
+  func moveTime(now_ms: Int64, waiting: UInt64? = nil, unheard: UInt64 = 0, pace: ExpiryPace) -> Bool {
+    var mask = waiting ?? unheard
     if waiting == nil {
       for source in configuration.sources.indices where !isAtEnd[source] || isHeld[source] {
         mask |= 1 << UInt64(source)
@@ -276,6 +288,11 @@ final class TaskEngine {
     events.append(.time(now_ms: now_ms, waiting: mask, bound: bound))
     encodeBreaks()
     return bound != .none
+  }
+
+  /// How long a source has said nothing.
+  func silence_ms(source: Int, now_ms: Int64) -> Int64 {
+    matcher.watermarks.silence_ms(source: UInt16(source), partition: partition, now_ms: now_ms)
   }
 
   @inline(never)
@@ -302,6 +319,11 @@ final class TaskEngine {
     }
     letter.payload = letter.payload.map { Array($0.prefix(DeadLetterEncoder.maximumPayloadBytes)) }
     deadLetterCount += 1
+    if matcher.quality != nil, runSource != actionsInput {
+      // Of its event time nobody knows: the time at which it was written decides the period.
+      let time_ms = message.timestamp_ms > 0 ? message.timestamp_ms : .min
+      matcher.quality!.add(fault.reason, source: UInt16(runSource), time_ms: time_ms)
+    }
     onDeadLetter?(letter)
     outbox.add(
       .deadLetters, key: letter.key.map { Array($0.prefix(64 << 10)) },
@@ -335,35 +357,54 @@ final class TaskEngine {
     guard let untold else { return }
     outbox.rollback(to: untold.mark)
     if matcher.aggregates != nil { matcher.aggregates!.untell() }
+    if matcher.quality != nil { matcher.quality!.untell() }
     toldOpen = untold.open
   }
   private var untold: (mark: Outbox.Mark, open: [Int])?
 
   private func tellCells() {
     // The clock is the last reading of this epoch, so that a replay has the same; an epoch without one tells nothing.
-    guard matcher.aggregates != nil, let now_ms = events.last?.now_ms else { return }
+    guard matcher.hasAggregates || matcher.hasQuality, let now_ms = events.last?.now_ms else { return }
     let sources = configuration.sources
     let times =
       [matcher.watermarks.current_ms]
       + sources.indices.map { matcher.watermarks.largest_ms(source: UInt16($0)) ?? .min }
-    let told = matcher.aggregates!.tell(now_ms: now_ms, times: times)
     let partitions = configuration.partialsPartitions
-    for line in told.lines {
-      let cell = CellPartial(task: partition, epoch: mark.number + 1, line: line)
-      var key = ByteWriter(capacity: 256)
-      var value = ByteWriter(capacity: 512)
-      cell.writeKey(into: &key)
-      cell.writeValue(into: &value)
-      outbox.add(.partials, partition: cell.partition(of: partitions), key: key.array, value: value.array)
+    var toldTimes: [Int64]?
+    if matcher.aggregates != nil {
+      let told = matcher.aggregates!.tell(now_ms: now_ms, times: times)
+      toldTimes = told.times
+      for line in told.lines {
+        let cell = CellPartial(task: partition, epoch: mark.number + 1, line: line)
+        tell(cell.partition(of: partitions), { cell.writeKey(into: &$0) }, { cell.writeValue(into: &$0) })
+      }
     }
-    guard let times = told.times else { return }
-    for (name, time_ms) in zip([""] + sources.map(\.name), times) where time_ms > .min {
+    if matcher.quality != nil {
+      let told = matcher.quality!.tell(now_ms: now_ms, times: times)
+      toldTimes = toldTimes ?? told.times
+      for (key, counts) in told.lines {
+        let cell = QualityPartial(
+          task: partition, epoch: mark.number + 1, source: sources[Int(key.source)].name, period: key.period,
+          counts: counts)
+        tell(cell.partition(of: partitions), { cell.writeKey(into: &$0) }, { cell.writeValue(into: &$0) })
+      }
+    }
+    guard let toldTimes else { return }
+    for (name, time_ms) in zip([""] + sources.map(\.name), toldTimes) where time_ms > .min {
       let cell = Partial(cell: Partial.timePrefix + name, task: partition, value: time_ms, epoch: mark.number + 1)
       // Whoever adds cells up must know how far the tasks have come, whichever partition it reads.
       for place in 0..<max(1, partitions) {
         outbox.add(.partials, partition: Int32(place), key: cell.key, value: cell.valueBytes)
       }
     }
+  }
+
+  private func tell(_ place: Int32, _ key: (inout ByteWriter) -> Void, _ value: (inout ByteWriter) -> Void) {
+    var keyBytes = ByteWriter(capacity: 256)
+    var valueBytes = ByteWriter(capacity: 512)
+    key(&keyBytes)
+    value(&valueBytes)
+    outbox.add(.partials, partition: place, key: keyBytes.array, value: valueBytes.array)
   }
 
   /// The record of the running epoch, with the state as it is now.

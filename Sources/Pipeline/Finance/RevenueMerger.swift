@@ -9,46 +9,26 @@ import Domain
 /// provisional comes once more as final.
 struct RevenueMerger {
   private var cells = MergedCells()
-  /// By task: event times below are complete.
-  private var watermarks: [Int32: Int64] = [:]
-  /// By source, then task: the latest event time seen.
-  private var sources: [String: [Int32: Int64]] = [:]
+  private var times: TaskTimes
   /// Told as provisional.
   private var provisional: Set<CellKey> = []
-  private let settling_ms: Int64
 
   /// - Parameter settling_ms: How long after the end of a period its figures are provisional: window + grace.
-  init(settling_ms: Int64) { self.settling_ms = settling_ms }
+  init(settling_ms: Int64) { times = TaskTimes(settling_ms: settling_ms) }
 
   mutating func apply(_ partial: CellPartial) {
     cells.apply(task: partial.task, epoch: partial.epoch, key: partial.line.key, values: partial.line.values)
   }
 
   /// A task has come so far. It never goes back.
-  mutating func setWatermark(task: Int32, _ time_ms: Int64) {
-    watermarks[task] = max(watermarks[task] ?? .min, time_ms)
-  }
+  mutating func setWatermark(task: Int32, _ time_ms: Int64) { times.setWatermark(task: task, time_ms) }
 
   mutating func setLatest(source: String, task: Int32, _ time_ms: Int64) {
-    sources[source, default: [:]][task] = max(sources[source]?[task] ?? .min, time_ms)
+    times.setLatest(source: source, task: task, time_ms)
   }
 
   /// Event time up to which all tasks are complete; the least possible before any has spoken.
-  var asOf_ms: Int64 { watermarks.values.min() ?? .min }
-
-  /// The last day of a calendar month's period; nil for other periods.
-  static func lastDay(ofPeriod period: Int32) -> Int32? {
-    let (year, month) = (Int(period / 100), Int(period % 100))
-    guard (1_900...9_999).contains(year), (1...12).contains(month) else { return nil }
-    return Int32(daysFromCivil(year: year, month: month, day: daysInMonth(year: year, month: month)))
-  }
-
-  private func isProvisional(_ period: Int32) -> Bool {
-    if period == CellTable.openingPeriod { return false }
-    guard let last = RevenueMerger.lastDay(ofPeriod: period) else { return true }
-    let end_ms = (Int64(last) + 1) * millisecondsPerDay
-    return asOf_ms < end_ms.addingReportingOverflow(settling_ms).partialValue
-  }
+  var asOf_ms: Int64 { times.asOf_ms }
 
   /// The messages that have changed since the last call, by key.
   mutating func take() -> [RevenueMessage] {
@@ -58,10 +38,8 @@ struct RevenueMerger {
       first[series] = min(first[series] ?? .max, line.key.period)
     }
     var messages: [RevenueMessage] = []
-    let latest = sources.map { (source: $0.key, time_ms: $0.value.values.max() ?? .min) }.sorted {
-      $0.source < $1.source
-    }
-    let passed = provisional.filter { !isProvisional($0.period) }
+    let latest = times.latest
+    let passed = provisional.filter { !times.isProvisional($0.period) }
     let affected = Set(first.keys).union(passed.map(\.series))
     for series in affected.sorted() {
       let lines = cells.series(of: series)
@@ -72,7 +50,7 @@ struct RevenueMerger {
         revisions[line.key.period] = revision
       }
       let made = RevenueMessage.of(series: lines.map { CellLine(key: $0.key, values: $0.values) }) { line in
-        let isProvisional = isProvisional(line.key.period)
+        let isProvisional = times.isProvisional(line.key.period)
         return MessageStatus(
           revision: (revisions[line.key.period] ?? 0) &* 2 &+ (isProvisional ? 0 : 1), asOf_ms: asOf_ms,
           watermarks: latest, isProvisional: isProvisional)

@@ -132,7 +132,7 @@ public final class FlowsJob: Stage {
         end(broken)
         return
       }
-      for place in consumer.ended { behind.remove(place) }
+      for end in consumer.ended { behind.remove(end.place) }
       if let places = try consumer.answerRebalance(start: .beginning) {
         forget()
         behind = Set(places)
@@ -244,8 +244,12 @@ public final class FlowsJob: Stage {
       }
       asOf_d = day(ofMilliseconds: latest)
     } else {
-      guard reached_ms > .min else { return false }
-      asOf_d = day(ofMilliseconds: reached_ms) - 1
+      let now_d = day(ofMilliseconds: environment.wallClock_ms())
+      // After a restart the clock has to wait for idle sources again: what was told must not go back meanwhile.
+      let told = published.asOf_d.flatMap { $0 <= now_d ? $0 : nil }
+      let over = reached_ms > .min ? day(ofMilliseconds: reached_ms) - 1 : nil
+      guard let latest = [told, over].compactMap({ $0 }).max() else { return false }
+      asOf_d = latest
     }
     // Bounded input that has been read to its end is complete up to its last record.
     let complete_ms = options.endsAtEnd ? latest ?? .min : reached_ms

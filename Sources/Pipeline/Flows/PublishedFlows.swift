@@ -23,6 +23,8 @@ struct PublishedFlows {
 
   private var known: [Name: Known] = [:]
   private(set) var series: Set<MessageSeries> = []
+  /// The latest day of which something was told.
+  private(set) var asOf_d: Int32?
   /// Something has come from the topics since the last telling that is not what was kept.
   var isChanged = false
 
@@ -38,10 +40,17 @@ struct PublishedFlows {
     let made = Known(revision: revision, figures: PublishedFlows.figures(bytes))
     if before?.figures != made.figures { isChanged = true }
     known[name] = made
+    noteDay(bytes)
+  }
+
+  private mutating func noteDay(_ bytes: [UInt8]) {
+    guard let day = PublishedFlows.day(bytes) else { return }
+    asOf_d = max(asOf_d ?? .min, day)
   }
 
   /// Takes note of what was sent.
   mutating func keep(_ message: Message) {
+    noteDay(message.value)
     series.insert(message.series)
     known[Name(isCash: message.isCash, key: message.key)] = Known(
       revision: message.revision, figures: PublishedFlows.figures(message.value))
@@ -77,6 +86,14 @@ struct PublishedFlows {
     guard let place = place(bytes) else { return nil }
     let digits = bytes[(place + mark.count)...].prefix { $0 >= 0x30 && $0 <= 0x39 }
     return UInt64(String(decoding: digits, as: UTF8.self))
+  }
+
+  private static let dayMark = Array("\"as_of_date\":\"".utf8)
+
+  private static func day(_ bytes: [UInt8]) -> Int32? {
+    // One of the first fields.
+    guard let at = bytes.indices.first(where: { bytes[$0...].starts(with: dayMark) }) else { return nil }
+    return DateStyle.iso.day(String(decoding: bytes[(at + dayMark.count)...].prefix(10), as: UTF8.self))
   }
 
   /// The series of a key: dimensions, currency, view, joined by bars.

@@ -74,6 +74,7 @@ extension ClusterSimulation {
     checkAgainstOracle(breaks)
     if hasActions { checkDecisions(breaks) }
     if hasTotals { checkTotals(breaks) }
+    if configuration.quality != nil { checkQuality() }
     checkAgainstReplay(offsets)
   }
 
@@ -232,7 +233,8 @@ extension ClusterSimulation {
       for (_, key, value) in cluster.readCommitted(TopicPartition(configuration.partialsTopic, Int32(partition))) {
         let name = String(decoding: key ?? [], as: UTF8.self)
         // Cells have a check of their own; times are no totals.
-        if key.map({ $0.withUnsafeBytes { CellPartial.isKey($0) } }) ?? false || name.hasPrefix("time:") { continue }
+        let isOther = key.map { $0.withUnsafeBytes { CellPartial.isKey($0) || QualityPartial.isKey($0) } } ?? false
+        if isOther || name.hasPrefix("time:") { continue }
         let parts = name.split(separator: "|")
         let numbers = String(decoding: value ?? [], as: UTF8.self).split(separator: " ")
         guard parts.count == 2, numbers.count == 2, let number = Int64(numbers[0]), let epoch = UInt64(numbers[1])

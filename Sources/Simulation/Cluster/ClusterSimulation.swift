@@ -47,8 +47,12 @@ public final class ClusterSimulation {
   var outcome: Outcome
   var inputs: [(topic: String, key: [UInt8], value: [UInt8]?)] = []
   var corrupted = 0
+  /// Where they went.
+  var corruptedTopics: [String] = []
   var machines: [Machine] = []
   var totals = ControlTotals()
+  /// Late records, by the counters of the processes.
+  var lateCount = 0
   let isTrimming: Bool
   /// The ledger comes under other keys, over this many partitions, and is routed; 0 for not routed.
   let rawPartitions: Int
@@ -96,7 +100,8 @@ public final class ClusterSimulation {
     partitions = 1 + random.below(3)
     rawPartitions = random.below(3) == 0 ? 1 + random.below(3) : 0
     hasTotals = random.below(3) == 0
-    isInDirectory = random.below(4) == 0
+    // A defect of directories shows in no other run.
+    isInDirectory = random.below(4) == 0 || options.defect == .directorySharedByTasks
     shared = random.below(2) == 0 ? SimulatedDisk() : nil
     // A machine that does not have the checkpoints needs all epochs.
     isTrimming = isInDirectory && shared == nil ? false : random.below(2) == 0
@@ -106,13 +111,17 @@ public final class ClusterSimulation {
     configuration.epochInterval_ms = Int64(20 + random.below(400))
     configuration.checkpointInterval_ms = Int64(50 + random.below(3_000))
     configuration.policy.maximumExpiries = 1 + random.below(4)
-    // Well above the length of a turn, also of the slow ones at the end: a longer turn counts as standing still.
-    configuration.policy.idleTimeout_ms = Int64(3_000 + random.below(6_000))
+    configuration.policy.idleTimeout_ms = Int64(1_000 + random.below(8_000))
     configuration.partialsPartitions = partitions
     if seed % 2 == 1 {
       var settings = AggregateSettings()
       settings.interval_ms = seed % 4 == 1 ? 1 : 300
       configuration.aggregates = settings
+    }
+    if seed % 3 != 0 {
+      var settings = QualitySettings()
+      settings.interval_ms = seed % 5 < 3 ? 1 : 300
+      configuration.quality = settings
     }
     // So few that a checkpoint is spread over several epochs.
     configuration.shardTies = 1 + random.below(2)
@@ -162,7 +171,8 @@ public final class ClusterSimulation {
     }
     corrupted = random.below(3)
     for _ in 0..<corrupted {
-      inputs.append((random.below(2) == 0 ? orders : ledger, [0x78], Array("{\"order\":".utf8)))
+      corruptedTopics.append(random.below(2) == 0 ? orders : ledger)
+      inputs.append((corruptedTopics.last!, [0x78], Array("{\"order\":".utf8)))
     }
     inputs.shuffle(using: &random)
     outcome.records = inputs.count
@@ -326,6 +336,7 @@ public final class ClusterSimulation {
         fail("\(status.recoveryProblems) checkpoints could not be used, and none was damaged")
       }
       totals.merge(status.totals)
+      lateCount += status.match.late
       machine.stop.stop()
     }
     _ = scheduler.run(steps: 100_000)

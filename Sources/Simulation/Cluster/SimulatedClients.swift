@@ -55,7 +55,7 @@ final class SimulatedConsumer: GroupConsumer {
   private var held: [TopicPartition] = []
   private var positions: [(place: TopicPartition, offset: Int64, isEnded: Bool)] = []
   private var isClosed = false
-  private(set) var ended: [TopicPartition] = []
+  private(set) var ended: [PartitionEnd] = []
   private(set) var errors: [KafkaError] = []
   private(set) var pendingRebalance: Rebalance?
 
@@ -105,7 +105,7 @@ final class SimulatedConsumer: GroupConsumer {
       }
       if positions[at].offset >= log.stable, !positions[at].isEnded {
         positions[at].isEnded = true
-        ended.append(positions[at].place)
+        ended.append(PartitionEnd(positions[at].place, positions[at].offset))
       }
     }
     finish()

@@ -1,0 +1,266 @@
+import Domain
+
+/// What of the counts of quality a configuration decides.
+public struct QualitySettings: Sendable, Equatable {
+  /// How long changes are gathered before the second stage is told of them, by the clock readings of the task.
+  public var interval_ms: Int64 = 10_000
+  /// Periods of a source that are kept apart; what comes later in other ones is `(other)`. Twenty years of months.
+  public var maximumPeriods = 240
+
+  public init() {}
+}
+
+/// How well the sources of one task tie out: counts by source and calendar month of event time, and what has been told of
+/// them.
+///
+/// Part of the task's state like the aggregates: it reads no clock, a replay counts and tells the same, and its bytes
+/// are a pure function of what was counted. A count costs an addition: records of one source mostly follow each other
+/// within a month, and the cell of the last one is looked at first.
+public struct TaskQuality: ~Copyable {
+  private struct Last {
+    var start_ms: Int64 = .max
+    var end_ms: Int64 = .min
+    var cell = 0
+  }
+
+  private let settings: QualitySettings
+  private let sourceCount: Int
+  private let lasts: UnsafeMutablePointer<Last>
+  /// `QualityCounts.width` numbers a cell.
+  private var sums: UnsafeMutablePointer<Int64>
+  private var isChanged: UnsafeMutablePointer<Bool>
+  private var capacity: Int
+  private var keys: [QualityKey] = []
+  private var places: [QualityKey: Int] = [:]
+  private var periods: [Int]
+  private var toldAt_ms = Int64.min
+  /// How far event time had come, as last told: the task's watermark, then the latest time of each source.
+  private var toldTimes: [Int64] = []
+  private var before: (at_ms: Int64, times: [Int64], taken: [Int]) = (.min, [], [])
+
+  /// What the second stage is to be told.
+  public struct Told: Sendable, Equatable {
+    /// What has changed, by key.
+    public var lines: [(key: QualityKey, counts: QualityCounts)] = []
+    /// How far event time has come, where that is to be told.
+    public var times: [Int64]?
+
+    public static func == (a: Told, b: Told) -> Bool {
+      a.times == b.times && a.lines.elementsEqual(b.lines) { $0 == $1 }
+    }
+  }
+
+  public init(sourceCount: Int, settings: QualitySettings = QualitySettings()) {
+    self.settings = settings
+    self.sourceCount = sourceCount
+    lasts = .allocate(capacity: max(1, sourceCount))
+    lasts.initialize(repeating: Last(), count: max(1, sourceCount))
+    capacity = 8
+    sums = .allocate(capacity: capacity * QualityCounts.width)
+    isChanged = .allocate(capacity: capacity)
+    periods = Array(repeating: 0, count: sourceCount)
+  }
+
+  deinit {
+    lasts.deallocate()
+    sums.deallocate()
+    isChanged.deallocate()
+  }
+
+  // MARK: - Counting
+
+  @inline(__always)
+  public mutating func add(_ column: QualityColumn, _ amount: Int64 = 1, source: UInt16, time_ms: Int64) {
+    add(amount, at: column.rawValue, source, time_ms)
+  }
+
+  /// A record of a source that went to dead letters; its event time is not known.
+  /// - Parameter time_ms: When it was written into the source, `.min` where nobody knows.
+  public mutating func add(_ reason: DataFaultReason, source: UInt16, time_ms: Int64) {
+    add(1, at: QualityCounts.place(of: reason), source, time_ms)
+  }
+
+  /// A record is taken in.
+  @inline(__always)
+  public mutating func take(source: UInt16, time_ms: Int64, isMatched: Bool, isLate: Bool) {
+    let sums = touched(source, time_ms)
+    sums[QualityColumn.records.rawValue] &+= 1
+    sums[QualityColumn.matched.rawValue] &+= isMatched ? 1 : 0
+    if isLate { sums[QualityColumn.late.rawValue] &+= 1 }
+  }
+
+  /// A record that was there finds its counterpart, at an event time.
+  @inline(__always)
+  public mutating func meet(source: UInt16, time_ms: Int64, at meeting_ms: Int64) {
+    let sums = touched(source, time_ms)
+    sums[QualityColumn.matched.rawValue] &+= 1
+    let wait_ms = Int64(clamping: (meeting_ms &- time_ms).magnitude)
+    sums[QualityCounts.firstWait &+ QualityCounts.bucket(wait_ms)] &+= 1
+  }
+
+  @inline(__always)
+  private mutating func add(_ amount: Int64, at column: Int, _ source: UInt16, _ time_ms: Int64) {
+    touched(source, time_ms)[column] &+= amount
+  }
+
+  /// The numbers of a source at a time, which are about to change.
+  @inline(__always)
+  private mutating func touched(_ source: UInt16, _ time_ms: Int64) -> UnsafeMutablePointer<Int64> {
+    let last = lasts + Int(source)
+    let cell =
+      time_ms >= last.pointee.start_ms && time_ms < last.pointee.end_ms
+      ? last.pointee.cell : self.cell(source, time_ms)
+    isChanged[cell] = true
+    return sums + cell &* QualityCounts.width
+  }
+
+  /// Years 0001 to 9999; what lies outside has no period.
+  private static let knownTimes = -62_135_596_800_000..<Int64(253_402_300_800_000)
+
+  @inline(never)
+  private mutating func cell(_ source: UInt16, _ time_ms: Int64) -> Int {
+    precondition(Int(source) < sourceCount)
+    guard TaskQuality.knownTimes.contains(time_ms) else {
+      return cell(QualityKey(source: source, period: CellTable.unknownPeriod))
+    }
+    let (year, month, _) = civilFromDays(Int(day(ofMilliseconds: time_ms)))
+    let first = daysFromCivil(year: year, month: month, day: 1)
+    let found = cell(QualityKey(source: source, period: Int32(year * 100 + month)))
+    lasts[Int(source)] = Last(
+      start_ms: Int64(first) * millisecondsPerDay,
+      end_ms: Int64(first + daysInMonth(year: year, month: month)) * millisecondsPerDay, cell: found)
+    return found
+  }
+
+  private mutating func cell(_ key: QualityKey) -> Int {
+    if let known = places[key] { return known }
+    if key.period > 0, key.period != CellTable.unknownPeriod, key.period != CellTable.overflowPeriod {
+      guard periods[Int(key.source)] < settings.maximumPeriods else {
+        return cell(QualityKey(source: key.source, period: CellTable.overflowPeriod))
+      }
+      periods[Int(key.source)] += 1
+    }
+    if keys.count == capacity { grow() }
+    places[key] = keys.count
+    keys.append(key)
+    (sums + (keys.count - 1) * QualityCounts.width).initialize(repeating: 0, count: QualityCounts.width)
+    (isChanged + (keys.count - 1)).initialize(to: false)
+    return keys.count - 1
+  }
+
+  private mutating func grow() {
+    let (moreSums, moreChanged) = (
+      UnsafeMutablePointer<Int64>.allocate(capacity: 2 * capacity * QualityCounts.width),
+      UnsafeMutablePointer<Bool>.allocate(capacity: 2 * capacity)
+    )
+    moreSums.update(from: sums, count: capacity * QualityCounts.width)
+    moreChanged.update(from: isChanged, count: capacity)
+    sums.deallocate()
+    isChanged.deallocate()
+    (sums, isChanged, capacity) = (moreSums, moreChanged, 2 * capacity)
+  }
+
+  private func counts(_ cell: Int) -> QualityCounts { QualityCounts(sums + cell * QualityCounts.width) }
+
+  private func isZero(_ cell: Int) -> Bool {
+    for at in 0..<QualityCounts.width where sums[cell * QualityCounts.width + at] != 0 { return false }
+    return true
+  }
+
+  /// Everything that was counted, by key.
+  public var lines: [(key: QualityKey, counts: QualityCounts)] { makeLines() }
+
+  /// `lines`, for a value behind an optional, whose properties cannot be read without taking it.
+  public func makeLines() -> [(key: QualityKey, counts: QualityCounts)] {
+    keys.indices.filter { !isZero($0) }.map { (keys[$0], counts($0)) }.sorted { $0.key < $1.key }
+  }
+
+  // MARK: - Telling
+
+  private var hasChanges: Bool {
+    for cell in keys.indices where isChanged[cell] { return true }
+    return false
+  }
+
+  /// What to tell now; nothing where it is not due. Times go along with counts, and by themselves once a day of event
+  /// time, so that a period without late data still becomes final.
+  /// - Parameter times: The task's watermark, then the latest event time of each source; `Int64.min` for none yet.
+  public mutating func tell(now_ms: Int64, times: [Int64]) -> Told {
+    before = (toldAt_ms, toldTimes, [])
+    var told = Told()
+    if hasChanges, toldAt_ms == .min || now_ms - toldAt_ms >= settings.interval_ms {
+      toldAt_ms = now_ms
+      for cell in keys.indices.sorted(by: { keys[$0] < keys[$1] }) where isChanged[cell] {
+        isChanged[cell] = false
+        before.taken.append(cell)
+        told.lines.append((keys[cell], counts(cell)))
+      }
+    }
+    let watermark_ms = times.first ?? .min
+    let isNewDay =
+      watermark_ms > .min
+      && toldTimes.first.map { day(ofMilliseconds: $0) != day(ofMilliseconds: watermark_ms) } ?? true
+    if times != toldTimes, isNewDay || !told.lines.isEmpty {
+      toldTimes = times
+      told.times = times
+    }
+    return told
+  }
+
+  /// What `tell` just returned was not sent after all: it is told again.
+  public mutating func untell() {
+    for cell in before.taken { isChanged[cell] = true }
+    (toldAt_ms, toldTimes) = (before.at_ms, before.times)
+    before.taken = []
+  }
+
+  // MARK: - State
+
+  static let stateVersion: UInt8 = 1
+
+  /// The same counts give the same bytes, whichever way they came to be: a cell that is zero and not to be told is none.
+  public func export(into writer: inout ByteWriter) {
+    writer.write(TaskQuality.stateVersion)
+    writer.write(toldAt_ms)
+    writer.writeVarint(UInt64(toldTimes.count))
+    for time in toldTimes { writer.write(time) }
+    let kept = keys.indices.filter { isChanged[$0] || !isZero($0) }.sorted { keys[$0] < keys[$1] }
+    writer.writeVarint(UInt64(kept.count))
+    for cell in kept {
+      writer.write(keys[cell].source)
+      writer.write(keys[cell].period)
+      writer.write(UInt8(isChanged[cell] ? 1 : 0))
+      QualityCounts.write(sums + cell * QualityCounts.width, into: &writer)
+    }
+  }
+
+  /// Takes the place of everything counted. Sources that the configuration no longer has are left out.
+  public mutating func restore(from reader: inout ByteReader) throws(ByteCodingError) {
+    guard try reader.read(UInt8.self) == TaskQuality.stateVersion else {
+      throw ByteCodingError("counts of quality of another version")
+    }
+    clear()
+    toldAt_ms = try reader.read()
+    for _ in 0..<(try reader.readCount(atMost: 1 << 16)) { toldTimes.append(try reader.read()) }
+    for _ in 0..<(try reader.readCount(atMost: 1 << 24)) {
+      let key = QualityKey(source: try reader.read(), period: try reader.read())
+      let isToTell = try reader.read(UInt8.self) != 0
+      let counts = try QualityCounts(from: &reader)
+      guard Int(key.source) < sourceCount else { continue }
+      let cell = cell(key)
+      for at in 0..<QualityCounts.width { sums[cell * QualityCounts.width + at] += counts.sums[at] }
+      if isToTell { isChanged[cell] = true }
+    }
+    before = (toldAt_ms, toldTimes, [])
+  }
+
+  private mutating func clear() {
+    keys = []
+    places = [:]
+    periods = Array(repeating: 0, count: sourceCount)
+    lasts.update(repeating: Last(), count: max(1, sourceCount))
+    toldAt_ms = .min
+    toldTimes = []
+    before = (.min, [], [])
+  }
+}

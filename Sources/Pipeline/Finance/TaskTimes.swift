@@ -1,0 +1,47 @@
+import Aggregates
+import Domain
+
+/// How far the tasks have come, as they tell it to the second stage. It never goes back.
+struct TaskTimes {
+  /// By task: event times below are complete.
+  private var watermarks: [Int32: Int64] = [:]
+  /// By source, then task: the latest event time seen.
+  private var sources: [String: [Int32: Int64]] = [:]
+  private let settling_ms: Int64
+
+  /// - Parameter settling_ms: How long after the end of a period its figures are provisional: window + grace.
+  init(settling_ms: Int64) { self.settling_ms = settling_ms }
+
+  mutating func setWatermark(task: Int32, _ time_ms: Int64) {
+    watermarks[task] = max(watermarks[task] ?? .min, time_ms)
+  }
+
+  mutating func setLatest(source: String, task: Int32, _ time_ms: Int64) {
+    sources[source, default: [:]][task] = max(sources[source]?[task] ?? .min, time_ms)
+  }
+
+  /// Event time up to which all tasks are complete; the least possible before any has spoken.
+  var asOf_ms: Int64 { watermarks.values.min() ?? .min }
+
+  /// The latest event time of each source, by its name.
+  var latest: [(source: String, time_ms: Int64)] {
+    sources.map { (source: $0.key, time_ms: $0.value.values.max() ?? .min) }.sorted { $0.source < $1.source }
+  }
+
+  func latest_ms(_ source: String) -> Int64? { sources[source]?.values.max() }
+
+  /// The last day of a calendar month's period; nil for other periods.
+  static func lastDay(ofPeriod period: Int32) -> Int32? {
+    let (year, month) = (Int(period / 100), Int(period % 100))
+    guard (1_900...9_999).contains(year), (1...12).contains(month) else { return nil }
+    return Int32(daysFromCivil(year: year, month: month, day: daysInMonth(year: year, month: month)))
+  }
+
+  /// Until the watermark of every task has passed the end of the period, with window and grace.
+  func isProvisional(_ period: Int32) -> Bool {
+    if period == CellTable.openingPeriod { return false }
+    guard let last = TaskTimes.lastDay(ofPeriod: period) else { return true }
+    let end_ms = (Int64(last) + 1) * millisecondsPerDay
+    return asOf_ms < end_ms.addingReportingOverflow(settling_ms).partialValue
+  }
+}

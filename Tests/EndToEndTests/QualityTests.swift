@@ -1,0 +1,110 @@
+import Aggregates
+import Configuration
+import Domain
+import Foundation
+import Kafka
+import KafkaTesting
+import Pipeline
+import Testing
+import Validation
+
+/// `<prefix>.quality` over the wire.
+@Suite(.serialized) struct QualityTests {
+  let support = EndToEndTests()
+
+  /// By source and month.
+  struct Counts: Equatable {
+    var records = 0
+    var matched = 0
+    var flagged = 0
+  }
+
+  /// Real orders and journal lines with a few records that cannot be read and a rule that flags: the daemon's counts are
+  /// those of the files, over any partitioning and a restart.
+  @Test(arguments: [1, 3]) func countsAreThoseOfTheFiles(partitions: Int) throws {
+    guard let data = sharedData else {
+      print("skipped: there is no ../shared/data")
+      return
+    }
+    let (orders, ledger) = (data + "/northwind/orders.jsonl", data + "/northwind/ledger.jsonl")
+    let cluster = try TestCluster()
+    var quality = QualitySettings()
+    quality.interval_ms = 100
+    var configuration = try support.prepare(
+      "northwind.yaml", cluster, partitions: partitions, workers: 2, quality: quality)
+    // Gross of at most a thousand, counted where it is more.
+    configuration.sources[0].rules = [
+      RuleSpecification(
+        name: "small", subject: "gross", severity: .count,
+        condition: .range(
+          RuleField(.component, index: AmountComponent.gross.rawValue), least: nil, most: 1_000_000_000))
+    ]
+    let sent = try FilePlayer(configuration).play(orders: [orders], ledger: [ledger])
+    try cluster.produce(configuration.sources[1].topic, (0..<7).map { ("bad\($0)", "{\"after\":", nil) })
+
+    // By hand, from the files.
+    func json(_ line: Substring) throws -> (key: String, value: [String: Any]) {
+      let parts = line.split(separator: "\t", maxSplits: 1)
+      return (String(parts[0]), try JSONSerialization.jsonObject(with: Data(parts[1].utf8)) as! [String: Any])
+    }
+    func lines(_ path: String) throws -> [(key: String, value: [String: Any])] {
+      try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map(json)
+    }
+    let (ordered, posted) = (try lines(orders), try lines(ledger))
+    let (orderKeys, ledgerKeys) = (Set(ordered.map(\.key)), Set(posted.map(\.key)))
+    var expected: [String: Counts] = [:]
+    for (key, value) in ordered {
+      let event = value["event"] as! [String: Any]
+      let month = "orders " + (event["time"] as! String).prefix(7).replacing("-", with: "")
+      expected[month, default: Counts()].records += 1
+      if ledgerKeys.contains(key) { expected[month]!.matched += 1 }
+      let gross = Double((value["amounts"] as! [String: Any])["gross"] as! String)!
+      if gross > 1_000 { expected[month]!.flagged += 1 }
+    }
+    let calendar = { () -> Calendar in
+      var calendar = Calendar(identifier: .gregorian)
+      calendar.timeZone = TimeZone(identifier: "UTC")!
+      return calendar
+    }()
+    for (key, value) in posted {
+      let date = Date(timeIntervalSince1970: Double(value["ts_ms"] as! Int) / 1_000)
+      let parts = calendar.dateComponents([.year, .month], from: date)
+      let month = "ledger \(parts.year! * 100 + parts.month!)"
+      expected[month, default: Counts()].records += 1
+      if orderKeys.contains(key) { expected[month]!.matched += 1 }
+    }
+    #expect(expected.count > 30 && expected.values.reduce(0) { $0 + $1.flagged } > 300)
+
+    var found: [String: Counts] = [:]
+    var deadLetters: [String: Int] = [:]
+    // What the stage had not told before the daemon stopped, it tells after the next start.
+    for attempt in 0..<4 where found != expected {
+      _ = try support.reconcile(configuration, records: attempt == 0 ? sent + 7 : 0)
+      found = [:]
+      deadLetters = [:]
+      var revisions: [String: Int] = [:]
+      for record in try cluster.readAll(configuration.qualityTopic, partitions: partitions) {
+        let message = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
+        let name = "\(message["source"]!) \(message["period"]!)"
+        #expect(record.key == name.replacing(" ", with: "|"))
+        let revision = message["revision"] as! Int
+        guard revision >= revisions[name] ?? 0 else { continue }
+        revisions[name] = revision
+        let counts = Counts(
+          records: message["records"] as! Int, matched: message["matched"] as! Int,
+          flagged: message["flagged"] as! Int)
+        if counts.records > 0 { found[name] = counts }
+        deadLetters[name] = message["dead_letters"] as? Int
+        #expect(
+          message["unmatched"] as! Int == counts.records - counts.matched && message["duplicates"] as! Int == 0)
+      }
+    }
+    for name in Set(found.keys).union(expected.keys).sorted() where found[name] != expected[name] {
+      Issue.record("\(name): \(found[name] ?? Counts()) instead of \(expected[name] ?? Counts())")
+    }
+    // Of a record that cannot be read the month is that in which it was written.
+    let parts = calendar.dateComponents([.year, .month], from: Date())
+    #expect(deadLetters["ledger \(parts.year! * 100 + parts.month!)"] == 7)
+    #expect(deadLetters.values.reduce(0, +) == 7)
+  }
+}
