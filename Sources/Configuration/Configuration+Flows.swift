@@ -44,13 +44,7 @@ extension Configuration {
   /// After the sources: it must name them.
   mutating func readFlows(_ node: Node?, _ tables: [String: ValueTable], _ reader: ConfigurationReader) {
     let path = ["flows"]
-    let nodes = reader.nodes(node, path)
-    guard reader.bool(nodes["enabled"], path + ["enabled"], false) else {
-      for (key, node) in nodes.sorted(by: { $0.key < $1.key }) where key != "enabled" {
-        reader.problem(node, "flows.\(key): flows are not enabled")
-      }
-      return
-    }
+    guard let nodes = reader.enabledNodes(node, path, "flows") else { return }
     var settings = FlowSettings()
     settings.by = reader.names(nodes["by"], path + ["by"])
     let known = dimensions + [FlowSettings.customer]

@@ -157,13 +157,7 @@ extension Configuration {
 
   private mutating func readAggregates(_ node: Node?, _ reader: ConfigurationReader) {
     let path = ["aggregates"]
-    let nodes = reader.nodes(node, path)
-    guard reader.bool(nodes["enabled"], path + ["enabled"], false) else {
-      for (key, node) in nodes.sorted(by: { $0.key < $1.key }) where key != "enabled" {
-        reader.problem(node, "aggregates.\(key): aggregates are not enabled")
-      }
-      return
-    }
+    guard let nodes = reader.enabledNodes(node, path, "aggregates") else { return }
     var settings = AggregateSettings()
     settings.interval_ms = reader.duration_ms(nodes["interval"], path + ["interval"], settings.interval_ms, atLeast: 1)
     settings.limits.valuesPerDimension = reader.integer(
@@ -174,13 +168,7 @@ extension Configuration {
 
   private mutating func readQuality(_ node: Node?, _ reader: ConfigurationReader) {
     let path = ["quality"]
-    let nodes = reader.nodes(node, path)
-    guard reader.bool(nodes["enabled"], path + ["enabled"], false) else {
-      for (key, node) in nodes.sorted(by: { $0.key < $1.key }) where key != "enabled" {
-        reader.problem(node, "quality.\(key): counts of quality are not enabled")
-      }
-      return
-    }
+    guard let nodes = reader.enabledNodes(node, path, "counts of quality") else { return }
     var settings = QualitySettings()
     settings.interval_ms = reader.duration_ms(nodes["interval"], path + ["interval"], settings.interval_ms, atLeast: 1)
     settings.maximumPeriods = reader.integer(nodes["periods"], path + ["periods"], settings.maximumPeriods, 1...10_000)

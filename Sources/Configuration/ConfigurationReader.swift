@@ -66,6 +66,16 @@ final class ConfigurationReader {
     return nodes
   }
 
+  /// The keys of a part that is off unless it says `enabled: true`; nil, and a problem for each of its keys, where it is off.
+  func enabledNodes(_ node: Node?, _ path: [String], _ what: String) -> [String: Node]? {
+    let nodes = nodes(node, path)
+    if bool(nodes["enabled"], path + ["enabled"], false) { return nodes }
+    for (key, node) in nodes.sorted(by: { $0.key < $1.key }) where key != "enabled" {
+      problem(node, "\(dotted(path + [key])): \(what) are not enabled")
+    }
+    return nil
+  }
+
   /// A scalar's text with `${NAME}` replaced; nil and a problem where it is none.
   func scalar(_ node: Node, _ path: [String]) -> String? {
     guard let text = node.scalar?.string else {
