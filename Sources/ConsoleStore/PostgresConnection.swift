@@ -114,7 +114,7 @@ final class PostgresConnection: SQLReader, @unchecked Sendable {
   private var awaited = 0
   /// As many are sent before their answers are taken in: those must fit into what the system keeps of a connection, so
   /// that the server never waits for this side while this side waits for it.
-  private static let pipelineDepth = 128
+  private static let pipelineDepth = 1_024
 
   fileprivate init(_ handle: OpaquePointer, place: String) {
     self.handle = handle
