@@ -19,13 +19,19 @@ public final class Producer: RecordProducer {
   let client: OpaquePointer
   private let context: ClientContext
   private var topics: [String: OpaquePointer] = [:]
+  /// Topics whose messages are compressed already.
+  private let incompressible: Set<String>
   /// Failures since they were last taken, at most `maximumFailures`; all are counted.
   private var failures: [Failure] = []
   public private(set) var failureCount = 0
   public private(set) var deliveredCount = 0
   static let maximumFailures = 16
 
-  public init(properties: [KafkaProperty], log: @escaping KafkaLogHandler = { _, _, _ in }) throws(KafkaError) {
+  /// - Parameter incompressible: Topics whose messages are compressed already: they are sent as they are.
+  public init(
+    properties: [KafkaProperty], incompressible: Set<String> = [], log: @escaping KafkaLogHandler = { _, _, _ in }
+  ) throws(KafkaError) {
+    self.incompressible = incompressible
     context = ClientContext(log: log)
     client = try makeClient(RD_KAFKA_PRODUCER, properties: Producer.defaults + properties, context: context)
     context.onDelivery = { [unowned self] message in
@@ -48,7 +54,13 @@ public final class Producer: RecordProducer {
 
   private func handle(_ topic: String) throws(KafkaError) -> OpaquePointer {
     if let known = topics[topic] { return known }
-    guard let made = rd_kafka_topic_new(client, topic, nil) else {
+    var settings: OpaquePointer?
+    if incompressible.contains(topic) {
+      settings = rd_kafka_default_topic_conf_dup(client)
+      rd_kafka_topic_conf_set(settings, "compression.codec", "none", nil, 0)
+    }
+    guard let made = rd_kafka_topic_new(client, topic, settings) else {
+      if let settings { rd_kafka_topic_conf_destroy(settings) }
       throw KafkaError(rd_kafka_last_error(), "topic \(topic)")
     }
     topics[topic] = made

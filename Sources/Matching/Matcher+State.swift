@@ -1,3 +1,4 @@
+import CShims
 import Domain
 
 /// The state of a matcher as bytes: the ties in shards by key fingerprint, and what belongs to no tie.
@@ -32,30 +33,59 @@ extension Matcher {
   }
 
   /// Writes the ties of a shard behind what the writer holds.
+  ///
+  /// A shard's ties lie all over memory: their slots and bodies are brought close some ties ahead, so that the waiting
+  /// for one overlaps with the writing of others.
   @discardableResult
   public func exportShard(_ shard: Int, bits: Int, into writer: inout ByteWriter) -> ShardSummary {
-    var summary = ShardSummary(ties: 0, digest: 0)
-    index.forEach(shard: shard, bits: bits) { slot in
-      let start = writer.count
-      exportTie(slot, into: &writer)
-      let bytes = writer.bytes
-      summary.digest &+=
-        Fingerprint(
-          ByteView(UnsafeRawBufferPointer(rebasing: bytes[start...]).assumingMemoryBound(to: UInt8.self))
-        ).low
-      summary.ties += 1
+    var slots: [UInt32] = []
+    slots.reserveCapacity(index.count >> bits + index.count >> (bits + 2) + 64)
+    index.forEach(shard: shard, bits: bits) { slots.append(UInt32($0)) }
+    var summary = ShardSummary(ties: slots.count, digest: 0)
+    slots.withUnsafeBufferPointer { slots in
+      for at in 0..<min(Matcher.slotsAhead, slots.count) { tieout_prefetch(ties + Int(slots[at])) }
+      for at in 0..<slots.count {
+        if at + Matcher.slotsAhead < slots.count { tieout_prefetch(ties + Int(slots[at + Matcher.slotsAhead])) }
+        if at + Matcher.bodiesAhead < slots.count {
+          let body = bodyStart(Int(slots[at + Matcher.bodiesAhead]))
+          tieout_prefetch(body)
+          tieout_prefetch(body + 64)
+        }
+        let start = writer.count
+        exportTie(Int(slots[at]), into: &writer)
+        let bytes = writer.bytes
+        summary.digest &+=
+          Fingerprint(
+            ByteView(UnsafeRawBufferPointer(rebasing: bytes[start...]).assumingMemoryBound(to: UInt8.self))
+          ).low
+      }
     }
     return summary
   }
 
+  /// Ties of a shard whose slots, and whose bodies, are being brought close while one is written.
+  private static let slotsAhead = 32
+  private static let bodiesAhead = 16
+
   private func exportTie(_ slot: Int, into writer: inout ByteWriter) {
     let tie = ties[slot]
-    writer.write(tie.flags)
-    writer.write(tie.deadline_ms)
-    writer.write(tie.timer_ms)
-    writer.write(tie.quiet_ms)
     let length = bodyLength(slot)
-    writer.writeVarint(UInt64(length))
+    // The head in one go: flags, three times, the body's length.
+    writer.write(atMost: 36) { head in
+      let raw = UnsafeMutableRawPointer(head)
+      raw.storeBytes(of: tie.flags.littleEndian, as: UInt16.self)
+      raw.storeBytes(of: tie.deadline_ms.littleEndian, toByteOffset: 2, as: Int64.self)
+      raw.storeBytes(of: tie.timer_ms.littleEndian, toByteOffset: 10, as: Int64.self)
+      raw.storeBytes(of: tie.quiet_ms.littleEndian, toByteOffset: 18, as: Int64.self)
+      var (at, rest) = (26, UInt64(length))
+      while rest >= 0x80 {
+        head[at] = UInt8(truncatingIfNeeded: rest) | 0x80
+        rest >>= 7
+        at += 1
+      }
+      head[at] = UInt8(truncatingIfNeeded: rest)
+      return at + 1
+    }
     writer.write(raw: bodyStart(slot), count: length)
     var breaks: UInt64 = 0
     var ref = tie.breaks

@@ -43,8 +43,16 @@ extension Matcher {
     // The farthest that was popped: a tie may be due again at once, at a time before that of another one.
     var reached = ExpiryBound(deadline_ms: .min, tag: 0)
     while true {
-      let (ties, base) = (ties, store.base)
-      let popped = timers.pop(before: watermark_ms, upTo: bound, ties: ties) { Matcher.fingerprint($0, ties, base) }
+      let (ties, base, forgetsAtOnce, nearIndex) = (ties, store.base, forgetsAtOnce, index.near)
+      let popped = timers.pop(
+        before: watermark_ms, upTo: bound, ties: ties, fingerprint: { Matcher.fingerprint($0, ties, base) },
+        bring: { slot in
+          let tie = ties + slot
+          let body = base + Int(tie.pointee.body) * 8
+          tieout_prefetch(body)
+          tieout_prefetch(body + Int(tie.pointee.bodyLength))
+          if forgetsAtOnce || tie.pointee.has(Tie.Flag.closed) { nearIndex.prefetch(tie.pointee.head) }
+        })
       guard let entry = popped else { break }
       if !reached.covers(entry) { reached = ExpiryBound(deadline_ms: entry.deadline_ms, tag: UInt32(entry.head)) }
       if timers.hasJustOpened { for ahead in 0..<16 { prefetchBody(ahead) } }

@@ -255,7 +255,11 @@ public struct Matcher: ~Copyable {
 
   @inline(__always)
   mutating func takeSlot() -> Int {
-    if let free = freeSlots.popLast() { return Int(free) }
+    if let free = freeSlots.popLast() {
+      // The next one has long left the caches.
+      if let next = freeSlots.last { tieout_prefetch(ties + Int(next)) }
+      return Int(free)
+    }
     let bytes = (usedSlots + 1) * MemoryLayout<Tie>.stride
     precondition(bytes <= slotRegion.reservedBytes, "a task holds 167 million ties; add partitions")
     slotRegion.grow(to: bytes)

@@ -38,6 +38,7 @@ struct Region: ~Copyable {
   /// All of the table is in use from the beginning, and zero.
   mutating func fill(_ bytes: Int) {
     if bytes > Region.smallBytes, !isHuge { useHugePages(from: 0) }
+    tieout_touch(base, UInt64(bytes))
   }
 
   @inline(never)

@@ -46,6 +46,24 @@ struct TieIndex: ~Copyable {
     tieout_prefetch(place + 8)
   }
 
+  /// Where entries stand, for those who know no more of a fingerprint than its first bits.
+  struct Near {
+    fileprivate let entries: UnsafeMutablePointer<UInt64>
+    fileprivate let capacity: Int
+
+    /// Brings the place of a fingerprint close. In a table of more than half a million entries its first bits do not
+    /// say it exactly enough.
+    @inline(__always)
+    func prefetch(_ head: UInt16) {
+      guard capacity <= 1 << 19 else { return }
+      let place = entries + (Int(head) &* capacity) >> 16
+      tieout_prefetch(place)
+      tieout_prefetch(place + 8)
+    }
+  }
+
+  var near: Near { Near(entries: entries, capacity: capacity) }
+
   /// The first slot whose tag agrees and that the caller takes for the one meant; 0 if there is none.
   @inline(__always)
   func find(_ fingerprint: Fingerprint, where matches: (Int) -> Bool) -> Int {

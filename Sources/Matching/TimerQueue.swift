@@ -120,6 +120,7 @@ struct TimerQueue: ~Copyable {
     if freeChunk != 0 {
       let chunk = freeChunk
       freeChunk = chunks[Int(chunk) * 16]
+      tieout_prefetch(chunks + Int(freeChunk) * 16)
       return chunk
     }
     precondition((usedChunks + 1) * 64 <= region.reservedBytes, "a task's timers have outgrown their address space")
@@ -129,9 +130,12 @@ struct TimerQueue: ~Copyable {
   }
 
   /// The next entry with a deadline before `watermark_ms` and not beyond the bound, or nil.
-  /// - Parameter ties: What the slots stand for.
+  /// - Parameters:
+  ///   - ties: What the slots stand for.
+  ///   - bring: Brings close what belongs to a slot that will be popped soon, or may be.
   mutating func pop(
-    before watermark_ms: Int64, upTo bound: ExpiryBound, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint
+    before watermark_ms: Int64, upTo bound: ExpiryBound, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint,
+    bring: (Int) -> Void = { _ in }
   ) -> Entry? {
     while true {
       if cursor < runCount {
@@ -149,7 +153,7 @@ struct TimerQueue: ~Copyable {
         count -= 1
         return next
       }
-      guard openNextBucket(before: watermark_ms, ties: ties, fingerprint: fingerprint) else { return nil }
+      guard openNextBucket(before: watermark_ms, ties: ties, fingerprint: fingerprint, bring: bring) else { return nil }
     }
   }
 
@@ -165,7 +169,7 @@ struct TimerQueue: ~Copyable {
 
   /// Opens the next bucket that holds anything and may hold something due; false if there is none.
   private mutating func openNextBucket(
-    before watermark_ms: Int64, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint
+    before watermark_ms: Int64, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint, bring: (Int) -> Void
   ) -> Bool {
     guard count > 0 else { return false }
     let last = bucketNumber(min(watermark_ms, Tie.noTimer_ms))
@@ -191,14 +195,16 @@ struct TimerQueue: ~Copyable {
         if refillFromFar(ties, fingerprint) { steps = 0 }
         if !heap.isEmpty { return true }
       }
-      if ring[index] != 0, open(index, ties, fingerprint) { return true }
+      if ring[index] != 0, open(index, ties, fingerprint, bring) { return true }
     }
     return false
   }
 
   /// Reads a bucket into `run`; false if nothing in it counts any more.
-  private mutating func open(_ index: Int, _ ties: UnsafePointer<Tie>, _ fingerprint: (Int) -> Fingerprint) -> Bool {
-    prefetchNext(index, ties)
+  private mutating func open(
+    _ index: Int, _ ties: UnsafePointer<Tie>, _ fingerprint: (Int) -> Fingerprint, _ bring: (Int) -> Void
+  ) -> Bool {
+    prefetchNext(index, ties, bring)
     let first = opened &* quantum_ms
     let newest = ring[index] >> 4
     let usedOfNewest = Int(ring[index] & 15)
@@ -278,19 +284,27 @@ struct TimerQueue: ~Copyable {
     }
   }
 
-  /// Brings the ties of the bucket that comes next close, and the list of the one after it.
+  /// Brings close what the next buckets will ask for, in three steps: the list of the third, the ties of the second, and
+  /// by `bring` what belongs to the ties of the first. Crowded buckets are read in order soon enough: what is brought now
+  /// must still be there then.
   @inline(__always)
-  private func prefetchNext(_ index: Int, _ ties: UnsafePointer<Tie>) {
+  private func prefetchNext(_ index: Int, _ ties: UnsafePointer<Tie>, _ bring: (Int) -> Void) {
     let mask = TimerQueue.ringSize - 1
-    let ahead = ring[(index + 2) & mask]
-    if ahead != 0 { tieout_prefetch(chunks + Int(ahead >> 4) * 16) }
-    var chunk = ring[(index + 1) & mask] >> 4
-    var used = Int(ring[(index + 1) & mask] & 15)
-    // A crowded bucket is read in order soon enough; what is brought now must still be there then.
-    var left = 16
+    let third = ring[(index + 3) & mask]
+    if third != 0 { tieout_prefetch(chunks + Int(third >> 4) * 16) }
+    forEachSlot(of: (index + 2) & mask, chunks: 16) { tieout_prefetch(ties + $0) }
+    forEachSlot(of: (index + 1) & mask, chunks: 2, bring)
+  }
+
+  /// Calls `body` with the slots of a bucket's newest chunks.
+  @inline(__always)
+  private func forEachSlot(of bucket: Int, chunks most: Int, _ body: (Int) -> Void) {
+    var chunk = ring[bucket] >> 4
+    var used = Int(ring[bucket] & 15)
+    var left = most
     while chunk != 0, left > 0 {
       let base = Int(chunk) * 16
-      for place in 1...used { tieout_prefetch(ties + Int(chunks[base + place])) }
+      for place in 1...used { body(Int(chunks[base + place])) }
       chunk = chunks[base]
       used = TimerQueue.chunkSlots
       left -= 1

@@ -27,6 +27,11 @@ public final class TotalsStage: Stage {
   private var pending: [RevenueMessage] = []
   private var pendingQuality: [QualityMessage] = []
   private var encoder: FinanceEncoder
+  /// When the sums were last told, by the monotonic clock; nil before the first time.
+  private var told_ms: Int64?
+
+  /// Milliseconds between two tellings: sums that change with every epoch of every task are told once a second.
+  static let interval_ms: Int64 = 1_000
 
   public init(configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment) {
     (revenue, times) = TotalsStage.mergers(configuration)
@@ -74,18 +79,28 @@ public final class TotalsStage: Stage {
           behind = Set(places.map(\.partition))
         }
         try consumer.answerRebalance(start: .beginning)
-      } else if behind.isEmpty {
-        // Sums of half a history would be wrong ones.
-        if configuration.aggregates != nil { pending += revenue.take() }
-        if configuration.quality != nil {
-          pendingQuality += quality.take(times, now_ms: environment.wallClock_ms())
-        }
-        if !changed.isEmpty || !pending.isEmpty || !pendingQuality.isEmpty { try tell() }
+      } else if told_ms.map({ environment.monotonic_ms() - $0 >= TotalsStage.interval_ms }) ?? true {
+        try tellChanges()
       }
     }
+    // At a planned end nothing waits for the next owner.
+    if consumer.pendingRebalance == nil { try tellChanges() }
+  }
+
+  private func tellChanges() throws {
+    // Sums of half a history would be wrong ones.
+    guard group != nil, behind.isEmpty else { return }
+    if configuration.aggregates != nil { pending += revenue.take() }
+    if configuration.quality != nil {
+      pendingQuality += quality.take(times, now_ms: environment.wallClock_ms())
+    }
+    guard !changed.isEmpty || !pending.isEmpty || !pendingQuality.isEmpty else { return }
+    told_ms = environment.monotonic_ms()
+    try tell()
   }
 
   private func forget() {
+    told_ms = nil
     cells = [:]
     changed = []
     behind = []

@@ -96,7 +96,7 @@ public final class KafkaEnvironment: WorkerEnvironment {
       properties.insert(KafkaProperty("transaction.timeout.ms", "10000"), at: 0)
       properties.append(KafkaProperty("transactional.id", transactionalID))
     }
-    return try Producer(properties: properties, log: log)
+    return try Producer(properties: properties, incompressible: [configuration.checkpointsTopic], log: log)
   }
 
   public func makeReader(_ configuration: Configuration) throws -> any LogReader {
