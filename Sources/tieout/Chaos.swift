@@ -86,6 +86,11 @@ final class ChaosRun {
   /// After a failure the topics stay on a real cluster.
   var keepsTopics = false
   var counts: [String: Int] = [:]
+  /// What was done when, beside the logs of the processes.
+  let timeline: FileHandle
+  /// The broker stays for a while after it was away, so that the load's silence never lasts as long as makes it idle.
+  var nextOutage_ms: Int64 = 0
+  static let betweenOutages_ms: Int64 = 3_000
 
   /// A disturbance, and what the group had committed then: over when every partition has moved on.
   struct Takeover {
@@ -103,6 +108,11 @@ final class ChaosRun {
     directory = options.directory ?? NSTemporaryDirectory() + "tieout-chaos-\(getpid())"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
     path = directory + "/chaos.yaml"
+    _ = FileManager.default.createFile(atPath: directory + "/timeline.log", contents: nil)
+    guard let timeline = FileHandle(forWritingAtPath: directory + "/timeline.log") else {
+      throw RecoveryError("\(directory) cannot be written to")
+    }
+    self.timeline = timeline
     broker = address == nil ? try EmbeddedBroker() : nil
     let name = "chaos-" + String(UInt64.random(in: 0 ... .max), radix: 36)
     let yaml = Demo.yaml.replacingOccurrences(of: "name: demo", with: "name: \(name)")
@@ -113,7 +123,7 @@ final class ChaosRun {
           + "properties: {reconnect.backoff.max.ms: \"500\"}, "
       )
       // Longer than the broker is away and everybody needs to come back: the load's own time runs a hundred times as fast.
-      .replacingOccurrences(of: "idle_timeout: 2s", with: "idle_timeout: 6s")
+      .replacingOccurrences(of: "idle_timeout: 2s", with: "idle_timeout: 8s")
     try yaml.write(toFile: path, atomically: true, encoding: .utf8)
     configuration = try Configuration.load(path: path)
     // The same records, under another name, which is also that of the group and of the topics.
@@ -193,7 +203,11 @@ final class ChaosRun {
     }
   }
 
-  func note(_ what: String) { counts[what, default: 0] += 1 }
+  func note(_ what: String, _ detail: String = "") {
+    counts[what, default: 0] += 1
+    let line = "\(Date().formatted(.iso8601.time(includingFractionalSeconds: true))) \(what) \(detail)\n"
+    timeline.write(Data(line.utf8))
+  }
 
   func disturb() throws {
     let now = monotonic_ms()
@@ -203,19 +217,22 @@ final class ChaosRun {
         slots[number]!.stoppedUntil_ms = nil
       } else if !slot.process.isRunning {
         print("process p\(number) ended by itself: see \(directory)/p\(number).log")
-        note("ends by themselves")
+        note("ends by themselves", "p\(number)")
         slots[number] = nil
       }
     }
     try measure()
-    if let memory, random.below(150) == 0 {
-      memory.goAway(for_ms: Int64(300 + random.below(4_000)))
-      note("broker outages")
+    if let memory, now >= nextOutage_ms, random.below(90) == 0 {
+      let away_ms = Int64(300 + random.below(4_000))
+      memory.goAway(for_ms: away_ms)
+      nextOutage_ms = now + away_ms + ChaosRun.betweenOutages_ms
+      note("broker outages", "for \(away_ms) ms")
     }
     let missing = (0..<options.processes).filter { slots[$0] == nil }
     if slots.isEmpty || (!missing.isEmpty && random.below(20) == 0) {
-      try start(missing[random.below(missing.count)])
-      note("starts")
+      let number = missing[random.below(missing.count)]
+      try start(number)
+      note("starts", "p\(number)")
     }
     guard random.below(40) == 0, let number = slots.keys.sorted().randomElement(using: &random),
       slots[number]!.stoppedUntil_ms == nil
@@ -226,19 +243,20 @@ final class ChaosRun {
       kill(process.processIdentifier, SIGKILL)
       process.waitUntilExit()
       slots[number] = nil
-      note("SIGKILL")
+      note("SIGKILL", "p\(number)")
       try beginTakeover("SIGKILL")
     case 2:
       kill(process.processIdentifier, SIGSTOP)
-      slots[number]!.stoppedUntil_ms = now + Int64(2_000 + random.below(9_000))
-      note("SIGSTOP")
+      let stopped_ms = Int64(2_000 + random.below(9_000))
+      slots[number]!.stoppedUntil_ms = now + stopped_ms
+      note("SIGSTOP", "p\(number) for \(stopped_ms) ms")
     default:
       kill(process.processIdentifier, SIGTERM)
       let until = monotonic_ms() + 20_000
       while process.isRunning, monotonic_ms() < until { usleep(10_000) }
       if process.isRunning { kill(process.processIdentifier, SIGKILL) }
       try start(number)
-      note("restarts")
+      note("restarts", "p\(number)")
       try beginTakeover("restart")
     }
   }
