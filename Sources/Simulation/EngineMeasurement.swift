@@ -33,6 +33,7 @@ public final class EngineMeasurement {
     public var total_ns: Int64 = 0
     public var ties = 0
     public var footprintBytes = 0
+    public var liveBytes = 0
     public var breakMessages = 0
     public var breaksInMeasurement = 0
     public var deadLetters = 0
@@ -160,6 +161,7 @@ public final class EngineMeasurement {
     result.total_ns = engine.laps.total_ns
     result.ties = engine.tieCount
     result.footprintBytes = engine.footprintBytes
+    result.liveBytes = engine.liveBytes
     result.breaksInMeasurement = engine.breakMessages - before
     // What is left of the load, so that the whole truth can come out.
     while generate(EngineMeasurement.chunk) {

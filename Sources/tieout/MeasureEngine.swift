@@ -50,7 +50,9 @@ struct MeasureEngine: ParsableCommand {
       let measurement = try EngineMeasurement(options)
       let result = measurement.run { if verbose { FileHandle.standardError.write(Data(($0 + "\n").utf8)) } }
       let comparison = result.comparison!
-      let perTie = Double(result.footprintBytes) / Double(max(1, result.ties))
+      // In use, and touched: what was freed in one size is kept for others of that size.
+      let perTie = Double(result.liveBytes) / Double(max(1, result.ties))
+      let touchedPerTie = Double(result.footprintBytes) / Double(max(1, result.ties))
       if json {
         var writer = JSONWriter()
         writer.beginObject()
@@ -60,6 +62,7 @@ struct MeasureEngine: ParsableCommand {
           ("records", result.records), ("all_records", result.allRecords), ("break_messages", result.breakMessages),
           ("ties", result.ties), ("bytes", result.bytes),
           ("records_per_second", Int(1e9 / result.nsPerRecord)), ("bytes_per_tie", Int(perTie)),
+          ("touched_bytes_per_tie", Int(touchedPerTie)),
           ("breaks_found", comparison.found), ("breaks_missed", comparison.missed.count),
           ("breaks_false", comparison.wrong.count), ("dead_letters", result.deadLetters),
         ] {
@@ -87,9 +90,10 @@ struct MeasureEngine: ParsableCommand {
         print(
           String(
             format:
-              "%d records (%d orders, %.0f bytes each), %.2f million a second; %d ties, %.0f bytes of memory each",
+              "%d records (%d orders, %.0f bytes each), %.2f million a second; %d ties, %.0f bytes of memory each "
+              + "(%.0f with what is kept free)",
             result.records, result.orders, Double(result.bytes) / Double(max(1, result.records)),
-            1_000 / result.nsPerRecord, result.ties, perTie))
+            1_000 / result.nsPerRecord, result.ties, perTie, touchedPerTie))
         print(
           "breaks: \(comparison.found) found, \(comparison.missed.count) missed, \(comparison.wrong.count) false or "
             + "wrong; \(result.breaksInMeasurement) messages while measured; \(result.deadLetters) dead letters")

@@ -84,6 +84,7 @@ public final class EngineHarness {
   public var tieCount: Int { engine.matcher.tieCount }
   /// Bytes of memory that the state has touched.
   public var footprintBytes: Int { engine.matcher.footprintBytes }
+  public var liveBytes: Int { engine.matcher.liveBytes }
 
   /// Takes one batch: a stretch of records of each source, in the order of the sources.
   public func take(_ source: Int, _ records: borrowing PackedRecords, _ range: Range<Int>, now_ms: Int64) {
