@@ -76,7 +76,8 @@ let package = Package(
     .executableTarget(
       name: "tieout",
       dependencies: [
-        "MemoryBroker", "Domain", "Forecasting", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration",
+        "MemoryBroker", "Domain", "Forecasting", "Decoding", "Matching", "Checkpoints", "Kafka",
+        "Configuration",
         "Pipeline",
         "Simulation",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -87,6 +88,7 @@ let package = Package(
       name: "ConsoleStore",
       dependencies: [
         "Domain", "Kafka", "Pipeline", "CPostgres", .product(name: "GRDB", package: "GRDB.swift"),
+        .product(name: "GRDBSQLite", package: "GRDB.swift"),
       ], swiftSettings: settings),
     .target(
       name: "Console",
@@ -135,17 +137,20 @@ let package = Package(
       name: "PipelineTests",
       dependencies: ["Pipeline", "Simulation", "Kafka", "KafkaTesting", "Configuration", "Checkpoints"],
       swiftSettings: settings),
+    // A PostgreSQL server for tests, where there is one.
+    .target(
+      name: "StoreTesting", dependencies: ["ConsoleStore"], path: "Tests/StoreTesting", swiftSettings: settings),
     .testTarget(
       name: "ConsoleStoreTests",
       dependencies: [
-        "Domain", "Matching", "Pipeline", "ConsoleStore", "Kafka", "KafkaTesting",
+        "Domain", "Matching", "Pipeline", "ConsoleStore", "Kafka", "KafkaTesting", "StoreTesting",
         .product(name: "GRDB", package: "GRDB.swift"),
       ],
       swiftSettings: settings),
     .testTarget(
       name: "ConsoleTests",
       dependencies: [
-        "Console", "ConsoleStore", "Kafka", "KafkaTesting", "Configuration",
+        "Console", "ConsoleStore", "Kafka", "KafkaTesting", "StoreTesting", "Configuration",
         .product(name: "JWTKit", package: "jwt-kit"), .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "CryptoExtras", package: "swift-crypto"),
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
@@ -167,7 +172,10 @@ if Context.environment["TIEOUT_CORE_ONLY"] != nil {
     guard case .sourceControl(_, let location, _) = dependency.kind else { return false }
     return !core.contains { location.hasSuffix("/" + $0) }
   }
-  let console = ["CPostgres", "tieout-serve", "Console", "ConsoleStore", "ConsoleTests", "ConsoleStoreTests"]
+  let console = [
+    "Monitoring", "tieout", "EndToEndTests", "CPostgres", "tieout-serve", "Console", "ConsoleStore", "ConsoleTests",
+    "ConsoleStoreTests", "StoreTesting",
+  ]
   package.targets.removeAll { console.contains($0.name) }
   package.products.removeAll { console.contains($0.name) }
 }

@@ -165,12 +165,9 @@ extension Console {
       try await store.breaks(filter, scope: scope, sort: sort, after: after, limit: limit)
     }
     var buffer = ByteBuffer()
-    buffer.reserveCapacity(page.rows.reduce(64) { $0 + $1.utf8.count + 1 })
+    buffer.reserveCapacity(page.bytes.count + 256)
     buffer.writeString("{\"items\":[")
-    for (index, row) in page.rows.enumerated() {
-      if index > 0 { buffer.writeString(",") }
-      buffer.writeString(row)
-    }
+    buffer.writeBytes(page.bytes)
     buffer.writeString("],\"next\":")
     buffer.writeBytes(JSON.optional(page.next.map { Console.encode($0, sort) }).bytes)
     buffer.writeString("}")

@@ -75,7 +75,7 @@ public struct ConsoleServer: Sendable {
     let audit = try AuditLog(path: settings.directory + "/audit.log")
     let store = try ConsoleServer.openStore(configuration)
     if options.rebuild { try store.clear() }
-    let state = try StateStore(path: settings.directory + "/state.db")
+    let state = try StateStore.open(configuration)
     createTopics()
     let log = log
     let kafkaLog: KafkaLogHandler = { level, facility, message in

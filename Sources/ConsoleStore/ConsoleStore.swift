@@ -142,11 +142,25 @@ public struct PageCursor: Sendable, Equatable {
 
 /// Some rows of a list, each a JSON object.
 public struct BreakPage: Sendable {
-  public var rows: [String]
+  /// The rows with commas between them: what stands inside of a JSON array. They go from the database to the client as
+  /// they are.
+  public private(set) var bytes: [UInt8] = []
+  private var ends: [Int] = []
+  public var count: Int { ends.count }
+  public var rows: [String] {
+    zip([0] + ends.map { $0 + 1 }, ends).map { String(decoding: bytes[$0..<$1], as: UTF8.self) }
+  }
   /// Where the next page starts; nil at the end.
   public var next: PageCursor?
   /// The number of the newest change on this page.
   public var sequence: Int64 = 0
+
+  /// - Parameter write: appends the row, one JSON object.
+  mutating func append(_ write: (inout [UInt8]) -> Void) {
+    if !ends.isEmpty { bytes.append(UInt8(ascii: ",")) }
+    write(&bytes)
+    ends.append(bytes.count)
+  }
 }
 
 /// One break with everything known of it.
@@ -201,22 +215,27 @@ public struct StoredDeadLetter: Sendable, Equatable {
   public var body: String
 }
 
-/// Age buckets of breaks, in whole days: 0–1, 2–3, 4–7, 8–14, 15–30, over 30.
+/// Age buckets of breaks, in calendar days (UTC): 0–1, 2–3, 4–7, 8–14, 15–30, over 30.
 public enum AgeBucket {
   public static let names = ["0-1", "2-3", "4-7", "8-14", "15-30", "30+"]
   /// First day of each bucket.
   public static let firstDays: [Int64] = [0, 2, 4, 8, 15, 31]
 
+  static let day_ms: Int64 = 86_400_000
+
+  /// Days since 1970-01-01.
+  static func day(_ time_ms: Int64) -> Int64 { (time_ms - (time_ms % day_ms + day_ms) % day_ms) / day_ms }
+
   public static func index(opened_ms: Int64, now_ms: Int64) -> Int {
-    let days = max(0, now_ms - opened_ms) / 86_400_000
+    let days = max(0, day(now_ms) - day(opened_ms))
     return firstDays.lastIndex { $0 <= days } ?? 0
   }
 
   /// The times at which a break of this bucket has opened: not before, and before.
   public static func range(_ index: Int, now_ms: Int64) -> (from_ms: Int64?, before_ms: Int64?) {
-    let day: Int64 = 86_400_000
-    let before = index == 0 ? nil : now_ms - firstDays[index] * day + 1
-    let from = index == names.count - 1 ? nil : now_ms - firstDays[index + 1] * day + 1
+    let today = day(now_ms)
+    let before = index == 0 ? nil : (today - firstDays[index] + 1) * day_ms
+    let from = index == names.count - 1 ? nil : (today - firstDays[index + 1] + 1) * day_ms
     return (from, before)
   }
 }

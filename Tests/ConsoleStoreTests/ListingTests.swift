@@ -1,4 +1,5 @@
 import ConsoleStore
+import Domain
 import Foundation
 import Pipeline
 import Testing
@@ -153,5 +154,71 @@ import Testing
         #expect(same.reduce(Int128(0)) { $0 + Int128($1.amount_u) } == tally.amount_u)
       }
     }
+  }
+
+  /// The sums that are kept, against a count of the rows, while breaks change, go and come and days pass.
+  @Test(arguments: StoreKind.here, 1...3) func talliesFollowEveryChange(kind: StoreKind, seed: Int) async throws {
+    var random = Seeded(state: UInt64(seed))
+    let temporary = try TemporaryStore(kind)
+    var breaks: [String: TestBreak] = [:]
+    var now = parseTimestamp_ms("2025-03-29T10:00:00.000Z")!
+    var offset: Int64 = 0
+    var compared = 0
+    for _ in 0..<25 {
+      var records: [StoreRecord] = []
+      for _ in 0..<Int.random(in: 1...40, using: &random) {
+        var made = TestBreak()
+        made.order = "SO-\(Int.random(in: 0..<60, using: &random))"
+        made.revision = (breaks[made.id]?.revision ?? 0) + 1
+        if Int.random(in: 0..<12, using: &random) == 0, breaks[made.id] != nil {
+          breaks[made.id] = nil
+          records.append(
+            StoreRecord(
+              kind: .breaks, place: StorePlace("t.breaks", 0), offset: offset, timestamp_ms: now,
+              key: Array(made.id.utf8), value: nil))
+        } else {
+          made.state = ["open", "open", "reopened", "accepted", "auto_cleared"].randomElement(using: &random)!
+          made.severity = ["low", "high"].randomElement(using: &random)!
+          made.country = ["NO", "DE", "FR"].randomElement(using: &random)!
+          made.channel = ["web", "shop"].randomElement(using: &random)!
+          made.delta = "\(Int.random(in: 0..<400, using: &random)).07"
+          made.opened = formatTimestamp(now - Int64.random(in: 0..<40, using: &random) * 86_400_000)
+          breaks[made.id] = made
+          records.append(made.record(offset))
+        }
+        offset += 1
+      }
+      _ = try temporary.store.apply(records, now_ms: now)
+      now += [0, 3_600_000, 2 * 86_400_000].randomElement(using: &random)!
+      for scope in [
+        RowScope(), RowScope(["country": ["NO", "DE"]]), RowScope(["country": ["DE"], "channel": ["web"]]),
+        RowScope(["channel": []]), RowScope(["nowhere": ["x"]]),
+      ] {
+        let open = breaks.values.filter { made in
+          ["open", "reopened"].contains(made.state)
+            && scope.dimensions.allSatisfy { name, values in
+              values.contains(name == "country" ? made.country : name == "channel" ? made.channel : "")
+                && name != "nowhere"
+            }
+        }
+        let wanted = Dictionary(
+          grouping: open,
+          by: { made in
+            let age = AgeBucket.index(opened_ms: parseTimestamp_ms(made.opened)!, now_ms: now)
+            return "\(made.type)|\(made.state)|\(made.severity)|\(made.currency)|\(age)"
+          }
+        ).mapValues { same in
+          "\(same.count)|\(same.reduce(0) { $0 + Int($1.delta!.dropLast(3))! * 1_000_000 + 70_000 })"
+        }
+        let found = try await temporary.store.tallies(scope: scope, now_ms: now)
+        let told = Dictionary(
+          uniqueKeysWithValues: found.map {
+            ("\($0.type)|\($0.state)|\($0.severity)|\($0.currency)|\($0.ageBucket)", "\($0.count)|\($0.amount_u)")
+          })
+        #expect(told == wanted, "seed \(seed), \(scope)")
+        compared += wanted.count
+      }
+    }
+    #expect(compared > 200)
   }
 }

@@ -178,4 +178,16 @@ import Testing
       }
     }
   }
+
+  @Test func agesAreCalendarDays() {
+    func index(_ opened: String, _ now: String) -> Int {
+      AgeBucket.index(opened_ms: parseTimestamp_ms(opened)!, now_ms: parseTimestamp_ms(now)!)
+    }
+    #expect(index("2025-03-01T23:59:59.999Z", "2025-03-02T00:00:00.000Z") == 0)
+    #expect(index("2025-03-01T23:59:59.999Z", "2025-03-02T23:59:59.999Z") == 0)
+    #expect(index("2025-03-01T23:59:59.999Z", "2025-03-03T00:00:00.000Z") == 1)
+    #expect(index("2025-03-01T00:00:00.000Z", "2025-03-31T23:59:59.999Z") == 4)
+    #expect(index("2025-03-01T23:59:59.999Z", "2025-04-01T00:00:00.000Z") == 5)
+    #expect(index("2025-03-02T00:00:00.000Z", "2025-03-01T00:00:00.000Z") == 0, "a clock that is behind")
+  }
 }

@@ -87,8 +87,9 @@ struct SchemaCheck {
       ])
     try test.cluster.produce(
       test.configuration.totalsTopic, [(key: "c", value: #"{"cell":"c","value":1,"tasks":1}"#, partition: 0)])
-    try test.console.state.enqueue(
-      "desk", [(breakID: "b", revision: 1, body: "{}")], generation: "g", sequence: 1, now_ms: 0)
+    _ = try await test.console.state.enqueue(
+      "desk", [.init(breakID: "b", revision: 1, body: "{}")], from: nil, to: .init(generation: "g", sequence: 1),
+      now_ms: 0)
     let id = second.id
     try test.add([TestBreak(order: "SO-4")])
     try await test.run { client in

@@ -63,7 +63,8 @@ export function when(text) {
 
 export function age(text) {
   if (!text) return "–";
-  const days = Math.floor((Date.now() - Date.parse(text)) / 86400000);
+  // Calendar days, UTC, as the server counts them.
+  const days = Math.floor(Date.now() / 86400000) - Math.floor(Date.parse(text) / 86400000);
   return days < 1 ? "today" : `${days} d`;
 }
 
