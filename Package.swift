@@ -25,7 +25,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
-    // The console alone: `swift build --product tieout` builds none of these.
+    // The console alone; of these `swift build --product tieout` builds swift-nio, for the daemon's metrics.
     .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: ["FullFoundation"]),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
@@ -73,10 +73,17 @@ let package = Package(
         "Domain", "Aggregates", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
+    .target(
+      name: "Monitoring",
+      dependencies: [
+        "Configuration", .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+      ], swiftSettings: settings),
     .executableTarget(
       name: "tieout",
       dependencies: [
-        "MemoryBroker", "Domain", "Forecasting", "Decoding", "Matching", "Checkpoints", "Kafka",
+        "MemoryBroker", "Monitoring", "Domain", "Forecasting", "Decoding", "Matching", "Checkpoints", "Kafka",
         "Configuration",
         "Pipeline",
         "Simulation",
@@ -159,7 +166,7 @@ let package = Package(
           name: "HummingbirdTesting", package: "hummingbird", moduleAliases: ["Configuration": "SwiftConfiguration"]),
       ], swiftSettings: settings),
     .testTarget(
-      name: "EndToEndTests", dependencies: ["Pipeline", "Simulation", "Kafka", "KafkaTesting", "tieout"],
+      name: "EndToEndTests", dependencies: ["Pipeline", "Simulation", "Kafka", "KafkaTesting", "Monitoring", "tieout"],
       swiftSettings: settings),
   ]
 )
