@@ -92,7 +92,8 @@ struct Query {
   }
 
   private static func decode(_ text: Substring) -> String? {
-    text.replacing("+", with: " ").removingPercentEncoding
+    guard text.utf8.contains(where: { $0 == UInt8(ascii: "+") || $0 == UInt8(ascii: "%") }) else { return String(text) }
+    return text.replacing("+", with: " ").removingPercentEncoding
   }
 
   var names: [String] { Array(values.keys) }

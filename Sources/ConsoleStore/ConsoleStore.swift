@@ -260,6 +260,12 @@ public protocol ConsoleStore: Sendable {
   func breaks(
     _ filter: BreakFilter, scope: RowScope, sort: BreakSort, after: PageCursor?, limit: Int
   ) async throws -> BreakPage
+  /// The same where it is answered at once, on the thread that asks; nil where it is not.
+  func quickBreaks(
+    _ filter: BreakFilter, scope: RowScope, sort: BreakSort, after: PageCursor?, limit: Int
+  ) throws -> BreakPage?
+  /// Whether only this process changes what is in it.
+  var isOwn: Bool { get }
   func detail(id: String, scope: RowScope) async throws -> BreakDetail?
   /// The newest message of every break of an order.
   func order(_ key: String, scope: RowScope) async throws -> [BreakDetail]
@@ -275,4 +281,8 @@ public protocol ConsoleStore: Sendable {
 extension ConsoleStore {
   /// A store of one process alone is made anew by nobody else.
   public func refresh() throws {}
+  public func quickBreaks(
+    _ filter: BreakFilter, scope: RowScope, sort: BreakSort, after: PageCursor?, limit: Int
+  ) throws -> BreakPage? { nil }
+  public var isOwn: Bool { false }
 }

@@ -60,20 +60,24 @@ extension SQLStore {
     _ filter: BreakFilter, scope: RowScope, sort: BreakSort, after: PageCursor?, limit: Int
   ) async throws -> BreakPage {
     let (sql, values) = listing(filter, scope: scope, sort: sort, after: after, limit: limit + 1)
-    return try await read(isSnapshot: false) { reader in
-      var page = BreakPage()
-      var last: PageCursor?
-      _ = try reader.rows(sql, values) { row in
-        if page.count == limit {
-          page.next = last
-        } else {
-          page.append { row.append(0, to: &$0) }
-          last = PageCursor(value: row.integer(1), number: row.integer(2))
-          page.sequence = max(page.sequence, row.integer(3))
-        }
+    return try await read(isSnapshot: false) { try page($0, sql, values, limit: limit) }
+  }
+
+  /// - Parameters:
+  ///   - sql: of `listing`, for one row more than the page has.
+  func page(_ reader: some SQLReader, _ sql: String, _ values: [SQLValue], limit: Int) throws -> BreakPage {
+    var page = BreakPage()
+    var last: PageCursor?
+    _ = try reader.rows(sql, values) { row in
+      if page.count == limit {
+        page.next = last
+      } else {
+        page.append { row.append(0, to: &$0) }
+        last = PageCursor(value: row.integer(1), number: row.integer(2))
+        page.sequence = max(page.sequence, row.integer(3))
       }
-      return page
     }
+    return page
   }
 
   /// The statement of a list. Which index leads is decided here, by the filters that are there.

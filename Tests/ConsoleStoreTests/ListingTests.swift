@@ -1,8 +1,9 @@
-import ConsoleStore
 import Domain
 import Foundation
 import Pipeline
 import Testing
+
+@testable import ConsoleStore
 
 /// Lists against a plain search through everything: every filter, every order, page by page.
 @Suite struct ListingTests {
@@ -103,6 +104,7 @@ import Testing
     let temporary = try TemporaryStore(kind)
     let rows = try Self.fill(temporary.store, count: 300, random: &random)
     var found = 0
+    var answeredAtOnce = 0
     for _ in 0..<120 {
       let (filter, scope) = Self.randomFilter(&random)
       let sort = BreakSort.allCases.randomElement(using: &random)!
@@ -124,6 +126,10 @@ import Testing
       repeat {
         let page = try await temporary.store.breaks(filter, scope: scope, sort: sort, after: cursor, limit: limit)
         #expect(page.rows.count <= limit)
+        if let quick = try temporary.store.quickBreaks(filter, scope: scope, sort: sort, after: cursor, limit: limit) {
+          #expect(quick.rows == page.rows && quick.next == page.next && quick.sequence == page.sequence)
+          answeredAtOnce += 1
+        }
         listed += page.rows.map { field($0, "id")! }
         cursor = page.next
       } while cursor != nil && listed.count <= rows.count
@@ -131,6 +137,7 @@ import Testing
       found += listed.count
     }
     #expect(found > 500, "the filters must find something")
+    #expect((answeredAtOnce > 100) == (kind == .sqlite))
   }
 
   @Test(arguments: StoreKind.here) func talliesAreTheSums(kind: StoreKind) async throws {
@@ -220,5 +227,26 @@ import Testing
       }
     }
     #expect(compared > 200)
+  }
+
+  @Test func whatTakesLongerThanItsBudgetIsGivenUp() throws {
+    let temporary = try TemporaryStore(.sqlite)
+    let store = try #require(temporary.store as? SQLiteStore)
+    func count(_ bound: Int, _ reader: SQLiteReader) throws -> Int64? {
+      try reader.rows(
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < ?) SELECT count(*) FROM c",
+        [.integer(bound)]
+      ) { $0.integer(0) }.first
+    }
+    for _ in 0..<(2 * QuickReaders.size) {
+      #expect(try store.quick.read { try count(100_000_000, $0) } == nil)
+      #expect(try store.quick.read { try count(10, $0) } == 10)
+    }
+    // All are busy: whoever comes then is sent the other way, and waits for nobody.
+    func nested(_ depth: Int) throws -> Int {
+      try store.quick.read { _ in try nested(depth + 1) } ?? depth
+    }
+    #expect(try nested(0) == QuickReaders.size)
+    #expect(try nested(0) == QuickReaders.size)
   }
 }

@@ -1,6 +1,8 @@
 import ConsoleStore
 import Foundation
 import HTTPTypes
+import NIOCore
+import Pipeline
 import Testing
 
 @testable import Console
@@ -126,6 +128,45 @@ import Testing
           == "revenue: -80.00 EUR is expected and nothing is posted")
       #expect(order.json["is_tied_out"]?.boolValue == true, "its only break is accepted")
     }
+  }
+
+  @Test func aPageIsKeptUntilABreakChanges() async throws {
+    let test = try TestConsole()
+    try test.add([TestBreak(order: "SO-1"), TestBreak(order: "SO-2", country: "DE")])
+    try await test.run { client in
+      func orders(_ name: String) async throws -> [String?] {
+        try await client.get("/v1/breaks?sort=updated", as: name).items.map { $0["order"]?.stringValue }
+      }
+      let version = test.projector.status.version
+      func isKept(_ scope: RowScope) -> Bool {
+        test.console.pages.page(
+          .init(query: "sort=updated", scope: scope, day: wallClock_ms() / 86_400_000), version: version) != nil
+      }
+      #expect(!isKept(RowScope()))
+      for _ in 0..<2 { #expect(Set(try await orders("viewer")) == ["SO-1", "SO-2"]) }
+      #expect(isKept(RowScope()))
+      #expect(!isKept(RowScope(["country": ["NO"]])), "what others may see is no page of theirs")
+      for _ in 0..<2 { #expect(try await orders("norway") == ["SO-1"]) }
+      #expect(isKept(RowScope(["country": ["NO"]])))
+      try test.add([TestBreak(order: "SO-3")])
+      #expect(test.projector.status.version > version)
+      #expect(Set(try await orders("viewer")) == ["SO-1", "SO-2", "SO-3"])
+    }
+  }
+
+  @Test func pagesThatAreKeptAreBounded() {
+    let cache = PageCache()
+    let page = ByteBuffer(bytes: [UInt8](repeating: 0, count: 1 << 20))
+    func key(_ number: Int) -> PageCache.Key { .init(query: "\(number)", scope: RowScope(), day: 0) }
+    for number in 0..<32 { cache.keep(page, key(number), version: 3) }
+    #expect((0..<32).allSatisfy { cache.page(key($0), version: 3) != nil })
+    cache.keep(page, key(32), version: 3)
+    #expect(cache.page(key(0), version: 3) == nil && cache.page(key(32), version: 3) != nil)
+    // One that was read before a change comes too late.
+    cache.keep(page, key(40), version: 4)
+    cache.keep(page, key(41), version: 3)
+    #expect(cache.page(key(41), version: 3) == nil && cache.page(key(40), version: 4) != nil)
+    #expect(cache.page(key(40), version: 5) == nil)
   }
 
   @Test func sumsAreCachedAndRight() async throws {
