@@ -28,7 +28,11 @@ extension Console {
         method: .get, path: "/v1/webhooks/deliveries", operation: "listDeliveries", tag: "administration",
         help: "Webhooks that wait for their next try, and those that were given up.",
         access: .needsEverything(.administer), parameters: [status, limit],
-        answers: [.init(status: 200, help: "Deliveries.", schema: Schemas.reference("Deliveries"))],
+        answers: [
+          .init(
+            status: 200, help: "Deliveries.", schema: Schemas.reference("Deliveries"),
+            links: [("retryDelivery", "id", "/items/0/id")])
+        ],
         handle: { console, request, _ in
           let query = try Query(request, [status, limit])
           let wanted = try query.list("status", of: ["waiting", "dead"]).first

@@ -54,7 +54,14 @@ extension Console {
             help: "Rows of a page, \(standardPage) by default."),
           .init(name: "cursor", schema: Schemas.text, help: "`next` of the page before."),
         ],
-        answers: [.init(status: 200, help: "A page.", schema: Schemas.reference("BreakPage"))],
+        answers: [
+          .init(
+            status: 200, help: "A page.", schema: Schemas.reference("BreakPage"),
+            links: [
+              ("getBreak", "id", "/items/0/id"), ("actOnBreak", "id", "/items/0/id"),
+              ("explainOrder", "order", "/items/0/order"),
+            ])
+        ],
         handle: { try await $0.listBreaks($1, $2, filters) }),
       Endpoint(
         method: .get, path: "/v1/export/breaks", operation: "exportBreaks", tag: "breaks",

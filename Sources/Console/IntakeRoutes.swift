@@ -37,7 +37,8 @@ extension Console {
           types: ["application/json", "application/x-ndjson"],
           schema: [
             "oneOf": [
-              ["type": "object"], ["type": "array", "items": ["type": "object"]],
+              // What is in a list is judged one by one: what is no record is told as an error of its own.
+              ["type": "object"], ["type": "array"],
             ]
           ],
           help: "One record, a list of records, or a record a line (`application/x-ndjson`, streamed; a line may begin "
