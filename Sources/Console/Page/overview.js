@@ -96,6 +96,7 @@ export async function overview(_, app) {
       }));
   }
 
+  const chosen = new Map();
   /** The amount of each place of the axis, by currency and view. */
   function charted(title, name, found, take, names) {
     const groups = new Map();
@@ -120,7 +121,11 @@ export async function overview(_, app) {
           items.map((item) => [item.label, fromMicros(item.a), ...(names.length > 1 ? [fromMicros(item.b)] : [])]))));
     };
     const choice = h("select", { "aria-label": `${title}: currency`, onchange: () => draw(choice.value) }, keys.map((key) => h("option", { value: key }, key)));
-    draw(keys[0]);
+    // The one with the most to show comes first, and a choice stays while the figures are read anew.
+    const size = (key) => [...groups.get(key).values()].reduce((all, { a, b = 0n }) => all + (a < 0n ? -a : a) + (b < 0n ? -b : b), 0n);
+    choice.value = keys.includes(chosen.get(name)) ? chosen.get(name) : keys.reduce((most, key) => (size(key) > size(most) ? key : most));
+    choice.addEventListener("change", () => chosen.set(name, choice.value));
+    draw(choice.value);
     return panel("w6", title, keys.length > 1 ? choice : h("p", { class: "note" }, keys[0]), box, partly(found));
   }
 
