@@ -5,7 +5,7 @@ extension KeyReference {
     .init("serve.listen", "HOST:PORT", "127.0.0.1:8080", "Where it listens."),
     .init(
       "serve.directory", "path", "serve",
-      "Folder, relative to where the program is started, of the store (made anew from the topics at any time; not with `serve.store`), of webhooks' state and answers to repeated requests, and of the audit log; of one process alone."
+      "Folder, relative to where the program is started, of the store (made anew from the topics at any time), of webhooks' state and answers to repeated requests (all three not with `serve.store`), and of the audit log; of one process alone."
     ),
     .init(
       "serve.store", "map", "SQLite, in serve.directory",
