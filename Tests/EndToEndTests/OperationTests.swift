@@ -120,7 +120,7 @@ import Testing
       return (answer?.1 as? HTTPURLResponse)?.statusCode
     }
     var isReady = false
-    for _ in 0..<600 where !isReady {
+    for _ in 0..<1_200 where !isReady {
       try await Task.sleep(for: .milliseconds(100))
       let daemon = await status(try port("metrics are told"), "/readyz")
       let console = await status(try port("listening"), "/readyz")
