@@ -16,6 +16,7 @@ extension Configuration {
       serve.reasonCodes = reader.names(nodes["reason_codes"], ["serve", "reason_codes"])
     }
     serve.isMetricsOpen = reader.bool(nodes["metrics_open"], ["serve", "metrics_open"], false)
+    serve.keepsRecords = reader.bool(nodes["records"], ["serve", "records"], false)
     let standard = ["revenue", "cashflow", "receivables", "variance", "quality"]
     for name in standard { serve.aggregates[name] = "\(prefix).\(name)" }
     for (name, value, _) in reader.mapping(nodes["aggregates"], ["serve", "aggregates"]) {

@@ -47,6 +47,9 @@ public struct ConsoleServer: Sendable {
       configuration.deadLettersTopic: .deadLetters, configuration.totalsTopic: .cells,
     ]
     for topic in configuration.serve.aggregates.values where kinds[topic] == nil { kinds[topic] = .cells }
+    if configuration.serve.keepsRecords {
+      for source in configuration.sources where kinds[source.topic] == nil { kinds[source.topic] = .records }
+    }
     return Projector.Topics(kinds: kinds, required: [configuration.breaksTopic])
   }
 

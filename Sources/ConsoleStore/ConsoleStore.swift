@@ -18,6 +18,8 @@ public enum StoreTopicKind: String, Sendable, CaseIterable {
   case deadLetters = "dead_letters"
   /// Cells of totals and aggregates: the newest value by key, and a series.
   case cells
+  /// Order events and postings as their sources sent them, under their order key.
+  case records
 }
 
 /// One record of a topic, with its bytes.
@@ -209,6 +211,19 @@ public struct Cell: Sendable, Equatable {
   public var body: String
 }
 
+/// A record of a source, as it came.
+public struct SourceRecord: Sendable, Equatable {
+  public var topic: String
+  public var partition: Int32
+  public var offset: Int64
+  public var at_ms: Int64
+  /// Its text, up to `maximumBytes`.
+  public var body: String
+
+  /// Longer ones are kept in part.
+  public static let maximumBytes = 16 << 10
+}
+
 /// A record that could not be taken in.
 public struct StoredDeadLetter: Sendable, Equatable {
   public var number: Int64
@@ -269,6 +284,8 @@ public protocol ConsoleStore: Sendable {
   func detail(id: String, scope: RowScope) async throws -> BreakDetail?
   /// The newest message of every break of an order.
   func order(_ key: String, scope: RowScope) async throws -> [BreakDetail]
+  /// What the sources have sent of an order, in the order of time; nothing where it is not kept.
+  func records(order key: String, limit: Int) async throws -> [SourceRecord]
   func tallies(scope: RowScope, now_ms: Int64) async throws -> [Tally]
   func cells(topic: String, prefix: String, after: String?, limit: Int) async throws -> [Cell]
   func series(topic: String, key: String, from_ms: Int64, limit: Int) async throws -> [Cell]

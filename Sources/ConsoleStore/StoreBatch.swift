@@ -34,6 +34,8 @@ enum StoreLimits {
   static let pointInterval_ms: Int64 = 60_000
   /// Older points are dropped.
   static let pointRetention_ms: Int64 = 90 * 86_400_000
+  /// Records of the sources are kept as long, by the time of their message.
+  static let recordRetention_ms: Int64 = 90 * 86_400_000
   /// Faults told by a batch; all are counted.
   static let maximumFaults = 8
 }
@@ -47,6 +49,7 @@ struct StoreBatch<Transaction: StoreTransaction> {
   private let decoder = JSONDecoder()
   private var next: [StorePlace: Int64] = [:]
   private var tallies: TallyChanges
+  private var hasRecords = false
 
   init(_ transaction: Transaction, sequence: Int64, now_ms: Int64, dimensions: [String]) throws {
     change = StoreChange(sequence: sequence)
@@ -64,6 +67,7 @@ struct StoreBatch<Transaction: StoreTransaction> {
     case action(Action)
     case deadLetter(DeadLetterHead)
     case cell(String, String?)
+    case record(String)
   }
 
   mutating func take(_ records: [StoreRecord]) throws {
@@ -94,6 +98,7 @@ struct StoreBatch<Transaction: StoreTransaction> {
       case .action(let action): try take(action, record, text(), at_ms: at_ms)
       case .deadLetter(let head): try take(head, record, text())
       case .cell(let key, let body): try takeCell(key, body, record, at_ms: at_ms)
+      case .record(let order): try keep(record, of: order, at_ms: at_ms)
       }
     }
     try finish()
@@ -106,13 +111,14 @@ struct StoreBatch<Transaction: StoreTransaction> {
         switch record.kind {
         case .breaks: return key.map { .removal($0) } ?? .nothing
         case .cells: return key.map { .cell($0, nil) } ?? .nothing
-        case .actions, .deadLetters: return .nothing
+        case .actions, .deadLetters, .records: return .nothing
         }
       }
       switch record.kind {
       case .breaks: return .aBreak(try decoder.decode(BreakDocument.self, from: Data(value)))
       case .actions: return .action(try decoder.decode(Action.self, from: Data(value)))
       case .deadLetters: return .deadLetter(try decoder.decode(DeadLetterHead.self, from: Data(value)))
+      case .records: return key.map { .record($0) } ?? .nothing
       case .cells:
         guard let key else { return .nothing }
         _ = try decoder.decode(AnyObject.self, from: Data(value))
@@ -145,6 +151,10 @@ struct StoreBatch<Transaction: StoreTransaction> {
       try transaction.run(
         "INSERT INTO offsets VALUES (?, ?, ?) ON CONFLICT (topic, part) DO UPDATE SET next = excluded.next",
         [.text(place.topic), .integer(Int(place.partition)), .integer(offset)])
+    }
+    if hasRecords {
+      try transaction.run(
+        "DELETE FROM records WHERE at_ms < ?", [.integer(now_ms - StoreLimits.recordRetention_ms)])
     }
     if change.deadLetters > 0 {
       try transaction.run(
@@ -270,6 +280,17 @@ struct StoreBatch<Transaction: StoreTransaction> {
   }
 
   // MARK: - The rest
+
+  private mutating func keep(_ record: StoreRecord, of order: String, at_ms: Int64) throws {
+    guard at_ms >= now_ms - StoreLimits.recordRetention_ms else { return }
+    hasRecords = true
+    try transaction.run(
+      "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+      [
+        .text(record.place.topic), .integer(Int(record.place.partition)), .integer(record.offset), .text(order),
+        .integer(at_ms), .text(String(decoding: (record.value ?? []).prefix(SourceRecord.maximumBytes), as: UTF8.self)),
+      ])
+  }
 
   private struct DeadLetterHead: Decodable {
     var source: String

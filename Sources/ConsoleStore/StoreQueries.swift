@@ -252,6 +252,17 @@ extension SQLStore {
 
   // MARK: - Sums
 
+  public func records(order key: String, limit: Int) async throws -> [SourceRecord] {
+    try await rows(
+      "SELECT topic, part, offs, at_ms, body FROM records WHERE ord = ? ORDER BY at_ms, topic, part, offs LIMIT ?",
+      [.text(key), .integer(limit)]
+    ) {
+      SourceRecord(
+        topic: $0.text(0), partition: Int32($0.integer(1)), offset: $0.integer(2), at_ms: $0.integer(3),
+        body: $0.text(4))
+    }
+  }
+
   public func cells(topic: String, prefix: String, after: String?, limit: Int) async throws -> [Cell] {
     try await rows(
       """

@@ -1,11 +1,11 @@
 /// The tables of the store, for both databases.
 enum StoreSchema {
   /// Rises with every change of the tables below.
-  static let version = 2
+  static let version = 3
 
   static let tables = [
     "meta", "offsets", "breaks", "bodies", "revisions", "actions", "workflows", "dead", "cells", "points", "keys",
-    "tallies",
+    "tallies", "records",
   ]
 
   /// What a store must have been made with to be gone on with.
@@ -50,6 +50,11 @@ enum StoreSchema {
       CREATE TABLE points (
         topic \(text) NOT NULL, cell \(text) NOT NULL, at_ms \(integer) NOT NULL, body \(text) NOT NULL,
         PRIMARY KEY (topic, cell, at_ms))\(clustered);
+      CREATE TABLE records (
+        topic \(text) NOT NULL, part \(integer) NOT NULL, offs \(integer) NOT NULL, ord \(text) NOT NULL,
+        at_ms \(integer) NOT NULL, body \(text) NOT NULL, PRIMARY KEY (topic, part, offs))\(clustered);
+      CREATE INDEX records_ord ON records (ord, at_ms);
+      CREATE INDEX records_at ON records (at_ms);
       CREATE INDEX breaks_amount ON breaks (is_open, amount_u, n);
       CREATE INDEX breaks_opened ON breaks (is_open, opened_ms, n);
       CREATE INDEX breaks_seq ON breaks (seq, n);

@@ -130,6 +130,36 @@ import Testing
     }
   }
 
+  @Test func anOrderIsExplainedWithItsRecords() async throws {
+    let test = try TestConsole(serve: "  records: true\n")
+    let (orders, ledger) = (test.configuration.sources[0].topic, test.configuration.sources[1].topic)
+    try test.cluster.produce(
+      orders,
+      [(key: "SO-1", value: #"{"id":"SO-1"}"#, partition: 0), (key: "SO-9", value: #"{"id":"SO-9"}"#, partition: 1)])
+    try test.cluster.produce(ledger, [(key: "SO-1", value: #"{"order":"SO-1","hurt":"</script>"}"#, partition: 0)])
+    let until = Date().addingTimeInterval(30)
+    while test.projector.status.records < 3, Date() < until { try await Task.sleep(for: .milliseconds(20)) }
+    try test.add([TestBreak(order: "SO-1"), TestBreak(order: "SO-2", country: "DE")])
+    try await test.run { client in
+      let one = try await client.get("/v1/orders/SO-1")
+      #expect(one.json["is_tied_out"]?.boolValue == false)
+      let records = one.json["records"]?.arrayValue ?? []
+      #expect(Set(records.map { $0["source"]?.stringValue }) == ["orders", "ledger"])
+      #expect(Set(records.map { $0["kind"]?.stringValue }) == ["orders", "ledger"])
+      #expect(records.contains { $0["text"]?.stringValue == #"{"order":"SO-1","hurt":"</script>"}"# })
+      // No break, and yet known.
+      let quiet = try await client.get("/v1/orders/SO-9")
+      #expect(quiet.json["is_tied_out"]?.boolValue == true)
+      #expect(quiet.json["records"]?.arrayValue?.count == 1 && quiet.json["breaks"]?.arrayValue?.isEmpty == true)
+      #expect(try await client.get("/v1/orders/SO-2").json["records"]?.arrayValue?.isEmpty == true)
+      #expect(try await client.get("/v1/orders/SO-3").status == 404)
+      // Whoever sees some rows only sees records where a break is shown.
+      #expect(try await client.get("/v1/orders/SO-1", as: "norway").json["records"]?.arrayValue?.count == 2)
+      #expect(try await client.get("/v1/orders/SO-9", as: "norway").status == 404)
+      #expect(try await client.get("/v1/orders/SO-2", as: "norway").status == 404)
+    }
+  }
+
   @Test func aPageIsKeptUntilABreakChanges() async throws {
     let test = try TestConsole()
     try test.add([TestBreak(order: "SO-1"), TestBreak(order: "SO-2", country: "DE")])
