@@ -23,9 +23,9 @@ export async function order(key, app) {
       box.replaceChildren(h("p", { class: "empty" }, "Nothing of this order is known: it ties out, or has not come yet."));
       return;
     }
-    const records = found.records.length > 0 && panel("w12", "Its records", table("Every event and posting, as it came",
-      ["At", "Source", "Place", "Record"], found.records.map((record) => [when(record.at), record.source,
-        `${record.topic}, partition ${record.partition}, offset ${record.offset}`, h("code", { class: "record" }, record.text)])));
+    const records = found.records.length > 0 && panel("w12", "Its records", h("p", { class: "note" }, "Every event and posting, as it came"),
+      h("ol", { class: "time" }, found.records.map((record) => h("li", null, h("div", { class: "note" },
+        `${when(record.at)} · ${record.source} · ${record.topic}, partition ${record.partition}, offset ${record.offset}`), h("code", { class: "record" }, record.text)))));
     if (found.breaks.length === 0) {
       box.replaceChildren(h("p", { class: "empty" }, "No break of this order is known: it ties out, or its time has not come yet."), h("div", { class: "grid" }, records));
       return;
