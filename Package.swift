@@ -25,7 +25,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
-    // The console alone: `swift build --product tieout` builds none of these.
+    // The console alone; of these `swift build --product tieout` builds swift-nio, for the daemon's metrics.
     .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: ["FullFoundation"]),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
@@ -73,10 +73,18 @@ let package = Package(
         "Domain", "Aggregates", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
+    .target(
+      name: "Monitoring",
+      dependencies: [
+        "Configuration", .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+      ], swiftSettings: settings),
     .executableTarget(
       name: "tieout",
       dependencies: [
-        "MemoryBroker", "Domain", "Forecasting", "Decoding", "Matching", "Checkpoints", "Kafka", "Configuration",
+        "MemoryBroker", "Monitoring", "Domain", "Forecasting", "Decoding", "Matching", "Checkpoints", "Kafka",
+        "Configuration",
         "Pipeline",
         "Simulation",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -87,6 +95,7 @@ let package = Package(
       name: "ConsoleStore",
       dependencies: [
         "Domain", "Kafka", "Pipeline", "CPostgres", .product(name: "GRDB", package: "GRDB.swift"),
+        .product(name: "GRDBSQLite", package: "GRDB.swift"),
       ], swiftSettings: settings),
     .target(
       name: "Console",
@@ -135,17 +144,20 @@ let package = Package(
       name: "PipelineTests",
       dependencies: ["Pipeline", "Simulation", "Kafka", "KafkaTesting", "Configuration", "Checkpoints"],
       swiftSettings: settings),
+    // A PostgreSQL server for tests, where there is one.
+    .target(
+      name: "StoreTesting", dependencies: ["ConsoleStore"], path: "Tests/StoreTesting", swiftSettings: settings),
     .testTarget(
       name: "ConsoleStoreTests",
       dependencies: [
-        "Domain", "Matching", "Pipeline", "ConsoleStore", "Kafka", "KafkaTesting",
+        "Domain", "Matching", "Pipeline", "ConsoleStore", "Kafka", "KafkaTesting", "StoreTesting",
         .product(name: "GRDB", package: "GRDB.swift"),
       ],
       swiftSettings: settings),
     .testTarget(
       name: "ConsoleTests",
       dependencies: [
-        "Console", "ConsoleStore", "Kafka", "KafkaTesting", "Configuration",
+        "Console", "ConsoleStore", "Kafka", "KafkaTesting", "StoreTesting", "Configuration",
         .product(name: "JWTKit", package: "jwt-kit"), .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "CryptoExtras", package: "swift-crypto"),
         .product(name: "AsyncHTTPClient", package: "async-http-client"),
@@ -154,7 +166,7 @@ let package = Package(
           name: "HummingbirdTesting", package: "hummingbird", moduleAliases: ["Configuration": "SwiftConfiguration"]),
       ], swiftSettings: settings),
     .testTarget(
-      name: "EndToEndTests", dependencies: ["Pipeline", "Simulation", "Kafka", "KafkaTesting", "tieout"],
+      name: "EndToEndTests", dependencies: ["Pipeline", "Simulation", "Kafka", "KafkaTesting", "Monitoring", "tieout"],
       swiftSettings: settings),
   ]
 )
@@ -167,7 +179,10 @@ if Context.environment["TIEOUT_CORE_ONLY"] != nil {
     guard case .sourceControl(_, let location, _) = dependency.kind else { return false }
     return !core.contains { location.hasSuffix("/" + $0) }
   }
-  let console = ["CPostgres", "tieout-serve", "Console", "ConsoleStore", "ConsoleTests", "ConsoleStoreTests"]
+  let console = [
+    "Monitoring", "tieout", "EndToEndTests", "CPostgres", "tieout-serve", "Console", "ConsoleStore", "ConsoleTests",
+    "ConsoleStoreTests", "StoreTesting",
+  ]
   package.targets.removeAll { console.contains($0.name) }
   package.products.removeAll { console.contains($0.name) }
 }

@@ -56,6 +56,11 @@ def send(bootstrap: str, records: list[tuple]) -> None:
 def seed(bootstrap: str) -> None:
     records = [("shop.breaks", *broken(f"SO-{1000 + n}", n)) for n in range(1, 131)]
     records.append(("shop.breaks", *broken(HOSTILE, 7, customer=HOSTILE, reason=HOSTILE, dimensions={"country": "NO", "channel": HOSTILE})))
+    for order in ("SO-1002", "SO-QUIET"):
+        records.append(("shop.orders", order, {"id": order, "event_id": f"E-{order}-1", "event": "invoiced", "at": stamp(2), "customer": "C2",
+                                               "currency": "EUR", "net": "810.32", "tax": "202.58", "gross": "1012.90", "country": "DE", "note": HOSTILE}))
+        records.append(("shop.ledger", order, {"order": order, "line_id": "1", "journal": "JE-2", "role": "receivable", "currency": "EUR",
+                                               "at": stamp(1), "posting_date": stamp(1)[:10], "amount": "986.50"}))
     cell = f"open_breaks:{TYPES[0]}"
     for n in range(30):
         records.append(("shop.totals", cell, {"cell": cell, "value": 10 + n * 7 % 13, "tasks": 2}, (30 - n) * 1200))
@@ -113,7 +118,7 @@ def walk(bootstrap: str, url: str, chromium: str, shots: str) -> None:
     views = {
         "overview": "#/overview", "breaks": "#/breaks", "filtered": "#/breaks?severity=high,critical&sort=-age",
         "detail": "#/break/SO-1002%3AMISSING_ORDER%3Areceivable", "hostile": "#/break/" + quote(hostile_id, safe=""),
-        "orders": "#/orders", "order": "#/order/SO-1002", "sources": "#/sources", "audit": "#/audit",
+        "orders": "#/orders", "order": "#/order/SO-1002", "quiet": "#/order/SO-QUIET", "sources": "#/sources", "audit": "#/audit",
     }
     if shots:
         Path(shots).mkdir(parents=True, exist_ok=True)
@@ -158,6 +163,9 @@ def walk(bootstrap: str, url: str, chromium: str, shots: str) -> None:
         check(HOSTILE in page.locator("h1").inner_text() and page.evaluate("window.hurt === undefined")
               and page.locator("main img, main script").count() == 0, "a hostile key stays text")
 
+        go(page, "#/order/SO-1002")
+        page.wait_for_selector("code.record")
+        check(page.locator("code.record").count() == 2 and "986.50" in page.locator("main").inner_text(), "an order with its event and its posting")
         go(page, "#/breaks?state=open")
         page.wait_for_selector("tbody tr")
         check(page.locator("tbody tr").count() == 50, "a page of 50 rows")

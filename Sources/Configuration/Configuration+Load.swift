@@ -133,6 +133,7 @@ extension Configuration {
     logLevel = reader.choice(logging["level"], ["logging", "level"], LogLevel.info).rawValue
     logFormat = reader.choice(logging["format"], ["logging", "format"], .text)
     readServe(nodes["serve"], reader, prefix: prefix)
+    readMonitoring(nodes["monitoring"], reader)
     checkKinds(nodes["sources"], root, reader)
   }
 

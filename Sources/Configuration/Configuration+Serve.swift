@@ -5,15 +5,8 @@ extension Configuration {
   /// Reads `serve`.
   mutating func readServe(_ node: Node?, _ reader: ConfigurationReader, prefix: String) {
     let nodes = reader.nodes(node, ["serve"])
-    let listen = reader.name(nodes["listen"], ["serve", "listen"], "127.0.0.1:8080")
-    let colon = listen.lastIndex(of: ":")
-    if let colon, let port = Int(listen[listen.index(after: colon)...]), (0...65_535).contains(port),
-      colon != listen.startIndex
-    {
-      serve.port = port
-      serve.host = listen[..<colon].filter { $0 != "[" && $0 != "]" }
-    } else {
-      reader.problem(nodes["listen"], "serve.listen: HOST:PORT is expected, not '\(listen)'")
+    if let place = reader.address(nodes["listen"], ["serve", "listen"], "127.0.0.1:8080") {
+      (serve.host, serve.port) = place
     }
     serve.directory = reader.name(nodes["directory"], ["serve", "directory"], serve.directory)
     readStore(nodes["store"], reader, prefix: prefix)
@@ -23,6 +16,7 @@ extension Configuration {
       serve.reasonCodes = reader.names(nodes["reason_codes"], ["serve", "reason_codes"])
     }
     serve.isMetricsOpen = reader.bool(nodes["metrics_open"], ["serve", "metrics_open"], false)
+    serve.keepsRecords = reader.bool(nodes["records"], ["serve", "records"], false)
     let standard = ["revenue", "cashflow", "receivables", "variance", "quality"]
     for name in standard { serve.aggregates[name] = "\(prefix).\(name)" }
     for (name, value, _) in reader.mapping(nodes["aggregates"], ["serve", "aggregates"]) {

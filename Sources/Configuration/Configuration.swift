@@ -136,6 +136,8 @@ public struct Configuration: Sendable, Equatable {
   public var actionsTopic = ""
   public var proposalsTopic = ""
   public var serve = ServeSettings()
+  /// nil where the daemon answers nobody.
+  public var monitoring: MonitoringSettings?
   public var partialsPartitions = 1
   /// Epochs are kept as long, for replays by an auditor.
   public var epochRetention_ms: Int64 = 7 * 86_400_000
@@ -162,7 +164,7 @@ public struct Configuration: Sendable, Equatable {
       && a.partialsTopic == b.partialsTopic && a.totalsTopic == b.totalsTopic
       && a.partialsPartitions == b.partialsPartitions && a.epochRetention_ms == b.epochRetention_ms
       && a.takesActions == b.takesActions && a.actionsTopic == b.actionsTopic && a.proposalsTopic == b.proposalsTopic
-      && a.serve == b.serve
+      && a.serve == b.serve && a.monitoring == b.monitoring
       && a.checkpoints == b.checkpoints && a.checkpointInterval_ms == b.checkpointInterval_ms
   }
 

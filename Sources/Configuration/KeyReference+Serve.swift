@@ -5,7 +5,7 @@ extension KeyReference {
     .init("serve.listen", "HOST:PORT", "127.0.0.1:8080", "Where it listens."),
     .init(
       "serve.directory", "path", "serve",
-      "Folder, relative to where the program is started, of the store (made anew from the topics at any time; not with `serve.store`), of webhooks' state and answers to repeated requests, and of the audit log; of one process alone."
+      "Folder, relative to where the program is started, of the store (made anew from the topics at any time), of webhooks' state and answers to repeated requests (all three not with `serve.store`), and of the audit log; of one process alone."
     ),
     .init(
       "serve.store", "map", "SQLite, in serve.directory",
@@ -48,6 +48,10 @@ extension KeyReference {
       "|difference| in major units above which a write-off or a force-close takes effect only when a second person approves it."
     ),
     .init("serve.reason_codes", "list of names", "timing, pricing, …", "Reason codes that explanations may give."),
+    .init(
+      "serve.records", "true, false", "false",
+      "Whether the store also keeps the records of the sources, for 90 days, so that an order is explained with every event and posting, and orders without breaks are known. It then follows the source topics."
+    ),
     .init("serve.metrics_open", "true, false", "false", "Whether `/metrics` needs no token."),
     .init("serve.webhooks", "map", "{}", "Who is told of breaks, by name."),
     .init("serve.webhooks.*", "map", "", "One receiver; a break is sent whenever it changes and passes the filters."),

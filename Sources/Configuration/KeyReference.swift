@@ -289,6 +289,13 @@ public struct KeyReference: Sendable {
     .init("logging", "map", "", "Logs, on standard error."),
     .init("logging.level", "trace, debug, info, notice, warning, error", "info", "Least severe level."),
     .init("logging.format", "text, json", "text", "One line a record."),
+    .init(
+      "monitoring", "map", "", "Where the daemon answers `/metrics`, `/healthz` and `/readyz`; without it, nowhere."),
+    .init("monitoring.listen", "HOST:PORT", "", "Where it listens, plain HTTP."),
+    .init(
+      "monitoring.token", "{env: NAME} or {file: path}", "",
+      "Bearer token that `/metrics` must be asked with. Needed where others than this machine reach the address."),
+    .init("monitoring.open", "true, false", "false", "Whether `/metrics` needs no token although others reach it."),
   ]
 
   /// The keys that may stand below a path.

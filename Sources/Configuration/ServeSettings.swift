@@ -116,6 +116,8 @@ public struct ServeSettings: Sendable, Equatable {
     "timing", "pricing", "quantity", "tax", "freight", "fx", "rounding", "duplicate", "master_data", "other",
   ]
   public var isMetricsOpen = false
+  /// Whether the store keeps the records of the sources too, by order.
+  public var keepsRecords = false
   public var webhooks: [ServeWebhook] = []
   /// Bytes of the body of a request that is read whole.
   public var bodyLimit = 4 << 20

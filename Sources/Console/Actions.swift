@@ -15,7 +15,7 @@ struct ActionRequest: Decodable, Sendable {
   var of: String?
   var revision: Int?
 
-  enum CodingKeys: String, CodingKey {
+  enum CodingKeys: String, CodingKey, CaseIterable {
     case kind, assignee, comment, of, revision
     case reasonCode = "reason_code"
   }
@@ -28,7 +28,7 @@ struct BulkActionRequest: Decodable, Sendable {
   var comment: String?
   var reasonCode: String?
 
-  enum CodingKeys: String, CodingKey {
+  enum CodingKeys: String, CodingKey, CaseIterable {
     case breaks, kind, assignee, comment
     case reasonCode = "reason_code"
   }
@@ -60,7 +60,8 @@ extension Console {
         ],
         handle: { console, request, context in
           let action = try await request.decoded(
-            ActionRequest.self, limit: console.settings.bodyLimit, timeout_ms: console.settings.requestTimeout_ms,
+            ActionRequest.self, keys: ActionRequest.CodingKeys.allCases.map(\.rawValue),
+            limit: console.settings.bodyLimit, timeout_ms: console.settings.requestTimeout_ms,
             context)
           return try await console.act(action, on: [try context.path("id")], request, context, isBulk: false)
         }),
@@ -72,7 +73,8 @@ extension Console {
         answers: [result, .init(status: 422, help: "Something that the action needs is missing or wrong.")],
         handle: { console, request, context in
           let bulk = try await request.decoded(
-            BulkActionRequest.self, limit: console.settings.bodyLimit, timeout_ms: console.settings.requestTimeout_ms,
+            BulkActionRequest.self, keys: BulkActionRequest.CodingKeys.allCases.map(\.rawValue),
+            limit: console.settings.bodyLimit, timeout_ms: console.settings.requestTimeout_ms,
             context)
           guard !bulk.breaks.isEmpty, bulk.breaks.count <= Console.maximumBulk else {
             throw Problem.unprocessable("'breaks': 1 to \(Console.maximumBulk) ids are expected")

@@ -28,11 +28,15 @@ extension Console {
         method: .get, path: "/v1/webhooks/deliveries", operation: "listDeliveries", tag: "administration",
         help: "Webhooks that wait for their next try, and those that were given up.",
         access: .needsEverything(.administer), parameters: [status, limit],
-        answers: [.init(status: 200, help: "Deliveries.", schema: Schemas.reference("Deliveries"))],
+        answers: [
+          .init(
+            status: 200, help: "Deliveries.", schema: Schemas.reference("Deliveries"),
+            links: [("retryDelivery", "id", "/items/0/id")])
+        ],
         handle: { console, request, _ in
           let query = try Query(request, [status, limit])
           let wanted = try query.list("status", of: ["waiting", "dead"]).first
-          let found = try console.state.deliveries(
+          let found = try await console.state.deliveries(
             isDead: wanted.map { $0 == "dead" }, limit: try query.integer("limit", 50, 1...Console.maximumPage))
           return .json([
             "items": .array(
@@ -54,7 +58,8 @@ extension Console {
           .init(status: 204, help: "It is on its way."), .init(status: 404, help: "No such delivery was given up."),
         ],
         handle: { console, request, context in
-          guard let id = Int64(try context.path("id")), try console.state.revive(id, now_ms: wallClock_ms()) else {
+          guard let id = Int64(try context.path("id")), try await console.state.revive(id, now_ms: wallClock_ms())
+          else {
             throw Problem.notFound("no such delivery was given up")
           }
           try console.audit.write(

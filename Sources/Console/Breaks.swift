@@ -54,7 +54,14 @@ extension Console {
             help: "Rows of a page, \(standardPage) by default."),
           .init(name: "cursor", schema: Schemas.text, help: "`next` of the page before."),
         ],
-        answers: [.init(status: 200, help: "A page.", schema: Schemas.reference("BreakPage"))],
+        answers: [
+          .init(
+            status: 200, help: "A page.", schema: Schemas.reference("BreakPage"),
+            links: [
+              ("getBreak", "id", "/items/0/id"), ("actOnBreak", "id", "/items/0/id"),
+              ("explainOrder", "order", "/items/0/order"),
+            ])
+        ],
         handle: { try await $0.listBreaks($1, $2, filters) }),
       Endpoint(
         method: .get, path: "/v1/export/breaks", operation: "exportBreaks", tag: "breaks",
@@ -155,27 +162,38 @@ extension Console {
     _ request: Request, _ context: ConsoleContext, _ parameters: [Endpoint.Parameter]
   ) async throws -> Response {
     let own = ["sort", "limit", "cursor"].map { Endpoint.Parameter(name: $0, schema: nil, help: "") }
+    let version = followed().version
+    let key = PageCache.Key(
+      query: request.uri.query ?? "", scope: context.principal!.scope, day: wallClock_ms() / 86_400_000)
+    // A store that others change too may be ahead of what is known here.
+    let known = store.isOwn ? pages.page(key, version: version) : nil
+    if let known { return Console.listed(known) }
     let query = try Query(request, parameters + own)
     let filter = try filter(query)
     let sort = try sort(query)
     let limit = try query.integer("limit", Console.standardPage, 1...Console.maximumPage)
     let after = try query.text("cursor").map { try Console.decode($0, sort) }
     let (store, scope) = (store, context.principal!.scope)
-    let page = try await limited(context) {
-      try await store.breaks(filter, scope: scope, sort: sort, after: after, limit: limit)
+    var quick = try store.quickBreaks(filter, scope: scope, sort: sort, after: after, limit: limit)
+    if quick == nil {
+      quick = try await limited(context) {
+        try await store.breaks(filter, scope: scope, sort: sort, after: after, limit: limit)
+      }
     }
+    let page = quick!
     var buffer = ByteBuffer()
-    buffer.reserveCapacity(page.rows.reduce(64) { $0 + $1.utf8.count + 1 })
+    buffer.reserveCapacity(page.bytes.count + 256)
     buffer.writeString("{\"items\":[")
-    for (index, row) in page.rows.enumerated() {
-      if index > 0 { buffer.writeString(",") }
-      buffer.writeString(row)
-    }
+    buffer.writeBytes(page.bytes)
     buffer.writeString("],\"next\":")
     buffer.writeBytes(JSON.optional(page.next.map { Console.encode($0, sort) }).bytes)
     buffer.writeString("}")
-    return Response(
-      status: .ok, headers: [.contentType: "application/json"], body: ResponseBody(byteBuffer: buffer))
+    if store.isOwn { pages.keep(buffer, key, version: version) }
+    return Console.listed(buffer)
+  }
+
+  private static func listed(_ page: ByteBuffer) -> Response {
+    Response(status: .ok, headers: [.contentType: "application/json"], body: ResponseBody(byteBuffer: page))
   }
 
   // MARK: - Export

@@ -47,6 +47,7 @@ final class Console: Sendable {
   let addressLimiter: RateLimiter
   private let working = Mutex(0)
   let summaries = SummaryCache()
+  let pages = PageCache()
 
   /// Refused attempts a second of one address, after which it is told to wait: nobody tries tokens faster.
   static let refusalRate = 5
@@ -205,21 +206,21 @@ final class Console: Sendable {
   }
 
   /// Headers of every answer. Pages may run and load what this server gives, and nothing else.
-  static func secure(_ response: inout Response, isTLS: Bool) {
-    func set(_ name: String, _ value: String) {
-      if let field = HTTPField.Name(name), response.headers[field] == nil { response.headers[field] = value }
-    }
-    set("X-Content-Type-Options", "nosniff")
-    set("X-Frame-Options", "DENY")
-    set("Referrer-Policy", "no-referrer")
-    set("Cross-Origin-Opener-Policy", "same-origin")
-    set("Cross-Origin-Resource-Policy", "same-origin")
-    set("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=()")
-    set(
+  private static let secureHeaders: [(HTTPField.Name, String)] = [
+    ("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"), ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Opener-Policy", "same-origin"), ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), geolocation=(), microphone=(), payment=()"),
+    (
       "Content-Security-Policy",
       "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        + "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
-    set("Cache-Control", "no-store")
-    if isTLS { set("Strict-Transport-Security", "max-age=31536000") }
+        + "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ), ("Cache-Control", "no-store"),
+  ].map { (HTTPField.Name($0.0)!, $0.1) }
+
+  static func secure(_ response: inout Response, isTLS: Bool) {
+    for (name, value) in secureHeaders where response.headers[name] == nil { response.headers[name] = value }
+    if isTLS, response.headers[.strictTransportSecurity] == nil {
+      response.headers[.strictTransportSecurity] = "max-age=31536000"
+    }
   }
 }

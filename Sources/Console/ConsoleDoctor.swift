@@ -112,7 +112,7 @@ public struct ConsoleDoctor: Sendable {
       findings.append(exists(store) ? storeFile(store) : finding(.ok, "store \(store)", "will be made of the topics"))
     }
     let state = settings.directory + "/state.db"
-    if exists(state) { findings.append(stateFile(state)) }
+    if settings.store == nil, exists(state) { findings.append(stateFile(state)) }
     let audit = settings.directory + "/audit.log"
     findings.append(exists(audit) ? auditLog(audit) : finding(.ok, "audit \(audit)", "will be begun"))
     return findings

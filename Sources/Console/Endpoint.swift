@@ -44,6 +44,8 @@ struct Endpoint: Sendable {
     var type = "application/json"
     /// nil: no body, or no JSON.
     var schema: JSON?
+    /// Operations that something in the answer leads to: their parameter, and where its value stands.
+    var links: [(operation: String, parameter: String, at: String)] = []
   }
 
   struct Body: Sendable {
@@ -92,7 +94,8 @@ struct Query {
   }
 
   private static func decode(_ text: Substring) -> String? {
-    text.replacing("+", with: " ").removingPercentEncoding
+    guard text.utf8.contains(where: { $0 == UInt8(ascii: "+") || $0 == UInt8(ascii: "%") }) else { return String(text) }
+    return text.replacing("+", with: " ").removingPercentEncoding
   }
 
   var names: [String] { Array(values.keys) }
@@ -166,13 +169,24 @@ extension Request {
   }
 
   /// The body as JSON of a type; what is wrong is told with its place.
+  /// - Parameter keys: what the object may have; another one is an error, since it may be one of these misspelt. Empty: any.
   func decoded<T: Decodable>(
-    _ type: T.Type, limit: Int, timeout_ms: Int64, _ context: ConsoleContext
+    _ type: T.Type, keys: [String] = [], limit: Int, timeout_ms: Int64, _ context: ConsoleContext
   ) async throws -> T {
     try requireType(["application/json"])
     let buffer = try await wholeBody(limit: limit, timeout_ms: timeout_ms, context)
     do {
-      return try JSONDecoder().decode(type, from: Data(buffer: buffer))
+      let data = Data(buffer: buffer)
+      let value = try JSONDecoder().decode(type, from: data)
+      if !keys.isEmpty {
+        let names = try JSONDecoder().decode(ObjectKeys.self, from: data).names
+        if let strange = names.first(where: { !keys.contains($0) }) {
+          throw Problem(
+            .badRequest, "bad_body",
+            "the body cannot be read: '\(strange.prefix(64))' is not known; known are \(keys.joined(separator: ", "))")
+        }
+      }
+      return value
     } catch let error as DecodingError {
       throw Problem(.badRequest, "bad_body", "the body cannot be read: \(Request.told(error))")
     }
@@ -198,6 +212,22 @@ extension Request {
       context.codingPath.isEmpty ? "it is no JSON" : "'\(place(context.codingPath))': \(context.debugDescription)"
     @unknown default: "it is not understood"
     }
+  }
+}
+
+/// The names in an object, in the order of the alphabet.
+private struct ObjectKeys: Decodable {
+  var names: [String]
+
+  private struct Key: CodingKey {
+    var stringValue: String
+    var intValue: Int? { nil }
+    init?(stringValue: String) { self.stringValue = stringValue }
+    init?(intValue: Int) { nil }
+  }
+
+  init(from decoder: any Decoder) throws {
+    names = try decoder.container(keyedBy: Key.self).allKeys.map(\.stringValue).sorted()
   }
 }
 

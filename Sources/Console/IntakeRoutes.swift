@@ -37,7 +37,8 @@ extension Console {
           types: ["application/json", "application/x-ndjson"],
           schema: [
             "oneOf": [
-              ["type": "object"], ["type": "array", "items": ["type": "object"]],
+              // What is in a list is judged one by one: what is no record is told as an error of its own.
+              ["type": "object"], ["type": "array"],
             ]
           ],
           help: "One record, a list of records, or a record a line (`application/x-ndjson`, streamed; a line may begin "
@@ -105,15 +106,15 @@ extension Console {
         : try await self.takeWhole(request, context, source, recordKey, sends: !isReplay)
     }
     guard let key else { return try await work(false).body.jsonResponse }
-    switch try state.begin(key, now_ms: wallClock_ms()) {
+    switch try await state.begin(key, now_ms: wallClock_ms()) {
     case .new:
       do {
-        let (digest, body) = try await work(false)
-        try state.finish(key, digest: digest, body: body)
+        let (digest, body) = try await state.holding(key) { try await work(false) }
+        try await state.finish(key, digest: digest, body: body)
         return body.jsonResponse
       } catch {
         // Nothing is kept of what failed: the same key may be tried again.
-        try state.forget(key)
+        try await state.forget(key)
         throw error
       }
     case .running: throw Problem(.conflict, "in_progress", "a request with this Idempotency-Key is being worked on")

@@ -120,6 +120,23 @@ extension Console {
     return known.sorted { $0.0 < $1.0 }.map { status, help, content in
       var entries: [(String, JSON)] = [("description", .string(help))]
       if !content.isEmpty { entries.append(("content", .object(content))) }
+      let links = endpoint.answers.filter { $0.status == status }.flatMap(\.links)
+      if !links.isEmpty {
+        entries.append(
+          (
+            "links",
+            .object(
+              links.map { link in
+                (
+                  link.operation,
+                  [
+                    "operationId": .string(link.operation),
+                    "parameters": .object([(link.parameter, .string("$response.body#\(link.at)"))]),
+                  ]
+                )
+              })
+          ))
+      }
       return ("\(status)", .object(entries))
     }
   }

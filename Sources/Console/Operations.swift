@@ -101,7 +101,7 @@ extension Console {
       gauges.append(
         (
           "tieout_serve_webhook_waiting{webhook=\"\(Metrics.label(webhook.name))\"}", "Webhooks that wait to be sent.",
-          "gauge", Double(try state.waiting(webhook.name))
+          "gauge", Double(try await state.waiting(webhook.name))
         ))
     }
     for (type, count) in try await openByType().sorted(by: { $0.key < $1.key }) {

@@ -92,7 +92,14 @@ enum Schemas {
         ("order", text), ("customer", text), ("dimensions", ["type": "object", "additionalProperties": text]),
         ("as_of", optionalTime), ("is_tied_out", flag), ("roles", list(of: reference("RoleExplanation"))),
         ("missing", list(of: text)), ("events", list(of: text)), ("journals", list(of: text)),
-        ("breaks", list(of: reference("BreakDetail"))),
+        ("breaks", list(of: reference("BreakDetail"))), ("records", list(of: reference("SourceRecord"))),
+      ])
+    ),
+    (
+      "SourceRecord",
+      object([
+        ("source", text), ("kind", words(["orders", "ledger"])), ("topic", text), ("partition", integer),
+        ("offset", integer), ("at", time), ("text", text),
       ])
     ),
     (

@@ -47,6 +47,9 @@ public struct ConsoleServer: Sendable {
       configuration.deadLettersTopic: .deadLetters, configuration.totalsTopic: .cells,
     ]
     for topic in configuration.serve.aggregates.values where kinds[topic] == nil { kinds[topic] = .cells }
+    if configuration.serve.keepsRecords {
+      for source in configuration.sources where kinds[source.topic] == nil { kinds[source.topic] = .records }
+    }
     return Projector.Topics(kinds: kinds, required: [configuration.breaksTopic])
   }
 
@@ -75,7 +78,7 @@ public struct ConsoleServer: Sendable {
     let audit = try AuditLog(path: settings.directory + "/audit.log")
     let store = try ConsoleServer.openStore(configuration)
     if options.rebuild { try store.clear() }
-    let state = try StateStore(path: settings.directory + "/state.db")
+    let state = try StateStore.open(configuration)
     createTopics()
     let log = log
     let kafkaLog: KafkaLogHandler = { level, facility, message in

@@ -72,9 +72,10 @@ struct WebhookService: Service {
   func enqueue(_ webhook: ServeWebhook) async throws {
     guard console.followed().isCaughtUp else { return }
     let generation = try console.store.generation
-    guard let cursor = try console.state.cursor(webhook.name), cursor.generation == generation else {
-      try console.state.enqueue(
-        webhook.name, [], generation: generation, sequence: try await console.store.sequence(), now_ms: wallClock_ms())
+    let known = try await console.state.cursor(webhook.name)
+    guard var cursor = known, cursor.generation == generation else {
+      let start = StateStore.Cursor(generation: generation, sequence: try await console.store.sequence())
+      _ = try await console.state.enqueue(webhook.name, [], from: known, to: start, now_ms: wallClock_ms())
       return
     }
     var filter = WebhookService.filter(webhook)
@@ -84,15 +85,17 @@ struct WebhookService: Service {
         filter, scope: RowScope(webhook.scope), sort: .updatedUp, after: nil, limit: WebhookService.page)
       guard !page.rows.isEmpty else { return }
       let now = wallClock_ms()
-      let changes = try page.rows.map { row -> (breakID: String, revision: Int, body: String) in
+      let changes = try page.rows.map { row -> StateStore.Change in
         let head = try JSONDecoder().decode(Head.self, from: Data(row.utf8))
         let body: JSON = [
           "event": "break", "webhook": .string(webhook.name), "at": .string(formatTimestamp(now)), "break": .raw(row),
         ]
-        return (head.id, head.revision, body.text)
+        return StateStore.Change(breakID: head.id, revision: head.revision, body: body.text)
       }
-      try console.state.enqueue(
-        webhook.name, changes, generation: generation, sequence: page.sequence, now_ms: now)
+      let next = StateStore.Cursor(generation: generation, sequence: page.sequence)
+      // Where another server was quicker, it has seen the same changes.
+      guard try await console.state.enqueue(webhook.name, changes, from: cursor, to: next, now_ms: now) else { return }
+      cursor = next
       filter.after = page.sequence
       if page.next == nil { return }
     }
@@ -101,12 +104,15 @@ struct WebhookService: Service {
   /// - Parameter isCurrent: Whether the receiver is still configured so; what is left is sent the other way.
   func deliver(_ webhook: ServeWebhook, while isCurrent: () -> Bool = { true }) async throws {
     while !Task.isShuttingDownGracefully {
-      let due = try console.state.due(webhook.name, now_ms: wallClock_ms(), limit: WebhookService.page)
+      let due = try await console.state.claim(webhook.name, now_ms: wallClock_ms())
       if due.isEmpty { return }
-      for delivery in due {
-        if Task.isShuttingDownGracefully || !isCurrent() { return }
+      for (index, delivery) in due.enumerated() {
+        if Task.isShuttingDownGracefully || !isCurrent() {
+          try await console.state.release(Array(due[index...]), now_ms: wallClock_ms())
+          return
+        }
         guard let error = await attempt(delivery, webhook) else {
-          try console.state.delivered(delivery.id)
+          try await console.state.delivered(delivery.id)
           console.metrics.add(
             "tieout_serve_webhook_deliveries_total{webhook=\"\(Metrics.label(webhook.name))\"}")
           continue
@@ -120,7 +126,7 @@ struct WebhookService: Service {
             "a webhook is given up",
             metadata: ["webhook": "\(webhook.name)", "delivery": "\(delivery.id)", "error": "\(error)"])
         }
-        try console.state.failed(
+        try await console.state.failed(
           delivery, error: error,
           next_ms: wallClock_ms()
             + WebhookService.pause_ms(attempts: delivery.attempts, jitter: .random(in: 0..<1_000)),

@@ -18,6 +18,8 @@ public enum StoreTopicKind: String, Sendable, CaseIterable {
   case deadLetters = "dead_letters"
   /// Cells of totals and aggregates: the newest value by key, and a series.
   case cells
+  /// Order events and postings as their sources sent them, under their order key.
+  case records
 }
 
 /// One record of a topic, with its bytes.
@@ -142,11 +144,25 @@ public struct PageCursor: Sendable, Equatable {
 
 /// Some rows of a list, each a JSON object.
 public struct BreakPage: Sendable {
-  public var rows: [String]
+  /// The rows with commas between them: what stands inside of a JSON array. They go from the database to the client as
+  /// they are.
+  public private(set) var bytes: [UInt8] = []
+  private var ends: [Int] = []
+  public var count: Int { ends.count }
+  public var rows: [String] {
+    zip([0] + ends.map { $0 + 1 }, ends).map { String(decoding: bytes[$0..<$1], as: UTF8.self) }
+  }
   /// Where the next page starts; nil at the end.
   public var next: PageCursor?
   /// The number of the newest change on this page.
   public var sequence: Int64 = 0
+
+  /// - Parameter write: appends the row, one JSON object.
+  mutating func append(_ write: (inout [UInt8]) -> Void) {
+    if !ends.isEmpty { bytes.append(UInt8(ascii: ",")) }
+    write(&bytes)
+    ends.append(bytes.count)
+  }
 }
 
 /// One break with everything known of it.
@@ -195,28 +211,46 @@ public struct Cell: Sendable, Equatable {
   public var body: String
 }
 
+/// A record of a source, as it came.
+public struct SourceRecord: Sendable, Equatable {
+  public var topic: String
+  public var partition: Int32
+  public var offset: Int64
+  public var at_ms: Int64
+  /// Its text, up to `maximumBytes`.
+  public var body: String
+
+  /// Longer ones are kept in part.
+  public static let maximumBytes = 16 << 10
+}
+
 /// A record that could not be taken in.
 public struct StoredDeadLetter: Sendable, Equatable {
   public var number: Int64
   public var body: String
 }
 
-/// Age buckets of breaks, in whole days: 0–1, 2–3, 4–7, 8–14, 15–30, over 30.
+/// Age buckets of breaks, in calendar days (UTC): 0–1, 2–3, 4–7, 8–14, 15–30, over 30.
 public enum AgeBucket {
   public static let names = ["0-1", "2-3", "4-7", "8-14", "15-30", "30+"]
   /// First day of each bucket.
   public static let firstDays: [Int64] = [0, 2, 4, 8, 15, 31]
 
+  static let day_ms: Int64 = 86_400_000
+
+  /// Days since 1970-01-01.
+  static func day(_ time_ms: Int64) -> Int64 { (time_ms - (time_ms % day_ms + day_ms) % day_ms) / day_ms }
+
   public static func index(opened_ms: Int64, now_ms: Int64) -> Int {
-    let days = max(0, now_ms - opened_ms) / 86_400_000
+    let days = max(0, day(now_ms) - day(opened_ms))
     return firstDays.lastIndex { $0 <= days } ?? 0
   }
 
   /// The times at which a break of this bucket has opened: not before, and before.
   public static func range(_ index: Int, now_ms: Int64) -> (from_ms: Int64?, before_ms: Int64?) {
-    let day: Int64 = 86_400_000
-    let before = index == 0 ? nil : now_ms - firstDays[index] * day + 1
-    let from = index == names.count - 1 ? nil : now_ms - firstDays[index + 1] * day + 1
+    let today = day(now_ms)
+    let before = index == 0 ? nil : (today - firstDays[index] + 1) * day_ms
+    let from = index == names.count - 1 ? nil : (today - firstDays[index + 1] + 1) * day_ms
     return (from, before)
   }
 }
@@ -241,9 +275,17 @@ public protocol ConsoleStore: Sendable {
   func breaks(
     _ filter: BreakFilter, scope: RowScope, sort: BreakSort, after: PageCursor?, limit: Int
   ) async throws -> BreakPage
+  /// The same where it is answered at once, on the thread that asks; nil where it is not.
+  func quickBreaks(
+    _ filter: BreakFilter, scope: RowScope, sort: BreakSort, after: PageCursor?, limit: Int
+  ) throws -> BreakPage?
+  /// Whether only this process changes what is in it.
+  var isOwn: Bool { get }
   func detail(id: String, scope: RowScope) async throws -> BreakDetail?
   /// The newest message of every break of an order.
   func order(_ key: String, scope: RowScope) async throws -> [BreakDetail]
+  /// What the sources have sent of an order, in the order of time; nothing where it is not kept.
+  func records(order key: String, limit: Int) async throws -> [SourceRecord]
   func tallies(scope: RowScope, now_ms: Int64) async throws -> [Tally]
   func cells(topic: String, prefix: String, after: String?, limit: Int) async throws -> [Cell]
   func series(topic: String, key: String, from_ms: Int64, limit: Int) async throws -> [Cell]
@@ -256,4 +298,8 @@ public protocol ConsoleStore: Sendable {
 extension ConsoleStore {
   /// A store of one process alone is made anew by nobody else.
   public func refresh() throws {}
+  public func quickBreaks(
+    _ filter: BreakFilter, scope: RowScope, sort: BreakSort, after: PageCursor?, limit: Int
+  ) throws -> BreakPage? { nil }
+  public var isOwn: Bool { false }
 }

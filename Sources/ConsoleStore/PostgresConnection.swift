@@ -100,6 +100,12 @@ struct PostgresRow: SQLRow {
     return Int64(strtoll(value, nil, 10))
   }
 
+  func append(_ column: Int, to bytes: inout [UInt8]) {
+    guard let value = PQgetvalue(result, row, Int32(column)) else { return }
+    bytes.append(
+      contentsOf: UnsafeRawBufferPointer(start: value, count: Int(PQgetlength(result, row, Int32(column)))))
+  }
+
   func text(_ column: Int) -> String { optionalText(column) ?? "" }
   func integer(_ column: Int) -> Int64 { optionalInteger(column) ?? 0 }
 }

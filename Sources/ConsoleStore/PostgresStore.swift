@@ -222,8 +222,9 @@ public final class PostgresStore: SQLStore {
         let next = Dictionary(positions) { $1 }
         let fresh = records.filter { $0.offset >= next[$0.place] ?? 0 }
         let sequence = try connection.rows("SELECT coalesce(max(seq), 0) FROM breaks", []) { $0.integer(0) }.first ?? 0
-        var batch = StoreBatch(
-          PostgresTransaction(connection), sequence: sequence, now_ms: now_ms, dimensions: dimensionNames)
+        var batch = try StoreBatch(
+          PostgresTransaction(connection, dimensions: dimensionNames.count), sequence: sequence, now_ms: now_ms,
+          dimensions: dimensionNames)
         try batch.take(fresh)
         var change = batch.change
         change.known = records.count - fresh.count
@@ -237,13 +238,17 @@ public final class PostgresStore: SQLStore {
 /// for each answer.
 private final class PostgresTransaction: StoreTransaction {
   private let connection: PostgresConnection
-  private var breaks: [String: (number: Int64, revision: Int, body: String)] = [:]
+  private let dimensions: Int
+  private var breaks: [String: (known: KnownBreak, body: String)] = [:]
   private var workflows: [String: [String]] = [:]
   private var actions: Set<String> = []
   private var number: Int64?
   let filesWords = true
 
-  init(_ connection: PostgresConnection) { self.connection = connection }
+  init(_ connection: PostgresConnection, dimensions: Int) {
+    self.connection = connection
+    self.dimensions = dimensions
+  }
 
   /// A list as PostgreSQL writes it.
   private static func list(_ texts: some Collection<String>) -> SQLValue {
@@ -254,12 +259,14 @@ private final class PostgresTransaction: StoreTransaction {
   }
 
   func prepare(breaks: Set<String>, actions: Set<String>) throws {
+    try connection.finish()
     if !breaks.isEmpty {
       for (id, version) in try connection.rows(
         """
-        SELECT id, n, revision, body FROM breaks JOIN bodies USING (n) WHERE id = ANY (CAST(? AS TEXT[]))
+        SELECT id, body, \(KnownBreak.columns(dimensions: dimensions)) FROM breaks JOIN bodies USING (n)
+        WHERE id = ANY (CAST(? AS TEXT[]))
         """, [Self.list(breaks)],
-        { ($0.text(0), (number: $0.integer(1), revision: Int($0.integer(2)), body: $0.text(3))) })
+        { ($0.text(0), (known: KnownBreak($0, first: 2, dimensions: dimensions), body: $0.text(1))) })
       { self.breaks[id] = version }
       for (id, body) in try connection.rows(
         "SELECT break, body FROM actions WHERE break = ANY (CAST(? AS TEXT[])) ORDER BY break, part, offs",
@@ -276,7 +283,12 @@ private final class PostgresTransaction: StoreTransaction {
 
   private func stored(_ id: String) -> String { PostgresConnection.stored(id) }
 
-  func find(_ id: String) -> (number: Int64, revision: Int)? { breaks[stored(id)].map { ($0.number, $0.revision) } }
+  func find(_ id: String) -> KnownBreak? { breaks[stored(id)]?.known }
+
+  func meta(_ key: String) throws -> String? {
+    try connection.finish()
+    return try connection.rows("SELECT value FROM meta WHERE key = ?", [.text(key)]) { $0.text(0) }.first
+  }
 
   func body(_ id: String, number: Int64) throws -> String {
     guard let version = breaks[stored(id)] else {
@@ -306,7 +318,7 @@ private final class PostgresTransaction: StoreTransaction {
     return number!
   }
 
-  func wrote(_ id: String, _ version: (number: Int64, revision: Int, body: String)?) {
+  func wrote(_ id: String, _ version: (known: KnownBreak, body: String)?) {
     breaks[stored(id)] = version
   }
 

@@ -28,6 +28,8 @@ public final class Projector: @unchecked Sendable {
     public var faults = 0
     public var partitions = 0
     public var sequence: Int64 = 0
+    /// Rises whenever breaks may look otherwise than before.
+    public var version: UInt64 = 0
     /// When the last batch was stored, and how long it took.
     public var applied_ms: Int64 = 0
     public var lastBatch_us: Int64 = 0
@@ -101,6 +103,7 @@ public final class Projector: @unchecked Sendable {
         try follow()
       } catch is StoreMadeAnew {
         log(false, "another process has made the store anew: it is followed from where it stands")
+        state.withLock { $0.version += 1 }
         onRestart()
       } catch {
         state.withLock { $0.trouble = "\(error)" }
@@ -213,6 +216,7 @@ public final class Projector: @unchecked Sendable {
       status.batches += 1
       status.faults += change.faultCount
       status.sequence = change.sequence
+      if change.breaks + change.actions + change.known > 0 { status.version += 1 }
       status.applied_ms = wallClock_ms()
       status.lastBatch_us = taken_us
     }

@@ -29,6 +29,8 @@ protocol SQLRow {
   func text(_ column: Int) -> String
   func optionalInteger(_ column: Int) -> Int64?
   func optionalText(_ column: Int) -> String?
+  /// A text's bytes, without a `String` on the way.
+  func append(_ column: Int, to bytes: inout [UInt8])
 }
 
 /// Answers statements, one after the other.

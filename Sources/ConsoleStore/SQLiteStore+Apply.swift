@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import GRDBSQLite
 import Pipeline
 
 extension SQLValue: DatabaseValueConvertible {
@@ -21,21 +22,35 @@ extension SQLValue: DatabaseValueConvertible {
   }
 }
 
-extension Row: SQLRow {
-  func integer(_ column: Int) -> Int64 { self[column] }
-  func text(_ column: Int) -> String { self[column] }
-  func optionalInteger(_ column: Int) -> Int64? { self[column] }
-  func optionalText(_ column: Int) -> String? { self[column] }
+/// The row that a statement stands on, read as SQLite has it.
+struct SQLiteRow: SQLRow {
+  fileprivate let statement: OpaquePointer
+
+  private func isNull(_ column: Int) -> Bool { sqlite3_column_type(statement, Int32(column)) == SQLITE_NULL }
+
+  func integer(_ column: Int) -> Int64 { sqlite3_column_int64(statement, Int32(column)) }
+  func optionalInteger(_ column: Int) -> Int64? { isNull(column) ? nil : integer(column) }
+  func optionalText(_ column: Int) -> String? { isNull(column) ? nil : text(column) }
+
+  private func bytes(_ column: Int) -> UnsafeRawBufferPointer {
+    // The text first: it decides the form in which the length is counted.
+    let start = sqlite3_column_text(statement, Int32(column))
+    return UnsafeRawBufferPointer(start: start, count: Int(sqlite3_column_bytes(statement, Int32(column))))
+  }
+
+  func text(_ column: Int) -> String { String(decoding: bytes(column), as: UTF8.self) }
+  func append(_ column: Int, to target: inout [UInt8]) { target.append(contentsOf: bytes(column)) }
 }
 
 struct SQLiteReader: SQLReader {
   let db: Database
 
-  func rows<T>(_ sql: String, _ values: [SQLValue], _ map: (Row) throws -> T) throws -> [T] {
+  func rows<T>(_ sql: String, _ values: [SQLValue], _ map: (SQLiteRow) throws -> T) throws -> [T] {
     let statement = try db.cachedStatement(sql: sql)
-    let cursor = try Row.fetchCursor(statement, arguments: StatementArguments(values))
+    let cursor = try GRDB.Row.fetchCursor(statement, arguments: StatementArguments(values))
     var found: [T] = []
-    while let row = try cursor.next() { found.append(try map(row)) }
+    let row = SQLiteRow(statement: statement.sqliteStatement)
+    while try cursor.next() != nil { found.append(try map(row)) }
     return found
   }
 }
@@ -46,8 +61,8 @@ extension SQLiteStore {
       let change = try pool.writeWithoutTransaction { [dimensionNames, hasFullText] db in
         var change: StoreChange?
         try db.inTransaction(.immediate) {
-          let transaction = SQLiteTransaction(db, hasFullText: hasFullText)
-          var batch = StoreBatch(transaction, sequence: state.sequence, now_ms: now_ms, dimensions: dimensionNames)
+          let transaction = SQLiteTransaction(db, dimensions: dimensionNames.count, hasFullText: hasFullText)
+          var batch = try StoreBatch(transaction, sequence: state.sequence, now_ms: now_ms, dimensions: dimensionNames)
           try batch.take(records)
           change = batch.change
           return .commit
@@ -66,16 +81,25 @@ private final class SQLiteTransaction: StoreTransaction {
   let filesWords: Bool
   private var number: Int64?
 
-  init(_ db: Database, hasFullText: Bool) {
+  private let dimensions: Int
+  private let finding: String
+
+  init(_ db: Database, dimensions: Int, hasFullText: Bool) {
     self.db = db
+    self.dimensions = dimensions
+    finding = "SELECT \(KnownBreak.columns(dimensions: dimensions)) FROM breaks WHERE id = ?"
     filesWords = hasFullText
   }
 
   func prepare(breaks: Set<String>, actions: Set<String>) {}
 
-  func find(_ id: String) throws -> (number: Int64, revision: Int)? {
-    let statement = try db.cachedStatement(sql: "SELECT n, revision FROM breaks WHERE id = ?")
-    return try Row.fetchOne(statement, arguments: [id]).map { ($0[0], $0[1]) }
+  func find(_ id: String) throws -> KnownBreak? {
+    let count = dimensions
+    return try SQLiteReader(db: db).rows(finding, [.text(id)]) { KnownBreak($0, dimensions: count) }.first
+  }
+
+  func meta(_ key: String) throws -> String? {
+    try SQLiteReader(db: db).rows("SELECT value FROM meta WHERE key = ?", [.text(key)]) { $0.text(0) }.first
   }
 
   func body(_ id: String, number: Int64) throws -> String {
@@ -104,7 +128,7 @@ private final class SQLiteTransaction: StoreTransaction {
     return last + 1
   }
 
-  func wrote(_ id: String, _ version: (number: Int64, revision: Int, body: String)?) {}
+  func wrote(_ id: String, _ version: (known: KnownBreak, body: String)?) {}
 
   func file(_ number: Int64, words: String?, before: String?) throws {
     // The table keeps no texts: what is to be taken out must be told.

@@ -9,6 +9,8 @@ public final class SQLiteStore: SQLStore {
   /// Whether this SQLite has FTS5; without it, searches match the beginning of the order key or customer.
   public let hasFullText: Bool
   let writer: Mutex<WriterState>
+  let quick: QuickReaders
+  public let isOwn = true
 
   /// What only the thread that applies batches needs.
   struct WriterState: Sendable {
@@ -50,6 +52,7 @@ public final class SQLiteStore: SQLStore {
     }
     let sequence = try pool.read { db in try Int64.fetchOne(db, sql: "SELECT max(seq) FROM breaks") ?? 0 }
     writer = Mutex(WriterState(sequence: sequence))
+    quick = try QuickReaders(path: path, configuration)
   }
 
   public func clear() throws {

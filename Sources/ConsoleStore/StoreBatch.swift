@@ -6,7 +6,9 @@ import Pipeline
 protocol StoreTransaction: AnyObject {
   /// Told before anything else which breaks and actions the batch is about, for a database that is far away.
   func prepare(breaks: Set<String>, actions: Set<String>) throws
-  func find(_ id: String) throws -> (number: Int64, revision: Int)?
+  func find(_ id: String) throws -> KnownBreak?
+  /// What stands beside the tables under a name.
+  func meta(_ key: String) throws -> String?
   /// The newest message of a break that is there.
   func body(_ id: String, number: Int64) throws -> String
   /// The messages of the actions on a break, in the order of their topic.
@@ -16,7 +18,7 @@ protocol StoreTransaction: AnyObject {
   /// The number of a break that is about to be written for the first time.
   func nextNumber() throws -> Int64
   /// A break has been written, or removed (nil).
-  func wrote(_ id: String, _ version: (number: Int64, revision: Int, body: String)?)
+  func wrote(_ id: String, _ version: (known: KnownBreak, body: String)?)
   /// Files the words that a break is searched by, in place of those it had; either may be none.
   func file(_ number: Int64, words: String?, before: String?) throws
   /// Whether words are filed at all.
@@ -32,6 +34,8 @@ enum StoreLimits {
   static let pointInterval_ms: Int64 = 60_000
   /// Older points are dropped.
   static let pointRetention_ms: Int64 = 90 * 86_400_000
+  /// Records of the sources are kept as long, by the time of their message.
+  static let recordRetention_ms: Int64 = 90 * 86_400_000
   /// Faults told by a batch; all are counted.
   static let maximumFaults = 8
 }
@@ -44,12 +48,15 @@ struct StoreBatch<Transaction: StoreTransaction> {
   private let transaction: Transaction
   private let decoder = JSONDecoder()
   private var next: [StorePlace: Int64] = [:]
+  private var tallies: TallyChanges
+  private var hasRecords = false
 
-  init(_ transaction: Transaction, sequence: Int64, now_ms: Int64, dimensions: [String]) {
+  init(_ transaction: Transaction, sequence: Int64, now_ms: Int64, dimensions: [String]) throws {
     change = StoreChange(sequence: sequence)
     self.transaction = transaction
     self.now_ms = now_ms
     self.dimensions = dimensions
+    tallies = try TallyChanges(transaction, now_ms: now_ms)
   }
 
   /// A record that could be read.
@@ -60,6 +67,7 @@ struct StoreBatch<Transaction: StoreTransaction> {
     case action(Action)
     case deadLetter(DeadLetterHead)
     case cell(String, String?)
+    case record(String)
   }
 
   mutating func take(_ records: [StoreRecord]) throws {
@@ -90,6 +98,7 @@ struct StoreBatch<Transaction: StoreTransaction> {
       case .action(let action): try take(action, record, text(), at_ms: at_ms)
       case .deadLetter(let head): try take(head, record, text())
       case .cell(let key, let body): try takeCell(key, body, record, at_ms: at_ms)
+      case .record(let order): try keep(record, of: order, at_ms: at_ms)
       }
     }
     try finish()
@@ -102,13 +111,14 @@ struct StoreBatch<Transaction: StoreTransaction> {
         switch record.kind {
         case .breaks: return key.map { .removal($0) } ?? .nothing
         case .cells: return key.map { .cell($0, nil) } ?? .nothing
-        case .actions, .deadLetters: return .nothing
+        case .actions, .deadLetters, .records: return .nothing
         }
       }
       switch record.kind {
       case .breaks: return .aBreak(try decoder.decode(BreakDocument.self, from: Data(value)))
       case .actions: return .action(try decoder.decode(Action.self, from: Data(value)))
       case .deadLetters: return .deadLetter(try decoder.decode(DeadLetterHead.self, from: Data(value)))
+      case .records: return key.map { .record($0) } ?? .nothing
       case .cells:
         guard let key else { return .nothing }
         _ = try decoder.decode(AnyObject.self, from: Data(value))
@@ -136,10 +146,15 @@ struct StoreBatch<Transaction: StoreTransaction> {
   }
 
   private func finish() throws {
+    try tallies.write(transaction)
     for (place, offset) in next {
       try transaction.run(
         "INSERT INTO offsets VALUES (?, ?, ?) ON CONFLICT (topic, part) DO UPDATE SET next = excluded.next",
         [.text(place.topic), .integer(Int(place.partition)), .integer(offset)])
+    }
+    if hasRecords {
+      try transaction.run(
+        "DELETE FROM records WHERE at_ms < ?", [.integer(now_ms - StoreLimits.recordRetention_ms)])
     }
     if change.deadLetters > 0 {
       try transaction.run(
@@ -158,7 +173,7 @@ struct StoreBatch<Transaction: StoreTransaction> {
     change.sequence += 1
     change.breaks += 1
     let number = try known?.number ?? transaction.nextNumber()
-    try write(document, state, workflow, at_ms: at_ms, number: number, isNew: known == nil)
+    let written = try write(document, state, workflow, at_ms: at_ms, number: number, before: known)
     try transaction.run(
       """
       INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (n, revision) DO UPDATE SET
@@ -182,16 +197,26 @@ struct StoreBatch<Transaction: StoreTransaction> {
       if transaction.filesWords { try transaction.file(number, words: document.keys, before: nil) }
       try transaction.run("INSERT INTO bodies VALUES (?, ?)", [.integer(number), .text(text)])
     }
-    transaction.wrote(document.id, (number, document.revision, text))
+    transaction.wrote(document.id, (written, text))
   }
 
   private func keys(_ id: String, _ number: Int64) throws -> String {
     try decoder.decode(BreakDocument.self, from: Data(try transaction.body(id, number: number).utf8)).keys
   }
 
-  private func write(
-    _ document: BreakDocument, _ state: String, _ workflow: Workflow, at_ms: Int64, number: Int64, isNew: Bool
-  ) throws {
+  private mutating func write(
+    _ document: BreakDocument, _ state: String, _ workflow: Workflow, at_ms: Int64, number: Int64, before: KnownBreak?
+  ) throws -> KnownBreak {
+    let isOpen = BreakState(rawValue: state)?.isOpen ?? false
+    let opened_ms = document.opened_ms ?? at_ms
+    let known = KnownBreak(
+      number: number, revision: document.revision,
+      counted: isOpen
+        ? CountedBreak(
+          type: document.type, state: state, severity: document.severityRank, currency: document.currency,
+          opened_ms: opened_ms, amount_u: document.amount_u,
+          dimensions: dimensions.map { document.dimensions[$0] ?? "" }) : nil)
+    tallies.move(from: before?.counted, to: known.counted)
     let names =
       [
         "id", "ord", "type", "role", "currency", "state", "reconciler", "is_open", "severity", "customer", "amount_u",
@@ -199,21 +224,22 @@ struct StoreBatch<Transaction: StoreTransaction> {
       ] + dimensions.indices.map { "d\($0)" } + ["n"]
     var values: [SQLValue] = [
       .text(document.id), .text(document.order), .text(document.type), .text(document.role), .text(document.currency),
-      .text(state), .text(document.state), .flag(BreakState(rawValue: state)?.isOpen ?? false),
+      .text(state), .text(document.state), .flag(isOpen),
       .integer(document.severityRank), .text(document.customer), .integer(document.amount_u), .text(document.basis),
-      .integer(document.opened_ms ?? at_ms), .integer(document.revision), .integer(change.sequence),
+      .integer(opened_ms), .integer(document.revision), .integer(change.sequence),
       .optional(workflow.assignee), .flag(!workflow.pending.isEmpty),
       .text(document.summary(workflow, state: state, updated_ms: at_ms)),
     ]
     for name in dimensions { values.append(.text(document.dimensions[name] ?? "")) }
     values.append(.integer(number))
-    if isNew {
+    if before == nil {
       let marks = Array(repeating: "?", count: names.count).joined(separator: ", ")
       try transaction.run("INSERT INTO breaks (\(names.joined(separator: ", "))) VALUES (\(marks))", values)
     } else {
       let set = names.dropLast().map { $0 + " = ?" }.joined(separator: ", ")
       try transaction.run("UPDATE breaks SET \(set) WHERE n = ?", values)
     }
+    return known
   }
 
   private mutating func remove(id: String) throws {
@@ -222,6 +248,7 @@ struct StoreBatch<Transaction: StoreTransaction> {
     for table in ["breaks", "bodies", "revisions"] {
       try transaction.run("DELETE FROM \(table) WHERE n = ?", [.integer(known.number)])
     }
+    tallies.move(from: known.counted, to: nil)
     transaction.wrote(id, nil)
     change.sequence += 1
     change.breaks += 1
@@ -246,12 +273,24 @@ struct StoreBatch<Transaction: StoreTransaction> {
     let document = try decoder.decode(BreakDocument.self, from: Data(body.utf8))
     let workflow = try self.workflow(of: action.breakID)
     change.sequence += 1
-    try write(
+    let written = try write(
       document, workflow.state(reconciler: document.state, basis: document.basis), workflow, at_ms: at_ms,
-      number: known.number, isNew: false)
+      number: known.number, before: known)
+    transaction.wrote(action.breakID, (written, body))
   }
 
   // MARK: - The rest
+
+  private mutating func keep(_ record: StoreRecord, of order: String, at_ms: Int64) throws {
+    guard at_ms >= now_ms - StoreLimits.recordRetention_ms else { return }
+    hasRecords = true
+    try transaction.run(
+      "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+      [
+        .text(record.place.topic), .integer(Int(record.place.partition)), .integer(record.offset), .text(order),
+        .integer(at_ms), .text(String(decoding: (record.value ?? []).prefix(SourceRecord.maximumBytes), as: UTF8.self)),
+      ])
+  }
 
   private struct DeadLetterHead: Decodable {
     var source: String

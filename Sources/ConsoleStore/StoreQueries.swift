@@ -49,16 +49,34 @@ extension SQLStore {
     }
   }
 
+  /// A scope as a condition of its own, with its values.
+  func scopeCondition(_ scope: RowScope) -> (sql: String, values: [SQLValue]) {
+    var clause = Clause(dialect)
+    restrict(scope, &clause)
+    return (clause.text.isEmpty ? "1 = 1" : clause.text.joined(separator: " AND "), clause.values)
+  }
+
   public func breaks(
     _ filter: BreakFilter, scope: RowScope, sort: BreakSort, after: PageCursor?, limit: Int
   ) async throws -> BreakPage {
     let (sql, values) = listing(filter, scope: scope, sort: sort, after: after, limit: limit + 1)
-    let rows = try await rows(sql, values) { row in
-      (text: row.text(0), cursor: PageCursor(value: row.integer(1), number: row.integer(2)), sequence: row.integer(3))
+    return try await read(isSnapshot: false) { try page($0, sql, values, limit: limit) }
+  }
+
+  /// - Parameters:
+  ///   - sql: of `listing`, for one row more than the page has.
+  func page(_ reader: some SQLReader, _ sql: String, _ values: [SQLValue], limit: Int) throws -> BreakPage {
+    var page = BreakPage()
+    var last: PageCursor?
+    _ = try reader.rows(sql, values) { row in
+      if page.count == limit {
+        page.next = last
+      } else {
+        page.append { row.append(0, to: &$0) }
+        last = PageCursor(value: row.integer(1), number: row.integer(2))
+        page.sequence = max(page.sequence, row.integer(3))
+      }
     }
-    var page = BreakPage(rows: rows.prefix(limit).map(\.text))
-    page.sequence = rows.prefix(limit).map(\.sequence).max() ?? 0
-    if rows.count > limit, limit > 0 { page.next = rows[limit - 1].cursor }
     return page
   }
 
@@ -234,25 +252,14 @@ extension SQLStore {
 
   // MARK: - Sums
 
-  public func tallies(scope: RowScope, now_ms: Int64) async throws -> [Tally] {
-    var clause = Clause(dialect)
-    clause.add("is_open = 1")
-    restrict(scope, &clause)
-    let day: Int64 = 86_400_000
-    let bounds = AgeBucket.firstDays.dropFirst().reversed().map { now_ms - $0 * day }
-    let cases = bounds.enumerated().map { "WHEN opened_ms <= \($1) THEN \(AgeBucket.names.count - 1 - $0)" }
-    // Sums of millionths may pass 64 bits: whole units and the rest are summed apart.
-    let sql = """
-      SELECT type, state, severity, currency, CASE \(cases.joined(separator: " ")) ELSE 0 END AS age, count(*),
-        CAST(sum(amount_u / 1000000) AS BIGINT), CAST(sum(amount_u % 1000000) AS BIGINT)
-      FROM breaks WHERE \(clause.text.joined(separator: " AND "))
-      GROUP BY type, state, severity, currency, age ORDER BY type, state, severity, currency, age
-      """
-    return try await rows(sql, clause.values) { row in
-      Tally(
-        type: row.text(0), state: row.text(1), severity: BreakDocument.severities[Int(row.integer(2))],
-        currency: row.text(3), ageBucket: Int(row.integer(4)), count: Int(row.integer(5)),
-        amount_u: Int128(row.integer(6)) * 1_000_000 + Int128(row.integer(7)))
+  public func records(order key: String, limit: Int) async throws -> [SourceRecord] {
+    try await rows(
+      "SELECT topic, part, offs, at_ms, body FROM records WHERE ord = ? ORDER BY at_ms, topic, part, offs LIMIT ?",
+      [.text(key), .integer(limit)]
+    ) {
+      SourceRecord(
+        topic: $0.text(0), partition: Int32($0.integer(1)), offset: $0.integer(2), at_ms: $0.integer(3),
+        body: $0.text(4))
     }
   }
 

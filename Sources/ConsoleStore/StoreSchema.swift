@@ -1,10 +1,11 @@
 /// The tables of the store, for both databases.
 enum StoreSchema {
   /// Rises with every change of the tables below.
-  static let version = 1
+  static let version = 3
 
   static let tables = [
     "meta", "offsets", "breaks", "bodies", "revisions", "actions", "workflows", "dead", "cells", "points", "keys",
+    "tallies", "records",
   ]
 
   /// What a store must have been made with to be gone on with.
@@ -49,6 +50,11 @@ enum StoreSchema {
       CREATE TABLE points (
         topic \(text) NOT NULL, cell \(text) NOT NULL, at_ms \(integer) NOT NULL, body \(text) NOT NULL,
         PRIMARY KEY (topic, cell, at_ms))\(clustered);
+      CREATE TABLE records (
+        topic \(text) NOT NULL, part \(integer) NOT NULL, offs \(integer) NOT NULL, ord \(text) NOT NULL,
+        at_ms \(integer) NOT NULL, body \(text) NOT NULL, PRIMARY KEY (topic, part, offs))\(clustered);
+      CREATE INDEX records_ord ON records (ord, at_ms);
+      CREATE INDEX records_at ON records (at_ms);
       CREATE INDEX breaks_amount ON breaks (is_open, amount_u, n);
       CREATE INDEX breaks_opened ON breaks (is_open, opened_ms, n);
       CREATE INDEX breaks_seq ON breaks (seq, n);
@@ -57,9 +63,11 @@ enum StoreSchema {
       CREATE INDEX breaks_customer ON breaks (customer);
       CREATE INDEX breaks_assignee ON breaks (assignee) WHERE assignee IS NOT NULL;
       CREATE INDEX breaks_pending ON breaks (n) WHERE pending = 1;
-      CREATE INDEX breaks_tally ON breaks (
-        type, state, severity, currency, opened_ms, amount_u\(dimensions.indices.map { ", d\($0)" }.joined())
-        ) WHERE is_open = 1;
+      CREATE TABLE tallies (
+        dimension \(integer) NOT NULL, value \(text) NOT NULL, type \(text) NOT NULL, state \(text) NOT NULL,
+        severity \(integer) NOT NULL, currency \(text) NOT NULL, day \(integer) NOT NULL, breaks \(integer) NOT NULL,
+        units \(integer) NOT NULL, micros \(integer) NOT NULL,
+        PRIMARY KEY (dimension, value, type, state, severity, currency, day))\(clustered);
 
       """
     for index in dimensions.indices {

@@ -5,6 +5,7 @@ import Foundation
 import Kafka
 import Logging
 import MemoryBroker
+import Monitoring
 import Pipeline
 import Simulation
 import Synchronization
@@ -110,6 +111,15 @@ struct Run: ParsableCommand {
       }
       if serve { _ = try ServeProgram.path() }
       try daemon.start()
+      let monitoring = try configuration.monitoring.map { settings in
+        let server = try MonitoringServer(
+          settings,
+          .init(
+            metrics: { daemon.metricsPage() }, isHealthy: { daemon.isRunning }, isReady: { daemon.status.isReady }))
+        log.info("metrics are told", metadata: ["host": "\(settings.host)", "port": "\(server.port)"])
+        return server
+      }
+      defer { monitoring?.stop() }
       let console = serve ? try ServeProgram.start(config: config, bootstrap: bootstrap) : nil
       defer { if let console { ServeProgram.end(console) } }
       var nextStatus = monotonic_ms() + Int64(statusInterval) * 1_000

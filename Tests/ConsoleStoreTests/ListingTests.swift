@@ -1,7 +1,9 @@
-import ConsoleStore
+import Domain
 import Foundation
 import Pipeline
 import Testing
+
+@testable import ConsoleStore
 
 /// Lists against a plain search through everything: every filter, every order, page by page.
 @Suite struct ListingTests {
@@ -102,6 +104,7 @@ import Testing
     let temporary = try TemporaryStore(kind)
     let rows = try Self.fill(temporary.store, count: 300, random: &random)
     var found = 0
+    var answeredAtOnce = 0
     for _ in 0..<120 {
       let (filter, scope) = Self.randomFilter(&random)
       let sort = BreakSort.allCases.randomElement(using: &random)!
@@ -123,6 +126,10 @@ import Testing
       repeat {
         let page = try await temporary.store.breaks(filter, scope: scope, sort: sort, after: cursor, limit: limit)
         #expect(page.rows.count <= limit)
+        if let quick = try temporary.store.quickBreaks(filter, scope: scope, sort: sort, after: cursor, limit: limit) {
+          #expect(quick.rows == page.rows && quick.next == page.next && quick.sequence == page.sequence)
+          answeredAtOnce += 1
+        }
         listed += page.rows.map { field($0, "id")! }
         cursor = page.next
       } while cursor != nil && listed.count <= rows.count
@@ -130,6 +137,7 @@ import Testing
       found += listed.count
     }
     #expect(found > 500, "the filters must find something")
+    #expect((answeredAtOnce > 100) == (kind == .sqlite))
   }
 
   @Test(arguments: StoreKind.here) func talliesAreTheSums(kind: StoreKind) async throws {
@@ -153,5 +161,92 @@ import Testing
         #expect(same.reduce(Int128(0)) { $0 + Int128($1.amount_u) } == tally.amount_u)
       }
     }
+  }
+
+  /// The sums that are kept, against a count of the rows, while breaks change, go and come and days pass.
+  @Test(arguments: StoreKind.here, 1...3) func talliesFollowEveryChange(kind: StoreKind, seed: Int) async throws {
+    var random = Seeded(state: UInt64(seed))
+    let temporary = try TemporaryStore(kind)
+    var breaks: [String: TestBreak] = [:]
+    var now = parseTimestamp_ms("2025-03-29T10:00:00.000Z")!
+    var offset: Int64 = 0
+    var compared = 0
+    for _ in 0..<25 {
+      var records: [StoreRecord] = []
+      for _ in 0..<Int.random(in: 1...40, using: &random) {
+        var made = TestBreak()
+        made.order = "SO-\(Int.random(in: 0..<60, using: &random))"
+        made.revision = (breaks[made.id]?.revision ?? 0) + 1
+        if Int.random(in: 0..<12, using: &random) == 0, breaks[made.id] != nil {
+          breaks[made.id] = nil
+          records.append(
+            StoreRecord(
+              kind: .breaks, place: StorePlace("t.breaks", 0), offset: offset, timestamp_ms: now,
+              key: Array(made.id.utf8), value: nil))
+        } else {
+          made.state = ["open", "open", "reopened", "accepted", "auto_cleared"].randomElement(using: &random)!
+          made.severity = ["low", "high"].randomElement(using: &random)!
+          made.country = ["NO", "DE", "FR"].randomElement(using: &random)!
+          made.channel = ["web", "shop"].randomElement(using: &random)!
+          made.delta = "\(Int.random(in: 0..<400, using: &random)).07"
+          made.opened = formatTimestamp(now - Int64.random(in: 0..<40, using: &random) * 86_400_000)
+          breaks[made.id] = made
+          records.append(made.record(offset))
+        }
+        offset += 1
+      }
+      _ = try temporary.store.apply(records, now_ms: now)
+      now += [0, 3_600_000, 2 * 86_400_000].randomElement(using: &random)!
+      for scope in [
+        RowScope(), RowScope(["country": ["NO", "DE"]]), RowScope(["country": ["DE"], "channel": ["web"]]),
+        RowScope(["channel": []]), RowScope(["nowhere": ["x"]]),
+      ] {
+        let open = breaks.values.filter { made in
+          ["open", "reopened"].contains(made.state)
+            && scope.dimensions.allSatisfy { name, values in
+              values.contains(name == "country" ? made.country : name == "channel" ? made.channel : "")
+                && name != "nowhere"
+            }
+        }
+        let wanted = Dictionary(
+          grouping: open,
+          by: { made in
+            let age = AgeBucket.index(opened_ms: parseTimestamp_ms(made.opened)!, now_ms: now)
+            return "\(made.type)|\(made.state)|\(made.severity)|\(made.currency)|\(age)"
+          }
+        ).mapValues { same in
+          "\(same.count)|\(same.reduce(0) { $0 + Int($1.delta!.dropLast(3))! * 1_000_000 + 70_000 })"
+        }
+        let found = try await temporary.store.tallies(scope: scope, now_ms: now)
+        let told = Dictionary(
+          uniqueKeysWithValues: found.map {
+            ("\($0.type)|\($0.state)|\($0.severity)|\($0.currency)|\($0.ageBucket)", "\($0.count)|\($0.amount_u)")
+          })
+        #expect(told == wanted, "seed \(seed), \(scope)")
+        compared += wanted.count
+      }
+    }
+    #expect(compared > 200)
+  }
+
+  @Test func whatTakesLongerThanItsBudgetIsGivenUp() throws {
+    let temporary = try TemporaryStore(.sqlite)
+    let store = try #require(temporary.store as? SQLiteStore)
+    func count(_ bound: Int, _ reader: SQLiteReader) throws -> Int64? {
+      try reader.rows(
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < ?) SELECT count(*) FROM c",
+        [.integer(bound)]
+      ) { $0.integer(0) }.first
+    }
+    for _ in 0..<(2 * QuickReaders.size) {
+      #expect(try store.quick.read { try count(100_000_000, $0) } == nil)
+      #expect(try store.quick.read { try count(10, $0) } == 10)
+    }
+    // All are busy: whoever comes then is sent the other way, and waits for nobody.
+    func nested(_ depth: Int) throws -> Int {
+      try store.quick.read { _ in try nested(depth + 1) } ?? depth
+    }
+    #expect(try nested(0) == QuickReaders.size)
+    #expect(try nested(0) == QuickReaders.size)
   }
 }

@@ -2,6 +2,7 @@ import Foundation
 import Kafka
 import KafkaTesting
 import Synchronization
+import StoreTesting
 import Testing
 
 @testable import ConsoleStore

@@ -113,6 +113,40 @@ import Testing
     withExtendedLifetime(temporary) {}
   }
 
+  @Test(arguments: StoreKind.here) func recordsOfTheSourcesAreKeptByOrder(kind: StoreKind) async throws {
+    let temporary = try TemporaryStore(kind)
+    let day: Int64 = 86_400_000
+    let now = 1_000 * day
+    func make(_ topic: String, _ offset: Int64, _ order: String?, _ value: String?, at_ms: Int64) -> StoreRecord {
+      StoreRecord(
+        kind: .records, place: StorePlace(topic, 1), offset: offset, timestamp_ms: at_ms,
+        key: order.map { Array($0.utf8) },
+        value: value.map { Array($0.utf8) })
+    }
+    let long = String(repeating: "x", count: SourceRecord.maximumBytes + 100)
+    let records = [
+      make("t.ledger", 0, "SO-1", "posting", at_ms: now - 2), make("t.orders", 0, "SO-1", "event", at_ms: now - 3),
+      make("t.orders", 1, "SO-2", long, at_ms: now - 3), make("t.orders", 2, nil, "no key", at_ms: now),
+      make("t.orders", 3, "SO-1", nil, at_ms: now), make("t.orders", 4, "SO-3", "old", at_ms: now - 91 * day),
+      make("t.orders", 5, "SO-4", "soon old", at_ms: now - 89 * day),
+    ]
+    for _ in 0..<2 { #expect(try temporary.store.apply(records, now_ms: now).faultCount == 0) }
+    let found = try await temporary.store.records(order: "SO-1", limit: 10)
+    #expect(found.map(\.body) == ["event", "posting"])
+    #expect(found.map(\.topic) == ["t.orders", "t.ledger"] && found.map(\.partition) == [1, 1])
+    #expect(try await temporary.store.records(order: "SO-1", limit: 1).count == 1)
+    #expect(
+      try await temporary.store.records(order: "SO-2", limit: 9).map(\.body.utf8.count) == [SourceRecord.maximumBytes])
+    #expect(try await temporary.store.records(order: "SO-3", limit: 9).isEmpty)
+    #expect(try await temporary.store.records(order: "SO-4", limit: 9).count == 1)
+    // They go when their time has come, with the next that is kept.
+    let later = now + 2 * day
+    _ = try temporary.store.apply([make("t.orders", 6, "SO-5", "new", at_ms: later)], now_ms: later)
+    #expect(try await temporary.store.records(order: "SO-4", limit: 9).isEmpty)
+    #expect(try await temporary.store.records(order: "SO-5", limit: 9).count == 1)
+    #expect(try temporary.store.positions()[StorePlace("t.orders", 1)] == 7)
+  }
+
   @Test(arguments: StoreKind.here) func deadLettersAndCells(kind: StoreKind) async throws {
     let temporary = try TemporaryStore(kind)
     let store = temporary.store
@@ -177,5 +211,17 @@ import Testing
         #expect(isIn == (bucket == index), "age \(age) bucket \(bucket)")
       }
     }
+  }
+
+  @Test func agesAreCalendarDays() {
+    func index(_ opened: String, _ now: String) -> Int {
+      AgeBucket.index(opened_ms: parseTimestamp_ms(opened)!, now_ms: parseTimestamp_ms(now)!)
+    }
+    #expect(index("2025-03-01T23:59:59.999Z", "2025-03-02T00:00:00.000Z") == 0)
+    #expect(index("2025-03-01T23:59:59.999Z", "2025-03-02T23:59:59.999Z") == 0)
+    #expect(index("2025-03-01T23:59:59.999Z", "2025-03-03T00:00:00.000Z") == 1)
+    #expect(index("2025-03-01T00:00:00.000Z", "2025-03-31T23:59:59.999Z") == 4)
+    #expect(index("2025-03-01T23:59:59.999Z", "2025-04-01T00:00:00.000Z") == 5)
+    #expect(index("2025-03-02T00:00:00.000Z", "2025-03-01T00:00:00.000Z") == 0, "a clock that is behind")
   }
 }

@@ -1,6 +1,7 @@
 import ConsoleStore
 import Foundation
 import Pipeline
+import StoreTesting
 import Testing
 
 /// The databases that there are here.

@@ -164,4 +164,34 @@ import Testing
       #expect(try await client.get("/v1/sources", as: "analyst").status == 200, "others are served")
     }
   }
+
+  /// Beyond what is worked on at once requests are told to come again; probes are answered all the same.
+  @Test func whatIsTooMuchIsToldToComeAgain() async throws {
+    let test = try TestConsole(adjust: { $0.serve.concurrency = 1 })
+    try test.add([TestBreak()])
+    try await test.run { client in
+      let head =
+        "POST /v1/actions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer token-admin\r\n"
+        + "Content-Type: application/json\r\nContent-Length: 900\r\n\r\n{"
+      // Its body comes bit by bit: it is being worked on all the while.
+      async let slow = RawConnection.isClosedByServer(port: client.port, start: head, drip: "a", patience_s: 8)
+      var refused: TestConsole.Answer?
+      for _ in 0..<200 where refused == nil {
+        let answer = try await client.get("/v1/breaks")
+        if answer.status == 503 { refused = answer }
+        try await Task.sleep(for: .milliseconds(20))
+      }
+      #expect(refused?.headers[.retryAfter] != nil)
+      #expect(refused?.headers[.contentType] == "application/problem+json")
+      #expect(try await client.get("/healthz", as: nil).status == 200)
+      #expect(try await client.get("/readyz", as: nil).status == 200)
+      #expect(await !slow)
+      var isServed = false
+      for _ in 0..<200 where !isServed {
+        isServed = try await client.get("/v1/breaks").status == 200
+        try await Task.sleep(for: .milliseconds(20))
+      }
+      #expect(isServed, "and served when there is room again")
+    }
+  }
 }

@@ -1,6 +1,8 @@
 import ConsoleStore
 import Foundation
 import HTTPTypes
+import NIOCore
+import Pipeline
 import Testing
 
 @testable import Console
@@ -126,6 +128,75 @@ import Testing
           == "revenue: -80.00 EUR is expected and nothing is posted")
       #expect(order.json["is_tied_out"]?.boolValue == true, "its only break is accepted")
     }
+  }
+
+  @Test func anOrderIsExplainedWithItsRecords() async throws {
+    let test = try TestConsole(serve: "  records: true\n")
+    let (orders, ledger) = (test.configuration.sources[0].topic, test.configuration.sources[1].topic)
+    try test.cluster.produce(
+      orders,
+      [(key: "SO-1", value: #"{"id":"SO-1"}"#, partition: 0), (key: "SO-9", value: #"{"id":"SO-9"}"#, partition: 1)])
+    try test.cluster.produce(ledger, [(key: "SO-1", value: #"{"order":"SO-1","hurt":"</script>"}"#, partition: 0)])
+    let until = Date().addingTimeInterval(30)
+    while test.projector.status.records < 3, Date() < until { try await Task.sleep(for: .milliseconds(20)) }
+    try test.add([TestBreak(order: "SO-1"), TestBreak(order: "SO-2", country: "DE")])
+    try await test.run { client in
+      let one = try await client.get("/v1/orders/SO-1")
+      #expect(one.json["is_tied_out"]?.boolValue == false)
+      let records = one.json["records"]?.arrayValue ?? []
+      #expect(Set(records.map { $0["source"]?.stringValue }) == ["orders", "ledger"])
+      #expect(Set(records.map { $0["kind"]?.stringValue }) == ["orders", "ledger"])
+      #expect(records.contains { $0["text"]?.stringValue == #"{"order":"SO-1","hurt":"</script>"}"# })
+      // No break, and yet known.
+      let quiet = try await client.get("/v1/orders/SO-9")
+      #expect(quiet.json["is_tied_out"]?.boolValue == true)
+      #expect(quiet.json["records"]?.arrayValue?.count == 1 && quiet.json["breaks"]?.arrayValue?.isEmpty == true)
+      #expect(try await client.get("/v1/orders/SO-2").json["records"]?.arrayValue?.isEmpty == true)
+      #expect(try await client.get("/v1/orders/SO-3").status == 404)
+      // Whoever sees some rows only sees records where a break is shown.
+      #expect(try await client.get("/v1/orders/SO-1", as: "norway").json["records"]?.arrayValue?.count == 2)
+      #expect(try await client.get("/v1/orders/SO-9", as: "norway").status == 404)
+      #expect(try await client.get("/v1/orders/SO-2", as: "norway").status == 404)
+    }
+  }
+
+  @Test func aPageIsKeptUntilABreakChanges() async throws {
+    let test = try TestConsole()
+    try test.add([TestBreak(order: "SO-1"), TestBreak(order: "SO-2", country: "DE")])
+    try await test.run { client in
+      func orders(_ name: String) async throws -> [String?] {
+        try await client.get("/v1/breaks?sort=updated", as: name).items.map { $0["order"]?.stringValue }
+      }
+      let version = test.projector.status.version
+      func isKept(_ scope: RowScope) -> Bool {
+        test.console.pages.page(
+          .init(query: "sort=updated", scope: scope, day: wallClock_ms() / 86_400_000), version: version) != nil
+      }
+      #expect(!isKept(RowScope()))
+      for _ in 0..<2 { #expect(Set(try await orders("viewer")) == ["SO-1", "SO-2"]) }
+      #expect(isKept(RowScope()))
+      #expect(!isKept(RowScope(["country": ["NO"]])), "what others may see is no page of theirs")
+      for _ in 0..<2 { #expect(try await orders("norway") == ["SO-1"]) }
+      #expect(isKept(RowScope(["country": ["NO"]])))
+      try test.add([TestBreak(order: "SO-3")])
+      #expect(test.projector.status.version > version)
+      #expect(Set(try await orders("viewer")) == ["SO-1", "SO-2", "SO-3"])
+    }
+  }
+
+  @Test func pagesThatAreKeptAreBounded() {
+    let cache = PageCache()
+    let page = ByteBuffer(bytes: [UInt8](repeating: 0, count: 1 << 20))
+    func key(_ number: Int) -> PageCache.Key { .init(query: "\(number)", scope: RowScope(), day: 0) }
+    for number in 0..<32 { cache.keep(page, key(number), version: 3) }
+    #expect((0..<32).allSatisfy { cache.page(key($0), version: 3) != nil })
+    cache.keep(page, key(32), version: 3)
+    #expect(cache.page(key(0), version: 3) == nil && cache.page(key(32), version: 3) != nil)
+    // One that was read before a change comes too late.
+    cache.keep(page, key(40), version: 4)
+    cache.keep(page, key(41), version: 3)
+    #expect(cache.page(key(41), version: 3) == nil && cache.page(key(40), version: 4) != nil)
+    #expect(cache.page(key(40), version: 5) == nil)
   }
 
   @Test func sumsAreCachedAndRight() async throws {

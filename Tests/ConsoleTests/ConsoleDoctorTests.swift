@@ -36,9 +36,12 @@ import Testing
     configuration.serve.tokens = []
     configuration.serve.host = "0.0.0.0"
     configuration.dimensions = ["country"]
-    try test.console.state.enqueue("desk", [("b", 1, "{}")], generation: "g", sequence: 1, now_ms: 0)
-    try test.console.state.failed(
-      try #require(test.console.state.due("desk", now_ms: 1, limit: 1).first), error: "no", next_ms: 0, isDead: true)
+    let state = test.console.state
+    _ = try await state.enqueue(
+      "desk", [.init(breakID: "b", revision: 1, body: "{}")], from: nil, to: .init(generation: "g", sequence: 1),
+      now_ms: 0)
+    let delivery = try await state.claim("desk", now_ms: 1).first
+    try await state.failed(try #require(delivery), error: "no", next_ms: 0, isDead: true)
     try test.audit.write(AuditLog.Entry(actor: "ann", event: "one", outcome: .done))
     let audit = test.directory + "/audit.log"
     try String(contentsOfFile: audit, encoding: .utf8).replacing("ann", with: "bob")

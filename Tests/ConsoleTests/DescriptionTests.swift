@@ -87,8 +87,9 @@ struct SchemaCheck {
       ])
     try test.cluster.produce(
       test.configuration.totalsTopic, [(key: "c", value: #"{"cell":"c","value":1,"tasks":1}"#, partition: 0)])
-    try test.console.state.enqueue(
-      "desk", [(breakID: "b", revision: 1, body: "{}")], generation: "g", sequence: 1, now_ms: 0)
+    _ = try await test.console.state.enqueue(
+      "desk", [.init(breakID: "b", revision: 1, body: "{}")], from: nil, to: .init(generation: "g", sequence: 1),
+      now_ms: 0)
     let id = second.id
     try test.add([TestBreak(order: "SO-4")])
     try await test.run { client in
@@ -96,6 +97,10 @@ struct SchemaCheck {
       #expect(description.status == 200)
       let root = description.json
       #expect(root["openapi"] == "3.1.0")
+      // What an answer leads to is there.
+      let operations = test.console.endpoints.map(\.operation)
+      let links = test.console.endpoints.flatMap { $0.answers.flatMap(\.links) }
+      #expect(!links.isEmpty && links.allSatisfy { operations.contains($0.operation) })
       let order = #"{"id":"A","event":"E","at":"2025-03-01T10:00:00Z","currency":"EUR","gross":"1.00"}"#
       /// operation, path, body, content type, who, status
       let calls: [(String, String, String?, String, String?, Int)] = [
@@ -123,6 +128,14 @@ struct SchemaCheck {
           "application/json", "analyst", 200
         ),
         ("actOnBreaks", "/v1/actions", #"{"breaks":[],"kind":"assign"}"#, "application/json", "analyst", 422),
+        (
+          "actOnBreaks", "/v1/actions", #"{"breaks":["\#(id)"],"kind":"reopen","reason":"x"}"#, "application/json",
+          "analyst", 400
+        ),
+        (
+          "actOnBreak", "/v1/breaks/\(id)/actions", #"{"kind":"comment","coment":"x"}"#, "application/json", "analyst",
+          400
+        ),
         ("getBreak", "/v1/breaks/\(id)", nil, "", "viewer", 200),
         ("getBreak", "/v1/breaks/none", nil, "", "viewer", 404),
         ("getSummary", "/v1/summary", nil, "", "viewer", 200),

@@ -125,17 +125,17 @@ import Testing
       try await service.enqueue(webhook)
       try await service.deliver(webhook)
       #expect(receiver.got.count == 1)
-      #expect(try test.console.state.due("desk", now_ms: .max / 2, limit: 10).map(\.attempts) == [1])
+      #expect(try await test.console.state.waiting("desk", limit: 10).map(\.attempts) == [1])
       try await service.enqueue(webhook)
       try await service.deliver(webhook)
       #expect(receiver.got.count == 1, "not again before its time")
       receiver.status = .ok
       // As if the pause were over.
-      let waiting = try test.console.state.due("desk", now_ms: .max / 2, limit: 10)[0]
-      try test.console.state.postpone(waiting.id, to_ms: 0)
+      let waiting = try await test.console.state.waiting("desk", limit: 10)
+      try await test.console.state.release(waiting, now_ms: 0)
       try await service.deliver(webhook)
       #expect(receiver.got.count == 2)
-      #expect(try test.console.state.waiting("desk") == 0)
+      #expect(try await test.console.state.waiting("desk") == 0)
       let (headers, body) = receiver.got[1]
       let timestamp = Int64(headers[HTTPField.Name("Tieout-Timestamp")!]!)!
       #expect(
@@ -152,15 +152,17 @@ import Testing
     let test = try TestConsole()
     let state = test.console.state
     let webhook = ServeWebhook(name: "gone", url: "http://127.0.0.1:1/", secret: Secret("x"))
-    try state.enqueue("gone", [("b", 1, "{}")], generation: "g", sequence: 1, now_ms: 0)
+    _ = try await state.enqueue(
+      "gone", [.init(breakID: "b", revision: 1, body: "{}")], from: nil, to: .init(generation: "g", sequence: 1),
+      now_ms: 0)
     let client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: ConsoleServer.clientConfiguration)
     let service = WebhookService(console: test.console, client: client)
     for attempt in 0..<WebhookService.maximumAttempts {
       try await service.deliver(webhook)
-      if let waiting = try state.due("gone", now_ms: .max / 2, limit: 1).first {
+      if let waiting = try await state.waiting("gone", limit: 1).first {
         #expect(waiting.attempts == attempt + 1)
         // As if the pause were over.
-        try state.postpone(waiting.id, to_ms: 0)
+        try await state.release([waiting], now_ms: 0)
       }
     }
     try await test.run { client in
@@ -171,7 +173,7 @@ import Testing
       let retry = try await client.send(.post, "/v1/webhooks/deliveries/\(id)/retry", as: "admin")
       #expect(retry.status == 204)
     }
-    #expect(try state.waiting("gone") == 1)
+    #expect(try await state.waiting("gone") == 1)
     try await client.shutdown()
   }
 

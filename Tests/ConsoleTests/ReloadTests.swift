@@ -177,9 +177,9 @@ private final class LogKeeper: Sendable {
     let reloader = Reloader(console: test.console, level: nil, load: file.parse)
     let service = Task { try await WebhookService(console: test.console, client: HTTPClient.shared).run() }
     defer { service.cancel() }
-    @Sendable func wait(_ isThere: @Sendable () throws -> Bool) async throws {
-      for _ in 0..<500 where try !isThere() { try await Task.sleep(for: .milliseconds(20)) }
-      let isSeen = try isThere()
+    @Sendable func wait(_ isThere: @Sendable () async throws -> Bool) async throws {
+      for _ in 0..<500 where try await !isThere() { try await Task.sleep(for: .milliseconds(20)) }
+      let isSeen = try await isThere()
       #expect(isSeen)
     }
     let application = Application(router: router, configuration: .init(address: .hostname("127.0.0.1", port: 0)))
@@ -190,7 +190,7 @@ private final class LogKeeper: Sendable {
         #expect(await reloader.reload().failure == nil)
       }
       await configure("first")
-      try await wait { try test.console.state.cursor("desk") != nil }
+      try await wait { try await test.console.state.cursor("desk") != nil }
       try test.add([TestBreak(order: "SO-1")])
       try await wait { first.got.count == 1 }
       await configure("second")

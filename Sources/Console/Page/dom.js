@@ -63,7 +63,8 @@ export function when(text) {
 
 export function age(text) {
   if (!text) return "–";
-  const days = Math.floor((Date.now() - Date.parse(text)) / 86400000);
+  // Calendar days, UTC, as the server counts them.
+  const days = Math.floor(Date.now() / 86400000) - Math.floor(Date.parse(text) / 86400000);
   return days < 1 ? "today" : `${days} d`;
 }
 
@@ -110,7 +111,8 @@ const room = () => (window.innerWidth < 760 ? 340 : 600);
 /** Upright bars, one or two a place; `items`: {label, a, b} in millionths. Positions are drawn, so they may be rounded. */
 export function columns(label, items, names) {
   const values = items.flatMap((item) => [Number(item.a), Number(item.b ?? 0n)]);
-  const top = Math.max(0, ...values), bottom = Math.min(0, ...values), range = top - bottom || 1;
+  // Where all are zero, they lie on the axis at the foot.
+  const bottom = Math.min(0, ...values), top = Math.max(0, ...values) || (bottom < 0 ? 0 : 1), range = top - bottom;
   const [width, height, foot] = [room(), 190, 22];
   const y = (value) => 8 + ((top - value) / range) * (height - foot - 8);
   const step = width / items.length, part = Math.min(26, step * (names.length > 1 ? 0.38 : 0.66));

@@ -59,6 +59,14 @@ export async function overview(_, app) {
     }
     const total = (name) => parts.reduce((all, part) => all + BigInt(part[name] ?? 0), 0n);
     const money = parts.flatMap((part) => (part.amounts ?? []).map((entry) => ({ source: part.source, ...entry })));
+    // A source has a cell for each month: its amounts are added up.
+    const names = ["total", "matched", "open_breaks", "control_difference"];
+    const sums = new Map();
+    for (const entry of money) {
+      const key = JSON.stringify([entry.source, entry.currency]);
+      const at = sums.get(key) ?? names.map(() => 0n);
+      sums.set(key, names.map((name, index) => at[index] + micros(entry[name])));
+    }
     const currencies = [...new Set(money.map((entry) => entry.currency))].sort();
     const of = (currency, name) => money.filter((entry) => entry.currency === currency).reduce((all, entry) => all + micros(entry[name]), 0n);
     return [
@@ -66,7 +74,7 @@ export async function overview(_, app) {
         h("dl", null, currencies.map((currency) => [h("dt", null, currency, " by value"), h("dd", { class: "n" }, rate(of(currency, "matched"), of(currency, "total")))])), partly(quality)),
       panel("w8", "Control totals", money.length === 0 ? h("p", { class: "empty" }, "Unknown: what is told of the sources counts records, and no amounts.") : table("Taken in, tied out and open, by source and currency",
         ["Source", "Currency", "#Total", "#Tied out", "#In open breaks", "#Control difference"],
-        money.map((entry) => [entry.source, entry.currency, amount(entry.total), amount(entry.matched), amount(entry.open_breaks), amount(entry.control_difference)])), partly(quality)),
+        [...sums].sort().map(([key, all]) => [...JSON.parse(key), ...all.map(fromMicros)])), partly(quality)),
     ];
   }
 
@@ -88,6 +96,7 @@ export async function overview(_, app) {
       }));
   }
 
+  const chosen = new Map();
   /** The amount of each place of the axis, by currency and view. */
   function charted(title, name, found, take, names) {
     const groups = new Map();
@@ -112,7 +121,11 @@ export async function overview(_, app) {
           items.map((item) => [item.label, fromMicros(item.a), ...(names.length > 1 ? [fromMicros(item.b)] : [])]))));
     };
     const choice = h("select", { "aria-label": `${title}: currency`, onchange: () => draw(choice.value) }, keys.map((key) => h("option", { value: key }, key)));
-    draw(keys[0]);
+    // The one with the most to show comes first, and a choice stays while the figures are read anew.
+    const size = (key) => [...groups.get(key).values()].reduce((all, { a, b = 0n }) => all + (a < 0n ? -a : a) + (b < 0n ? -b : b), 0n);
+    choice.value = keys.includes(chosen.get(name)) ? chosen.get(name) : keys.reduce((most, key) => (size(key) > size(most) ? key : most));
+    choice.addEventListener("change", () => chosen.set(name, choice.value));
+    draw(choice.value);
     return panel("w6", title, keys.length > 1 ? choice : h("p", { class: "note" }, keys[0]), box, partly(found));
   }
 

@@ -20,7 +20,14 @@ export async function order(key, app) {
       found = await get("/v1/orders/" + encodeURIComponent(key));
     } catch (error) {
       if (error.status !== 404) throw error;
-      box.replaceChildren(h("p", { class: "empty" }, "No break of this order is known: it ties out, or has not come yet."));
+      box.replaceChildren(h("p", { class: "empty" }, "Nothing of this order is known: it ties out, or has not come yet."));
+      return;
+    }
+    const records = found.records.length > 0 && panel("w12", "Its records", h("p", { class: "note" }, "Every event and posting, as it came"),
+      h("ol", { class: "time" }, found.records.map((record) => h("li", null, h("div", { class: "note" },
+        `${when(record.at)} · ${record.source} · ${record.topic}, partition ${record.partition}, offset ${record.offset}`), h("code", { class: "record" }, record.text)))));
+    if (found.breaks.length === 0) {
+      box.replaceChildren(h("p", { class: "empty" }, "No break of this order is known: it ties out, or its time has not come yet."), h("div", { class: "grid" }, records));
       return;
     }
     box.replaceChildren(h("div", { class: "grid" },
@@ -33,7 +40,7 @@ export async function order(key, app) {
         entry("Events", found.events.join(", ") || "none"), entry("Journals", found.journals.join(", ") || "none"))),
       panel("w12", "Its breaks", table("Breaks of this order", ["Break", "Type", "Severity", "State", "#Difference"],
         found.breaks.map(({ break: item }) => [breakLink(item.id), words(item.type), severity(item.severity), state(item),
-          `${amount(item.delta)} ${item.currency}`])))));
+          `${amount(item.delta)} ${item.currency}`]))), records));
   }
   await load();
   return { title: key ? `Order ${key}` : "Orders", node: h("div", null, h("h1", null, key ? `Order ${key}` : "Explain an order"), form, box),

@@ -15,6 +15,7 @@ public final class Daemon: @unchecked Sendable {
   private let running = Mutex(0)
   /// The most that is waited for the workers to finish their epochs.
   public static let stopTimeout_ms: Int64 = 60_000
+  let startedAt_ms = wallClock_ms()
 
   public init(configuration: Configuration, log: Logger) {
     self.configuration = configuration
@@ -72,6 +73,7 @@ public final class Daemon: @unchecked Sendable {
   /// The sum over the workers.
   public var status: WorkerStatus {
     var sum = WorkerStatus()
+    sum.isReady = !workers.isEmpty
     for worker in workers {
       let one = worker.currentStatus
       sum.decode.add(one.decode)
@@ -92,9 +94,14 @@ public final class Daemon: @unchecked Sendable {
       sum.checkpoints += one.checkpoints
       sum.checkpointBytes += one.checkpointBytes
       sum.abortedEpochs += one.abortedEpochs
+      sum.commits += one.commits
+      sum.commitTime_us += one.commitTime_us
+      sum.epochTime_us += one.epochTime_us
+      sum.rebalances += one.rebalances
       sum.longestCheckpointPause_us = max(sum.longestCheckpointPause_us, one.longestCheckpointPause_us)
       if let first = one.firstRecord_us { sum.firstRecord_us = min(sum.firstRecord_us ?? .max, first) }
       sum.isThrottled = sum.isThrottled || one.isThrottled
+      sum.isReady = sum.isReady && one.isReady
       if let watermark = one.watermark_ms { sum.watermark_ms = min(sum.watermark_ms ?? .max, watermark) }
     }
     return sum

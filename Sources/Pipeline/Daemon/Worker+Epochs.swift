@@ -14,7 +14,10 @@ extension Worker {
     var isDeferred = false
     let begun_ms = environment.monotonic_ms()
     defer {
-      if !isDeferred { recordsInEpoch = 0 }
+      if !isDeferred {
+        recordsInEpoch = 0
+        epochBegun_us = environment.monotonic_us()
+      }
       // Epochs follow each other by the interval, committing included; half of it at least is for taking records.
       epochStarted_ms = max(begun_ms, environment.monotonic_ms() - configuration.epochInterval_ms / 2)
       status.epochs += 1
@@ -40,6 +43,7 @@ extension Worker {
       active.append((task, engine.seal(incarnation: incarnation, shards: digests), writes))
     }
     guard !active.isEmpty, let group else { return }
+    let commit_us = environment.monotonic_us()
     var offsets: [TopicPartition: CommittedOffset] = [:]
     for (task, record, _) in active {
       for (place, offset) in self.offsets(of: task, record, isSent: isExactlyOnce) { offsets[place] = offset }
@@ -103,6 +107,10 @@ extension Worker {
       }
       task.engine.finishEpoch(record)
     }
+    let end_us = environment.monotonic_us()
+    status.commits += 1
+    status.commitTime_us += end_us - commit_us
+    status.epochTime_us += end_us - epochBegun_us
   }
 
   func offsets(

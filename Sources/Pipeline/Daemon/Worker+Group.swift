@@ -8,6 +8,7 @@ import Matching
 /// What a worker does when the group decides, and at the bound of its memory.
 extension Worker {
   func rebalance(_ change: Rebalance) throws {
+    status.rebalances += 1
     switch change {
     case .assigned(let places):
       log.info(

@@ -69,6 +69,7 @@ public final class Worker: @unchecked Sendable {
   var incarnation: UInt64 = 0
   var recordsInEpoch = 0
   var epochStarted_ms: Int64 = 0
+  var epochBegun_us: Int64 = 0
   var status = WorkerStatus()
   var sampledFaults = 0
   var lostActions = 0
@@ -131,6 +132,7 @@ public final class Worker: @unchecked Sendable {
     status = WorkerStatus()
     status.restarts = before.restarts
     status.abortedEpochs = before.abortedEpochs
+    status.rebalances = before.rebalances
     tasks = [:]
     parked = [:]
     assigned = []
@@ -162,6 +164,7 @@ public final class Worker: @unchecked Sendable {
       reader = nil
     }
     epochStarted_ms = environment.monotonic_ms()
+    epochBegun_us = environment.monotonic_us()
     // A tenth of the epoch: a call waits out its whole time unless the batch fills, and what has come meanwhile waits
     // with it. Time also moves on where nothing comes.
     let timeout_ms = Int(max(1, min(configuration.epochInterval_ms / 10, 50)))
@@ -334,6 +337,7 @@ public final class Worker: @unchecked Sendable {
     status.decode = stage?.counters ?? DecodeCounters()
     status.match = MatchCounters()
     status.totals = ControlTotals()
+    status.isReady = group != nil && !isRecoveryDue
     status.partitions = tasks.count
     status.partitionsAtEnd = tasks.values.filter { $0.engine.isAtEnd.allSatisfy { $0 } }.count
     status.ties = 0

@@ -37,6 +37,14 @@ public struct WorkerStatus: Sendable {
   public var checkpoints = 0
   public var checkpointBytes = 0
   public var abortedEpochs = 0
+  /// Epochs that had something to commit, the time from their beginning to their end, and of it the time for committing.
+  public var commits = 0
+  public var epochTime_us: Int64 = 0
+  public var commitTime_us: Int64 = 0
+  /// Times that the group has given partitions, or taken them.
+  public var rebalances = 0
+  /// Whether the group has given partitions (there may be none for this one), and all of them have been brought back.
+  public var isReady = false
   /// Wall time of the longest pause that checkpointing has put between two batches, microseconds.
   public var longestCheckpointPause_us = 0
 

@@ -2,9 +2,9 @@ import ConsoleStore
 import Foundation
 
 /// A PostgreSQL server for tests: data in a temporary folder, on a free port of 127.0.0.1, gone with the process.
-final class PostgresCluster: Sendable {
+public final class PostgresCluster: Sendable {
   /// nil, with the reason printed once, where there is no server program, or it does not start.
-  static let shared: PostgresCluster? = {
+  public static let shared: PostgresCluster? = {
     do {
       return try PostgresCluster()
     } catch {
@@ -13,8 +13,8 @@ final class PostgresCluster: Sendable {
     }
   }()
 
-  let port: Int
-  let user: String
+  public let port: Int
+  public let user: String
   private let directory: String
 
   struct Unavailable: Error, CustomStringConvertible { var description: String }
@@ -104,12 +104,12 @@ final class PostgresCluster: Sendable {
     throw Unavailable(description: "it does not start: \(log.suffix(400))")
   }
 
-  var url: String { "postgresql://\(user)@127.0.0.1:\(port)/postgres" }
+  public var url: String { "postgresql://\(user)@127.0.0.1:\(port)/postgres" }
 
-  func settings(schema: String) throws -> PostgresSettings {
+  public func settings(schema: String) throws -> PostgresSettings {
     try PostgresSettings(url: url, password: nil, schema: schema)
   }
 
   /// A schema that no other test uses.
-  func unique() -> String { "t_" + UUID().uuidString.lowercased().replacing("-", with: "") }
+  public func unique() -> String { "t_" + UUID().uuidString.lowercased().replacing("-", with: "") }
 }

@@ -1,0 +1,100 @@
+import Domain
+import Foundation
+
+/// What the daemon tells of itself, in Prometheus' text format. Counters begin anew with the process, and with a worker
+/// that had to start anew; what belongs to tasks goes with them where partitions go.
+public struct DaemonMetrics {
+  public var status: WorkerStatus
+  public var now_ms: Int64
+  public var startedAt_ms: Int64
+  public var memoryLimit: Int
+  public var residentBytes: Int
+
+  public init(status: WorkerStatus, now_ms: Int64, startedAt_ms: Int64, memoryLimit: Int, residentBytes: Int) {
+    self.status = status
+    self.now_ms = now_ms
+    self.startedAt_ms = startedAt_ms
+    self.memoryLimit = memoryLimit
+    self.residentBytes = residentBytes
+  }
+
+  private enum Kind: String { case counter, gauge, summary }
+
+  public var page: String {
+    var lines: [String] = []
+    func number(_ value: Double) -> String {
+      value == value.rounded() && abs(value) < 1e15 ? String(Int64(value)) : "\(value)"
+    }
+    func tell(_ name: String, _ kind: Kind, _ help: String, _ samples: [(suffix: String, value: Double)]) {
+      lines.append("# HELP tieout_daemon_\(name) \(help)")
+      lines.append("# TYPE tieout_daemon_\(name) \(kind.rawValue)")
+      for sample in samples { lines.append("tieout_daemon_\(name)\(sample.suffix) \(number(sample.value))") }
+    }
+    func tell(_ name: String, _ kind: Kind, _ help: String, _ value: Int) {
+      tell(name, kind, help, [("", Double(value))])
+    }
+    func summary(_ name: String, _ help: String, _ sum_us: Int64) {
+      tell(name, .summary, help, [("_sum", Double(sum_us) / 1e6), ("_count", Double(status.commits))])
+    }
+    func byType(_ counts: [Int]) -> [(suffix: String, value: Double)] {
+      zip(BreakType.allCases, counts).map { ("{type=\"\($0.rawValue)\"}", Double($1)) }
+    }
+    let match = status.match
+    tell("records_total", .counter, "Records decoded.", status.decode.records)
+    tell("lag_records", .gauge, "Records of the sources that are not taken in yet.", Int(status.lag))
+    tell("partitions", .gauge, "Partitions that run here.", status.partitions)
+    tell("partitions_at_end", .gauge, "Of these, read to the end of every source.", status.partitionsAtEnd)
+    tell("ready", .gauge, "1 where every worker has its partitions and their state.", status.isReady ? 1 : 0)
+    if let watermark = status.watermark_ms {
+      tell(
+        "watermark_timestamp_seconds", .gauge, "Event time that the slowest task has reached.",
+        [("", Double(watermark) / 1_000)])
+      tell(
+        "watermark_delay_seconds", .gauge, "How far that is behind the clock.",
+        [("", Double(now_ms - watermark) / 1_000)])
+    }
+    summary("epoch_seconds", "Time of epochs that had something to commit, committing included.", status.epochTime_us)
+    summary("commit_seconds", "Time for committing them.", status.commitTime_us)
+    tell("aborted_epochs_total", .counter, "Epochs that were aborted and done again.", status.abortedEpochs)
+    tell("open_ties", .gauge, "Ties in memory.", status.ties)
+    tell("ties_closed", .gauge, "Ties of the tasks here whose deadline has passed.", match.tiesClosed)
+    tell("ties_tied_out", .gauge, "Of these, without an open break.", match.tiesTiedOut)
+    tell("duplicates", .gauge, "Records that the tasks here had taken in before, and dropped.", match.duplicates)
+    tell("late", .gauge, "Records of the tasks here that came after window and grace.", match.late)
+    tell("open_breaks", .gauge, "Open breaks of the tasks here, by type.", byType(match.open))
+    tell(
+      "accepted_breaks", .gauge, "Accepted, explained and force-closed breaks of the tasks here, by type.",
+      byType(match.accepted))
+    tell("dead_letters_total", .counter, "Records that could not be taken in.", status.deadLetters)
+    tell(
+      "trimmed_records_total", .counter, "Records deleted before they were read, at most.", Int(status.trimmedRecords))
+    tell("state_bytes", .gauge, "Bytes of matching state.", status.stateBytes)
+    tell("memory_limit_bytes", .gauge, "limits.memory.", memoryLimit)
+    tell("resident_bytes", .gauge, "Memory of the process.", residentBytes)
+    tell("throttled", .gauge, "1 where intake is slowed down at the bound of memory.", status.isThrottled ? 1 : 0)
+    tell("checkpoints", .gauge, "Checkpoints that the tasks here have completed.", status.checkpoints)
+    tell("checkpoint_bytes", .gauge, "Bytes that the tasks here have written to checkpoints.", status.checkpointBytes)
+    tell(
+      "checkpoint_pause_seconds", .gauge, "Longest pause that checkpointing has put between two batches.",
+      [("", Double(status.longestCheckpointPause_us) / 1e6)])
+    tell("rebalances_total", .counter, "Times that partitions were given or taken.", status.rebalances)
+    tell("recoveries_total", .counter, "Tasks brought back from checkpoint and epochs.", status.recoveries)
+    tell("recovery_problems_total", .counter, "Checkpoints that could not be used.", status.recoveryProblems)
+    tell("replayed_records_total", .counter, "Records replayed to bring tasks back.", status.replayedRecords)
+    tell("worker_restarts_total", .counter, "Workers that failed and started anew.", status.restarts)
+    tell("start_time_seconds", .gauge, "When the process started.", [("", Double(startedAt_ms) / 1_000)])
+    return lines.joined(separator: "\n") + "\n"
+  }
+}
+
+extension Daemon {
+  /// The page of `/metrics`, as things are now.
+  public func metricsPage() -> String {
+    let text = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
+    let pages = text.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
+    return DaemonMetrics(
+      status: status, now_ms: wallClock_ms(), startedAt_ms: startedAt_ms, memoryLimit: configuration.memoryLimit,
+      residentBytes: pages * Int(sysconf(Int32(_SC_PAGESIZE)))
+    ).page
+  }
+}
