@@ -42,6 +42,9 @@ public final class PostgresStore: SQLStore {
 
   // MARK: - Layout
 
+  /// Looks, a tenth of a second apart, for the end of whoever is at work with tables of another layout.
+  private static let leaveTries = 50
+
   /// Locks by name: making the tables, and being at work with them.
   private static let makingLock = "hashtextextended(?, 7401)"
   private static let usingLock = "hashtextextended(?, 7402)"
@@ -65,10 +68,16 @@ public final class PostgresStore: SQLStore {
       if hasTables, try meta("layout", connection) == layout, let generation = try meta("generation", connection) {
         return generation
       }
-      let isFree = try connection.rows(
-        "SELECT CASE WHEN pg_try_advisory_xact_lock(\(usingLock)) THEN 1 ELSE 0 END", [.text(settings.schema)]
-      ) { $0.integer(0) == 1 }.first
-      guard isFree == true else {
+      // A process that has just ended is let go of by the server a moment later.
+      var isFree = false
+      for attempt in 0..<PostgresStore.leaveTries where !isFree {
+        if attempt > 0 { usleep(100_000) }
+        isFree =
+          try connection.rows(
+            "SELECT CASE WHEN pg_try_advisory_xact_lock(\(usingLock)) THEN 1 ELSE 0 END", [.text(settings.schema)]
+          ) { $0.integer(0) == 1 }.first == true
+      }
+      guard isFree else {
         throw StoreError(
           description:
             "the store in schema \(settings.schema) at \(settings) has other dimensions or is of another version, "
