@@ -3,7 +3,7 @@ import Matching
 import Yams
 
 extension Configuration {
-  mutating func readMatching(_ node: Node?, _ reader: ConfigurationReader) {
+  mutating func readMatching(_ node: Node?, _ reader: ConfigurationReader, _ checks: inout FinanceChecks) {
     let base = ["matching"]
     let nodes = reader.nodes(node, base)
     func duration(_ key: String, _ standard: Int64, atLeast least: Int64 = 0) -> Int64 {
@@ -45,6 +45,21 @@ extension Configuration {
       }
     }
     readTolerances(nodes["tolerances"], base + ["tolerances"], reader)
+    func dimension(_ key: String) -> Int? {
+      // Not noted where it is not given: the effective configuration is what decides, and this decides nothing.
+      guard let node = nodes[key] else { return nil }
+      let name = reader.name(node, base + [key], "")
+      let index = dimensions.firstIndex(of: name)
+      if index == nil {
+        reader.problem(node, "matching.\(key): unknown dimension '\(name)'\(reader.hint(name, dimensions))")
+      }
+      return index
+    }
+    checks.entity = dimension("entity")
+    checks.segment = dimension("segment")
+    if let node = nodes["cash_application"] {
+      checks.appliesCash = reader.bool(node, base + ["cash_application"], false)
+    }
   }
 
   private mutating func readTolerances(_ node: Node?, _ path: [String], _ reader: ConfigurationReader) {

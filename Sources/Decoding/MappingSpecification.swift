@@ -158,6 +158,8 @@ public struct MappingSpecification: Sendable, Equatable {
   public var amount: PostingAmount?
   /// By index of the configured dimension.
   public var dimensions: [FieldMapping?] = []
+  /// Of `base_amount`.
+  public var baseCurrency = Currency.none
   /// JSON objects and arrays deeper than this are refused.
   public var maximumDepth = 64
   /// Records longer than this are refused (10 MB records are a fault of the sender, not a reason to run out of memory).
@@ -202,6 +204,8 @@ public enum PostingField: String, CaseIterable, Sendable {
   case eventTime = "event_time"
   case postingDate = "posting_date"
   case period
+  case quantity
+  case baseAmount = "base_amount"
 
   public var isRequired: Bool {
     switch self {

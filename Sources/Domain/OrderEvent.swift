@@ -18,6 +18,8 @@ public enum OrderEventKind: UInt8, CaseIterable, Sendable, Hashable {
   case writtenOff
   /// Nothing more will come for this order.
   case completed
+  /// A payment was taken back by the customer's bank or card issuer.
+  case chargeback
 
   /// The word in configuration, topics and documents.
   public var name: String {

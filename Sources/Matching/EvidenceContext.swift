@@ -57,9 +57,19 @@ struct EvidenceContext {
   func severity(_ finding: Finding, _ policy: MatchingPolicy) -> Severity {
     var size: Int128 = 0
     for part in finding.parts { size = max(size, Int128(part.delta.magnitude)) }
+    if finding.type == .fxDifference, let expected = finding.expected, let posted = finding.posted {
+      size = Int128((Int128(posted) - Int128(expected)).magnitude)
+    }
     if size == 0 { size = Int128((finding.expected ?? 0).magnitude) }
+    var currency = finding.currency
+    if let rates = policy.checks?.exchange?.rates,
+      let base = rates.convert(
+        Int64(clamping: size), from: currency, day: day(ofMilliseconds: firstEventTime_ms))
+    {
+      (size, currency) = (Int128(base), rates.base)
+    }
     var scaled = size * 1_000_000
-    for _ in 0..<finding.currency.exponent { scaled /= 10 }
+    for _ in 0..<currency.exponent { scaled /= 10 }
     let byAmount = policy.severityAmounts_u.lastIndex { scaled >= Int128($0) }.map { $0 + 1 } ?? 0
     return Severity.allCases[finding.isAccepted ? 0 : min(3, byAmount)]
   }

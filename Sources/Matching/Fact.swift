@@ -14,7 +14,8 @@ struct Fact {
   var source: UInt16 = 0
   /// Clamped to 65,535.
   var lineCount: UInt16 = 0
-  /// Order events: which amounts there are (`Amounts.present`), and `quantityBit`. Postings: 1.
+  /// Which amounts there are. Order events: `Amounts.present`, and `quantityBit`. Postings: the amount itself (1), and
+  /// `baseBit` and `quantityBit` where the ledger tells these.
   var mask: UInt16 = 0
   /// Place among the facts of the tie, in the order of arrival.
   var number: Int32 = 0
@@ -39,6 +40,8 @@ struct Fact {
   var reverses: ByteView = .empty
 
   static let quantityBit: UInt16 = 1 << 9
+  /// Postings: the amount in the base currency.
+  static let baseBit: UInt16 = 1 << 1
 
   enum Flag {
     static let late: UInt16 = 1
@@ -70,14 +73,22 @@ struct Fact {
   }
 
   var quantity_u: Int64? {
-    guard !isPosting, mask & Fact.quantityBit != 0 else { return nil }
+    guard mask & Fact.quantityBit != 0 else { return nil }
     return amounts[amountCount - 1]
   }
 
-  /// The accounting period of a posting, or of the document date of an order event; 0 if unknown.
-  var period: Int32 {
+  /// The amount of a posting in the base currency, as the ledger has converted it.
+  var baseAmount: Int64? {
+    guard isPosting, mask & Fact.baseBit != 0 else { return nil }
+    return amounts[1]
+  }
+
+  /// The accounting period of a posting, or of the document date of an order event, by calendar month where there is no
+  /// fiscal calendar; 0 if unknown.
+  func period(_ calendar: FiscalCalendar?) -> Int32 {
     if statedPeriod != 0 { return statedPeriod }
-    return date_d == absentDate ? 0 : calendarPeriod(ofDay: date_d)
+    if date_d == absentDate { return 0 }
+    return calendar?.period(ofDay: date_d) ?? calendarPeriod(ofDay: date_d)
   }
 
   var dimensions: [String] {
@@ -166,6 +177,7 @@ extension UnsafeMutablePointer<Fact> {
     pointee.code = posting.pointee.role.rawValue
     pointee.mask = 1
     pointee.amounts[0] = posting.pointee.amount
+    if posting.pointee.extras != 0 { fillExtras(posting) }
     pointee.currency = posting.pointee.currency
     pointee.source = posting.pointee.position.source
     pointee.lineCount = 0
@@ -183,6 +195,20 @@ extension UnsafeMutablePointer<Fact> {
     pointee.dimensionBytes = .empty
     if dimensionCount > 0 {
       setDimensions(dimensionCount, scratch) { posting.pointee.dimensions[$0] }
+    }
+  }
+
+  @inline(never)
+  private func fillExtras(_ posting: UnsafePointer<Posting>) {
+    var at = 1
+    if posting.pointee.extras & Posting.Extra.baseAmount != 0 {
+      pointee.mask |= Fact.baseBit
+      pointee.amounts[at] = posting.pointee.baseAmount
+      at += 1
+    }
+    if posting.pointee.extras & Posting.Extra.quantity != 0 {
+      pointee.mask |= Fact.quantityBit
+      pointee.amounts[at] = posting.pointee.quantity_u
     }
   }
 

@@ -7,6 +7,7 @@ import Domain
 struct Judge {
   let policy: MatchingPolicy
   let roleCount = AccountRole.count
+  let appliesCash: Bool
 
   /// Order events that count, sorted by time; all of them, due or not.
   var events: [Fact] = []
@@ -36,7 +37,10 @@ struct Judge {
   var dueEvents: [Fact] = []
   var duePostings: [Fact] = []
 
-  init(policy: MatchingPolicy) { self.policy = policy }
+  init(policy: MatchingPolicy) {
+    self.policy = policy
+    appliesCash = policy.checks?.appliesCash == true
+  }
 
   mutating func reset() {
     events.removeAll(keepingCapacity: true)
@@ -73,7 +77,7 @@ struct Judge {
     allVoided.removeAll(keepingCapacity: true)
     allVoided.append(contentsOf: voided)
     isWhollyAgreed =
-      findings.isEmpty && (isDecided || expected == posted && !policy.quantities.isEnabled)
+      findings.isEmpty && (isDecided || expected == posted && !policy.quantities.isEnabled && !isPaidNotBilled)
     if isFinal || !isAnyDue || !hasOpenFindings { return }
 
     dueEvents.removeAll(keepingCapacity: true)
@@ -110,6 +114,7 @@ struct Judge {
     judgeDuplicateEvents()
     if dueEvents.isEmpty, duePostings.isEmpty { return }
     if policy.quantities.isEnabled { judgeQuantities() }
+    if appliesCash { judgePaidNotBilled() }
     if dueEvents.isEmpty {
       judgeWithoutOrder()
       return
@@ -122,6 +127,7 @@ struct Judge {
     judgeAmounts()
     judgeCustomers()
     if policy.checksPostingDates { judgeDates() }
+    if let checks = policy.checks { judgeFinance(checks) }
     judgeLateness()
   }
 
@@ -238,8 +244,9 @@ struct Judge {
     guard isDecided, residual.contains(where: { $0 != 0 }) || !duePostings.contains(where: \.isReversal) else { return }
     let orphan = duePostings.first { !hasOriginal($0) }
     for currency in currencies.indices {
-      let role = primaryRole(posted, currency)
-      let type: BreakType = orphan == nil ? .missingOrder : .orphanReversal
+      let stray = appliesCash && orphan == nil ? typeOfStrayCash(currency) : nil
+      let role = stray == nil ? primaryRole(posted, currency) : .cash
+      let type: BreakType = orphan == nil ? stray ?? .missingOrder : .orphanReversal
       var finding = Finding(
         type, role, currencies[currency], expected: nil, posted: value(posted, currency, role),
         reason: orphan == nil
@@ -254,7 +261,10 @@ struct Judge {
     for currency in currencies.indices {
       let range = currency * roleCount..<(currency + 1) * roleCount
       guard expected[range].contains(where: { $0 != 0 }) else { continue }
-      let role = primaryRole(expected, currency)
+      let unposted =
+        appliesCash
+        ? typeOfUnposted(kindsWithEntries(currency)) : nil
+      let role = unposted == nil ? primaryRole(expected, currency) : .cash
       if acceptsAll(currency) {
         appendAccepted(currency)
         continue
@@ -262,11 +272,19 @@ struct Judge {
       // Before its deadline an unanswered expectation is merely expected: nothing is missing yet.
       guard isDecided else { continue }
       var finding = Finding(
-        .missingInLedger, role, currencies[currency], expected: value(expected, currency, role), posted: nil,
+        unposted ?? .missingInLedger, role, currencies[currency], expected: value(expected, currency, role),
+        posted: nil,
         reason: "nothing is posted")
       finding.parts = takeParts(currency)
       findings.append(finding)
     }
+  }
+
+  /// Kinds of the events in a currency of which something is expected.
+  private func kindsWithEntries(_ currency: Int) -> [OrderEventKind] {
+    dueEvents.indices.filter {
+      dueEvents[$0].currency == currencies[currency] && !isVoid[$0] && !policy.entries[Int(dueEvents[$0].code)].isEmpty
+    }.map { dueEvents[$0].kind! }
   }
 
   // MARK: - Order events

@@ -288,8 +288,11 @@ extension MatchCounters {
       tiesForgotten, judgements,
     ] { writer.writeSigned(Int64(value)) }
     for list in [revisions, open, accepted] {
-      writer.writeVarint(UInt64(list.count))
-      for value in list { writer.writeSigned(Int64(value)) }
+      // Types that a later version has added are written as far as one of them has come up: where none has, the bytes
+      // are those of that version.
+      let count = max(MatchCounters.firstTypes, (list.lastIndex { $0 != 0 } ?? -1) + 1)
+      writer.writeVarint(UInt64(count))
+      for value in list[..<count] { writer.writeSigned(Int64(value)) }
     }
     for values in [closedValue, tiedOutValue] {
       let listed = values.keys.filter { values[$0] != 0 }.sorted()
@@ -320,6 +323,9 @@ extension MatchCounters {
     closedValue = try MatchCounters.values(&reader)
     tiedOutValue = try MatchCounters.values(&reader)
   }
+
+  /// How many types of breaks there were when they were first counted: up to ORPHAN_REVERSAL.
+  static let firstTypes = 24
 
   /// Types of breaks that a later version has added stand at zero.
   private static func list(_ reader: inout ByteReader) throws(ByteCodingError) -> [Int] {

@@ -95,7 +95,10 @@ public struct Matcher: ~Copyable {
   var gathered: [GatheredFact] = []
   var read: [Fact] = []
   var texts = TextArena()
-  var quick = QuickJudge()
+  var quick: QuickJudge
+  /// Whether `policy.checks` are asked for.
+  let hasChecks: Bool
+  let hasExchange: Bool
   /// False makes every judgement a full one: tests hold the two against each other.
   var judgesQuickly = true
   /// While a bounded input is being closed, nothing is forgotten: the tie counts and totals are about to be read.
@@ -113,6 +116,9 @@ public struct Matcher: ~Copyable {
     forgetsAtOnce = policy.retention_ms <= horizon_ms / TimerQueue.quantaPerHorizon
     timers = TimerQueue(quantum_ms: horizon_ms / TimerQueue.quantaPerHorizon)
     judge = Judge(policy: policy)
+    hasChecks = policy.checks != nil
+    hasExchange = policy.checks?.exchange != nil
+    quick = QuickJudge(calendar: policy.checks?.calendar)
     expectations = Expectations(policy)
     stamps = .allocate(capacity: 1 << Matcher.stampBits)
     stamps.initialize(repeating: 0, count: 1 << Matcher.stampBits)

@@ -43,6 +43,8 @@ enum CatalogWords {
       case .eventTime: "When the line was posted or captured."
       case .postingDate: "Posting date; decides the accounting period."
       case .period: "Accounting period, year × 100 + period."
+      case .quantity: "Quantity of the line; whether it is sold or taken back, the side of the amount says."
+      case .baseAmount: "The amount in the base currency, as the ledger has converted it."
       }
     }
     return field == "amount" ? "Debit − credit." : "Dimension by which breaks are sliced."
