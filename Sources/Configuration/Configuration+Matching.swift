@@ -28,22 +28,7 @@ extension Configuration {
     policy.quantities.isEnabled = reader.bool(quantities["compare"], base + ["quantities", "compare"], false)
     policy.quantities.basis = reader.choice(quantities["basis"], base + ["quantities", "basis"], .delivered)
     policy.quantities.tolerance_u = reader.micros(quantities["tolerance"], base + ["quantities", "tolerance"], 0)
-    if let severity = nodes["severity"] {
-      if let list = severity.sequence, list.count == 3 {
-        policy.severityAmounts_u = list.enumerated().map {
-          reader.micros($1, base + ["severity", "#\($0 + 1)"], 0)
-        }
-        if policy.severityAmounts_u != policy.severityAmounts_u.sorted() {
-          reader.problem(severity, "matching.severity: the amounts must rise")
-        }
-      } else {
-        reader.problem(severity, "matching.severity: three amounts are expected")
-      }
-    } else {
-      for (number, amount) in policy.severityAmounts_u.enumerated() {
-        reader.note(base + ["severity", "#\(number + 1)"], ConfigurationReader.microsText(amount))
-      }
-    }
+    readSeverity(nodes["severity"], base + ["severity"], reader, &checks)
     readTolerances(nodes["tolerances"], base + ["tolerances"], reader)
     func dimension(_ key: String) -> Int? {
       // Not noted where it is not given: the effective configuration is what decides, and this decides nothing.
@@ -57,8 +42,46 @@ extension Configuration {
     }
     checks.entity = dimension("entity")
     checks.segment = dimension("segment")
+    if let node = nodes["intercompany"] {
+      checks.mirrorsIntercompany = reader.bool(node, base + ["intercompany"], false)
+    }
     if let node = nodes["cash_application"] {
       checks.appliesCash = reader.bool(node, base + ["cash_application"], false)
+    }
+  }
+
+  /// Three amounts, or a map of amounts and ages.
+  private mutating func readSeverity(
+    _ node: Node?, _ path: [String], _ reader: ConfigurationReader, _ checks: inout FinanceChecks
+  ) {
+    guard let node else {
+      for (number, amount) in policy.severityAmounts_u.enumerated() {
+        reader.note(path + ["#\(number + 1)"], ConfigurationReader.microsText(amount))
+      }
+      return
+    }
+    func three<Value: Comparable>(
+      _ node: Node, _ path: [String], _ what: String, _ read: (Node, [String]) -> Value
+    ) -> [Value]? {
+      guard let list = node.sequence, list.count == 3 else {
+        reader.problem(node, "\(reader.dotted(path)): three \(what) are expected")
+        return nil
+      }
+      let values = list.enumerated().map { read($1, path + ["#\($0 + 1)"]) }
+      if values != values.sorted() { reader.problem(node, "\(reader.dotted(path)): the \(what) must rise") }
+      return values
+    }
+    func amounts(_ node: Node, _ path: [String]) {
+      if let read = three(node, path, "amounts", { reader.micros($0, $1, 0) }) { policy.severityAmounts_u = read }
+    }
+    guard node.mapping != nil else {
+      amounts(node, path)
+      return
+    }
+    let nodes = reader.nodes(node, path)
+    if let node = nodes["amounts"] { amounts(node, path + ["amounts"]) }
+    if let node = nodes["age"] {
+      checks.severityAges_ms = three(node, path + ["age"], "durations") { reader.duration_ms($0, $1, 0) } ?? []
     }
   }
 

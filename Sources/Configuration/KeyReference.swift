@@ -214,8 +214,16 @@ public struct KeyReference: Sendable {
       "matching.cash_application", "true, false", "false",
       "Tell differences of cash, clearing, receivables and fees apart as cash application does (SHORT_PAY and others)."),
     .init(
-      "matching.severity", "list of three decimals", "[1000, 10000, 100000]",
-      "|amount| from which a break is medium, high, critical."),
+      "matching.intercompany", "true, false", "false",
+      "Intercompany postings without a mirror entry are a difference of their own name (INTERCOMPANY_UNMATCHED)."),
+    .init(
+      "matching.severity", "list of three decimals, or a map", "[1000, 10000, 100000]",
+      "|amount| from which a break is medium, high, critical; in the base currency where there is one."),
+    .init("matching.severity.amounts", "list of three decimals", "[1000, 10000, 100000]", "The same."),
+    .init(
+      "matching.severity.age", "list of three durations", "",
+      "Age from which an open break is at least medium, high, critical, such as `[24h, 72h, 120h]`; from the end of window and grace of the order's first event."
+    ),
     .init("matching.maximum_expiries", "integer", "50000", "Ties closed at the most in one turn."),
     .init(
       "calendar", "map", "calendar months",

@@ -45,6 +45,7 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
   case refundUnmatched = "REFUND_UNMATCHED"
   case chargebackUnmatched = "CHARGEBACK_UNMATCHED"
   case paidNotBilled = "PAID_NOT_BILLED"
+  case intercompanyUnmatched = "INTERCOMPANY_UNMATCHED"
 
   /// One sentence that says when it is raised; the reference documentation is generated from it.
   public var definition: String {
@@ -91,6 +92,8 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
     case .refundUnmatched: "A refund on one side that the other does not have."
     case .chargebackUnmatched: "A chargeback on one side that the other does not have."
     case .paidNotBilled: "An order was paid and, after window + grace, nothing was billed and no deposit was taken."
+    case .intercompanyUnmatched:
+      "A company of the group has entered something against another one, and no mirror entry answers it."
     case .closedPeriod: "Posted into an accounting period that was closed when it was entered."
     }
   }

@@ -11,6 +11,11 @@ public struct FinanceChecks: Sendable, Equatable {
   public var exchange: ExchangeChecks?
   /// Whether differences of cash, clearing, receivables and fees are told apart as cash application does.
   public var appliesCash = false
+  /// Whether intercompany postings must have mirror entries, as a difference of its own name.
+  public var mirrorsIntercompany = false
+  /// How long after window and grace of a tie's first event an open break is medium, high, critical by age; empty where
+  /// age does not count.
+  public var severityAges_ms: [Int64] = []
 
   public init() {}
 

@@ -243,8 +243,9 @@ extension Judge {
     }
     // Whole billing documents that nothing posted names.
     if judgeMissingDocuments(currency, primary) { return }
-    if appliesCash {
-      judgeCash(currency)
+    if appliesCash || mirrorsIntercompany {
+      if mirrorsIntercompany { judgeIntercompany(currency) }
+      if appliesCash { judgeCash(currency) }
       for index in 0..<roleCount { ledger[index] = expected[base + index] + residual[base + index] }
       if roles(residual).isEmpty { return }
       if acceptsAll(currency) {

@@ -8,6 +8,7 @@ struct Judge {
   let policy: MatchingPolicy
   let roleCount = AccountRole.count
   let appliesCash: Bool
+  let mirrorsIntercompany: Bool
 
   /// Order events that count, sorted by time; all of them, due or not.
   var events: [Fact] = []
@@ -40,6 +41,7 @@ struct Judge {
   init(policy: MatchingPolicy) {
     self.policy = policy
     appliesCash = policy.checks?.appliesCash == true
+    mirrorsIntercompany = policy.checks?.mirrorsIntercompany == true
   }
 
   mutating func reset() {

@@ -312,6 +312,10 @@ extension Matcher {
     var context = EvidenceContext(self.judge, order: key(slot).string, dimensionCount: dimensionCount)
     context.deadline_ms = ties[slot].deadline_ms
     context.watermark_ms = min(watermark_ms, max(ties[slot].deadline_ms, ties[slot].quiet_ms))
+    if hasAges, isDecided {
+      context.setAge(
+        at: ageClock(watermark_ms), horizon_ms: horizon_ms, ages_ms: policy.checks!.severityAges_ms)
+    }
     var kept: [(record: BreakRecord, parts: [Finding.Part])] = []
     var isOpen = false
     var decided = ties[slot].has(Tie.Flag.decided) ? decisions[UInt32(slot)]! : TieDecisions()
@@ -337,6 +341,7 @@ extension Matcher {
       let severity = context.severity(finding, policy)
       var content = contentHash(finding, state, isDecided)
       if let decision { content = mixed(content, TieDecisions.hash(decision.action)) | 1 }
+      if hasAges, state.isOpen { content = mixed(content, UInt64(Severity.allCases.firstIndex(of: severity)!)) | 1 }
       var record = BreakRecord(
         next: 0, granules: 0, type: type, role: role, currency: finding.currency.rawValue,
         idCurrency: idCurrency.rawValue, state: UInt8(BreakState.allCases.firstIndex(of: state)!),

@@ -85,12 +85,14 @@ extension Matcher {
       return
     }
     if tie.has(Tie.Flag.closed), !tie.has(Tie.Flag.dirty) {
+      let isAgeing = hasAges && tie.has(Tie.Flag.open)
+      if isAgeing { evaluate(slot, watermark_ms: watermark_ms, isFinal: true, outputs: &outputs) }
       let kept = tie.isKeptLonger ? policy.openRetention_ms : policy.retention_ms
       let until = Tie.clamped(tie.deadline_ms.addingSaturating(kept))
       if until < watermark_ms {
         if !isFinishing { forget(slot) }
       } else {
-        schedule(slot, at: until)
+        schedule(slot, at: isAgeing ? min(until, nextAge_ms(slot, watermark_ms)) : until)
       }
       return
     }
@@ -118,7 +120,9 @@ extension Matcher {
     let tie = ties[slot]
     if tie.deadline_ms < watermark_ms {
       let kept = tie.isKeptLonger ? policy.openRetention_ms : policy.retention_ms
-      if !isFinishing { schedule(slot, at: tie.deadline_ms.addingSaturating(kept)) }
+      guard !isFinishing else { return }
+      let until = tie.deadline_ms.addingSaturating(kept)
+      schedule(slot, at: hasAges && tie.has(Tie.Flag.open) ? min(until, nextAge_ms(slot, watermark_ms)) : until)
       return
     }
     if tie.breaks == 0, tie.has(Tie.Flag.agreed), !tie.has(Tie.Flag.dirty) {
@@ -133,6 +137,27 @@ extension Matcher {
       if own >= watermark_ms, own < next { next = own }
     }
     schedule(slot, at: next)
+  }
+
+  /// When the breaks of a tie next reach an age that makes them more severe.
+  private func nextAge_ms(_ slot: Int, _ watermark_ms: Int64) -> Int64 {
+    var first = Int64.max
+    var facts = facts(slot)
+    while facts.next() {
+      if facts.flags & Fact.Flag.delete == 0 { first = min(first, facts.time_ms) }
+    }
+    let due_ms = first.addingSaturating(horizon_ms)
+    for age_ms in policy.checks!.severityAges_ms {
+      let at = due_ms.addingSaturating(age_ms)
+      if at >= watermark_ms { return at }
+    }
+    return .max
+  }
+
+  /// The time by which age counts: the watermark, or, where that has been set to the end of all times, the latest event.
+  func ageClock(_ watermark_ms: Int64) -> Int64 {
+    if watermark_ms < Tie.lastTime_ms { return watermark_ms }
+    return watermarks.partitions.map(\.largest_ms).max() ?? .min
   }
 
   private mutating func forget(_ slot: Int) {

@@ -99,6 +99,8 @@ public struct Matcher: ~Copyable {
   /// Whether `policy.checks` are asked for.
   let hasChecks: Bool
   let hasExchange: Bool
+  /// Whether open breaks grow more severe with age.
+  let hasAges: Bool
   /// False makes every judgement a full one: tests hold the two against each other.
   var judgesQuickly = true
   /// While a bounded input is being closed, nothing is forgotten: the tie counts and totals are about to be read.
@@ -117,6 +119,7 @@ public struct Matcher: ~Copyable {
     timers = TimerQueue(quantum_ms: horizon_ms / TimerQueue.quantaPerHorizon)
     judge = Judge(policy: policy)
     hasChecks = policy.checks != nil
+    hasAges = policy.checks?.severityAges_ms.isEmpty == false
     hasExchange = policy.checks?.exchange != nil
     quick = QuickJudge(calendar: policy.checks?.calendar)
     expectations = Expectations(policy)

@@ -205,4 +205,26 @@ import Testing
       try problems("matching: {entity: compny}", base: base)
         == ["matching.entity: unknown dimension 'compny'; did you mean 'company'?"])
   }
+
+  @Test func severityIsByAmountAndByAge() throws {
+    let list = try parse("matching: {severity: [1, 2, 3]}")
+    #expect(list.policy.severityAmounts_u == [1_000_000, 2_000_000, 3_000_000] && list.policy.checks == nil)
+    let both = try parse("matching: {severity: {amounts: [1, 2, 3], age: [24h, 72h, 5d]}, intercompany: true}")
+    #expect(both.policy.severityAmounts_u == list.policy.severityAmounts_u)
+    let hour: Int64 = 3_600_000
+    #expect(both.policy.checks?.severityAges_ms == [24 * hour, 72 * hour, 120 * hour])
+    #expect(both.policy.checks?.mirrorsIntercompany == true)
+    #expect(try parse(both.effectiveYAML(), base: "") == both)
+    let age = try parse("matching: {severity: {age: [1h, 2h, 3h]}}")
+    #expect(age.policy.severityAmounts_u == Configuration().policy.severityAmounts_u)
+    #expect(try parse(age.effectiveYAML(), base: "") == age)
+    #expect(
+      try problems("matching: {severity: {age: [3h, 2h, 1h]}}") == ["matching.severity.age: the durations must rise"])
+    #expect(try problems("matching: {severity: {age: 3h}}") == ["matching.severity.age: three durations are expected"])
+    #expect(try problems("matching: {severity: [1, 2]}") == ["matching.severity: three amounts are expected"])
+    #expect(try problems("matching: {severity: [3, 2, 1]}") == ["matching.severity: the amounts must rise"])
+    #expect(
+      try problems("matching: {severity: {ages: [1h, 2h, 3h]}}")
+        == ["unknown key 'ages' in matching.severity; did you mean 'age'?"])
+  }
 }

@@ -9,6 +9,7 @@ import Testing
   static let policy = testPolicy {
     var checks = FinanceChecks()
     checks.appliesCash = true
+    checks.mirrorsIntercompany = true
     $0.checks = checks
   }
 
@@ -209,6 +210,8 @@ import Testing
           lines[1].1 -= wrong
         case 3: lines[lines.count - 1].0 = [.clearing, .deposit, .fees].randomElement(using: &generator)!
         case 4: lines.append(contentsOf: [(.discount, 7), (.cash, -7)])
+        case 5: lines.append(contentsOf: [(.intercompany, 30), (.revenue, -25), (.tax, -5)])
+        case 6: lines.append(contentsOf: [(.intercompany, -30), (.cogs, 30)])
         default: break
         }
         for (line, entry) in lines.enumerated() where entry.1 != 0 {
