@@ -45,6 +45,19 @@ extension Configuration {
     if let node = nodes["intercompany"] {
       checks.mirrorsIntercompany = reader.bool(node, base + ["intercompany"], false)
     }
+    if let node = nodes["revenue_schedules"] {
+      let path = base + ["revenue_schedules"]
+      let nodes = reader.nodes(node, path)
+      var schedules = RevenueSchedules()
+      schedules.basis = reader.choice(nodes["basis"], path + ["basis"], schedules.basis)
+      let grace_ms = reader.duration_ms(
+        nodes["grace"], path + ["grace"], Int64(schedules.grace_d) * millisecondsPerDay)
+      if grace_ms % millisecondsPerDay != 0 {
+        reader.problem(nodes["grace"], "matching.revenue_schedules.grace: whole days are expected")
+      }
+      schedules.grace_d = Int32(clamping: grace_ms / millisecondsPerDay)
+      checks.schedules = schedules
+    }
     if let node = nodes["cash_application"] {
       checks.appliesCash = reader.bool(node, base + ["cash_application"], false)
     }

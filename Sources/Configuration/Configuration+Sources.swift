@@ -78,7 +78,6 @@ extension Configuration {
       isOrders
       ? OrderField.allCases.filter(\.isRequired).map(\.rawValue)
       : PostingField.allCases.filter(\.isRequired).map(\.rawValue)
-    let times = ["event_time", "document_date", "posting_date"]
     let amounts = AmountComponent.allCases.map(\.name) + ["quantity", PostingField.baseAmount.rawValue]
     var isSeen = Set<String>()
     for (key, value, keyNode) in reader.mapping(node, path) {
@@ -90,7 +89,8 @@ extension Configuration {
         continue
       }
       isSeen.insert(key)
-      let type: FieldType = times.contains(key) ? .time : amounts.contains(key) ? .amount : .text
+      let type: FieldType =
+        MappingSpecification.timeFields.contains(key) ? .time : amounts.contains(key) ? .amount : .text
       mapping.fields[key] = readField(value, path + [key], type, tables, reader)
       places[key] = value
       if key == PostingField.baseAmount.rawValue, baseCurrency == .none {

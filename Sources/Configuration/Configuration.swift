@@ -110,8 +110,8 @@ public struct Configuration: Sendable, Equatable {
   public var governance = Governance()
   /// nil where no aggregates are kept.
   public var aggregates: AggregateSettings?
-  /// The period of a day: by the fiscal calendar, or by calendar month.
-  public var periods = PeriodCalendar.months
+  /// The period of a day by the fiscal calendar; nil where periods are calendar months.
+  public var periods: PeriodCalendar?
   /// Whether the tasks read people's actions on breaks, and breaks show what has been decided.
   public var takesActions = false
   /// nil where no counts of quality are kept.
@@ -180,7 +180,7 @@ public struct Configuration: Sendable, Equatable {
     if plain.entries[MatchingPolicy.firstKinds...] == (isReplaced ? [[]] : standard) {
       plain.entries.removeLast(standard.count)
     }
-    var text = "\(plain)".replacing(", checks: nil)", with: ")") + "|\(dimensions)"
+    var text = "\(plain)".replacing(", boxedChecks: nil)", with: ")") + "|\(dimensions)"
     let isLater = plain.entries.count == MatchingPolicy.firstKinds
     for (path, value) in effective where ["sources", "tables", "matching", "policy"].contains(path.first) {
       if isLater, path.starts(with: ["policy", OrderEventKind.chargeback.name]) { continue }

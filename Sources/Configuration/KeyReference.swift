@@ -214,6 +214,16 @@ public struct KeyReference: Sendable {
       "matching.cash_application", "true, false", "false",
       "Tell differences of cash, clearing, receivables and fees apart as cash application does (SHORT_PAY and others)."),
     .init(
+      "matching.revenue_schedules", "map", "",
+      "Where it is given: what is deferred by an event with a `service_end` is released over the service (REVENUE_SCHEDULE_GAP)."
+    ),
+    .init(
+      "matching.revenue_schedules.basis", "day, period", "day",
+      "By the days of the service in each accounting period, or the same for every period that it touches."),
+    .init(
+      "matching.revenue_schedules.grace", "duration", "5d",
+      "After the end of a period its release may still be posted; whole days."),
+    .init(
       "matching.intercompany", "true, false", "false",
       "Intercompany postings without a mirror entry are a difference of their own name (INTERCOMPANY_UNMATCHED)."),
     .init(

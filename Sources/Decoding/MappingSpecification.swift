@@ -165,6 +165,12 @@ public struct MappingSpecification: Sendable, Equatable {
   /// Records longer than this are refused (10 MB records are a fault of the sender, not a reason to run out of memory).
   public var maximumRecordBytes = 4 << 20
 
+  /// Canonical fields that are dates or times.
+  public static let timeFields: Set<String> = [
+    OrderField.eventTime.rawValue, OrderField.documentDate.rawValue, OrderField.serviceStart.rawValue,
+    OrderField.serviceEnd.rawValue, PostingField.postingDate.rawValue,
+  ]
+
   public init(sourceName: String, sourceIndex: Int, kind: SourceKind, format: RecordFormat) {
     self.sourceName = sourceName
     self.sourceIndex = sourceIndex
@@ -184,6 +190,8 @@ public enum OrderField: String, CaseIterable, Sendable {
   case lineCount = "line_count"
   case quantity
   case net, tax, freight, discount, gross, cost, deposit, fee, applied
+  case serviceStart = "service_start"
+  case serviceEnd = "service_end"
 
   public var isRequired: Bool {
     switch self {

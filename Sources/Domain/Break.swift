@@ -46,6 +46,7 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
   case chargebackUnmatched = "CHARGEBACK_UNMATCHED"
   case paidNotBilled = "PAID_NOT_BILLED"
   case intercompanyUnmatched = "INTERCOMPANY_UNMATCHED"
+  case revenueScheduleGap = "REVENUE_SCHEDULE_GAP"
 
   /// One sentence that says when it is raised; the reference documentation is generated from it.
   public var definition: String {
@@ -92,6 +93,8 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
     case .refundUnmatched: "A refund on one side that the other does not have."
     case .chargebackUnmatched: "A chargeback on one side that the other does not have."
     case .paidNotBilled: "An order was paid and, after window + grace, nothing was billed and no deposit was taken."
+    case .revenueScheduleGap:
+      "Deferred revenue is not released as the service period says: a release is missing, wrong, or too early."
     case .intercompanyUnmatched:
       "A company of the group has entered something against another one, and no mirror entry answers it."
     case .closedPeriod: "Posted into an accounting period that was closed when it was entered."

@@ -30,7 +30,7 @@ struct Fact {
   /// Of everything that counts in the record, so that a re-delivery can be told from a conflict. 0 until it is needed.
   var payloadHash: UInt64 = 0
   /// The amounts that `mask` names, in the order of its bits.
-  var amounts: InlineArray<10, Int64> = .init(repeating: 0)
+  var amounts: InlineArray<12, Int64> = .init(repeating: 0)
   var document: ByteView = .empty
   var customer: ByteView = .empty
   /// Each configured dimension: one length byte, then its bytes (cut at 255). Empty where none is there.
@@ -40,6 +40,10 @@ struct Fact {
   var reverses: ByteView = .empty
 
   static let quantityBit: UInt16 = 1 << 9
+  /// Order events: first and last day of the service; both or neither.
+  static let serviceBits: UInt16 = 3 << 10
+  /// All that there are.
+  static let knownBits: UInt16 = 1 << 12 - 1
   /// Postings: the amount in the base currency.
   static let baseBit: UInt16 = 1 << 1
 
@@ -74,7 +78,13 @@ struct Fact {
 
   var quantity_u: Int64? {
     guard mask & Fact.quantityBit != 0 else { return nil }
-    return amounts[amountCount - 1]
+    return amounts[(mask & (Fact.quantityBit - 1)).nonzeroBitCount]
+  }
+
+  /// First and last day of the service that an order event bills.
+  var service: (first_d: Int32, last_d: Int32)? {
+    guard !isPosting, mask & Fact.serviceBits != 0 else { return nil }
+    return (Int32(clamping: amounts[amountCount - 2]), Int32(clamping: amounts[amountCount - 1]))
   }
 
   /// The amount of a posting in the base currency, as the ledger has converted it.
@@ -149,6 +159,12 @@ extension UnsafeMutablePointer<Fact> {
     if event.pointee.quantityPresent {
       mask |= Fact.quantityBit
       pointee.amounts[at] = event.pointee.quantity_u
+      at &+= 1
+    }
+    if event.pointee.serviceEnd_d != absentDate {
+      mask |= Fact.serviceBits
+      pointee.amounts[at] = Int64(event.pointee.serviceStart_d)
+      pointee.amounts[at &+ 1] = Int64(event.pointee.serviceEnd_d)
     }
     pointee.mask = mask
     pointee.currency = event.pointee.currency

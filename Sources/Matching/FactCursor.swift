@@ -160,6 +160,13 @@ struct FactCursor {
     return amount(at: (mask & (bit &- 1)).nonzeroBitCount)
   }
 
+  /// First and last day of the service that an order event bills.
+  var service: (first_d: Int32, last_d: Int32)? {
+    guard !isPosting, mask & Fact.serviceBits != 0 else { return nil }
+    let count = mask.nonzeroBitCount
+    return (Int32(clamping: amount(at: count - 2)), Int32(clamping: amount(at: count - 1)))
+  }
+
   /// Reads the next fact. False at the end, and where the bytes are no facts.
   @inline(__always)
   mutating func next() -> Bool {

@@ -16,6 +16,8 @@ public struct FinanceChecks: Sendable, Equatable {
   /// How long after window and grace of a tie's first event an open break is medium, high, critical by age; empty where
   /// age does not count.
   public var severityAges_ms: [Int64] = []
+  /// How deferred revenue is released, where the service period says it.
+  public var schedules: RevenueSchedules?
 
   public init() {}
 
@@ -117,6 +119,8 @@ extension Matcher {
           if period != 0, calendar.isClosed(period, at: postings.time_ms) { return false }
         }
       } else {
+        // What is expected of a schedule depends on the time.
+        if checks.schedules != nil, postings.service != nil { return false }
         switch Judge.cashSide(OrderEventKind(rawValue: postings.code)!) {
         case .payment: isPaid = true
         case .billing: isBilled = true

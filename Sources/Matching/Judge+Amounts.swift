@@ -243,7 +243,8 @@ extension Judge {
     }
     // Whole billing documents that nothing posted names.
     if judgeMissingDocuments(currency, primary) { return }
-    if appliesCash || mirrorsIntercompany {
+    if appliesCash || mirrorsIntercompany || schedules != nil {
+      if schedules != nil { judgeReleases(currency) }
       if mirrorsIntercompany { judgeIntercompany(currency) }
       if appliesCash { judgeCash(currency) }
       for index in 0..<roleCount { ledger[index] = expected[base + index] + residual[base + index] }

@@ -20,7 +20,7 @@ extension Judge {
   mutating func judgeDates() {
     var offender: (role: AccountRole, currency: Int, type: BreakType, posting: Fact)?
     let calendar = policy.checks?.calendar
-    for posting in duePostings where !posting.isReversal {
+    for posting in duePostings where !posting.isReversal && (schedules == nil || !isRelease(posting)) {
       let period = posting.period(calendar)
       if period == 0 { continue }
       guard let currency = currencies.firstIndex(of: posting.currency) else { continue }

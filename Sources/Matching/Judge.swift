@@ -9,6 +9,7 @@ struct Judge {
   let roleCount = AccountRole.count
   let appliesCash: Bool
   let mirrorsIntercompany: Bool
+  let schedules: RevenueSchedules?
 
   /// Order events that count, sorted by time; all of them, due or not.
   var events: [Fact] = []
@@ -35,11 +36,20 @@ struct Judge {
 
   var residual: [Int128] = []
   var isVoid: [Bool] = []
+  /// What schedules add to the plain sum of the events' expectations.
+  var scheduled: [Finding.Part] = []
+  /// By index of the currency, where there are any.
+  var releases: [(currency: Int, steps: [ScheduledRelease])] = []
+  /// A schedule has releases that are not due yet.
+  var hasPendingRelease = false
+  /// The time by which releases are due.
+  var clock_ms = Int64.min
   var dueEvents: [Fact] = []
   var duePostings: [Fact] = []
 
   init(policy: MatchingPolicy) {
     self.policy = policy
+    schedules = policy.checks?.schedules
     appliesCash = policy.checks?.appliesCash == true
     mirrorsIntercompany = policy.checks?.mirrorsIntercompany == true
   }
@@ -70,6 +80,7 @@ struct Judge {
     func isDue(_ fact: Fact) -> Bool { fact.time_ms.addingSaturating(horizon) < watermark_ms }
     let isAnyDue = isFinal || events.contains(where: isDue) || postings.contains(where: isDue)
     isDecided = isAnyDue
+    hasPendingRelease = false
 
     dueEvents.removeAll(keepingCapacity: true)
     duePostings.removeAll(keepingCapacity: true)
@@ -78,8 +89,10 @@ struct Judge {
     compare()
     allVoided.removeAll(keepingCapacity: true)
     allVoided.append(contentsOf: voided)
+    allVoided.append(contentsOf: scheduled)
     isWhollyAgreed =
       findings.isEmpty && (isDecided || expected == posted && !policy.quantities.isEnabled && !isPaidNotBilled)
+      && !hasPendingRelease
     if isFinal || !isAnyDue || !hasOpenFindings { return }
 
     dueEvents.removeAll(keepingCapacity: true)
@@ -212,6 +225,8 @@ struct Judge {
       let at = currencyIndex(posting.currency) * roleCount
       posted[at + Int(posting.code)] += Int128(posting.amount)
     }
+    scheduled.removeAll(keepingCapacity: true)
+    if let schedules { addReleases(schedules) }
     mainCurrency = currencies.first ?? dueEvents.first?.currency ?? .none
     residual.removeAll(keepingCapacity: true)
     for index in 0..<expected.count { residual.append(posted[index] - expected[index]) }

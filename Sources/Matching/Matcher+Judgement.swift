@@ -179,10 +179,12 @@ extension Matcher {
     _ slot: Int, watermark_ms: Int64, isFinal: Bool, outputs: inout MatchOutputs
   ) {
     gather(slot)
+    if hasSchedules { judge.clock_ms = ageClock(watermark_ms) }
     judge.judge(watermark_ms: watermark_ms, isFinal: isFinal)
     // A closed tie whose deadline has moved on with a late record is judged once more when that has passed.
     ties[slot].set(Tie.Flag.dirty, !isFinal && ties[slot].has(Tie.Flag.closed))
     ties[slot].set(Tie.Flag.agreed, judge.isWhollyAgreed)
+    if hasSchedules { ties[slot].set(Tie.Flag.scheduled, judge.hasPendingRelease) }
     if !judge.allVoided.isEmpty || ties[slot].breaks != 0 { updateVoids(slot) }
     if !judge.findings.isEmpty || ties[slot].breaks != 0 {
       reconcileBreaks(slot, watermark_ms: watermark_ms, outputs: &outputs)

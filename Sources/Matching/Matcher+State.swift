@@ -173,7 +173,7 @@ extension Matcher {
     while facts.next() {
       let isKnown =
         facts.isPosting ? AccountRole(rawValue: facts.code) != nil : OrderEventKind(rawValue: facts.code) != nil
-      guard isKnown, facts.mask <= Fact.quantityBit * 2 - 1, facts.amountWidth <= 8 else { return false }
+      guard isKnown, facts.mask <= Fact.knownBits, facts.amountWidth <= 8 else { return false }
     }
     return facts.at == facts.end
   }

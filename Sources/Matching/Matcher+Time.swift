@@ -85,14 +85,14 @@ extension Matcher {
       return
     }
     if tie.has(Tie.Flag.closed), !tie.has(Tie.Flag.dirty) {
-      let isAgeing = hasAges && tie.has(Tie.Flag.open)
-      if isAgeing { evaluate(slot, watermark_ms: watermark_ms, isFinal: true, outputs: &outputs) }
-      let kept = tie.isKeptLonger ? policy.openRetention_ms : policy.retention_ms
-      let until = Tie.clamped(tie.deadline_ms.addingSaturating(kept))
-      if until < watermark_ms {
+      if hasAges && tie.has(Tie.Flag.open) || hasSchedules && tie.has(Tie.Flag.scheduled) {
+        evaluate(slot, watermark_ms: watermark_ms, isFinal: true, outputs: &outputs)
+      }
+      let until = until_ms(slot, watermark_ms)
+      if until.forgotten < watermark_ms {
         if !isFinishing { forget(slot) }
       } else {
-        schedule(slot, at: isAgeing ? min(until, nextAge_ms(slot, watermark_ms)) : until)
+        schedule(slot, at: min(until.next, until.forgotten))
       }
       return
     }
@@ -119,10 +119,9 @@ extension Matcher {
   private mutating func scheduleNext(_ slot: Int, watermark_ms: Int64) {
     let tie = ties[slot]
     if tie.deadline_ms < watermark_ms {
-      let kept = tie.isKeptLonger ? policy.openRetention_ms : policy.retention_ms
       guard !isFinishing else { return }
-      let until = tie.deadline_ms.addingSaturating(kept)
-      schedule(slot, at: hasAges && tie.has(Tie.Flag.open) ? min(until, nextAge_ms(slot, watermark_ms)) : until)
+      let until = until_ms(slot, watermark_ms)
+      schedule(slot, at: min(until.next, until.forgotten))
       return
     }
     if tie.breaks == 0, tie.has(Tie.Flag.agreed), !tie.has(Tie.Flag.dirty) {
@@ -137,6 +136,30 @@ extension Matcher {
       if own >= watermark_ms, own < next { next = own }
     }
     schedule(slot, at: next)
+  }
+
+  /// When a closed tie is to be looked at next, if at all, and when it is forgotten.
+  @inline(__always)
+  private func until_ms(_ slot: Int, _ watermark_ms: Int64) -> (next: Int64, forgotten: Int64) {
+    let tie = ties[slot]
+    let kept = tie.isKeptLonger ? policy.openRetention_ms : policy.retention_ms
+    let until = Tie.clamped(tie.deadline_ms.addingSaturating(kept))
+    return hasAges || hasSchedules ? later_ms(slot, watermark_ms, until, kept) : (until, until)
+  }
+
+  @inline(never)
+  private func later_ms(
+    _ slot: Int, _ watermark_ms: Int64, _ until: Int64, _ kept: Int64
+  ) -> (next: Int64, forgotten: Int64) {
+    // A time that has passed is no time to be looked at.
+    var (next, forgotten) = (until < watermark_ms ? .max : until, until)
+    if hasAges, ties[slot].has(Tie.Flag.open) { next = min(next, nextAge_ms(slot, watermark_ms)) }
+    if hasSchedules {
+      let releases = releaseTimes_ms(slot, watermark_ms)
+      next = min(next, Tie.clamped(releases.next))
+      forgotten = max(forgotten, Tie.clamped(releases.last.addingSaturating(kept)))
+    }
+    return (next, forgotten)
   }
 
   /// When the breaks of a tie next reach an age that makes them more severe.

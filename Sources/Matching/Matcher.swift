@@ -101,6 +101,8 @@ public struct Matcher: ~Copyable {
   let hasExchange: Bool
   /// Whether open breaks grow more severe with age.
   let hasAges: Bool
+  /// Whether deferred revenue is released by schedules.
+  let hasSchedules: Bool
   /// False makes every judgement a full one: tests hold the two against each other.
   var judgesQuickly = true
   /// While a bounded input is being closed, nothing is forgotten: the tie counts and totals are about to be read.
@@ -119,6 +121,7 @@ public struct Matcher: ~Copyable {
     timers = TimerQueue(quantum_ms: horizon_ms / TimerQueue.quantaPerHorizon)
     judge = Judge(policy: policy)
     hasChecks = policy.checks != nil
+    hasSchedules = policy.checks?.schedules != nil
     hasAges = policy.checks?.severityAges_ms.isEmpty == false
     hasExchange = policy.checks?.exchange != nil
     quick = QuickJudge(calendar: policy.checks?.calendar)

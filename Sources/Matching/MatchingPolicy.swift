@@ -86,8 +86,19 @@ public struct MatchingPolicy: Sendable, Equatable {
   public var severityAmounts_u: [Int64] = [1_000, 10_000, 100_000].map { $0 * 1_000_000 }
   /// Ties closed at the most in one `advance`, so that a backlog of expiries never stops the intake.
   public var maximumExpiries = 50_000
-  /// nil where none is asked for. Last of all: see `Configuration.matchingHash`.
-  public var checks: FinanceChecks?
+  /// nil where none is asked for.
+  public var checks: FinanceChecks? {
+    get { boxedChecks?.value }
+    set { boxedChecks = newValue.map(Box.init) }
+  }
+  /// One word, so that what few ask for makes no state larger. Last of all: see `Configuration.matchingHash`.
+  private var boxedChecks: Box?
+
+  private final class Box: Sendable, Equatable {
+    let value: FinanceChecks
+    init(_ value: FinanceChecks) { self.value = value }
+    static func == (a: Box, b: Box) -> Bool { a.value == b.value }
+  }
 
   public init() {
     entries = MatchingPolicy.standardEntries

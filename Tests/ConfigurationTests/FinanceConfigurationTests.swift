@@ -86,8 +86,8 @@ import Testing
           name: 202_601, first_d: day(2025, 12, 29), last_d: day(2026, 1, 25), closedAt_ms: 1_770_141_600_000),
         .init(name: 202_602, first_d: day(2026, 1, 26), last_d: day(2026, 2, 22)),
       ])
-    #expect(written.periods.period(ofDay: day(2025, 12, 30)) == 202_601)
-    #expect(written.periods.period(ofDay: day(2026, 2, 23)) == 0)
+    #expect(written.periods?.period(ofDay: day(2025, 12, 30)) == 202_601)
+    #expect(written.periods?.period(ofDay: day(2026, 2, 23)) == 0)
     #expect(try parse(written.effectiveYAML(), base: "") == written)
   }
 
@@ -204,6 +204,23 @@ import Testing
     #expect(
       try problems("matching: {entity: compny}", base: base)
         == ["matching.entity: unknown dimension 'compny'; did you mean 'company'?"])
+  }
+
+  @Test func revenueSchedules() throws {
+    let base = tests.base.replacing("gross: gross", with: "gross: gross, service_start: from, service_end: {path: to}")
+    let made = try parse("matching: {revenue_schedules: {basis: period, grace: 10d}}", base: base)
+    #expect(made.policy.checks?.schedules?.basis == .period && made.policy.checks?.schedules?.grace_d == 10)
+    #expect(made.sources[0].mapping.fields["service_end"]?.value == .path("to"))
+    #expect(try parse(made.effectiveYAML(), base: "") == made)
+    let standard = try parse("matching: {revenue_schedules: {}}", base: base)
+    #expect(standard.policy.checks?.schedules == RevenueSchedules())
+    #expect(try parse(standard.effectiveYAML(), base: "") == standard)
+    #expect(
+      try problems("matching: {revenue_schedules: {grace: 5h}}")
+        == ["matching.revenue_schedules.grace: whole days are expected"])
+    #expect(
+      try problems("matching: {revenue_schedules: {basis: month}}")
+        == ["matching.revenue_schedules.basis: 'month' is not one of day, period"])
   }
 
   @Test func severityIsByAmountAndByAge() throws {

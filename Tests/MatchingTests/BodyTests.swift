@@ -39,6 +39,9 @@ import Testing
         event.quantity_u = numbers.randomElement(using: &generator)!
         event.quantityPresent = true
       }
+      if Int.random(in: 0..<3, using: &generator) == 0 {
+        (event.serviceStart_d, event.serviceEnd_d) = (-20_000, 40_000)
+      }
       event.isUpsert = Int.random(in: 0..<4, using: &generator) == 0
       event.dimensions[0] = text(r, &generator, key, long: long)
       event.position = RecordPosition(

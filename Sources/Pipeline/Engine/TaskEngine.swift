@@ -99,7 +99,7 @@ final class TaskEngine {
   private func beginAggregates() {
     if let settings = configuration.aggregates {
       matcher.aggregates = TaskAggregates(
-        dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods)
+        dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods ?? .months)
     }
     if let settings = configuration.quality {
       matcher.quality = TaskQuality(sourceCount: configuration.sources.count, settings: settings)

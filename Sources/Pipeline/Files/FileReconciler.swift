@@ -60,7 +60,8 @@ public final class FileReconciler {
       matcher = Matcher(policy: policy, dimensionCount: configuration.dimensions.count)
       if let settings = configuration.aggregates {
         matcher.aggregates = TaskAggregates(
-          dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods)
+          dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods ?? .months
+        )
       }
     }
   }
