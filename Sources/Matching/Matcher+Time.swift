@@ -138,9 +138,10 @@ extension Matcher {
     schedule(slot, at: next)
   }
 
-  /// When a closed tie is to be looked at next, if at all, and when it is forgotten.
+  /// When a closed tie is to be looked at next, if at all, and when it is forgotten. Mutating, since the call of a method
+  /// that is not would copy the matcher.
   @inline(__always)
-  private func until_ms(_ slot: Int, _ watermark_ms: Int64) -> (next: Int64, forgotten: Int64) {
+  private mutating func until_ms(_ slot: Int, _ watermark_ms: Int64) -> (next: Int64, forgotten: Int64) {
     let tie = ties[slot]
     let kept = tie.isKeptLonger ? policy.openRetention_ms : policy.retention_ms
     let until = Tie.clamped(tie.deadline_ms.addingSaturating(kept))
@@ -148,7 +149,7 @@ extension Matcher {
   }
 
   @inline(never)
-  private func later_ms(
+  private mutating func later_ms(
     _ slot: Int, _ watermark_ms: Int64, _ until: Int64, _ kept: Int64
   ) -> (next: Int64, forgotten: Int64) {
     // A time that has passed is no time to be looked at.

@@ -250,6 +250,8 @@ public struct Matcher: ~Copyable {
     watermarks.observe(source: run.source, partition: run.partition, largest_ms: largest, now_ms: now_ms)
   }
 
+  /// Inlined: a call would copy the matcher.
+  @inline(__always)
   func lookUp(_ fingerprint: Fingerprint, _ key: ByteView) -> Int {
     index.find(fingerprint) { self.key($0).elementsEqual(key) }
   }
