@@ -99,7 +99,7 @@ struct FlowEffect {
     case .paid: return [make(.paid, .applied)]
     case .discountTaken: return [make(.discountTaken, .discount)]
     case .settled: return [make(.settledNet, .net), make(.settledFee, .fee), make(.settledGross, .gross)]
-    case .refunded: return [make(.refunded, .applied)]
+    case .refunded, .chargeback: return [make(.refunded, .applied)]
     case .recognised: return [make(.released, .net)]
     case .writtenOff: return [make(.writtenOff, .applied)]
     }

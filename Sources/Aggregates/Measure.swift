@@ -67,8 +67,8 @@ public enum Measure: String, CaseIterable, Sendable {
     case .shippedCost: "Cost of goods shipped minus cost of goods returned."
     case .releasesDue: "Releases of deferred revenue that the billing side says are due."
     case .receivableExpected:
-      "Gross invoiced + refunds − gross credited − payments − discounts taken − deposits applied − write-offs."
-    case .cashExpected: "Payments and deposits received and settled net amounts, minus refunds."
+      "Gross invoiced + refunds and chargebacks − gross credited − payments − discounts taken − deposits applied − write-offs."
+    case .cashExpected: "Payments and deposits received and settled net amounts, minus refunds and chargebacks."
     case .grossRevenue: "Postings to revenue."
     case .freight: "Postings to freight."
     case .discounts: "Postings to discount (a reduction of revenue)."

@@ -115,12 +115,18 @@ extension Configuration {
     }
     let depth = reader.integer(limits["depth"], ["limits", "depth"], 64, 1...512)
     let tables = readTables(nodes["tables"], reader)
+    var checks = FinanceChecks()
+    checks.calendar = readCalendar(nodes["calendar"], reader)
+    checks.exchange = readExchange(nodes["fx"], reader)
+    if let calendar = checks.calendar { periods = PeriodCalendar { calendar.period(ofDay: $0) } }
+    baseCurrency = checks.exchange?.rates.base ?? .none
     for (key, value, keyNode) in reader.mapping(nodes["sources"], ["sources"]) {
       if let source = readSource(key, value, keyNode, tables, reader, recordBytes: recordBytes, depth: depth) {
         sources.append(source)
       }
     }
-    readMatching(nodes["matching"], reader)
+    readMatching(nodes["matching"], reader, &checks)
+    policy.checks = checks.isEmpty ? nil : checks
     readPolicy(nodes["policy"], reader)
     readFlows(nodes["flows"], tables, reader)
     governance = readGovernance(nodes["governance"], reader)

@@ -3,7 +3,7 @@ import Matching
 import Yams
 
 extension Configuration {
-  mutating func readMatching(_ node: Node?, _ reader: ConfigurationReader) {
+  mutating func readMatching(_ node: Node?, _ reader: ConfigurationReader, _ checks: inout FinanceChecks) {
     let base = ["matching"]
     let nodes = reader.nodes(node, base)
     func duration(_ key: String, _ standard: Int64, atLeast least: Int64 = 0) -> Int64 {
@@ -28,23 +28,74 @@ extension Configuration {
     policy.quantities.isEnabled = reader.bool(quantities["compare"], base + ["quantities", "compare"], false)
     policy.quantities.basis = reader.choice(quantities["basis"], base + ["quantities", "basis"], .delivered)
     policy.quantities.tolerance_u = reader.micros(quantities["tolerance"], base + ["quantities", "tolerance"], 0)
-    if let severity = nodes["severity"] {
-      if let list = severity.sequence, list.count == 3 {
-        policy.severityAmounts_u = list.enumerated().map {
-          reader.micros($1, base + ["severity", "#\($0 + 1)"], 0)
-        }
-        if policy.severityAmounts_u != policy.severityAmounts_u.sorted() {
-          reader.problem(severity, "matching.severity: the amounts must rise")
-        }
-      } else {
-        reader.problem(severity, "matching.severity: three amounts are expected")
-      }
-    } else {
-      for (number, amount) in policy.severityAmounts_u.enumerated() {
-        reader.note(base + ["severity", "#\(number + 1)"], ConfigurationReader.microsText(amount))
-      }
-    }
+    readSeverity(nodes["severity"], base + ["severity"], reader, &checks)
     readTolerances(nodes["tolerances"], base + ["tolerances"], reader)
+    func dimension(_ key: String) -> Int? {
+      // Not noted where it is not given: the effective configuration is what decides, and this decides nothing.
+      guard let node = nodes[key] else { return nil }
+      let name = reader.name(node, base + [key], "")
+      let index = dimensions.firstIndex(of: name)
+      if index == nil {
+        reader.problem(node, "matching.\(key): unknown dimension '\(name)'\(reader.hint(name, dimensions))")
+      }
+      return index
+    }
+    checks.entity = dimension("entity")
+    checks.segment = dimension("segment")
+    if let node = nodes["intercompany"] {
+      checks.mirrorsIntercompany = reader.bool(node, base + ["intercompany"], false)
+    }
+    if let node = nodes["revenue_schedules"] {
+      let path = base + ["revenue_schedules"]
+      let nodes = reader.nodes(node, path)
+      var schedules = RevenueSchedules()
+      schedules.basis = reader.choice(nodes["basis"], path + ["basis"], schedules.basis)
+      let grace_ms = reader.duration_ms(
+        nodes["grace"], path + ["grace"], Int64(schedules.grace_d) * millisecondsPerDay)
+      if grace_ms % millisecondsPerDay != 0 {
+        reader.problem(nodes["grace"], "matching.revenue_schedules.grace: whole days are expected")
+      }
+      schedules.grace_d = Int32(clamping: grace_ms / millisecondsPerDay)
+      checks.schedules = schedules
+    }
+    if let node = nodes["cash_application"] {
+      checks.appliesCash = reader.bool(node, base + ["cash_application"], false)
+    }
+  }
+
+  /// Three amounts, or a map of amounts and ages.
+  private mutating func readSeverity(
+    _ node: Node?, _ path: [String], _ reader: ConfigurationReader, _ checks: inout FinanceChecks
+  ) {
+    guard let node else {
+      for (number, amount) in policy.severityAmounts_u.enumerated() {
+        reader.note(path + ["#\(number + 1)"], ConfigurationReader.microsText(amount))
+      }
+      return
+    }
+    func three<Value: Comparable>(
+      _ node: Node, _ path: [String], _ what: String, _ read: (Node, [String]) -> Value
+    ) -> [Value]? {
+      guard let list = node.sequence, list.count == 3 else {
+        reader.problem(node, "\(reader.dotted(path)): three \(what) are expected")
+        return nil
+      }
+      let values = list.enumerated().map { read($1, path + ["#\($0 + 1)"]) }
+      if values != values.sorted() { reader.problem(node, "\(reader.dotted(path)): the \(what) must rise") }
+      return values
+    }
+    func amounts(_ node: Node, _ path: [String]) {
+      if let read = three(node, path, "amounts", { reader.micros($0, $1, 0) }) { policy.severityAmounts_u = read }
+    }
+    guard node.mapping != nil else {
+      amounts(node, path)
+      return
+    }
+    let nodes = reader.nodes(node, path)
+    if let node = nodes["amounts"] { amounts(node, path + ["amounts"]) }
+    if let node = nodes["age"] {
+      checks.severityAges_ms = three(node, path + ["age"], "durations") { reader.duration_ms($0, $1, 0) } ?? []
+    }
   }
 
   private mutating func readTolerances(_ node: Node?, _ path: [String], _ reader: ConfigurationReader) {

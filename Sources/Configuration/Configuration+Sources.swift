@@ -26,6 +26,7 @@ extension Configuration {
     var mapping = MappingSpecification(sourceName: name, sourceIndex: sources.count, kind: kind, format: format)
     mapping.maximumDepth = depth
     mapping.maximumRecordBytes = recordBytes
+    mapping.baseCurrency = baseCurrency
     if let csv = nodes["csv"] {
       if format != .csv {
         reader.problem(csv, "\(reader.dotted(path)).csv: only for format csv, this is \(format.rawValue)")
@@ -77,8 +78,7 @@ extension Configuration {
       isOrders
       ? OrderField.allCases.filter(\.isRequired).map(\.rawValue)
       : PostingField.allCases.filter(\.isRequired).map(\.rawValue)
-    let times = ["event_time", "document_date", "posting_date"]
-    let amounts = AmountComponent.allCases.map(\.name) + ["quantity"]
+    let amounts = AmountComponent.allCases.map(\.name) + ["quantity", PostingField.baseAmount.rawValue]
     var isSeen = Set<String>()
     for (key, value, keyNode) in reader.mapping(node, path) {
       guard known.contains(key) else {
@@ -89,9 +89,13 @@ extension Configuration {
         continue
       }
       isSeen.insert(key)
-      let type: FieldType = times.contains(key) ? .time : amounts.contains(key) ? .amount : .text
+      let type: FieldType =
+        MappingSpecification.timeFields.contains(key) ? .time : amounts.contains(key) ? .amount : .text
       mapping.fields[key] = readField(value, path + [key], type, tables, reader)
       places[key] = value
+      if key == PostingField.baseAmount.rawValue, baseCurrency == .none {
+        reader.problem(keyNode, "\(reader.dotted(path)).\(key): there is no base currency (fx.base)")
+      }
     }
     for name in required where !isSeen.contains(name) {
       reader.problem(node ?? keyNode, "\(reader.dotted(path)): '\(name)' is required and not mapped")

@@ -110,6 +110,8 @@ public struct Configuration: Sendable, Equatable {
   public var governance = Governance()
   /// nil where no aggregates are kept.
   public var aggregates: AggregateSettings?
+  /// The period of a day by the fiscal calendar; nil where periods are calendar months.
+  public var periods: PeriodCalendar?
   /// Whether the tasks read people's actions on breaks, and breaks show what has been decided.
   public var takesActions = false
   /// nil where no counts of quality are kept.
@@ -117,6 +119,8 @@ public struct Configuration: Sendable, Equatable {
   /// nil where `tieout flows` has nothing to do.
   public var flows: FlowSettings?
   /// Records and milliseconds after which an epoch ends, whichever comes first.
+  /// Of `base_amount`; none where there are no rates.
+  var baseCurrency = Currency.none
   public var epochRecords = 50_000
   public var epochInterval_ms: Int64 = 100
   /// Bytes of matching state of the whole process at which intake slows down.
@@ -170,11 +174,22 @@ public struct Configuration: Sendable, Equatable {
 
   /// A hash of every setting that decides what a task makes of its records. A replay under another hash is none.
   public var matchingHash: UInt64 {
-    var text = "\(policy)|\(dimensions)"
+    // What a later version has added counts where it is used: without it, the hash is that of before.
+    var plain = policy
+    plain.checks = nil
+    let standard = MatchingPolicy.standardEntries[MatchingPolicy.firstKinds...]
+    let isReplaced = plain.entries[Int(OrderEventKind.refunded.rawValue)].isEmpty
+    if plain.entries[MatchingPolicy.firstKinds...] == (isReplaced ? [[]] : standard) {
+      plain.entries.removeLast(standard.count)
+    }
+    var text = "\(plain)".replacing(", boxedChecks: nil)", with: ")") + "|\(dimensions)"
+    let isLater = plain.entries.count == MatchingPolicy.firstKinds
     for (path, value) in effective where ["sources", "tables", "matching", "policy"].contains(path.first) {
+      if isLater, path.starts(with: ["policy", OrderEventKind.chargeback.name]) { continue }
       text += "|" + path.joined(separator: ".") + "=" + value
     }
     for source in sources { text += "|" + source.name }
+    if let checks = policy.checks { text += "|\(checks)" }
     if let aggregates { text += "|\(aggregates)" }
     if takesActions { text += "|actions" }
     if let quality { text += "|\(quality)" }

@@ -208,10 +208,58 @@ public struct KeyReference: Sendable {
     .init("matching.tolerances.*.over", "decimal", "absolute", "Major units above expected."),
     .init("matching.tolerances.*.percent", "decimal", "0", "Percent of |expected|."),
     .init("matching.tolerances.*.combine", "max, min", "max", "How absolute and percent combine."),
+    .init("matching.entity", "name of a dimension", "", "Compare it between postings and order (WRONG_ENTITY)."),
+    .init("matching.segment", "name of a dimension", "", "Compare it between postings and order (WRONG_SEGMENT)."),
     .init(
-      "matching.severity", "list of three decimals", "[1000, 10000, 100000]",
-      "|amount| from which a break is medium, high, critical."),
+      "matching.cash_application", "true, false", "false",
+      "Tell differences of cash, clearing, receivables and fees apart as cash application does (SHORT_PAY and others)."),
+    .init(
+      "matching.revenue_schedules", "map", "",
+      "Where it is given: what is deferred by an event with a `service_end` is released over the service (REVENUE_SCHEDULE_GAP)."
+    ),
+    .init(
+      "matching.revenue_schedules.basis", "day, period", "day",
+      "By the days of the service in each accounting period, or the same for every period that it touches."),
+    .init(
+      "matching.revenue_schedules.grace", "duration", "5d",
+      "After the end of a period its release may still be posted; whole days."),
+    .init(
+      "matching.intercompany", "true, false", "false",
+      "Intercompany postings without a mirror entry are a difference of their own name (INTERCOMPANY_UNMATCHED)."),
+    .init(
+      "matching.severity", "list of three decimals, or a map", "[1000, 10000, 100000]",
+      "|amount| from which a break is medium, high, critical; in the base currency where there is one."),
+    .init("matching.severity.amounts", "list of three decimals", "[1000, 10000, 100000]", "The same."),
+    .init(
+      "matching.severity.age", "list of three durations", "",
+      "Age from which an open break is at least medium, high, critical, such as `[24h, 72h, 120h]`; from the end of window and grace of the order's first event."
+    ),
     .init("matching.maximum_expiries", "integer", "50000", "Ties closed at the most in one turn."),
+    .init(
+      "calendar", "map", "calendar months",
+      "Fiscal periods: they decide CUTOFF and the periods of the aggregates, and when each was closed (CLOSED_PERIOD)."),
+    .init(
+      "calendar.file", "path", "",
+      "CSV with the columns `period` (`2026-01`), `start`, `end` (dates, both inclusive), and, where wanted, `state` (open, closed) and `closed_at` (date or time)."
+    ),
+    .init("calendar.periods", "list of maps", "[]", "The same, written out; in place of a file."),
+    .init("calendar.periods.*", "map", "", "A period. They follow each other without gap or overlap."),
+    .init("calendar.periods.*.period", "year and number", "", "`2026-01`, or `202601`, as postings state it."),
+    .init("calendar.periods.*.start", "date", "", "First day."),
+    .init("calendar.periods.*.end", "date", "", "Last day."),
+    .init("calendar.periods.*.state", "open, closed", "closed with a `closed_at`, else open", "Whether it is closed."),
+    .init("calendar.periods.*.closed_at", "date or time", "", "From when on nothing may be entered into it (UTC)."),
+    .init("fx", "map", "", "The base currency: a second view of the aggregates, base amounts, severity."),
+    .init("fx.base", "currency", "", "ISO 4217."),
+    .init(
+      "fx.rates", "path", "",
+      "CSV with the columns `date`, `from`, `to`, `rate`: one unit of `from` is so many of `to`; one of them is the base currency."
+    ),
+    .init("fx.maximum_age", "duration", "7d", "How long a rate stands where no newer one is there; whole days."),
+    .init("fx.rounding", "half_even, half_up", "half_even", "To the minor unit; `half_up` is half away from zero."),
+    .init(
+      "fx.tolerance", "decimal", "0.01",
+      "How far the base amounts of a role may be from the rate's, for an order; in major units of the base currency."),
     .init("policy", "map", "the standard policy", "What each order event must put into the ledger."),
     .init("policy.replace_defaults", "true, false", "false", "Start from an empty policy."),
     .init(

@@ -121,7 +121,7 @@ public final class MappingPlan: @unchecked Sendable {
     }
     var fields: [CompiledField] = []
     for name in known {
-      let isTime = name == "event_time" || name == "document_date" || name == "posting_date"
+      let isTime = MappingSpecification.timeFields.contains(name)
       fields.append(try compiler.field(name, specification.fields[name], isTime: isTime))
     }
     self.fields = MappingPlan.pin(fields)

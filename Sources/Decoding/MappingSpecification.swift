@@ -158,10 +158,18 @@ public struct MappingSpecification: Sendable, Equatable {
   public var amount: PostingAmount?
   /// By index of the configured dimension.
   public var dimensions: [FieldMapping?] = []
+  /// Of `base_amount`.
+  public var baseCurrency = Currency.none
   /// JSON objects and arrays deeper than this are refused.
   public var maximumDepth = 64
   /// Records longer than this are refused (10 MB records are a fault of the sender, not a reason to run out of memory).
   public var maximumRecordBytes = 4 << 20
+
+  /// Canonical fields that are dates or times.
+  public static let timeFields: Set<String> = [
+    OrderField.eventTime.rawValue, OrderField.documentDate.rawValue, OrderField.serviceStart.rawValue,
+    OrderField.serviceEnd.rawValue, PostingField.postingDate.rawValue,
+  ]
 
   public init(sourceName: String, sourceIndex: Int, kind: SourceKind, format: RecordFormat) {
     self.sourceName = sourceName
@@ -182,6 +190,8 @@ public enum OrderField: String, CaseIterable, Sendable {
   case lineCount = "line_count"
   case quantity
   case net, tax, freight, discount, gross, cost, deposit, fee, applied
+  case serviceStart = "service_start"
+  case serviceEnd = "service_end"
 
   public var isRequired: Bool {
     switch self {
@@ -202,6 +212,8 @@ public enum PostingField: String, CaseIterable, Sendable {
   case eventTime = "event_time"
   case postingDate = "posting_date"
   case period
+  case quantity
+  case baseAmount = "base_amount"
 
   public var isRequired: Bool {
     switch self {

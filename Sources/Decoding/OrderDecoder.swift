@@ -11,6 +11,8 @@ public struct OrderDecoder: ~Copyable {
   private let dates = TextMemo()
   /// Where the document date is mapped as the event time is, it is not read twice.
   private let hasOwnDate: Bool
+  private let hasService: Bool
+  private let serviceDates = TextMemo()
 
   public init(plan: MappingPlan) { self.init(plan: plan, isQuick: true) }
 
@@ -20,6 +22,7 @@ public struct OrderDecoder: ~Copyable {
     blank.initialize(to: OrderEvent())
     precondition(plan.specification.kind == .orders)
     let fields = plan.specification.fields
+    hasService = fields[OrderField.serviceEnd.rawValue] != nil
     hasOwnDate = fields[OrderField.documentDate.rawValue] != fields[OrderField.eventTime.rawValue]
     extractor = Extractor(
       plan: plan, memoised: [Index.event, Index.time, Index.documentDate], isQuick: isQuick,
@@ -74,6 +77,7 @@ public struct OrderDecoder: ~Copyable {
   private enum Index {
     static let order = 0, id = 1, event = 2, time = 3, documentDate = 4, document = 5, customer = 6, currency = 7
     static let lineCount = 8, quantity = 9, firstAmount = 10
+    static let serviceStart = 19, serviceEnd = 20
   }
 
   /// Returns false where a table says to skip the record.
@@ -130,8 +134,34 @@ public struct OrderDecoder: ~Copyable {
         event.pointee.amounts[component] = amount
       }
     }
+    if hasService { try readService(event, isSkipped: &isSkipped) }
     try extractor.dimensions(&event.pointee.dimensions, isSkipped: &isSkipped)
     return !isSkipped
+  }
+
+  /// The service that is billed. It begins on the day of the document where the record does not say when.
+  @inline(never)
+  private mutating func readService(
+    _ event: UnsafeMutablePointer<OrderEvent>, isSkipped: inout Bool
+  ) throws(DataFault) {
+    guard let end = try extractor.time(Index.serviceEnd, serviceDates, isSkipped: &isSkipped) else { return }
+    var start = event.pointee.documentDate_d
+    if extractor.isMapped(Index.serviceStart),
+      let own = try extractor.time(Index.serviceStart, serviceDates, isSkipped: &isSkipped)
+    {
+      start = own.day
+    }
+    guard start <= end.day else {
+      throw DataFault(
+        .schemaInvalid, field: "service_end",
+        detail: "\(formatDate(end.day)) is before the service begins, on \(formatDate(start))")
+    }
+    guard Int(end.day) - Int(start) < maximumServiceDays else {
+      throw DataFault(
+        .schemaInvalid, field: "service_end", detail: "a service from \(formatDate(start)) is longer than a century")
+    }
+    event.pointee.serviceStart_d = start
+    event.pointee.serviceEnd_d = end.day
   }
 
   /// nil where the table says to skip the record.

@@ -11,6 +11,8 @@ public struct PostingDecoder: ~Copyable {
   private let dates = TextMemo()
   private let periods = TextMemo()
   private let flags = TextMemo()
+  private let hasQuantity: Bool
+  private let hasBaseAmount: Bool
 
   public init(plan: MappingPlan) { self.init(plan: plan, isQuick: true) }
 
@@ -19,6 +21,8 @@ public struct PostingDecoder: ~Copyable {
     blank = .allocate(capacity: 1)
     blank.initialize(to: Posting())
     precondition(plan.specification.kind == .ledger)
+    hasQuantity = plan.specification.fields[PostingField.quantity.rawValue] != nil
+    hasBaseAmount = plan.specification.fields[PostingField.baseAmount.rawValue] != nil
     extractor = Extractor(
       plan: plan, memoised: [Index.role, Index.reversal, Index.time, Index.postingDate, Index.period],
       isQuick: isQuick, walker: walker)
@@ -72,6 +76,7 @@ public struct PostingDecoder: ~Copyable {
   private enum Index {
     static let order = 0, id = 1, journal = 2, document = 3, reverses = 4, reversal = 5, customer = 6, account = 7
     static let role = 8, currency = 9, time = 10, postingDate = 11, period = 12
+    static let quantity = 13, baseAmount = 14
   }
 
   private mutating func fill(
@@ -114,8 +119,29 @@ public struct PostingDecoder: ~Copyable {
     guard currency != .none else { throw DataFault(.schemaInvalid, field: "currency", detail: "is missing") }
     posting.pointee.currency = currency
     posting.pointee.amount = try extractor.postingAmount(currency, isSkipped: &isSkipped)
+    if hasQuantity || hasBaseAmount { try readExtras(posting, isSkipped: &isSkipped) }
     try extractor.dimensions(&posting.pointee.dimensions, isSkipped: &isSkipped)
     return !isSkipped
+  }
+
+  /// What few ledgers tell: the quantity, and the amount in the base currency.
+  @inline(never)
+  private mutating func readExtras(
+    _ posting: UnsafeMutablePointer<Posting>, isSkipped: inout Bool
+  ) throws(DataFault) {
+    if hasQuantity, let quantity = try extractor.quantity(Index.quantity, isSkipped: &isSkipped) {
+      posting.pointee.quantity_u = quantity
+      posting.pointee.extras |= Posting.Extra.quantity
+    }
+    guard hasBaseAmount else { return }
+    let index = Index.baseAmount
+    let base = try extractor.amount(
+      index, extractor.plan.fields + index, extractor.plan.specification.baseCurrency, isSkipped: &isSkipped)
+    guard let base else { return }
+    // The amount says on which side the line stands; many ledgers write the other one without a sign.
+    let amount = posting.pointee.amount
+    posting.pointee.baseAmount = amount == 0 || base == .min || (base < 0) == (amount < 0) ? base : -base
+    posting.pointee.extras |= Posting.Extra.baseAmount
   }
 
   /// nil where the table says to skip the record.

@@ -30,6 +30,23 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
   case statusConflict = "STATUS_CONFLICT"
   case unreversedCancel = "UNREVERSED_CANCEL"
   case orphanReversal = "ORPHAN_REVERSAL"
+  // Behind the others: a checkpoint names a type by its place here.
+  case priceMismatch = "PRICE_MISMATCH"
+  case wrongEntity = "WRONG_ENTITY"
+  case wrongSegment = "WRONG_SEGMENT"
+  case closedPeriod = "CLOSED_PERIOD"
+  case fxDifference = "FX_DIFFERENCE"
+  case fxRateMissing = "FX_RATE_MISSING"
+  case shortPay = "SHORT_PAY"
+  case overPay = "OVER_PAY"
+  case unapplied = "UNAPPLIED"
+  case unknownReference = "UNKNOWN_REFERENCE"
+  case feeVariance = "FEE_VARIANCE"
+  case refundUnmatched = "REFUND_UNMATCHED"
+  case chargebackUnmatched = "CHARGEBACK_UNMATCHED"
+  case paidNotBilled = "PAID_NOT_BILLED"
+  case intercompanyUnmatched = "INTERCOMPANY_UNMATCHED"
+  case revenueScheduleGap = "REVENUE_SCHEDULE_GAP"
 
   /// One sentence that says when it is raised; the reference documentation is generated from it.
   public var definition: String {
@@ -45,7 +62,8 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
     case .taxMismatch: "The tax explains the whole difference."
     case .freightMismatch: "The freight explains the whole difference."
     case .discountMismatch: "The discount explains the whole difference."
-    case .quantityMismatch: "Delivered, issued and billed quantities are all there and differ."
+    case .quantityMismatch:
+      "Delivered, issued and billed quantities are all there and differ; or the posted quantity explains the whole difference of the revenue."
     case .rounding: "A difference of at most half a minor unit a line (at least one minor unit): accepted and counted."
     case .currencyMismatch: "Posted in another currency than the order's."
     case .cutoff: "The right amount in another accounting period than the order event's."
@@ -60,6 +78,26 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
       "Something is posted for an order that is cancelled without having been billed, or is on hold."
     case .unreversedCancel: "The order was cancelled after billing, and the ledger still holds the billing."
     case .orphanReversal: "A reversal whose original posting is not known for this order."
+    case .priceMismatch: "Billed and posted quantities agree, and the unit price explains the whole difference."
+    case .wrongEntity: "The posting names another entity than the order."
+    case .wrongSegment: "The posting names another segment than the order."
+    case .fxDifference:
+      "The transaction currency agrees, and the posted base amount is not amount × rate (amounts in the base currency)."
+    case .fxRateMissing: "There is no rate to the base currency for the day of a posting or order event."
+    case .shortPay: "Less cash is posted than was paid or settled."
+    case .overPay: "More cash is posted than was paid or settled."
+    case .unapplied:
+      "Cash is posted and not applied to the receivable: it stands on clearing or deposits, or names neither order nor document that is known."
+    case .unknownReference: "A payment that names a document of which no order event is known."
+    case .feeVariance: "The posted processor's fee differs from that of the settlement."
+    case .refundUnmatched: "A refund on one side that the other does not have."
+    case .chargebackUnmatched: "A chargeback on one side that the other does not have."
+    case .paidNotBilled: "An order was paid and, after window + grace, nothing was billed and no deposit was taken."
+    case .revenueScheduleGap:
+      "Deferred revenue is not released as the service period says: a release is missing, wrong, or too early."
+    case .intercompanyUnmatched:
+      "A company of the group has entered something against another one, and no mirror entry answers it."
+    case .closedPeriod: "Posted into an accounting period that was closed when it was entered."
     }
   }
 }

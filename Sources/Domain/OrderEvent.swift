@@ -18,6 +18,8 @@ public enum OrderEventKind: UInt8, CaseIterable, Sendable, Hashable {
   case writtenOff
   /// Nothing more will come for this order.
   case completed
+  /// A payment was taken back by the customer's bank or card issuer.
+  case chargeback
 
   /// The word in configuration, topics and documents.
   public var name: String {
@@ -115,6 +117,9 @@ public struct OrderEvent: Sendable {
   public var time_ms: Int64 = 0
   /// Document (invoice) date, days since 1970-01-01; decides the expected accounting period. `absentDate` if unknown.
   public var documentDate_d: Int32 = absentDate
+  /// First and last day of the service that is billed, days since 1970-01-01; `absentDate` if unknown.
+  public var serviceStart_d: Int32 = absentDate
+  public var serviceEnd_d: Int32 = absentDate
   /// Order or invoice lines, 0 if unknown; decides how large a rounding difference may be.
   public var lineCount: Int32 = 0
   public var amounts = Amounts()
@@ -131,6 +136,9 @@ public struct OrderEvent: Sendable {
   @inlinable
   public init() {}
 }
+
+/// A service of as many days is refused: a slip in a date, and no contract.
+public let maximumServiceDays = 36_525
 
 /// The value of a date field that the record does not carry.
 public let absentDate = Int32.min

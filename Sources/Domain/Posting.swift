@@ -25,12 +25,23 @@ public struct Posting: Sendable {
   public var period: Int32 = 0
   /// Whether the source marks this line as part of a reversal document.
   public var isReversal = false
+  /// Bits of `Extra`: which of the fields below the record carried.
+  public var extras: UInt8 = 0
+  /// Debit − credit in minor units of the base currency, as the ledger has converted it.
+  public var baseAmount: Int64 = 0
+  /// Quantity in millionths of the unit. The side of the amount says whether it was sold or taken back, not its sign.
+  public var quantity_u: Int64 = 0
   /// A CDC delete: the line with this id is taken back.
   public var isDelete = false
   /// A CDC update or re-read of the same row: the newest image of the id counts, and another image is no fault.
   public var isUpsert = false
   public var dimensions: InlineArray<8, ByteView> = .init(repeating: .empty)
   public var position = RecordPosition(source: 0, partition: 0, offset: 0)
+
+  public enum Extra {
+    public static let baseAmount: UInt8 = 1
+    public static let quantity: UInt8 = 2
+  }
 
   @inlinable
   public init() {}

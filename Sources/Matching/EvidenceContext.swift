@@ -13,6 +13,8 @@ struct EvidenceContext {
   let mainCurrency: Currency
   var deadline_ms: Int64 = 0
   var watermark_ms: Int64 = 0
+  /// How many of `FinanceChecks.severityAges_ms` have passed.
+  private(set) var ageLevel = 0
 
   init(_ judge: borrowing Judge, order: String, dimensionCount: Int) {
     self.order = order
@@ -54,14 +56,32 @@ struct EvidenceContext {
 
   private static func distinct(_ ids: [String]) -> [String] { Array(Set(ids).sorted().prefix(maximumEvidenceIDs)) }
 
+  /// How old the breaks are at a time: age counts from the end of window and grace of the first event. What is told at an
+  /// age is told as of the time at which that was reached, however far the watermark has leapt.
+  mutating func setAge(at time_ms: Int64, horizon_ms: Int64, ages_ms: [Int64]) {
+    let due_ms = firstEventTime_ms.addingSaturating(horizon_ms)
+    ageLevel = ages_ms.count { due_ms.addingSaturating($0) < time_ms }
+    if ageLevel > 0 { watermark_ms = max(watermark_ms, due_ms.addingSaturating(ages_ms[ageLevel - 1])) }
+  }
+
   func severity(_ finding: Finding, _ policy: MatchingPolicy) -> Severity {
     var size: Int128 = 0
     for part in finding.parts { size = max(size, Int128(part.delta.magnitude)) }
+    if finding.type == .fxDifference, let expected = finding.expected, let posted = finding.posted {
+      size = Int128((Int128(posted) - Int128(expected)).magnitude)
+    }
     if size == 0 { size = Int128((finding.expected ?? 0).magnitude) }
+    var currency = finding.currency
+    if let rates = policy.checks?.exchange?.rates,
+      let base = rates.convert(
+        Int64(clamping: size), from: currency, day: day(ofMilliseconds: firstEventTime_ms))
+    {
+      (size, currency) = (Int128(base), rates.base)
+    }
     var scaled = size * 1_000_000
-    for _ in 0..<finding.currency.exponent { scaled /= 10 }
+    for _ in 0..<currency.exponent { scaled /= 10 }
     let byAmount = policy.severityAmounts_u.lastIndex { scaled >= Int128($0) }.map { $0 + 1 } ?? 0
-    return Severity.allCases[finding.isAccepted ? 0 : min(3, byAmount)]
+    return Severity.allCases[finding.isAccepted ? 0 : min(3, max(byAmount, ageLevel))]
   }
 
   func cleared(_ type: BreakType, _ role: AccountRole, _ currency: Currency) -> Finding {

@@ -14,7 +14,8 @@ struct Fact {
   var source: UInt16 = 0
   /// Clamped to 65,535.
   var lineCount: UInt16 = 0
-  /// Order events: which amounts there are (`Amounts.present`), and `quantityBit`. Postings: 1.
+  /// Which amounts there are. Order events: `Amounts.present`, and `quantityBit`. Postings: the amount itself (1), and
+  /// `baseBit` and `quantityBit` where the ledger tells these.
   var mask: UInt16 = 0
   /// Place among the facts of the tie, in the order of arrival.
   var number: Int32 = 0
@@ -29,7 +30,7 @@ struct Fact {
   /// Of everything that counts in the record, so that a re-delivery can be told from a conflict. 0 until it is needed.
   var payloadHash: UInt64 = 0
   /// The amounts that `mask` names, in the order of its bits.
-  var amounts: InlineArray<10, Int64> = .init(repeating: 0)
+  var amounts: InlineArray<12, Int64> = .init(repeating: 0)
   var document: ByteView = .empty
   var customer: ByteView = .empty
   /// Each configured dimension: one length byte, then its bytes (cut at 255). Empty where none is there.
@@ -39,6 +40,12 @@ struct Fact {
   var reverses: ByteView = .empty
 
   static let quantityBit: UInt16 = 1 << 9
+  /// Order events: first and last day of the service; both or neither.
+  static let serviceBits: UInt16 = 3 << 10
+  /// All that there are.
+  static let knownBits: UInt16 = 1 << 12 - 1
+  /// Postings: the amount in the base currency.
+  static let baseBit: UInt16 = 1 << 1
 
   enum Flag {
     static let late: UInt16 = 1
@@ -70,14 +77,28 @@ struct Fact {
   }
 
   var quantity_u: Int64? {
-    guard !isPosting, mask & Fact.quantityBit != 0 else { return nil }
-    return amounts[amountCount - 1]
+    guard mask & Fact.quantityBit != 0 else { return nil }
+    return amounts[(mask & (Fact.quantityBit - 1)).nonzeroBitCount]
   }
 
-  /// The accounting period of a posting, or of the document date of an order event; 0 if unknown.
-  var period: Int32 {
+  /// First and last day of the service that an order event bills.
+  var service: (first_d: Int32, last_d: Int32)? {
+    guard !isPosting, mask & Fact.serviceBits != 0 else { return nil }
+    return (Int32(clamping: amounts[amountCount - 2]), Int32(clamping: amounts[amountCount - 1]))
+  }
+
+  /// The amount of a posting in the base currency, as the ledger has converted it.
+  var baseAmount: Int64? {
+    guard isPosting, mask & Fact.baseBit != 0 else { return nil }
+    return amounts[1]
+  }
+
+  /// The accounting period of a posting, or of the document date of an order event, by calendar month where there is no
+  /// fiscal calendar; 0 if unknown.
+  func period(_ calendar: FiscalCalendar?) -> Int32 {
     if statedPeriod != 0 { return statedPeriod }
-    return date_d == absentDate ? 0 : calendarPeriod(ofDay: date_d)
+    if date_d == absentDate { return 0 }
+    return calendar?.period(ofDay: date_d) ?? calendarPeriod(ofDay: date_d)
   }
 
   var dimensions: [String] {
@@ -138,6 +159,12 @@ extension UnsafeMutablePointer<Fact> {
     if event.pointee.quantityPresent {
       mask |= Fact.quantityBit
       pointee.amounts[at] = event.pointee.quantity_u
+      at &+= 1
+    }
+    if event.pointee.serviceEnd_d != absentDate {
+      mask |= Fact.serviceBits
+      pointee.amounts[at] = Int64(event.pointee.serviceStart_d)
+      pointee.amounts[at &+ 1] = Int64(event.pointee.serviceEnd_d)
     }
     pointee.mask = mask
     pointee.currency = event.pointee.currency
@@ -166,6 +193,7 @@ extension UnsafeMutablePointer<Fact> {
     pointee.code = posting.pointee.role.rawValue
     pointee.mask = 1
     pointee.amounts[0] = posting.pointee.amount
+    if posting.pointee.extras != 0 { fillExtras(posting) }
     pointee.currency = posting.pointee.currency
     pointee.source = posting.pointee.position.source
     pointee.lineCount = 0
@@ -183,6 +211,20 @@ extension UnsafeMutablePointer<Fact> {
     pointee.dimensionBytes = .empty
     if dimensionCount > 0 {
       setDimensions(dimensionCount, scratch) { posting.pointee.dimensions[$0] }
+    }
+  }
+
+  @inline(never)
+  private func fillExtras(_ posting: UnsafePointer<Posting>) {
+    var at = 1
+    if posting.pointee.extras & Posting.Extra.baseAmount != 0 {
+      pointee.mask |= Fact.baseBit
+      pointee.amounts[at] = posting.pointee.baseAmount
+      at += 1
+    }
+    if posting.pointee.extras & Posting.Extra.quantity != 0 {
+      pointee.mask |= Fact.quantityBit
+      pointee.amounts[at] = posting.pointee.quantity_u
     }
   }
 

@@ -10,9 +10,10 @@ import Domain
 ///     heads    UInt32: code(5) isPosting(1) sameCurrency(1) hasMore(1)
 ///                      document(2) customer(2) dimensions(2) id(2) date(2) period(2) sameSource(1) –(1) journal(2)
 ///                      width of the time's difference(4), of each amount(4), in bytes
-///     more     UInt16, where hasMore: flags(5) hasReverses(1) hasLines(1) isAbsolute(1) hasOffset(1) hasIdentity(1)
+///     more     UInt16, where hasMore: flags(5) hasReverses(1) hasLines(1) isAbsolute(1) hasOffset(1) hasIdentity(1) hasMask(1)
 ///     mask     UInt16, order events
-///     currency UInt16, source UInt16, lines UInt16, offset Int64, identity UInt64: each where it is wanted
+///     currency UInt16, source UInt16, lines UInt16, offset Int64, identity UInt64, mask UInt16 (of a posting with more
+///              than its amount): each where it is wanted
 ///     time, date Int32, period Int32, amounts
 ///     texts    document, customer, dimensions, journal, id, reverses: UInt8 length (255: UInt16 follows), bytes
 ///
@@ -73,6 +74,7 @@ struct FactCursor {
     static let isAbsolute: UInt16 = 1 << 7
     static let hasOffset: UInt16 = 1 << 8
     static let hasIdentity: UInt16 = 1 << 9
+    static let hasMask: UInt16 = 1 << 10
   }
 
   /// How a text stands in a fact. The low bit says that it is written out.
@@ -158,6 +160,13 @@ struct FactCursor {
     return amount(at: (mask & (bit &- 1)).nonzeroBitCount)
   }
 
+  /// First and last day of the service that an order event bills.
+  var service: (first_d: Int32, last_d: Int32)? {
+    guard !isPosting, mask & Fact.serviceBits != 0 else { return nil }
+    let count = mask.nonzeroBitCount
+    return (Int32(clamping: amount(at: count - 2)), Int32(clamping: amount(at: count - 1)))
+  }
+
   /// Reads the next fact. False at the end, and where the bytes are no facts.
   @inline(__always)
   mutating func next() -> Bool {
@@ -178,6 +187,7 @@ struct FactCursor {
       lineCount = more & More.hasLines != 0 ? FactCursor.load(&place, UInt16.self) : 0
       if more & More.hasOffset != 0 { offset = FactCursor.load(&place, Int64.self) }
       if more & More.hasIdentity != 0 { identity = FactCursor.load(&place, UInt64.self) }
+      if more & More.hasMask != 0 { mask = FactCursor.load(&place, UInt16.self) }
     }
     let timeWidth = Int(heads >> 24 & 15)
     time_ms = time_ms &+ FactCursor.number(place, width: timeWidth)
@@ -271,6 +281,10 @@ struct FactPlan {
     }
     if fact.pointee.lineCount != 0 {
       more |= FactCursor.More.hasLines
+      size &+= 2
+    }
+    if isPosting, fact.pointee.mask != 1 {
+      more |= FactCursor.More.hasMask
       size &+= 2
     }
     let id = fact.pointee.id
@@ -370,6 +384,7 @@ struct FactPlan {
       if more & FactCursor.More.hasLines != 0 { put(fact.pointee.lineCount) }
       if more & FactCursor.More.hasOffset != 0 { put(fact.pointee.offset) }
       if more & FactCursor.More.hasIdentity != 0 { put(fact.pointee.idHash) }
+      if more & FactCursor.More.hasMask != 0 { put(fact.pointee.mask) }
     }
     put(timeDelta, width: Int(heads >> 24 & 15))
     if heads >> 16 & 3 == FactCursor.Date.literal { put(fact.pointee.date_d) }

@@ -243,6 +243,17 @@ extension Judge {
     }
     // Whole billing documents that nothing posted names.
     if judgeMissingDocuments(currency, primary) { return }
+    if appliesCash || mirrorsIntercompany || schedules != nil {
+      if schedules != nil { judgeReleases(currency) }
+      if mirrorsIntercompany { judgeIntercompany(currency) }
+      if appliesCash { judgeCash(currency) }
+      for index in 0..<roleCount { ledger[index] = expected[base + index] + residual[base + index] }
+      if roles(residual).isEmpty { return }
+      if acceptsAll(currency) {
+        appendAccepted(currency)
+        return
+      }
+    }
     // A role's amount stands on another role of the same side.
     for wrong in Judge.primaryOrder where residual[base + at(wrong)] != 0 && wants(wrong) != 0 && ledger[at(wrong)] == 0
     {
@@ -293,19 +304,24 @@ extension Judge {
     let beyond = others.filter { !isAccepted(at($0)) && !isRounding(at($0)) }
     if beyond.count < others.count, !beyond.isEmpty { others = beyond }
     if others.count >= 2, let common = proportionalRole(currency, primary, others) {
+      let byQuantity = typeByQuantity(currency)
+      let common = byQuantity == nil ? common : .revenue
       var finding = Finding(
-        .amountMismatch, common, code, expected: value(expected, currency, common),
-        posted: value(posted, currency, common), reason: "all amounts are off by the same proportion")
+        byQuantity ?? .amountMismatch, common, code, expected: value(expected, currency, common),
+        posted: value(posted, currency, common),
+        reason: byQuantity.map(reasonByQuantity) ?? "all amounts are off by the same proportion")
       finding.hints = hints(common, expected[at(common)], ledger[Int(common.rawValue)], currency)
       finding.parts = takeParts(currency)
-      findings.append(finding)
+      append(finding)
       return
     }
+    let byQuantity = others == [.revenue] ? typeByQuantity(currency) : nil
     for role in others {
       let delta = residual[at(role)]
       var finding = Finding(
-        type(of: role), role, code, expected: value(expected, currency, role), posted: value(posted, currency, role),
-        reason: "posted differs from expected in \(role.name)")
+        byQuantity ?? type(of: role), role, code, expected: value(expected, currency, role),
+        posted: value(posted, currency, role),
+        reason: byQuantity.map(reasonByQuantity) ?? "posted differs from expected in \(role.name)")
       finding.hints = hints(role, expected[at(role)], ledger[Int(role.rawValue)], currency)
       finding.parts = [.init(currency: code, role: role, delta: Int64(clamping: delta))]
       residual[at(role)] = 0
@@ -314,19 +330,36 @@ extension Judge {
         finding.parts.append(.init(currency: code, role: primary, delta: Int64(clamping: -delta)))
         residual[at(primary)] += delta
       }
-      findings.append(finding)
+      append(finding)
     }
     guard (base..<base + roleCount).contains(where: { residual[$0] != 0 }) else { return }
     if !others.isEmpty, acceptsAll(currency) {
       findings[findings.count - 1].parts.append(contentsOf: takeParts(currency))
       return
     }
+    let restByQuantity = others.isEmpty && primary == .revenue ? typeByQuantity(currency) : nil
     var rest = Finding(
-      type(of: primary), primary, code, expected: value(expected, currency, primary),
-      posted: value(posted, currency, primary), reason: "posted differs from expected in \(primary.name)")
+      restByQuantity ?? type(of: primary), primary, code, expected: value(expected, currency, primary),
+      posted: value(posted, currency, primary),
+      reason: restByQuantity.map(reasonByQuantity) ?? "posted differs from expected in \(primary.name)")
     rest.hints = hints(primary, expected[at(primary)], ledger[Int(primary.rawValue)], currency)
     rest.parts = takeParts(currency)
-    findings.append(rest)
+    append(rest)
+  }
+
+  /// Adds a finding; the amounts of a type and role that has been found already (quantities that differ) go to that one.
+  mutating func append(_ finding: Finding) {
+    let known = findings.firstIndex {
+      $0.type == finding.type && $0.role == finding.role && $0.currency == finding.currency
+    }
+    guard let known else {
+      findings.append(finding)
+      return
+    }
+    findings[known].expected = finding.expected
+    findings[known].posted = finding.posted
+    findings[known].hints = finding.hints
+    findings[known].parts += finding.parts
   }
 
   /// The role to name where the differing roles are off by one proportion: all of them the primary, net and its tax
@@ -375,6 +408,7 @@ extension Judge {
   mutating func judgeMissingDocuments(_ currency: Int, _ primary: AccountRole) -> Bool {
     var sums = [Int128](repeating: 0, count: residual.count)
     var names: [String] = []
+    var kinds: [OrderEventKind] = []
     var answered = 0
     for (index, event) in dueEvents.enumerated() {
       let entries = policy.entries[Int(event.code)]
@@ -386,6 +420,7 @@ extension Judge {
         continue
       }
       names.append(event.document.string)
+      kinds.append(event.kind!)
       for entry in entries {
         sums[currency * roleCount + Int(entry.role.rawValue)] +=
           Int128(event.amount(entry.component)) * Int128(entry.sign)
@@ -394,10 +429,12 @@ extension Judge {
     let range = currency * roleCount..<(currency + 1) * roleCount
     guard answered > 0, !names.isEmpty, range.allSatisfy({ residual[$0] == -sums[$0] }) else { return false }
     // Something missing is due only after window + grace.
-    let type: BreakType = isDecided ? .missingInLedger : .partial
+    let unposted = appliesCash ? typeOfUnposted(kinds) : nil
+    let type: BreakType = isDecided ? unposted ?? .missingInLedger : .partial
+    let role = isDecided && unposted != nil ? .cash : primary
     var finding = Finding(
-      type, primary, currencies[currency], expected: value(expected, currency, primary),
-      posted: value(posted, currency, primary), reason: "nothing is posted for \(names.joined(separator: ", "))")
+      type, role, currencies[currency], expected: value(expected, currency, role),
+      posted: value(posted, currency, role), reason: "nothing is posted for \(names.joined(separator: ", "))")
     finding.parts = takeParts(currency)
     findings.append(finding)
     return true

@@ -19,10 +19,10 @@ extension Judge {
   /// The right amount at the wrong time: another period is a cut-off, the same period too late or too early.
   mutating func judgeDates() {
     var offender: (role: AccountRole, currency: Int, type: BreakType, posting: Fact)?
-    func rank(_ role: AccountRole) -> Int {
-      role == .revenue ? -1 : Judge.primaryOrder.firstIndex(of: role)!
-    }
-    for posting in duePostings where !posting.isReversal && posting.period != 0 {
+    let calendar = policy.checks?.calendar
+    for posting in duePostings where !posting.isReversal && (schedules == nil || !isRelease(posting)) {
+      let period = posting.period(calendar)
+      if period == 0 { continue }
       guard let currency = currencies.firstIndex(of: posting.currency) else { continue }
       let index = currency * roleCount + Int(posting.code)
       guard expected[index] != 0, isAccepted0(posted[index] - expected[index], index) else { continue }
@@ -35,7 +35,7 @@ extension Judge {
       var isCleared = false
       for event in dueEvents where hasEntry(event, posting) && event.date_d != absentDate {
         if isNamed, !event.document.elementsEqual(posting.document) { continue }
-        if event.period != posting.period {
+        if event.period(calendar) != period {
           verdict = verdict ?? .cutoff
         } else if posting.date_d == absentDate {
           isCleared = true
@@ -53,7 +53,7 @@ extension Judge {
       guard let verdict, !isCleared else { continue }
       let role = posting.role
       if offender == nil || verdict == .cutoff && offender!.type != .cutoff
-        || (verdict == .cutoff) == (offender!.type == .cutoff) && rank(role) < rank(offender!.role)
+        || (verdict == .cutoff) == (offender!.type == .cutoff) && Judge.rank(role) < Judge.rank(offender!.role)
       {
         offender = (role, currency, verdict, posting)
       }
@@ -65,7 +65,7 @@ extension Judge {
         offender.type, offender.role, currencies[offender.currency],
         expected: value(expected, offender.currency, offender.role),
         posted: value(posted, offender.currency, offender.role),
-        reason: "posted in \(offender.posting.period)\(when)"))
+        reason: "posted in \(offender.posting.period(calendar))\(when)"))
   }
 
   func isAccepted0(_ delta: Int128, _ index: Int) -> Bool {

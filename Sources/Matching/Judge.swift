@@ -7,6 +7,9 @@ import Domain
 struct Judge {
   let policy: MatchingPolicy
   let roleCount = AccountRole.count
+  let appliesCash: Bool
+  let mirrorsIntercompany: Bool
+  let schedules: RevenueSchedules?
 
   /// Order events that count, sorted by time; all of them, due or not.
   var events: [Fact] = []
@@ -33,10 +36,23 @@ struct Judge {
 
   var residual: [Int128] = []
   var isVoid: [Bool] = []
+  /// What schedules add to the plain sum of the events' expectations.
+  var scheduled: [Finding.Part] = []
+  /// By index of the currency, where there are any.
+  var releases: [(currency: Int, steps: [ScheduledRelease])] = []
+  /// A schedule has releases that are not due yet.
+  var hasPendingRelease = false
+  /// The time by which releases are due.
+  var clock_ms = Int64.min
   var dueEvents: [Fact] = []
   var duePostings: [Fact] = []
 
-  init(policy: MatchingPolicy) { self.policy = policy }
+  init(policy: MatchingPolicy) {
+    self.policy = policy
+    schedules = policy.checks?.schedules
+    appliesCash = policy.checks?.appliesCash == true
+    mirrorsIntercompany = policy.checks?.mirrorsIntercompany == true
+  }
 
   mutating func reset() {
     events.removeAll(keepingCapacity: true)
@@ -64,6 +80,7 @@ struct Judge {
     func isDue(_ fact: Fact) -> Bool { fact.time_ms.addingSaturating(horizon) < watermark_ms }
     let isAnyDue = isFinal || events.contains(where: isDue) || postings.contains(where: isDue)
     isDecided = isAnyDue
+    hasPendingRelease = false
 
     dueEvents.removeAll(keepingCapacity: true)
     duePostings.removeAll(keepingCapacity: true)
@@ -72,8 +89,10 @@ struct Judge {
     compare()
     allVoided.removeAll(keepingCapacity: true)
     allVoided.append(contentsOf: voided)
+    allVoided.append(contentsOf: scheduled)
     isWhollyAgreed =
-      findings.isEmpty && (isDecided || expected == posted && !policy.quantities.isEnabled)
+      findings.isEmpty && (isDecided || expected == posted && !policy.quantities.isEnabled && !isPaidNotBilled)
+      && !hasPendingRelease
     if isFinal || !isAnyDue || !hasOpenFindings { return }
 
     dueEvents.removeAll(keepingCapacity: true)
@@ -110,6 +129,7 @@ struct Judge {
     judgeDuplicateEvents()
     if dueEvents.isEmpty, duePostings.isEmpty { return }
     if policy.quantities.isEnabled { judgeQuantities() }
+    if appliesCash { judgePaidNotBilled() }
     if dueEvents.isEmpty {
       judgeWithoutOrder()
       return
@@ -122,6 +142,7 @@ struct Judge {
     judgeAmounts()
     judgeCustomers()
     if policy.checksPostingDates { judgeDates() }
+    if let checks = policy.checks { judgeFinance(checks) }
     judgeLateness()
   }
 
@@ -204,6 +225,8 @@ struct Judge {
       let at = currencyIndex(posting.currency) * roleCount
       posted[at + Int(posting.code)] += Int128(posting.amount)
     }
+    scheduled.removeAll(keepingCapacity: true)
+    if let schedules { addReleases(schedules) }
     mainCurrency = currencies.first ?? dueEvents.first?.currency ?? .none
     residual.removeAll(keepingCapacity: true)
     for index in 0..<expected.count { residual.append(posted[index] - expected[index]) }
@@ -238,8 +261,9 @@ struct Judge {
     guard isDecided, residual.contains(where: { $0 != 0 }) || !duePostings.contains(where: \.isReversal) else { return }
     let orphan = duePostings.first { !hasOriginal($0) }
     for currency in currencies.indices {
-      let role = primaryRole(posted, currency)
-      let type: BreakType = orphan == nil ? .missingOrder : .orphanReversal
+      let stray = appliesCash && orphan == nil ? typeOfStrayCash(currency) : nil
+      let role = stray == nil ? primaryRole(posted, currency) : .cash
+      let type: BreakType = orphan == nil ? stray ?? .missingOrder : .orphanReversal
       var finding = Finding(
         type, role, currencies[currency], expected: nil, posted: value(posted, currency, role),
         reason: orphan == nil
@@ -254,7 +278,10 @@ struct Judge {
     for currency in currencies.indices {
       let range = currency * roleCount..<(currency + 1) * roleCount
       guard expected[range].contains(where: { $0 != 0 }) else { continue }
-      let role = primaryRole(expected, currency)
+      let unposted =
+        appliesCash
+        ? typeOfUnposted(kindsWithEntries(currency)) : nil
+      let role = unposted == nil ? primaryRole(expected, currency) : .cash
       if acceptsAll(currency) {
         appendAccepted(currency)
         continue
@@ -262,11 +289,19 @@ struct Judge {
       // Before its deadline an unanswered expectation is merely expected: nothing is missing yet.
       guard isDecided else { continue }
       var finding = Finding(
-        .missingInLedger, role, currencies[currency], expected: value(expected, currency, role), posted: nil,
+        unposted ?? .missingInLedger, role, currencies[currency], expected: value(expected, currency, role),
+        posted: nil,
         reason: "nothing is posted")
       finding.parts = takeParts(currency)
       findings.append(finding)
     }
+  }
+
+  /// Kinds of the events in a currency of which something is expected.
+  private func kindsWithEntries(_ currency: Int) -> [OrderEventKind] {
+    dueEvents.indices.filter {
+      dueEvents[$0].currency == currencies[currency] && !isVoid[$0] && !policy.entries[Int(dueEvents[$0].code)].isEmpty
+    }.map { dueEvents[$0].kind! }
   }
 
   // MARK: - Order events

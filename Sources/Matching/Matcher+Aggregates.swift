@@ -34,6 +34,7 @@ extension Matcher {
     aggregates!.add(
       &input, eventDay: fact.pointee.isPosting ? timeDay : datedDay, postingDay: datedDay,
       statedPeriod: fact.pointee.isPosting ? fact.pointee.statedPeriod : 0, sign: sign)
+    if hasExchange { aggregateInBase(fact, input, day: datedDay, sign: sign) }
   }
 
   /// Of the aggregates and of what has been told of them; 0 where there are none.

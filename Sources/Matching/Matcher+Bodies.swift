@@ -199,7 +199,8 @@ extension Matcher {
 
   // MARK: - The value
 
-  /// The size of the tie as last judged; zero where it has not been.
+  /// The size of the tie as last judged; zero where it has not been. Inlined: a call would copy the matcher.
+  @inline(__always)
   func value(_ slot: Int) -> TieValue {
     ties[slot].has(Tie.Flag.valued) ? TieValue(endingAt: bodyStart(slot) + bodyLength(slot)) : TieValue()
   }

@@ -179,10 +179,12 @@ extension Matcher {
     _ slot: Int, watermark_ms: Int64, isFinal: Bool, outputs: inout MatchOutputs
   ) {
     gather(slot)
+    if hasSchedules { judge.clock_ms = ageClock(watermark_ms) }
     judge.judge(watermark_ms: watermark_ms, isFinal: isFinal)
     // A closed tie whose deadline has moved on with a late record is judged once more when that has passed.
     ties[slot].set(Tie.Flag.dirty, !isFinal && ties[slot].has(Tie.Flag.closed))
     ties[slot].set(Tie.Flag.agreed, judge.isWhollyAgreed)
+    if hasSchedules { ties[slot].set(Tie.Flag.scheduled, judge.hasPendingRelease) }
     if !judge.allVoided.isEmpty || ties[slot].breaks != 0 { updateVoids(slot) }
     if !judge.findings.isEmpty || ties[slot].breaks != 0 {
       reconcileBreaks(slot, watermark_ms: watermark_ms, outputs: &outputs)
@@ -312,6 +314,10 @@ extension Matcher {
     var context = EvidenceContext(self.judge, order: key(slot).string, dimensionCount: dimensionCount)
     context.deadline_ms = ties[slot].deadline_ms
     context.watermark_ms = min(watermark_ms, max(ties[slot].deadline_ms, ties[slot].quiet_ms))
+    if hasAges, isDecided {
+      context.setAge(
+        at: ageClock(watermark_ms), horizon_ms: horizon_ms, ages_ms: policy.checks!.severityAges_ms)
+    }
     var kept: [(record: BreakRecord, parts: [Finding.Part])] = []
     var isOpen = false
     var decided = ties[slot].has(Tie.Flag.decided) ? decisions[UInt32(slot)]! : TieDecisions()
@@ -337,6 +343,7 @@ extension Matcher {
       let severity = context.severity(finding, policy)
       var content = contentHash(finding, state, isDecided)
       if let decision { content = mixed(content, TieDecisions.hash(decision.action)) | 1 }
+      if hasAges, state.isOpen { content = mixed(content, UInt64(Severity.allCases.firstIndex(of: severity)!)) | 1 }
       var record = BreakRecord(
         next: 0, granules: 0, type: type, role: role, currency: finding.currency.rawValue,
         idCurrency: idCurrency.rawValue, state: UInt8(BreakState.allCases.firstIndex(of: state)!),

@@ -203,7 +203,7 @@ extension Matcher {
     while facts.next() {
       let isKnown =
         facts.isPosting ? AccountRole(rawValue: facts.code) != nil : OrderEventKind(rawValue: facts.code) != nil
-      guard isKnown, facts.mask <= Fact.quantityBit * 2 - 1, facts.amountWidth <= 8 else { return false }
+      guard isKnown, facts.mask <= Fact.knownBits, facts.amountWidth <= 8 else { return false }
     }
     return facts.at == facts.end
   }
@@ -318,8 +318,11 @@ extension MatchCounters {
       tiesForgotten, judgements,
     ] { writer.writeSigned(Int64(value)) }
     for list in [revisions, open, accepted] {
-      writer.writeVarint(UInt64(list.count))
-      for value in list { writer.writeSigned(Int64(value)) }
+      // Types that a later version has added are written as far as one of them has come up: where none has, the bytes
+      // are those of that version.
+      let count = max(MatchCounters.firstTypes, (list.lastIndex { $0 != 0 } ?? -1) + 1)
+      writer.writeVarint(UInt64(count))
+      for value in list[..<count] { writer.writeSigned(Int64(value)) }
     }
     for values in [closedValue, tiedOutValue] {
       let listed = values.keys.filter { values[$0] != 0 }.sorted()
@@ -350,6 +353,9 @@ extension MatchCounters {
     closedValue = try MatchCounters.values(&reader)
     tiedOutValue = try MatchCounters.values(&reader)
   }
+
+  /// How many types of breaks there were when they were first counted: up to ORPHAN_REVERSAL.
+  static let firstTypes = 24
 
   /// Types of breaks that a later version has added stand at zero.
   private static func list(_ reader: inout ByteReader) throws(ByteCodingError) -> [Int] {

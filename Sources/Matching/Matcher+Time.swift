@@ -93,12 +93,14 @@ extension Matcher {
       return
     }
     if tie.has(Tie.Flag.closed), !tie.has(Tie.Flag.dirty) {
-      let kept = tie.isKeptLonger ? policy.openRetention_ms : policy.retention_ms
-      let until = Tie.clamped(tie.deadline_ms.addingSaturating(kept))
-      if until < watermark_ms {
+      if hasAges && tie.has(Tie.Flag.open) || hasSchedules && tie.has(Tie.Flag.scheduled) {
+        evaluate(slot, watermark_ms: watermark_ms, isFinal: true, outputs: &outputs)
+      }
+      let until = until_ms(slot, watermark_ms)
+      if until.forgotten < watermark_ms {
         if !isFinishing { forget(slot) }
       } else {
-        schedule(slot, at: until)
+        schedule(slot, at: min(until.next, until.forgotten))
       }
       return
     }
@@ -125,8 +127,9 @@ extension Matcher {
   private mutating func scheduleNext(_ slot: Int, watermark_ms: Int64) {
     let tie = ties[slot]
     if tie.deadline_ms < watermark_ms {
-      let kept = tie.isKeptLonger ? policy.openRetention_ms : policy.retention_ms
-      if !isFinishing { schedule(slot, at: tie.deadline_ms.addingSaturating(kept)) }
+      guard !isFinishing else { return }
+      let until = until_ms(slot, watermark_ms)
+      schedule(slot, at: min(until.next, until.forgotten))
       return
     }
     if tie.breaks == 0, tie.has(Tie.Flag.agreed), !tie.has(Tie.Flag.dirty) {
@@ -141,6 +144,52 @@ extension Matcher {
       if own >= watermark_ms, own < next { next = own }
     }
     schedule(slot, at: next)
+  }
+
+  /// When a closed tie is to be looked at next, if at all, and when it is forgotten. Mutating, since the call of a method
+  /// that is not would copy the matcher.
+  @inline(__always)
+  private mutating func until_ms(_ slot: Int, _ watermark_ms: Int64) -> (next: Int64, forgotten: Int64) {
+    let tie = ties[slot]
+    let kept = tie.isKeptLonger ? policy.openRetention_ms : policy.retention_ms
+    let until = Tie.clamped(tie.deadline_ms.addingSaturating(kept))
+    return hasAges || hasSchedules ? later_ms(slot, watermark_ms, until, kept) : (until, until)
+  }
+
+  @inline(never)
+  private mutating func later_ms(
+    _ slot: Int, _ watermark_ms: Int64, _ until: Int64, _ kept: Int64
+  ) -> (next: Int64, forgotten: Int64) {
+    // A time that has passed is no time to be looked at.
+    var (next, forgotten) = (until < watermark_ms ? .max : until, until)
+    if hasAges, ties[slot].has(Tie.Flag.open) { next = min(next, nextAge_ms(slot, watermark_ms)) }
+    if hasSchedules {
+      let releases = releaseTimes_ms(slot, watermark_ms)
+      next = min(next, Tie.clamped(releases.next))
+      forgotten = max(forgotten, Tie.clamped(releases.last.addingSaturating(kept)))
+    }
+    return (next, forgotten)
+  }
+
+  /// When the breaks of a tie next reach an age that makes them more severe.
+  private func nextAge_ms(_ slot: Int, _ watermark_ms: Int64) -> Int64 {
+    var first = Int64.max
+    var facts = facts(slot)
+    while facts.next() {
+      if facts.flags & Fact.Flag.delete == 0 { first = min(first, facts.time_ms) }
+    }
+    let due_ms = first.addingSaturating(horizon_ms)
+    for age_ms in policy.checks!.severityAges_ms {
+      let at = due_ms.addingSaturating(age_ms)
+      if at >= watermark_ms { return at }
+    }
+    return .max
+  }
+
+  /// The time by which age counts: the watermark, or, where that has been set to the end of all times, the latest event.
+  func ageClock(_ watermark_ms: Int64) -> Int64 {
+    if watermark_ms < Tie.lastTime_ms { return watermark_ms }
+    return watermarks.partitions.map(\.largest_ms).max() ?? .min
   }
 
   private mutating func forget(_ slot: Int) {

@@ -95,7 +95,14 @@ public struct Matcher: ~Copyable {
   var gathered: [GatheredFact] = []
   var read: [Fact] = []
   var texts = TextArena()
-  var quick = QuickJudge()
+  var quick: QuickJudge
+  /// Whether `policy.checks` are asked for.
+  let hasChecks: Bool
+  let hasExchange: Bool
+  /// Whether open breaks grow more severe with age.
+  let hasAges: Bool
+  /// Whether deferred revenue is released by schedules.
+  let hasSchedules: Bool
   /// False makes every judgement a full one: tests hold the two against each other.
   var judgesQuickly = true
   /// While a bounded input is being closed, nothing is forgotten: the tie counts and totals are about to be read.
@@ -113,6 +120,11 @@ public struct Matcher: ~Copyable {
     forgetsAtOnce = policy.retention_ms <= horizon_ms / TimerQueue.quantaPerHorizon
     timers = TimerQueue(quantum_ms: horizon_ms / TimerQueue.quantaPerHorizon)
     judge = Judge(policy: policy)
+    hasChecks = policy.checks != nil
+    hasSchedules = policy.checks?.schedules != nil
+    hasAges = policy.checks?.severityAges_ms.isEmpty == false
+    hasExchange = policy.checks?.exchange != nil
+    quick = QuickJudge(calendar: policy.checks?.calendar)
     expectations = Expectations(policy)
     stamps = .allocate(capacity: 1 << Matcher.stampBits)
     stamps.initialize(repeating: 0, count: 1 << Matcher.stampBits)
@@ -238,6 +250,8 @@ public struct Matcher: ~Copyable {
     watermarks.observe(source: run.source, partition: run.partition, largest_ms: largest, now_ms: now_ms)
   }
 
+  /// Inlined: a call would copy the matcher.
+  @inline(__always)
   func lookUp(_ fingerprint: Fingerprint, _ key: ByteView) -> Int {
     index.find(fingerprint) { self.key($0).elementsEqual(key) }
   }

@@ -86,11 +86,27 @@ public struct MatchingPolicy: Sendable, Equatable {
   public var severityAmounts_u: [Int64] = [1_000, 10_000, 100_000].map { $0 * 1_000_000 }
   /// Ties closed at the most in one `advance`, so that a backlog of expiries never stops the intake.
   public var maximumExpiries = 50_000
+  /// nil where none is asked for.
+  public var checks: FinanceChecks? {
+    get { boxedChecks?.value }
+    set { boxedChecks = newValue.map(Box.init) }
+  }
+  /// One word, so that what few ask for makes no state larger. Last of all: see `Configuration.matchingHash`.
+  private var boxedChecks: Box?
+
+  private final class Box: Sendable, Equatable {
+    let value: FinanceChecks
+    init(_ value: FinanceChecks) { self.value = value }
+    static func == (a: Box, b: Box) -> Bool { a.value == b.value }
+  }
 
   public init() {
     entries = MatchingPolicy.standardEntries
     tolerances = Array(repeating: Tolerance(), count: AccountRole.count)
   }
+
+  /// How many kinds of order events there were when policies were first hashed: up to `completed`.
+  public static let firstKinds = 20
 
   /// "What an order event must put into the ledger" of the domain description.
   public static let standardEntries: [[PolicyEntry]] = OrderEventKind.allCases.map { kind in
@@ -115,6 +131,7 @@ public struct MatchingPolicy: Sendable, Equatable {
     case .refunded: [.init(.receivable, 1, .applied), .init(.cash, -1, .applied)]
     case .recognised: [.init(.deferred, 1, .net), .init(.revenue, -1, .net)]
     case .writtenOff: [.init(.writeOff, 1, .applied), .init(.receivable, -1, .applied)]
+    case .chargeback: [.init(.receivable, 1, .applied), .init(.cash, -1, .applied)]
     }
   }
 }

@@ -31,17 +31,20 @@ struct QuickJudge: ~Copyable {
   /// The day that was asked for last, and its period: records of one day come together.
   private var lastDay: Int32 = absentDate
   private var lastPeriod: Int32 = 0
+  private let calendar: FiscalCalendar?
 
   @inline(__always)
   mutating func period(ofDay day: Int32) -> Int32 {
     if day != lastDay {
-      lastPeriod = calendarPeriod(ofDay: day)
+      lastPeriod = calendar?.period(ofDay: day) ?? calendarPeriod(ofDay: day)
       lastDay = day
     }
     return lastPeriod
   }
 
-  init() {
+  /// - Parameter calendar: Fiscal periods, where they are not calendar months.
+  init(calendar: FiscalCalendar? = nil) {
+    self.calendar = calendar
     events = .allocate(capacity: QuickJudge.maximumEvents)
     postings = .allocate(capacity: QuickJudge.maximumPostings)
     expected = .allocate(capacity: 2 * AccountRole.count)
@@ -184,6 +187,7 @@ extension Matcher {
     if policy.checksPostingDates {
       for at in 0..<postingCount where !isInTime(postings + at, events, eventCount) { return nil }
     }
+    if hasChecks, !isSoundOtherwise(slot) { return nil }
     return TieValue(amount: Int64(clamping: value.magnitude), currency: currency)
   }
 

@@ -93,6 +93,8 @@ struct Tie {
     static let valued: UInt16 = 256
     /// People have acted on its breaks (`TieDecisions`).
     static let decided: UInt16 = 512
+    /// Schedules of its events have releases that are not due yet: it is remembered until they are.
+    static let scheduled: UInt16 = 1_024
   }
 
   /// No record has come for it: people's actions wait in it.

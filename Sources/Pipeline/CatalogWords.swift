@@ -17,6 +17,8 @@ enum CatalogWords {
       case .currency: "Currency of the amounts, ISO 4217."
       case .lineCount: "Lines of the order or invoice; decides how large a rounding difference may be."
       case .quantity: "Quantity delivered, shipped or billed."
+      case .serviceStart: "First day of the service that is billed; the document date where it is absent."
+      case .serviceEnd: "Last day of the service that is billed: its revenue is released until then."
       case .net: "Amount without tax and freight."
       case .tax: "Tax."
       case .freight: "Freight."
@@ -43,6 +45,8 @@ enum CatalogWords {
       case .eventTime: "When the line was posted or captured."
       case .postingDate: "Posting date; decides the accounting period."
       case .period: "Accounting period, year × 100 + period."
+      case .quantity: "Quantity of the line; whether it is sold or taken back, the side of the amount says."
+      case .baseAmount: "The amount in the base currency, as the ledger has converted it."
       }
     }
     return field == "amount" ? "Debit − credit." : "Dimension by which breaks are sliced."
@@ -154,6 +158,9 @@ enum CatalogWords {
     case "customer": return ["breaks: customer, WRONG_CUSTOMER"]
     case "currency": return ["breaks: currency"]
     case "line_count": return ["breaks: ROUNDING"]
+    case "service_start", "service_end":
+      return configuration.policy.checks?.schedules == nil ? [] : ["breaks: REVENUE_SCHEDULE_GAP"]
+    case "base_amount": return ["breaks: FX_DIFFERENCE"]
     case "quantity": return configuration.policy.quantities.isEnabled ? ["breaks: evidence.quantities"] : []
     case "reverses", "reversal": return ["breaks: ORPHAN_REVERSAL"]
     case "role": return ["breaks: role"]

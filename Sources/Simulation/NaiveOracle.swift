@@ -34,6 +34,8 @@ public struct NaiveOracle: Sendable {
   public private(set) var balances: [Side: Balance] = [:]
   /// Every order of which there is an event or a posting.
   public private(set) var orders: Set<String> = []
+  /// The postings that count: each once.
+  public private(set) var postings: [HistoryPosting] = []
 
   public init(_ history: History) {
     var seen: Set<[String]> = []
@@ -53,6 +55,7 @@ public struct NaiveOracle: Sendable {
     for posting in history.postings
     where seen.insert(["posting", posting.order, posting.journal, "\(posting.line)"]).inserted {
       orders.insert(posting.order)
+      postings.append(posting)
       let side = Side(order: posting.order, role: posting.role, currency: posting.currency)
       balances[side, default: Balance()].posted += posting.amount
     }

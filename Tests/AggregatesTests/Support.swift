@@ -103,7 +103,7 @@ struct Fact {
       case .depositApplied:
         $0[.depositApplied] += value(.deposit)
         needed = [.deposit]
-      case .refunded:
+      case .refunded, .chargeback:
         $0[.refunded] += value(.applied)
         needed = [.applied]
       case .writtenOff:

@@ -39,6 +39,9 @@ import Testing
         event.quantity_u = numbers.randomElement(using: &generator)!
         event.quantityPresent = true
       }
+      if Int.random(in: 0..<3, using: &generator) == 0 {
+        (event.serviceStart_d, event.serviceEnd_d) = (-20_000, 40_000)
+      }
       event.isUpsert = Int.random(in: 0..<4, using: &generator) == 0
       event.dimensions[0] = text(r, &generator, key, long: long)
       event.position = RecordPosition(
@@ -66,6 +69,11 @@ import Testing
     posting.postingDate_d = [absentDate, day(ofMilliseconds: posting.time_ms), 19_999].randomElement(using: &generator)!
     posting.period = [0, 202_603, 202_613, 999_916].randomElement(using: &generator)!
     posting.isDelete = Int.random(in: 0..<6, using: &generator) == 0
+    if Int.random(in: 0..<3, using: &generator) == 0 {
+      posting.extras = UInt8.random(in: 0...3, using: &generator)
+      posting.baseAmount = numbers.randomElement(using: &generator)!
+      posting.quantity_u = numbers.randomElement(using: &generator)!
+    }
     posting.dimensions[1] = text(r, &generator, key, long: long)
     posting.position = RecordPosition(source: 1, partition: 0, offset: numbers.randomElement(using: &generator)!)
     var fact = Fact()

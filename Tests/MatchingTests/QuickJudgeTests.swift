@@ -77,6 +77,27 @@ import Testing
     #expect(tiedOut > 300, "the histories must hold ties that agree")
   }
 
+  /// Periods of three days each, every other one closed early in the history; and rates for some of its days.
+  static let checks: FinanceChecks = {
+    var checks = FinanceChecks()
+    let first = day(ofMilliseconds: t0) - 60
+    checks.calendar = try! FiscalCalendar(
+      (0..<50).map {
+        FiscalCalendar.Period(
+          name: 202_601 + $0, first_d: first + 3 * $0, last_d: first + 3 * $0 + 2,
+          closedAt_ms: $0 % 2 == 0 ? t0 + Int64($0) * 6 * hour : nil)
+      })
+    let rates = [0, 4, 60].map {
+      ExchangeRates.Rate(
+        day: day(ofMilliseconds: t0) + $0, from: Currency("USD")!, to: Currency("EUR")!,
+        rate: DecimalText(mantissa: 9_137, scale: 4))
+    }
+    checks.exchange = try! ExchangeChecks(rates: ExchangeRates(base: Currency("EUR")!, rates, maximumAge_d: 30))
+    checks.appliesCash = true
+    checks.severityAges_ms = [hour, 3 * hour, 9 * hour]
+    return checks
+  }()
+
   /// Orders that agree in their amounts, with something odd in dates, customers, ids or documents.
   @Test func oddDetailsAreJudgedAlike() {
     for seed in 0..<600 as Range<UInt64> {
@@ -117,6 +138,7 @@ import Testing
         $0.outOfOrderness_ms = 90 * 24 * hour
         $0.window_ms = 60 * 24 * hour
         $0.checksCustomers = seed % 3 != 0
+        if seed % 4 == 0 { $0.checks = Self.checks }
       }
       _ = compare(inputs.shuffled(using: &generator), policy, &generator, "seed \(seed)")
     }

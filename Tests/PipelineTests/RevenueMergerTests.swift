@@ -45,6 +45,26 @@ import Testing
     #expect(merger.take().isEmpty)
   }
 
+  /// Where a fiscal calendar is given, its periods end when it says.
+  @Test func fiscalPeriodsBecomeFinalWhenTheyEnd() throws {
+    let calendar = try FiscalCalendar([
+      .init(name: 202_401, first_d: 19_700, last_d: 19_727), .init(name: 202_413, first_d: 19_728, last_d: 19_734),
+    ])
+    var merger = RevenueMerger(settling_ms: 1_000, calendar: calendar)
+    for period: Int32 in [202_401, 202_402, 202_413] {
+      merger.apply(partial(task: 0, epoch: 1, period: period, billed: 100))
+    }
+    func final(at time_ms: Int64) -> [Int32] {
+      merger.setWatermark(task: 0, time_ms)
+      return merger.take().filter { !$0.status.isProvisional }.map(\.line.key.period)
+    }
+    #expect(final(at: 19_728 * millisecondsPerDay + 999) == [])
+    #expect(final(at: 19_728 * millisecondsPerDay + 1_000) == [202_401])
+    // One that the calendar does not have never ends.
+    #expect(final(at: 19_735 * millisecondsPerDay + 1_000) == [202_413])
+    #expect(final(at: 29_735 * millisecondsPerDay) == [])
+  }
+
   @Test func whatIsPassedBecomesFinalOnce() {
     var merger = RevenueMerger(settling_ms: 86_400_000)
     merger.apply(partial(task: 0, epoch: 1, period: 202_401, billed: 100))

@@ -42,7 +42,9 @@ public final class TotalsStage: Stage {
   private static func mergers(_ configuration: Configuration) -> (RevenueMerger, TaskTimes) {
     let policy = configuration.policy
     let settling_ms = policy.window_ms.addingReportingOverflow(policy.grace_ms).partialValue
-    return (RevenueMerger(settling_ms: settling_ms), TaskTimes(settling_ms: settling_ms))
+    return (
+      RevenueMerger(settling_ms: settling_ms, calendar: policy.checks?.calendar), TaskTimes(settling_ms: settling_ms)
+    )
   }
 
   override func runOnce() throws {

@@ -31,7 +31,7 @@ public enum TopicSchemas {
       SchemaField("provisional", .boolean(), "True until the tie's deadline has passed."),
       SchemaField("revision", .integer(minimum: 1), "Rises by one with each change."),
       SchemaField("hints", .list(.enumeration(names(BreakHint.self))), "What the difference looks like."),
-      SchemaField("severity", .enumeration(names(Severity.self)), "By amount."),
+      SchemaField("severity", .enumeration(names(Severity.self)), "By amount, and by age where that is configured."),
       SchemaField("customer", .string, "Empty where unknown."),
       SchemaField("dimensions", .map(.string), "Configured dimension to value."),
       SchemaField("first_event_time", .time, "Of the tie."),

@@ -98,7 +98,8 @@ final class TaskEngine {
 
   private func beginAggregates() {
     if let settings = configuration.aggregates {
-      matcher.aggregates = TaskAggregates(dimensionCount: configuration.dimensions.count, settings: settings)
+      matcher.aggregates = TaskAggregates(
+        dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods ?? .months)
     }
     if let settings = configuration.quality {
       matcher.quality = TaskQuality(sourceCount: configuration.sources.count, settings: settings)

@@ -59,7 +59,9 @@ public final class FileReconciler {
       policy.reportsProvisional = false
       matcher = Matcher(policy: policy, dimensionCount: configuration.dimensions.count)
       if let settings = configuration.aggregates {
-        matcher.aggregates = TaskAggregates(dimensionCount: configuration.dimensions.count, settings: settings)
+        matcher.aggregates = TaskAggregates(
+          dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods ?? .months
+        )
       }
     }
   }

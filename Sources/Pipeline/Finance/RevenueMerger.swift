@@ -13,8 +13,10 @@ struct RevenueMerger {
   /// Told as provisional.
   private var provisional: Set<CellKey> = []
 
-  /// - Parameter settling_ms: How long after the end of a period its figures are provisional: window + grace.
-  init(settling_ms: Int64) { times = TaskTimes(settling_ms: settling_ms) }
+  /// - Parameters: As of `TaskTimes`.
+  init(settling_ms: Int64, calendar: FiscalCalendar? = nil) {
+    times = TaskTimes(settling_ms: settling_ms, calendar: calendar)
+  }
 
   mutating func apply(_ partial: CellPartial) {
     cells.apply(task: partial.task, epoch: partial.epoch, key: partial.line.key, values: partial.line.values)

@@ -8,9 +8,15 @@ struct TaskTimes {
   /// By source, then task: the latest event time seen.
   private var sources: [String: [Int32: Int64]] = [:]
   private let settling_ms: Int64
+  private let calendar: FiscalCalendar?
 
-  /// - Parameter settling_ms: How long after the end of a period its figures are provisional: window + grace.
-  init(settling_ms: Int64) { self.settling_ms = settling_ms }
+  /// - Parameters:
+  ///   - settling_ms: How long after the end of a period its figures are provisional: window + grace.
+  ///   - calendar: What ends periods, where they are not calendar months.
+  init(settling_ms: Int64, calendar: FiscalCalendar? = nil) {
+    self.settling_ms = settling_ms
+    self.calendar = calendar
+  }
 
   mutating func setWatermark(task: Int32, _ time_ms: Int64) {
     watermarks[task] = max(watermarks[task] ?? .min, time_ms)
@@ -40,7 +46,8 @@ struct TaskTimes {
   /// Until the watermark of every task has passed the end of the period, with window and grace.
   func isProvisional(_ period: Int32) -> Bool {
     if period == CellTable.openingPeriod { return false }
-    guard let last = TaskTimes.lastDay(ofPeriod: period) else { return true }
+    let last = calendar.map { $0.period(named: period)?.last_d } ?? TaskTimes.lastDay(ofPeriod: period)
+    guard let last else { return true }
     let end_ms = (Int64(last) + 1) * millisecondsPerDay
     return asOf_ms < end_ms.addingReportingOverflow(settling_ms).partialValue
   }

@@ -5,7 +5,10 @@ import Matching
 /// What a reader of the partials makes of the cells, against the control totals: the two are kept up in different places
 /// and must hold the same postings.
 enum CellCheck {
-  static func problems(_ messages: [(key: [UInt8]?, value: [UInt8]?)], totals: ControlTotals) -> [String] {
+  /// - Parameter base: What the postings come to in the base currency, by role, where there is one.
+  static func problems(
+    _ messages: [(key: [UInt8]?, value: [UInt8]?)], totals: ControlTotals, base: [AccountRole: Int128]? = nil
+  ) -> [String] {
     var merged = MergedCells()
     for (key, value) in messages {
       guard let key, let value, key.withUnsafeBytes({ CellPartial.isKey($0) }) else { continue }
@@ -23,7 +26,22 @@ enum CellCheck {
     }
     var problems: [String] = []
     var sums: [Currency: CellValues] = [:]
-    for line in merged.lines { sums[line.key.currency, default: CellValues()] += line.values }
+    var inBase = CellValues()
+    for line in merged.lines {
+      if line.key.isBase {
+        inBase += line.values
+      } else {
+        sums[line.key.currency, default: CellValues()] += line.values
+      }
+    }
+    if let base {
+      for role in AccountRole.allCases where inBase[role, .posting] != base[role] ?? 0 {
+        problems.append(
+          "\(role.name) in the base currency: the cells say \(inBase[role, .posting]), right is \(base[role] ?? 0)")
+      }
+    } else if !inBase.isZero {
+      problems.append("there are cells in a base currency, and there is none")
+    }
     for line in totals.lines {
       for basis in DateBasis.allCases {
         let cells = sums[line.currency]?[line.role, basis] ?? 0

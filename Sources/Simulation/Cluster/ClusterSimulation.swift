@@ -123,6 +123,7 @@ public final class ClusterSimulation {
       settings.interval_ms = seed % 5 < 3 ? 1 : 300
       configuration.quality = settings
     }
+    if seed % 8 >= 6 { configuration.policy.checks = ClusterSimulation.checks }
     // So few that a checkpoint is spread over several epochs.
     configuration.shardTies = 1 + random.below(2)
     if rawPartitions > 0 {
@@ -142,6 +143,24 @@ public final class ClusterSimulation {
       machines.append(Machine(disk: shared ?? SimulatedDisk(), instance: isStatic ? "m\(number)" : ""))
     }
   }
+
+  static let baseCurrency = Currency("EUR")!
+  /// Euros for a dollar.
+  static let rate = (numerator: Int128(9_137), denominator: Int128(10_000))
+
+  /// Cash application, ages and a base currency: what leaves the orders that tie out as they are.
+  static let checks: FinanceChecks = {
+    var checks = FinanceChecks()
+    checks.appliesCash = true
+    checks.mirrorsIntercompany = true
+    checks.severityAges_ms = [1_000, 20_000, 3_600_000]
+    let rate = ExchangeRates.Rate(
+      day: 20_440, from: Currency("USD")!, to: baseCurrency, rate: DecimalText(mantissa: 9_137, scale: 4))
+    // 20,440 is 2025-12-18; one rate for all days of a history.
+    checks.exchange = try! ExchangeChecks(
+      rates: ExchangeRates(base: baseCurrency, [rate], maximumAge_d: 60), tolerance_u: 0)
+    return checks
+  }()
 
   // MARK: - Inputs
 

@@ -1,0 +1,193 @@
+import Decoding
+import Domain
+import Matching
+import Yams
+
+/// Fiscal periods and exchange rates.
+extension Configuration {
+  /// One period as it is written, with where it stands.
+  private struct WrittenPeriod {
+    var texts: [String: String]
+    var node: Node?
+    /// `file:line: ` of a file, else the path of the key.
+    var place: String
+  }
+
+  func readCalendar(_ node: Node?, _ reader: ConfigurationReader) -> FiscalCalendar? {
+    guard let node else { return nil }
+    let path = ["calendar"]
+    let nodes = reader.nodes(node, path)
+    guard (nodes["file"] == nil) != (nodes["periods"] == nil) else {
+      reader.problem(node, "calendar: either 'file' or 'periods' is needed")
+      return nil
+    }
+    var written: [WrittenPeriod] = []
+    if let fileNode = nodes["file"] {
+      let file = reader.resolve(reader.name(fileNode, path + ["file"], ""))
+      do throws(TableFile.Fault) {
+        let rows = try TableFile(path: file).rows(
+          of: ["period", "start", "end"], optional: ["state", "closed_at"])
+        written = rows.map { WrittenPeriod(texts: $0.cells, node: fileNode, place: "\(file):\($0.line)") }
+      } catch {
+        reader.problem(fileNode, "calendar.file: \(error.message)")
+        return nil
+      }
+    } else if let list = nodes["periods"]?.sequence {
+      for (number, item) in list.enumerated() {
+        let place = path + ["periods", "#\(number + 1)"]
+        var texts: [String: String] = [:]
+        for (key, value) in reader.nodes(item, place).sorted(by: { $0.key < $1.key }) {
+          texts[key] = reader.text(value, place + [key], "")
+        }
+        written.append(WrittenPeriod(texts: texts, node: item, place: reader.dotted(place)))
+      }
+    } else {
+      reader.problem(nodes["periods"], "calendar.periods: a list is expected")
+      return nil
+    }
+    let problems = reader.problems.count
+    let periods = written.compactMap { readPeriod($0, reader) }
+    guard reader.problems.count == problems else { return nil }
+    do throws(FiscalCalendar.Fault) {
+      return try FiscalCalendar(periods)
+    } catch {
+      let at = written.isEmpty ? nil : written[error.index]
+      reader.problem(at?.node ?? node, "\(at?.place ?? "calendar"): \(error.message)")
+      return nil
+    }
+  }
+
+  private func readPeriod(_ written: WrittenPeriod, _ reader: ConfigurationReader) -> FiscalCalendar.Period? {
+    func problem(_ message: String) { reader.problem(written.node, "\(written.place): \(message)") }
+    func text(_ key: String) -> String { written.texts[key] ?? "" }
+    func date(_ key: String) -> Int32? {
+      if let made = Self.date(text(key)) { return made }
+      problem("'\(key)' must be a date such as 2026-01-31, not '\(text(key))'")
+      return nil
+    }
+    let name = Self.period(text("period"))
+    if name == nil { problem("'period' must be a year and a number such as 2026-01, not '\(text("period"))'") }
+    let (first, last) = (date("start"), date("end"))
+    var closedAt: Int64?
+    if !text("closed_at").isEmpty {
+      closedAt = Self.time_ms(text("closed_at"))
+      if closedAt == nil {
+        problem("'closed_at' must be a date or a time such as 2026-02-05T18:00:00Z, not '\(text("closed_at"))'")
+      }
+    }
+    switch text("state") {
+    case "": break
+    case "open":
+      if closedAt != nil { problem("the period is open, and has a 'closed_at'") }
+    case "closed":
+      if text("closed_at").isEmpty { problem("the period is closed, and 'closed_at' does not say since when") }
+    case let other: problem("'state' is open or closed, not '\(other)'")
+    }
+    guard let name, let first, let last else { return nil }
+    return .init(name: name, first_d: first, last_d: last, closedAt_ms: closedAt)
+  }
+
+  private static func date(_ text: String) -> Int32? {
+    guard text.utf8.count == 10, let ms = Timestamps.parse(text + "T00:00:00Z") else { return nil }
+    return day(ofMilliseconds: ms)
+  }
+
+  private static func time_ms(_ text: String) -> Int64? {
+    if let day = date(text) { return Int64(day) * millisecondsPerDay }
+    return Timestamps.parse(text)
+  }
+
+  /// `2026-01`, `2026/1`, `202601` → 202601.
+  private static func period(_ text: String) -> Int32? {
+    var parts = text.split(whereSeparator: { $0 == "-" || $0 == "/" || $0 == "." }).map(String.init)
+    if parts.count == 1, text.utf8.count == 6 { parts = [String(text.prefix(4)), String(text.suffix(2))] }
+    guard parts.count == 2, parts[0].utf8.count == 4, (1...2).contains(parts[1].utf8.count),
+      parts.allSatisfy({ $0.utf8.allSatisfy { (0x30...0x39).contains($0) } }),
+      let year = Int32(parts[0]), let number = Int32(parts[1]), year >= 1_900, (1...99).contains(number)
+    else { return nil }
+    return year * 100 + number
+  }
+
+  func readExchange(_ node: Node?, _ reader: ConfigurationReader) -> ExchangeChecks? {
+    guard let node else { return nil }
+    let path = ["fx"]
+    let nodes = reader.nodes(node, path)
+    guard let baseNode = nodes["base"], let fileNode = nodes["rates"] else {
+      reader.problem(node, "fx: 'base' and 'rates' are needed")
+      return nil
+    }
+    let code = reader.name(baseNode, path + ["base"], "")
+    let base = Currency(code)
+    if base == nil { reader.problem(baseNode, "fx.base: '\(code)' is no currency of ISO 4217") }
+    let age_ms = reader.duration_ms(nodes["maximum_age"], path + ["maximum_age"], 7 * millisecondsPerDay)
+    if age_ms % millisecondsPerDay != 0 {
+      reader.problem(nodes["maximum_age"], "fx.maximum_age: whole days are expected")
+    }
+    enum Rounding: String, CaseIterable { case halfEven = "half_even", halfUp = "half_up" }
+    let rounding = reader.choice(nodes["rounding"], path + ["rounding"], Rounding.halfEven)
+    let tolerance_u = reader.micros(nodes["tolerance"], path + ["tolerance"], 10_000)
+    let file = reader.resolve(reader.name(fileNode, path + ["rates"], ""))
+    var rates: [ExchangeRates.Rate] = []
+    var lines: [Int] = []
+    do throws(TableFile.Fault) {
+      let problems = reader.problems.count
+      for row in try TableFile(path: file).rows(of: ["date", "from", "to", "rate"], optional: []) {
+        func problem(_ message: String) { reader.problem(fileNode, "\(file):\(row.line): \(message)") }
+        let texts = row.cells
+        let (date, from, to) = (Self.date(texts["date"]!), Currency(texts["from"]!), Currency(texts["to"]!))
+        if date == nil { problem("'\(texts["date"]!)' is no date such as 2026-01-31") }
+        if from == nil { problem("'\(texts["from"]!)' is no currency of ISO 4217") }
+        if to == nil { problem("'\(texts["to"]!)' is no currency of ISO 4217") }
+        var text = texts["rate"]!
+        let rate = text.withUTF8 { try? DecimalText($0) }
+        if rate == nil { problem("'\(text)' is no decimal number") }
+        // The first faults of a file say enough.
+        if reader.problems.count >= problems + 10 { break }
+        guard let date, let from, let to, let rate else { continue }
+        rates.append(.init(day: date, from: from, to: to, rate: rate))
+        lines.append(row.line)
+      }
+      guard reader.problems.count == problems else { return nil }
+    } catch {
+      reader.problem(fileNode, "fx.rates: \(error.message)")
+      return nil
+    }
+    guard let base else { return nil }
+    do throws(ExchangeRates.Fault) {
+      let made = try ExchangeRates(
+        base: base, rates, rounding: rounding == .halfUp ? .halfUp : .halfEven,
+        maximumAge_d: Int32(clamping: age_ms / millisecondsPerDay))
+      return ExchangeChecks(rates: made, tolerance_u: tolerance_u)
+    } catch {
+      reader.problem(fileNode, "\(file):\(lines[error.index]): \(error.message)")
+      return nil
+    }
+  }
+}
+
+extension TableFile {
+  /// The cells of the rows below the header by the names of their columns, each with the line on which it starts.
+  /// Optional columns that are not there are empty.
+  func rows(of names: [String], optional: [String]) throws(Fault) -> [(line: Int, cells: [String: String])] {
+    guard let header = rows.first?.cells else { throw Fault(message: "\(path) is empty") }
+    for name in header where !names.contains(name) && !optional.contains(name) {
+      let hint = nearestName(name, in: names + optional).map { "; did you mean '\($0)'?" } ?? ""
+      throw Fault(message: "\(path) has a column '\(name)', which is none of \(listed(names + optional))\(hint)")
+    }
+    for name in names where !header.contains(name) {
+      throw Fault(message: "\(path) has no column '\(name)'", column: name)
+    }
+    var made: [(line: Int, cells: [String: String])] = []
+    for (line, row) in rows.dropFirst() {
+      guard row.count == header.count else {
+        throw Fault(message: "\(path):\(line): \(row.count) columns, and the header has \(header.count)")
+      }
+      var cells = Dictionary(zip(header, row)) { first, _ in first }
+      for name in optional where cells[name] == nil { cells[name] = "" }
+      made.append((line, cells))
+    }
+    return made
+  }
+
+  private func listed(_ names: [String]) -> String { names.joined(separator: ", ") }
+}

@@ -1,0 +1,161 @@
+import Domain
+
+/// What is looked at beyond amounts, customers and dates, where a configuration asks for it.
+public struct FinanceChecks: Sendable, Equatable {
+  /// Index of the dimension that is the entity, and of that which is the segment.
+  public var entity: Int?
+  public var segment: Int?
+  /// Fiscal periods, in place of the months of the calendar, and when they were closed.
+  public var calendar: FiscalCalendar?
+  /// The base currency and its rates.
+  public var exchange: ExchangeChecks?
+  /// Whether differences of cash, clearing, receivables and fees are told apart as cash application does.
+  public var appliesCash = false
+  /// Whether intercompany postings must have mirror entries, as a difference of its own name.
+  public var mirrorsIntercompany = false
+  /// How long after window and grace of a tie's first event an open break is medium, high, critical by age; empty where
+  /// age does not count.
+  public var severityAges_ms: [Int64] = []
+  /// How deferred revenue is released, where the service period says it.
+  public var schedules: RevenueSchedules?
+
+  public init() {}
+
+  public var isEmpty: Bool { self == FinanceChecks() }
+}
+
+extension Fact {
+  /// The value of a dimension; empty where there is none.
+  @inline(__always)
+  static func dimension(_ index: Int, of bytes: ByteView) -> ByteView {
+    var (offset, at) = (0, 0)
+    while offset < bytes.count {
+      let count = Int(bytes.base![offset])
+      if at == index { return ByteView(base: bytes.base! + offset + 1, count: count) }
+      offset += 1 + count
+      at += 1
+    }
+    return .empty
+  }
+
+  func dimension(_ index: Int) -> ByteView { Fact.dimension(index, of: dimensionBytes) }
+}
+
+extension Judge {
+  /// What `FinanceChecks` ask of a tie with both sides, once its amounts have been judged.
+  mutating func judgeFinance(_ checks: FinanceChecks) {
+    if let entity = checks.entity { judgeDimension(entity, .wrongEntity) }
+    if let segment = checks.segment { judgeDimension(segment, .wrongSegment) }
+    if let calendar = checks.calendar { judgeClosedPeriods(calendar) }
+    if let exchange = checks.exchange { judgeExchange(exchange) }
+  }
+
+  /// As for customers: what a posting names, one of the order's events must name.
+  private mutating func judgeDimension(_ index: Int, _ type: BreakType) {
+    guard dueEvents.contains(where: { !$0.dimension(index).isEmpty }) else { return }
+    let stranger = duePostings.first { posting in
+      let value = posting.dimension(index)
+      return !value.isEmpty && !dueEvents.contains { $0.dimension(index).elementsEqual(value) }
+    }
+    guard let stranger, let currency = currencies.firstIndex(of: stranger.currency) else { return }
+    let role = primaryRole(posted, currency)
+    let own = dueEvents.first { !$0.dimension(index).isEmpty }!.dimension(index)
+    findings.append(
+      Finding(
+        type, role, currencies[currency], expected: value(expected, currency, role),
+        posted: value(posted, currency, role),
+        reason: "posted to \(stranger.dimension(index).string), the order is \(own.string)'s"))
+  }
+
+  /// Postings that were entered into a period after it was closed: one finding for each currency, of the role that is
+  /// named first.
+  private mutating func judgeClosedPeriods(_ calendar: FiscalCalendar) {
+    for currency in currencies.indices {
+      var offender: Fact?
+      for posting in duePostings
+      where posting.currency == currencies[currency]
+        && calendar.isClosed(posting.period(calendar), at: posting.time_ms)
+      {
+        guard let known = offender else {
+          offender = posting
+          continue
+        }
+        let (rank, other) = (Judge.rank(posting.role), Judge.rank(known.role))
+        if rank < other { offender = posting }
+      }
+      guard let offender else { continue }
+      let period = calendar.period(named: offender.period(calendar))!
+      findings.append(
+        Finding(
+          .closedPeriod, offender.role, currencies[currency], expected: value(expected, currency, offender.role),
+          posted: value(posted, currency, offender.role),
+          reason: "entered on \(formatTimestamp(offender.time_ms)) into \(period.text), closed since "
+            + formatTimestamp(period.closedAt_ms!)))
+    }
+  }
+
+  /// Revenue first, as a period is about it; then as elsewhere.
+  static func rank(_ role: AccountRole) -> Int {
+    role == .revenue ? -1 : Judge.primaryOrder.firstIndex(of: role)!
+  }
+}
+
+extension Matcher {
+  /// The part of `agreedValue` that a configuration has to ask for: whether `FinanceChecks` would find nothing in a tie
+  /// with both sides. It reads the facts once more, and only where there is something to check.
+  @inline(never)
+  func isSoundOtherwise(_ slot: Int) -> Bool {
+    let checks = policy.checks!
+    var named = InlineArray<2, Bool>(repeating: false)
+    var (isPaid, isBilled) = (false, false)
+    let dimensions = InlineArray<2, Int?> { $0 == 0 ? checks.entity : checks.segment }
+    var postings = facts(slot)
+    while postings.next() {
+      if let rates = checks.exchange?.rates, !isConverted(postings, rates) { return false }
+      if postings.isPosting {
+        if let calendar = checks.calendar {
+          var period = postings.period
+          if period == 0, postings.date_d != absentDate { period = calendar.period(ofDay: postings.date_d) }
+          if period != 0, calendar.isClosed(period, at: postings.time_ms) { return false }
+        }
+      } else {
+        // What is expected of a schedule depends on the time.
+        if checks.schedules != nil, postings.service != nil { return false }
+        switch Judge.cashSide(OrderEventKind(rawValue: postings.code)!) {
+        case .payment: isPaid = true
+        case .billing: isBilled = true
+        case .other: break
+        }
+        for at in 0..<2 {
+          guard let index = dimensions[at], !Fact.dimension(index, of: postings.dimensions).isEmpty else { continue }
+          named[at] = true
+        }
+      }
+    }
+    if checks.appliesCash, isPaid, !isBilled { return false }
+    for at in 0..<2 where named[at] {
+      let index = dimensions[at]!
+      var postings = facts(slot)
+      while postings.next() {
+        guard postings.isPosting else { continue }
+        let value = Fact.dimension(index, of: postings.dimensions)
+        if value.isEmpty { continue }
+        var isKnown = false
+        var events = facts(slot)
+        while events.next() {
+          if !events.isPosting, Fact.dimension(index, of: events.dimensions).elementsEqual(value) { isKnown = true }
+        }
+        if !isKnown { return false }
+      }
+    }
+    return true
+  }
+
+  /// Whether a fact has a rate, and a base amount that it carries is exactly what the rate of its own date gives.
+  private func isConverted(_ fact: FactCursor, _ rates: ExchangeRates) -> Bool {
+    if !fact.isPosting, expectations[fact.code].isEmpty { return true }
+    let date = fact.date_d == absentDate ? day(ofMilliseconds: fact.time_ms) : fact.date_d
+    guard fact.isPosting, fact.mask & Fact.baseBit != 0 else { return rates.covers(fact.currency, day: date) }
+    return rates.convert(fact.amount(at: 0), from: fact.currency, day: date) == fact.amount(at: 1)
+  }
+}

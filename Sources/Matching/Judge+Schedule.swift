@@ -1,0 +1,196 @@
+import Domain
+
+/// How revenue that was billed in advance is released: straight over the service period that the billing event tells.
+public struct RevenueSchedules: Sendable, Equatable {
+  public enum Basis: String, Sendable, CaseIterable {
+    /// By the days of the service that lie in each accounting period.
+    case day
+    /// The same for every accounting period that the service touches.
+    case period
+  }
+
+  public var basis = Basis.day
+  /// Days after the end of a period in which its release may still be posted.
+  public var grace_d: Int32 = 5
+
+  public init() {}
+
+  /// Calls `body` for each accounting period of a service: its name, its last day, and what part of the whole is released
+  /// by its end.
+  func forEach(
+    from first: Int32, to last: Int32, _ calendar: FiscalCalendar?,
+    _ body: (_ period: Int32, _ last_d: Int32, _ done: Int, _ of: Int) -> Void
+  ) {
+    guard first <= last, Int(last) - Int(first) < maximumServiceDays else { return }
+    var count = 0
+    if basis == .period {
+      var day = first
+      while day <= last {
+        count += 1
+        day = RevenueSchedules.end(ofPeriodWith: day, calendar).last_d + 1
+      }
+    }
+    var (day, done) = (first, 0)
+    while day <= last {
+      let (period, end) = RevenueSchedules.end(ofPeriodWith: day, calendar)
+      if basis == .period {
+        done += 1
+      } else {
+        done = Int(min(end, last)) - Int(first) + 1
+      }
+      body(period, end, done, basis == .period ? count : Int(last) - Int(first) + 1)
+      day = end + 1
+    }
+  }
+
+  /// The period of a day; by calendar month where the fiscal calendar has none.
+  private static func end(ofPeriodWith day: Int32, _ calendar: FiscalCalendar?) -> (name: Int32, last_d: Int32) {
+    if let calendar, let period = calendar.period(named: calendar.period(ofDay: day)) {
+      return (period.name, period.last_d)
+    }
+    let (year, month, _) = civilFromDays(Int(day))
+    let last = daysFromCivil(year: year, month: month, day: daysInMonth(year: year, month: month))
+    return (Int32(year * 100 + month), Int32(last))
+  }
+
+  /// When a release is called missing: behind the end of its period with grace, and behind the deadline of the event.
+  func due_ms(lastDay: Int32, event_ms: Int64, horizon_ms: Int64) -> Int64 {
+    max(
+      (Int64(lastDay) + 1 + Int64(grace_d)) * millisecondsPerDay, event_ms.addingSaturating(horizon_ms))
+  }
+}
+
+/// A release of one billing event.
+struct ScheduledRelease {
+  var period: Int32
+  var last_d: Int32
+  /// Of the period: before it nothing is released.
+  var begin_ms: Int64
+  var due_ms: Int64
+  var amount: Int128
+}
+
+extension Judge {
+  /// Adds what the schedules have released by now to what is expected.
+  ///
+  /// A release may be posted from the beginning of its period on and must be there after its end and grace. In between
+  /// the ledger's own figure is what is expected.
+  mutating func addReleases(_ schedules: RevenueSchedules) {
+    releases.removeAll(keepingCapacity: true)
+    for currency in currencies.indices {
+      var steps: [ScheduledRelease] = []
+      for (place, event) in dueEvents.enumerated() where event.currency == currencies[currency] && !isVoid[place] {
+        appendReleases(of: event, schedules, to: &steps)
+      }
+      guard !steps.isEmpty else { continue }
+      steps.sort { ($0.last_d, $0.amount) < ($1.last_d, $1.amount) }
+      releases.append((currency, steps))
+      let (deferred, revenue) = (index(currency, .deferred), index(currency, .revenue))
+      let released = posted[deferred] - expected[deferred]
+      var due: Int128 = 0
+      for step in steps where step.due_ms < clock_ms { due += step.amount }
+      var begun = due
+      for step in steps where step.due_ms >= clock_ms {
+        hasPendingRelease = true
+        if step.begin_ms < clock_ms { begun += step.amount }
+      }
+      let own = min(due, begun) <= released && released <= max(due, begun) ? released : due
+      guard own != 0 else { continue }
+      expected[deferred] += own
+      expected[revenue] -= own
+      hasExpectation = true
+      scheduled.append(.init(currency: currencies[currency], role: .deferred, delta: Int64(clamping: own)))
+      scheduled.append(.init(currency: currencies[currency], role: .revenue, delta: Int64(clamping: -own)))
+    }
+  }
+
+  private func index(_ currency: Int, _ role: AccountRole) -> Int { currency * roleCount + Int(role.rawValue) }
+
+  private func appendReleases(
+    of event: Fact, _ schedules: RevenueSchedules, to steps: inout [ScheduledRelease]
+  ) {
+    guard let service = event.service else { return }
+    var whole: Int128 = 0
+    for entry in policy.entries[Int(event.code)] where entry.role == .deferred {
+      whole -= Int128(event.amount(entry.component)) * Int128(entry.sign)
+    }
+    guard whole != 0 else { return }
+    var before: Int128 = 0
+    var from = service.first_d
+    let horizon_ms = policy.window_ms.addingSaturating(policy.grace_ms)
+    schedules.forEach(from: service.first_d, to: service.last_d, policy.checks?.calendar) { period, last, done, all in
+      let until = dividedHalfEven(whole * Int128(done), Int128(all))
+      steps.append(
+        ScheduledRelease(
+          period: period, last_d: last, begin_ms: Int64(from) * millisecondsPerDay,
+          due_ms: schedules.due_ms(lastDay: last, event_ms: event.time_ms, horizon_ms: horizon_ms),
+          amount: until - before))
+      before = until
+      from = last + 1
+    }
+  }
+
+  /// What of the deferred revenue is not released as scheduled, with its counter-entry in the revenue.
+  mutating func judgeReleases(_ currency: Int) {
+    guard let steps = releases.first(where: { $0.currency == currency })?.steps else { return }
+    let (deferred, revenue) = (index(currency, .deferred), index(currency, .revenue))
+    let open = residual[deferred]
+    guard open != 0, !isAccepted(deferred), !isRounding(deferred) else { return }
+    // Only what moves between the two is a release.
+    guard residual[revenue] != 0, (residual[revenue] < 0) != (open < 0),
+      magnitude(residual[revenue]) >= magnitude(open)
+    else { return }
+    var finding = Finding(
+      .revenueScheduleGap, .deferred, currencies[currency], expected: value(expected, currency, .deferred),
+      posted: value(posted, currency, .deferred), reason: reason(steps, currency))
+    finding.parts = [
+      .init(currency: currencies[currency], role: .deferred, delta: Int64(clamping: open)),
+      .init(currency: currencies[currency], role: .revenue, delta: Int64(clamping: -open)),
+    ]
+    residual[deferred] = 0
+    residual[revenue] += open
+    append(finding)
+  }
+
+  /// The first period whose release is not what is scheduled, by the periods of the postings.
+  private func reason(_ steps: [ScheduledRelease], _ currency: Int) -> String {
+    let calendar = policy.checks?.calendar
+    var posted: [Int32: Int128] = [:]
+    for posting in duePostings
+    where posting.currency == currencies[currency] && posting.role == .deferred && posting.amount > 0 {
+      posted[posting.period(calendar), default: 0] += Int128(posting.amount)
+    }
+    var wanted: [Int32: Int128] = [:]
+    for step in steps where step.due_ms < clock_ms { wanted[step.period, default: 0] += step.amount }
+    for period in Set(wanted.keys).union(posted.keys).sorted() where wanted[period] ?? 0 != posted[period] ?? 0 {
+      func text(_ amount: Int128?) -> String { formatDecimal(amount ?? 0, decimals: currencies[currency].exponent) }
+      return "release of \(period): \(text(wanted[period])) is due, \(text(posted[period])) is posted"
+    }
+    return "the releases are not those of the schedule"
+  }
+
+  /// Whether a posting releases deferred revenue of a schedule: its date is that of the release, not of the billing.
+  func isRelease(_ posting: Fact) -> Bool {
+    guard posting.role == .deferred, posting.amount > 0 else { return false }
+    return releases.contains { currencies[$0.currency] == posting.currency }
+  }
+}
+
+extension Matcher {
+  /// When the schedules of a tie's events next have a release due, and the last of all.
+  func releaseTimes_ms(_ slot: Int, _ clock_ms: Int64) -> (next: Int64, last: Int64) {
+    var times = (next: Int64.max, last: Int64.min)
+    guard let schedules = policy.checks?.schedules else { return times }
+    var facts = facts(slot)
+    while facts.next() {
+      guard let service = facts.service, facts.flags & (Fact.Flag.delete | Fact.Flag.rejected) == 0 else { continue }
+      let event_ms = facts.time_ms
+      schedules.forEach(from: service.first_d, to: service.last_d, policy.checks?.calendar) { _, last, _, _ in
+        let due_ms = schedules.due_ms(lastDay: last, event_ms: event_ms, horizon_ms: horizon_ms)
+        if due_ms >= clock_ms { times.next = min(times.next, due_ms) }
+        times.last = max(times.last, due_ms)
+      }
+    }
+    return times
+  }
+}

@@ -1,0 +1,74 @@
+import Domain
+import Testing
+
+@testable import Decoding
+
+/// Fields that few sources have: quantity and base amount of a posting, the service of an order event.
+@Suite struct FinanceFieldTests {
+  func posting(_ amount: String, _ more: String, base: Currency? = Currency("JPY")) throws -> Posting? {
+    var spec = MappingSpecification(sourceName: "ledger", sourceIndex: 0, kind: .ledger, format: .json)
+    spec.baseCurrency = base ?? .none
+    var role = FieldMapping(.constant("revenue"))
+    role.table = nil
+    spec.fields = [
+      "order": path("o"), "role": role, "currency": path("c"), "event_time": path("t"), "quantity": path("q"),
+      "base_amount": path("b"),
+    ]
+    spec.amount = .signed(path("a"))
+    var decoder = PostingDecoder(plan: try MappingPlan(spec))
+    var postings = RecordBuffer<Posting>()
+    let text = #"{"o":"O","c":"EUR","t":"2026-03-10T09:00:00Z","a":\#(amount)\#(more)}"#
+    return try text.withView { payload in
+      _ = try decoder.decode(
+        key: ByteView(base: nil, count: 0), payload: payload,
+        position: RecordPosition(source: 0, partition: 0, offset: 1), into: &postings)
+      return postings.count == 1 ? postings[0] : nil
+    }
+  }
+
+  @Test func quantityAndBaseAmount() throws {
+    let plain = try #require(try posting("-10.00", ""))
+    #expect(plain.extras == 0)
+    let both = try #require(try posting("-10.00", #","q":2.5,"b":1605"#))
+    #expect(both.extras == Posting.Extra.quantity | Posting.Extra.baseAmount)
+    // In yen, which have no decimals; on the side of the amount.
+    #expect(both.quantity_u == 2_500_000 && both.baseAmount == -1_605)
+    #expect(try posting("-10.00", #","b":-1605"#)?.baseAmount == -1_605)
+    #expect(try posting("10.00", #","b":-1605"#)?.baseAmount == 1_605)
+    // A line that moves nothing but base currency says itself on which side it stands.
+    #expect(try posting("0", #","b":-7"#)?.baseAmount == -7)
+    #expect(try posting("10.00", #","q":null,"b":"""#)?.extras == 0)
+    let wrong = #expect(throws: DataFault.self) { try posting("10.00", #","b":16.05"#) }
+    #expect(wrong?.field == "base_amount")
+  }
+
+  func service(_ more: String) throws -> (first_d: Int32, last_d: Int32)? {
+    let spec = jsonOrders {
+      $0.fields["service_start"] = path("from")
+      $0.fields["service_end"] = path("to")
+    }
+    var decoder = OrderDecoder(plan: try MappingPlan(spec))
+    var events = RecordBuffer<OrderEvent>()
+    let text = #"{"id":"O","event":{"time":"2026-03-10T09:00:00Z","type":"x","id":"e"},"cur":"USD"\#(more)}"#
+    return try text.withView { payload in
+      _ = try decoder.decode(
+        key: ByteView(base: nil, count: 0), payload: payload,
+        position: RecordPosition(source: 0, partition: 0, offset: 1), into: &events)
+      return events[0].serviceEnd_d == absentDate ? nil : (events[0].serviceStart_d, events[0].serviceEnd_d)
+    }
+  }
+
+  @Test func services() throws {
+    let own = Int32(daysFromCivil(year: 2026, month: 3, day: 10))
+    #expect(try service("") == nil)
+    #expect(try service(#","from":"2026-03-01""#) == nil)
+    let both = try #require(try service(#","from":"2026-03-01","to":"2027-02-28""#))
+    #expect(both.first_d == own - 9 && both.last_d == own + 355)
+    // Without a beginning, from the day of the document on.
+    #expect(try service(#","to":"2026-03-10""#)?.first_d == own)
+    let early = #expect(throws: DataFault.self) { try service(#","to":"2026-03-09""#) }
+    #expect(early?.detail == "2026-03-09 is before the service begins, on 2026-03-10" && early?.field == "service_end")
+    let long = #expect(throws: DataFault.self) { try service(#","to":"2226-03-09""#) }
+    #expect(long?.detail == "a service from 2026-03-10 is longer than a century")
+  }
+}

@@ -1,0 +1,300 @@
+import Domain
+import Testing
+
+@testable import Matching
+
+/// Revenue that is billed in advance and released over the service.
+@Suite struct ScheduleTests {
+  let r = Records()
+  static let dayMs: Int64 = 24 * hour
+  /// The wall clock stands still, long after everything.
+  static let now_ms = t0 + 100_000 * hour
+
+  static func policy(_ basis: RevenueSchedules.Basis = .period, grace_d: Int32 = 5) -> MatchingPolicy {
+    testPolicy {
+      var schedules = RevenueSchedules()
+      (schedules.basis, schedules.grace_d) = (basis, grace_d)
+      var checks = FinanceChecks()
+      checks.schedules = schedules
+      $0.checks = checks
+      $0.entries[Int(OrderEventKind.invoiced.rawValue)] = [
+        .init(.receivable, 1, .gross), .init(.deferred, -1, .net), .init(.tax, -1, .tax),
+      ]
+    }
+  }
+
+  static func date(_ month: Int, _ day: Int, year: Int = 2026) -> Int32 {
+    Int32(daysFromCivil(year: year, month: month, day: day))
+  }
+  static func ms(_ month: Int, _ day: Int) -> Int64 { Int64(date(month, day)) * millisecondsPerDay }
+
+  /// Billed on 2026-03-10 for a service of six months, from March to August.
+  func billed(
+    net: Int64 = 600_00, from: Int32 = date(3, 1), to: Int32 = date(8, 31), order: String = "S1"
+  ) -> (event: OrderEvent, lines: [Posting]) {
+    var event = r.event(order, document: "\(order)-INV", net: net, gross: net)
+    (event.serviceStart_d, event.serviceEnd_d) = (from, to)
+    let lines = [(AccountRole.receivable, net), (.deferred, -net)].map {
+      r.posting(order, $0.0, $0.1, journal: "\(order)-J0", document: "\(order)-INV")
+    }
+    return (event, lines)
+  }
+
+  func release(_ amount: Int64, on day: Int32, _ journal: String, order: String = "S1") -> [Posting] {
+    [(AccountRole.deferred, amount), (.revenue, -amount)].map {
+      r.posting(
+        order, $0.0, $0.1, journal: "\(order)-\(journal)", at: Int64(day) * millisecondsPerDay + 8 * hour, date: day)
+    }
+  }
+
+  // MARK: - The schedule
+
+  func parts(
+    _ basis: RevenueSchedules.Basis, _ first: Int32, _ last: Int32, _ calendar: FiscalCalendar? = nil
+  ) -> [[Int]] {
+    var schedules = RevenueSchedules()
+    schedules.basis = basis
+    var made: [[Int]] = []
+    schedules.forEach(from: first, to: last, calendar) { made.append([Int($0), Int($1 - first), $2, $3]) }
+    return made
+  }
+
+  @Test func periodsOfAService() throws {
+    let first = Self.date(1, 15)
+    #expect(
+      parts(.day, first, Self.date(3, 2))
+        == [[202_601, 16, 17, 47], [202_602, 44, 45, 47], [202_603, 75, 47, 47]])
+    #expect(
+      parts(.period, first, Self.date(3, 2)) == [[202_601, 16, 1, 3], [202_602, 44, 2, 3], [202_603, 75, 3, 3]])
+    #expect(parts(.day, first, first) == [[202_601, 16, 1, 1]])
+    #expect(parts(.day, first, first - 1).isEmpty)
+    // By fiscal period, and by month where the calendar ends.
+    let calendar = try FiscalCalendar([
+      .init(name: 202_601, first_d: first - 3, last_d: first + 9),
+      .init(name: 202_602, first_d: first + 10, last_d: first + 20),
+    ])
+    #expect(
+      parts(.day, first, first + 30, calendar)
+        == [[202_601, 9, 10, 31], [202_602, 20, 21, 31], [202_602, 44, 31, 31]])
+  }
+
+  // MARK: - Through time
+
+  struct Course {
+    var outputs = MatchOutputs()
+    var states: [String] { outputs.breaks.map { "\($0.type.rawValue):\($0.role.name):\($0.state.rawValue)" } }
+  }
+
+  func advance(_ matcher: inout Matcher, to time_ms: Int64, _ course: inout Course) {
+    matcher.watermarks.force(time_ms)
+    matcher.advance(now_ms: Self.now_ms, outputs: &course.outputs)
+  }
+
+  @Test func aServiceThatIsReleasedOnTimeTiesOut() {
+    var matcher = Matcher(policy: Self.policy(), dimensionCount: 0)
+    var course = Course()
+    let (event, lines) = billed()
+    matcher.take([.order(event)] + lines.map { .posting($0) }, now_ms: Self.now_ms, into: &course.outputs)
+    for month in 3...8 {
+      let end = Self.date(month, daysInMonth(year: 2026, month: month))
+      // On the last day of each month, on the day after it, or in the month after.
+      let day = end + Int32(month % 3)
+      advance(&matcher, to: Int64(day) * millisecondsPerDay, &course)
+      matcher.take(
+        release(100_00, on: day, "R\(month)").map { .posting($0) }, now_ms: Self.now_ms, into: &course.outputs)
+      advance(&matcher, to: Int64(day + (month == 8 ? 5 : 20)) * millisecondsPerDay, &course)
+      #expect(matcher.tieCount == 1 && matcher.counters.tiesTiedOut == 1)
+    }
+    #expect(course.outputs.breaks.isEmpty)
+    for line in matcher.totals.lines { #expect(line.pending == 0 && line.open == 0, "\(line)") }
+    #expect(matcher.totals.lines.first { $0.role == .revenue }?.expected == -600_00)
+    // When the last release has been due for as long as agreed ties are remembered, it is forgotten.
+    // It is due on 2026-09-06, and kept for seven days.
+    advance(&matcher, to: Self.ms(9, 13), &course)
+    #expect(matcher.tieCount == 1)
+    advance(&matcher, to: Self.ms(9, 13) + 1, &course)
+    #expect(matcher.tieCount == 0 && course.outputs.breaks.isEmpty)
+  }
+
+  @Test func aMissingReleaseIsABreakAfterItsPeriodWithGrace() {
+    var matcher = Matcher(policy: Self.policy(), dimensionCount: 0)
+    var course = Course()
+    let (event, lines) = billed()
+    matcher.take([.order(event)] + lines.map { .posting($0) }, now_ms: Self.now_ms, into: &course.outputs)
+    matcher.take(
+      release(100_00, on: Self.date(3, 31), "R3").map { .posting($0) }, now_ms: Self.now_ms, into: &course.outputs)
+    // April's is due on 2026-05-06, to the millisecond.
+    advance(&matcher, to: Self.ms(5, 6), &course)
+    #expect(course.states == [])
+    advance(&matcher, to: Self.ms(5, 6) + 1, &course)
+    #expect(course.states == ["REVENUE_SCHEDULE_GAP:deferred:open"])
+    let gap = course.outputs.breaks[0]
+    #expect(gap.expected == -400_00 && gap.posted == -500_00)
+    #expect(gap.reason == "release of 202604: 100.00 is due, 0.00 is posted")
+    for line in matcher.totals.lines { #expect(line.pending == 0, "\(line)") }
+    // It comes late, and May's with it.
+    matcher.take(
+      (release(100_00, on: Self.date(5, 8), "R4") + release(100_00, on: Self.date(5, 31), "R5")).map { .posting($0) },
+      now_ms: Self.now_ms, into: &course.outputs)
+    advance(&matcher, to: Self.ms(6, 30), &course)
+    #expect(course.states.last == "REVENUE_SCHEDULE_GAP:deferred:auto_cleared")
+    // June's does not.
+    advance(&matcher, to: Self.ms(7, 7), &course)
+    #expect(course.states.last == "REVENUE_SCHEDULE_GAP:deferred:reopened")
+  }
+
+  @Test func wrongAndEarlyReleases() {
+    func states(_ releases: [Posting], at time_ms: Int64, _ policy: MatchingPolicy = ScheduleTests.policy()) -> [String]
+    {
+      var matcher = Matcher(policy: policy, dimensionCount: 0)
+      var course = Course()
+      let (event, lines) = billed()
+      matcher.take(
+        [.order(event)] + (lines + releases).map { .posting($0) }, now_ms: Self.now_ms, into: &course.outputs)
+      advance(&matcher, to: time_ms, &course)
+      for line in matcher.totals.lines { #expect(line.pending == 0, "\(line)") }
+      var last: [String: Break] = [:]
+      for made in course.outputs.breaks { last[made.id] = made }
+      return last.values.filter(\.state.isOpen).map { "\($0.type.rawValue):\($0.role.name)" }.sorted()
+    }
+    let march = release(100_00, on: Self.date(3, 31), "R3")
+    #expect(states(march, at: Self.ms(4, 20)) == [])
+    #expect(states(release(90_00, on: Self.date(3, 31), "R3"), at: Self.ms(4, 20)) == ["REVENUE_SCHEDULE_GAP:deferred"])
+    #expect(states(march + march, at: Self.ms(4, 20)) == [])
+    // A part of April's is no fault before it is due; what belongs to May is, all at once.
+    let april = release(60_00, on: Self.date(4, 15), "R4")
+    #expect(states(march + april, at: Self.ms(4, 30)) == [])
+    #expect(states(march + april, at: Self.ms(5, 7)) == ["REVENUE_SCHEDULE_GAP:deferred"])
+    #expect(
+      states(release(300_00, on: Self.date(3, 31), "R3"), at: Self.ms(4, 20)) == ["REVENUE_SCHEDULE_GAP:deferred"])
+    // By days March has 31 of 184: 101.09.
+    #expect(states(release(101_09, on: Self.date(3, 31), "R3"), at: Self.ms(4, 20), Self.policy(.day)) == [])
+    #expect(
+      states(march, at: Self.ms(4, 20), Self.policy(.day)) == ["REVENUE_SCHEDULE_GAP:deferred"])
+    // Without schedules a release is not expected at all, nor is anything due.
+    let plain = Self.policy()
+    var without = plain
+    without.checks = nil
+    #expect(states([], at: Self.ms(9, 20), without) == [])
+    #expect(states([], at: Self.ms(9, 20), plain) == ["REVENUE_SCHEDULE_GAP:deferred"])
+  }
+
+  /// An order that is cancelled has no schedule.
+  @Test func aCancelledOrderReleasesNothing() {
+    var matcher = Matcher(policy: Self.policy(), dimensionCount: 0)
+    var course = Course()
+    let (event, lines) = billed()
+    let reversal = lines.map {
+      var posting = $0
+      posting.id = r.view("S1-JR-\(posting.role.rawValue)")
+      posting.journal = r.view("S1-JR")
+      posting.amount = -posting.amount
+      posting.reverses = r.view("S1-J0")
+      return posting
+    }
+    matcher.take(
+      [.order(event), .order(r.event("S1", .cancelled, at: t0 + hour))] + (lines + reversal).map { .posting($0) },
+      now_ms: Self.now_ms, into: &course.outputs)
+    advance(&matcher, to: Self.ms(9, 20), &course)
+    #expect(!course.outputs.breaks.contains { $0.state.isOpen })
+  }
+
+  @Test func aRestoredStateKnowsItsReleases() throws {
+    let (event, lines) = billed()
+    func taken() -> Matcher {
+      var matcher = Matcher(policy: Self.policy(), dimensionCount: 0)
+      var course = Course()
+      matcher.take([.order(event)] + lines.map { .posting($0) }, now_ms: Self.now_ms, into: &course.outputs)
+      matcher.take(
+        release(100_00, on: Self.date(3, 31), "R3").map { .posting($0) }, now_ms: Self.now_ms, into: &course.outputs)
+      advance(&matcher, to: Self.ms(4, 10), &course)
+      return matcher
+    }
+    let matcher = taken()
+    var writer = ByteWriter()
+    matcher.exportShard(0, bits: 0, into: &writer)
+    let bytes = writer.array
+    var restored = Matcher(policy: Self.policy(), dimensionCount: 0)
+    try bytes.withUnsafeBytes { raw in
+      var reader = ByteReader(raw)
+      try restored.importShard(0, bits: 0, from: &reader)
+    }
+    var course = Course()
+    advance(&restored, to: Self.ms(5, 7), &course)
+    #expect(course.states == ["REVENUE_SCHEDULE_GAP:deferred:open"])
+  }
+
+  /// Against plain arithmetic: which orders are in want at a time, whatever the order of arrival and the steps of time;
+  /// and every minor unit of the difference belongs to a break.
+  @Test(arguments: 0..<200 as Range<UInt64>) func agreesWithPlainArithmetic(seed: UInt64) {
+    var generator = SeededGenerator(state: seed &* 7 &+ 1)
+    let until = Self.ms(5, 1) + Int64.random(in: 0...150, using: &generator) * Self.dayMs
+    var inputs: [Input] = []
+    var wrong: Set<String> = []
+    for number in 0..<4 {
+      let key = "S\(number)"
+      let net = Int64.random(in: 1...99_999, using: &generator)
+      let first = Self.date(3, 1) + Int32.random(in: 0...25, using: &generator)
+      let last = first + Int32.random(in: 0...170, using: &generator)
+      let (event, lines) = billed(net: net, from: first, to: last, order: key)
+      inputs.append(.order(event))
+      inputs += lines.map { .posting($0) }
+      // Months by a walk over days, and cumulative parts by whole numbers.
+      var months: [(name: Int32, last: Int32, days: Int)] = []
+      for day in first...last {
+        let name = calendarPeriod(ofDay: day)
+        if months.last?.name != name {
+          let (year, month, _) = civilFromDays(Int(day))
+          months.append(
+            (name, Int32(daysFromCivil(year: year, month: month, day: daysInMonth(year: year, month: month))), 0))
+        }
+        months[months.count - 1].days += 1
+      }
+      let total = Int128(last - first) + 1
+      var (elapsed, done, due, begun, released) = (Int128(0), Int128(0), Int128(0), Int128(0), Int128(0))
+      var begin = first
+      for (place, month) in months.enumerated() {
+        elapsed += Int128(month.days)
+        let cumulative = dividedHalfEven(Int128(net) * elapsed, total)
+        let amount = cumulative - done
+        done = cumulative
+        if max(Int64(month.last + 6) * millisecondsPerDay, t0 + 25 * hour) < until { due += amount }
+        if Int64(begin) * millisecondsPerDay < until { begun += amount }
+        begin = month.last + 1
+        // What has been posted last is judged when window and grace have passed for it, too.
+        guard Int64(month.last) * millisecondsPerDay + 34 * hour < until else { continue }
+        var posted = amount
+        switch Int.random(in: 0..<14, using: &generator) {
+        case 0: posted = 0
+        case 1: posted += 1_000_000
+        default: break
+        }
+        released += posted
+        if posted != 0 {
+          inputs += release(Int64(posted), on: month.last, "R\(place)", order: key).map { .posting($0) }
+        }
+      }
+      if released < due || released > begun { wrong.insert(key) }
+    }
+    for round in 0..<3 {
+      var matcher = Matcher(policy: Self.policy(.day), dimensionCount: 0)
+      var course = Course()
+      var step = t0
+      // By time of arrival, but for the first round.
+      let ordered = round == 0 ? inputs.shuffled(using: &generator) : inputs.sorted { $0.time_ms < $1.time_ms }
+      for input in ordered {
+        if round == 1, input.time_ms > step {
+          step = input.time_ms
+          advance(&matcher, to: step, &course)
+        }
+        matcher.take([input], now_ms: Self.now_ms, into: &course.outputs)
+      }
+      advance(&matcher, to: until, &course)
+      for line in matcher.totals.lines { #expect(line.pending == 0, "seed \(seed) round \(round): \(line)") }
+      var state: [String: Break] = [:]
+      for made in course.outputs.breaks { state[made.id] = made }
+      let found = Set(state.values.filter { $0.state.isOpen }.map(\.order))
+      #expect(found == wrong, "seed \(seed) round \(round)")
+    }
+  }
+}
