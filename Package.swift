@@ -25,12 +25,12 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     // The console alone: `swift build --product tieout` builds none of these.
     .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: ["FullFoundation"]),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
-    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
     .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
     .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
@@ -46,7 +46,9 @@ let package = Package(
     .target(name: "Aggregates", dependencies: ["Domain"], swiftSettings: hot),
     .target(name: "Forecasting", dependencies: ["Domain"], swiftSettings: settings),
     .target(name: "Validation", dependencies: ["Domain"], swiftSettings: hot),
-    .target(name: "Decoding", dependencies: ["Domain", "CShims"], swiftSettings: hot),
+    .target(
+      name: "Decoding", dependencies: ["Domain", "CShims", .product(name: "Crypto", package: "swift-crypto")],
+      swiftSettings: hot),
     .target(name: "Matching", dependencies: ["Domain", "Aggregates", "CShims"], swiftSettings: hot),
     .target(name: "Checkpoints", dependencies: ["Domain", "Aggregates", "Matching", "CZstd"], swiftSettings: hot),
     .target(name: "Kafka", dependencies: ["CRdKafka", "CShims"], swiftSettings: hot),
@@ -162,7 +164,7 @@ let package = Package(
 // The benchmarks, a package of their own, need none of the console, and one of its dependencies has a module of the same
 // name as one here, which SwiftPM refuses across packages: `tools/bench` leaves all of it out.
 if Context.environment["TIEOUT_CORE_ONLY"] != nil {
-  let core = ["swift-argument-parser", "swift-log", "Yams", "hdrhistogram-swift"]
+  let core = ["swift-argument-parser", "swift-log", "Yams", "hdrhistogram-swift", "swift-crypto"]
   package.dependencies.removeAll { dependency in
     guard case .sourceControl(_, let location, _) = dependency.kind else { return false }
     return !core.contains { location.hasSuffix("/" + $0) }

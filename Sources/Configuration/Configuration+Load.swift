@@ -114,12 +114,16 @@ extension Configuration {
         limits["record_bytes"] ?? limits["memory"], "limits.record_bytes: one record would not fit in limits.memory")
     }
     let depth = reader.integer(limits["depth"], ["limits", "depth"], 64, 1...512)
+    readMasking(nodes["masking"], reader)
+    let deadLetterNodes = reader.nodes(nodes["dead_letters"], ["dead_letters"])
+    rawDeadLetters = reader.choice(deadLetterNodes["raw"], ["dead_letters", "raw"], .unmasked)
     let tables = readTables(nodes["tables"], reader)
     for (key, value, keyNode) in reader.mapping(nodes["sources"], ["sources"]) {
       if let source = readSource(key, value, keyNode, tables, reader, recordBytes: recordBytes, depth: depth) {
         sources.append(source)
       }
     }
+    checkMasks(nodes["sources"], reader)
     readMatching(nodes["matching"], reader)
     readPolicy(nodes["policy"], reader)
     readFlows(nodes["flows"], tables, reader)

@@ -106,6 +106,9 @@ public struct Configuration: Sendable, Equatable {
   public var workers = 1
   public var dimensions: [String] = []
   public var sources: [SourceSettings] = []
+  /// For fields that are hashed; nil where none are.
+  public var maskKey: MaskKey?
+  public var rawDeadLetters = RawDeadLetters.unmasked
   public var policy = MatchingPolicy()
   public var governance = Governance()
   /// nil where no aggregates are kept.
@@ -152,6 +155,7 @@ public struct Configuration: Sendable, Equatable {
   public static func == (a: Configuration, b: Configuration) -> Bool {
     a.name == b.name && a.prefix == b.prefix && a.kafka == b.kafka && a.workers == b.workers
       && a.dimensions == b.dimensions && a.sources == b.sources && a.policy == b.policy
+      && a.maskKey == b.maskKey && a.rawDeadLetters == b.rawDeadLetters
       && a.governance == b.governance && a.aggregates == b.aggregates && a.revenueTopic == b.revenueTopic
       && a.flows == b.flows && a.quality == b.quality && a.qualityTopic == b.qualityTopic
       && a.cashflowTopic == b.cashflowTopic && a.receivablesTopic == b.receivablesTopic
@@ -176,6 +180,9 @@ public struct Configuration: Sendable, Equatable {
     if let aggregates { text += "|\(aggregates)" }
     if takesActions { text += "|actions" }
     if let quality { text += "|\(quality)" }
+    // What is said of a record under another key is something else; and what dead letters hold is an output.
+    if let maskKey, sources.contains(where: { $0.mapping.isMasked }) { text += "|mask=" + maskKey.fingerprint }
+    if rawDeadLetters != .unmasked { text += "|raw=" + rawDeadLetters.rawValue }
     return Array(text.utf8).withUnsafeBufferPointer { Fingerprint(ByteView($0)).low }
   }
 

@@ -1,3 +1,4 @@
+import Decoding
 import Domain
 
 /// One key of the configuration file: drives the check for unknown keys and the generated reference.
@@ -44,6 +45,10 @@ public struct KeyReference: Sendable {
     .init("decimal.negate", "true, false", "false", "The source writes credits positive."),
     .init("default", "text", "", "Taken where the value is absent, null or empty."),
     .init("strip_leading_zeros", "true, false", "false", "`0000080015` is `80015`."),
+    .init(
+      "mask", FieldMask.allCases.map(\.rawValue).joined(separator: ", "), "none",
+      "What is written in place of the text, everywhere: 32 digits of its HMAC-SHA-256 under `masking.key`, or `(redacted)`. For names and numbers of orders, events, documents, customers and accounts, and dimensions; what joins records can only be hashed."
+    ),
   ]
 
   /// The keys of a validation rule (`sources.*.rules`).
@@ -139,6 +144,16 @@ public struct KeyReference: Sendable {
     ),
     .init("topics.actions", "text", "<prefix>.actions", "What people do to breaks, keyed by order; kept for ever."),
     .init("topics.proposals", "text", "<prefix>.proposals", "Journals that write differences off; to be compacted."),
+    .init("masking", "map", "", "Fields that are masked on the way in (`mask` of a field)."),
+    .init(
+      "masking.key", "{env: NAME} or {file: path}", "",
+      "The secret under which fields are hashed, at least 16 bytes. Another key gives other hashes: orders that are open then show breaks."
+    ),
+    .init("dead_letters", "map", "", "What dead letters hold."),
+    .init(
+      "dead_letters.raw", RawDeadLetters.allCases.map(\.rawValue).joined(separator: ", "), "unmasked",
+      "Which of them carry the key and the bytes of the record; by default those of sources without masked fields. The place is always there."
+    ),
     .init("tables", "map", "{}", "Named value tables."),
     .init("tables.*", "map", "", "A value table: literal text to literal text."),
     .init("tables.*.entries", "map of texts", "{}", "The entries."),

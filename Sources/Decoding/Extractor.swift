@@ -40,6 +40,7 @@ struct Extractor: ~Copyable {
   private let format: RecordFormat
   private let maximumRecordBytes: Int
   private let hasFilters: Bool
+  private let masker: FieldMasker?
   /// One record of forty ends so near to a page's end that nothing behind it may be looked at. Up to this size it is
   /// moved to where there is room, which costs less than scanning it in the general way.
   private static let maximumMoved = 1 << 14
@@ -59,6 +60,7 @@ struct Extractor: ~Copyable {
     // Places in a record are counted in 32 bits.
     maximumRecordBytes = min(plan.specification.maximumRecordBytes, Int(UInt32.max) - 1)
     hasFilters = !plan.filters.isEmpty
+    masker = plan.specification.maskKey.map { FieldMasker($0) }
     row = CSVRow(dialect: plan.specification.csv)
     if plan.specification.format == .csv, !plan.specification.csv.columns.isEmpty {
       setColumns(plan.specification.csv.columns)
@@ -304,7 +306,13 @@ struct Extractor: ~Copyable {
         text = ByteView(base: text.base! + 1, count: text.count - 1)
       }
     }
-    guard let table = field.pointee.table, !text.isEmpty else { return text }
+    if let table = field.pointee.table, !text.isEmpty { text = try look(text, up: table, field, isSkipped: &isSkipped) }
+    return field.pointee.mask == .none ? text : masked(text, field.pointee.mask)
+  }
+
+  private func look(
+    _ text: ByteView, up table: CompiledTable, _ field: UnsafePointer<CompiledField>, isSkipped: inout Bool
+  ) throws(DataFault) -> ByteView {
     let found = table.find(text)
     if found >= 0 { return table.values[found] }
     switch table.unlisted {
@@ -314,8 +322,23 @@ struct Extractor: ~Copyable {
       isSkipped = true
       return .empty
     case .reject:
+      let shown = field.pointee.mask == .none ? "'\(quoted(text))'" : "the value (masked)"
       throw DataFault(
-        .masterDataMissing, field: field.pointee.name, detail: "'\(quoted(text))' is not in the table '\(table.name)'")
+        .masterDataMissing, field: field.pointee.name, detail: "\(shown) is not in the table '\(table.name)'")
+    }
+  }
+
+  /// Absent stays absent.
+  private mutating func masked(_ text: ByteView, _ mask: FieldMask) -> ByteView {
+    guard !text.isEmpty else { return text }
+    switch mask {
+    case .none: return text
+    case .redact:
+      return ByteView(base: FieldMasker.redacted.utf8Start, count: FieldMasker.redacted.utf8CodeUnitCount)
+    case .hash:
+      // The plan has refused a hash without a key.
+      masker.unsafelyUnwrapped.hash(text, into: scratch.reserve(FieldMasker.hashBytes))
+      return scratch.commit(FieldMasker.hashBytes)
     }
   }
 }

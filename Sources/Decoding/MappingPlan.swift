@@ -70,6 +70,7 @@ struct CompiledField {
   var fallback: ByteView
   var stripsLeadingZeros: Bool
   var isMapped: Bool
+  var mask = FieldMask.none
 }
 
 /// A mapping compiled for decoding; immutable, shared by all workers.
@@ -358,6 +359,7 @@ private struct Compiler {
         name: name, value: CompiledValue(kind: .none), table: nil, time: nil, decimal: DecimalStyle(),
         fallback: .empty, stripsLeadingZeros: false, isMapped: false)
     }
+    if mapping.mask == .hash, specification.maskKey == nil { throw error(name, "is hashed, and there is no key") }
     var time: TimeParser?
     if isTime {
       let format = mapping.timeFormat ?? .automatic
@@ -369,7 +371,7 @@ private struct Compiler {
     return CompiledField(
       name: name, value: try value(name, mapping.value), table: mapping.table.map { table($0) }, time: time,
       decimal: mapping.decimal, fallback: mapping.defaultText.map { texts.intern($0) } ?? .empty,
-      stripsLeadingZeros: mapping.stripsLeadingZeros, isMapped: true)
+      stripsLeadingZeros: mapping.stripsLeadingZeros, isMapped: true, mask: mapping.mask)
   }
 
   func table(_ table: ValueTable) -> CompiledTable {

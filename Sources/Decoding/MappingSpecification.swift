@@ -80,6 +80,16 @@ public indirect enum ValueExpression: Sendable, Equatable {
   case firstPresent([ValueExpression])
 }
 
+/// What becomes of a field's text before anything else sees it.
+public enum FieldMask: String, Sendable, CaseIterable {
+  /// The text itself.
+  case none
+  /// 32 hexadecimal digits of its HMAC-SHA-256: the same text gives the same digits, so that both sides still compare.
+  case hash
+  /// `(redacted)`, whatever it was.
+  case redact
+}
+
 /// How one canonical field is filled.
 public struct FieldMapping: Sendable, Equatable {
   public var value: ValueExpression
@@ -93,6 +103,8 @@ public struct FieldMapping: Sendable, Equatable {
   public var defaultText: String?
   /// Strip leading and trailing white space (default) and, where set, leading zeros (SAP document numbers).
   public var stripsLeadingZeros = false
+  /// Last of all: tables and defaults see the clear text.
+  public var mask = FieldMask.none
 
   public init(_ value: ValueExpression) { self.value = value }
 }
@@ -162,12 +174,21 @@ public struct MappingSpecification: Sendable, Equatable {
   public var maximumDepth = 64
   /// Records longer than this are refused (10 MB records are a fault of the sender, not a reason to run out of memory).
   public var maximumRecordBytes = 4 << 20
+  /// For fields that are hashed.
+  public var maskKey: MaskKey?
 
   public init(sourceName: String, sourceIndex: Int, kind: SourceKind, format: RecordFormat) {
     self.sourceName = sourceName
     self.sourceIndex = sourceIndex
     self.kind = kind
     self.format = format
+  }
+}
+
+extension MappingSpecification {
+  /// Whether a clear value of this source must not be written anywhere.
+  public var isMasked: Bool {
+    fields.values.contains { $0.mask != .none } || dimensions.contains { ($0?.mask ?? .none) != .none }
   }
 }
 
@@ -191,6 +212,17 @@ public enum OrderField: String, CaseIterable, Sendable {
   }
 }
 
+extension OrderField {
+  /// The masks that leave the field of use: what joins records or tells them apart can be hashed, not redacted.
+  public var masks: [FieldMask] {
+    switch self {
+    case .customer: [.hash, .redact]
+    case .order, .eventID, .document: [.hash]
+    default: []
+    }
+  }
+}
+
 /// The canonical fields of a posting; its amount is mapped apart (`PostingAmount`).
 public enum PostingField: String, CaseIterable, Sendable {
   case order
@@ -207,6 +239,17 @@ public enum PostingField: String, CaseIterable, Sendable {
     switch self {
     case .order, .role, .currency, .eventTime: true
     default: false
+    }
+  }
+}
+
+extension PostingField {
+  /// See `OrderField.masks`.
+  public var masks: [FieldMask] {
+    switch self {
+    case .customer, .account: [.hash, .redact]
+    case .order, .lineID, .journal, .document, .reverses: [.hash]
+    default: []
     }
   }
 }

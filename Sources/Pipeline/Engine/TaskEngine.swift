@@ -318,6 +318,7 @@ final class TaskEngine {
       letter.payloadBytes = routed.payload.count
     }
     letter.payload = letter.payload.map { Array($0.prefix(DeadLetterEncoder.maximumPayloadBytes)) }
+    if let source, !configuration.writesRaw(of: source) { (letter.key, letter.payload) = (nil, nil) }
     deadLetterCount += 1
     if matcher.quality != nil, runSource != actionsInput {
       // Of its event time nobody knows: the time at which it was written decides the period.
