@@ -3,6 +3,7 @@ import Decoding
 import Domain
 import Foundation
 import Matching
+import Validation
 import Yams
 
 extension Configuration {
@@ -125,6 +126,7 @@ extension Configuration {
     }
     checkMasks(nodes["sources"], reader)
     readMatching(nodes["matching"], reader)
+    if sources.contains(where: { !$0.rules.flagNames.isEmpty }) { policy.flagNames = sources.map(\.rules.flagNames) }
     readPolicy(nodes["policy"], reader)
     readFlows(nodes["flows"], tables, reader)
     governance = readGovernance(nodes["governance"], reader)

@@ -16,9 +16,15 @@ extension Configuration {
       reader.problem(node, "\(reader.dotted(path)): a list of rules is expected")
       return []
     }
-    return list.enumerated().flatMap { number, item in
+    let rules = list.enumerated().flatMap { number, item in
       readRule(item, path + ["#\(number + 1)"], source, tables, reader)
     }
+    if rules.flagNames.count > RuleSpecification.maximumFlags {
+      reader.problem(
+        node, "\(reader.dotted(path)): at most \(RuleSpecification.maximumFlags) rules of a source can flag, by name")
+      return []
+    }
+    return rules
   }
 
   private func readRule(

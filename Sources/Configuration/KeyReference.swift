@@ -55,8 +55,9 @@ public struct KeyReference: Sendable {
   public static let ofRules: [KeyReference] = [
     .init("name", "text", "the field or the check", "What dead letters and counts call it."),
     .init(
-      "severity", "reject, count", "reject",
-      "A record that breaks the rule goes to dead letters, or is taken in and counted."),
+      "severity", "reject, flag, count", "reject",
+      "A record that breaks the rule goes to dead letters, or is taken in and counted; with `flag` its order also has the break DATA_QUALITY, which names the rule. At most 16 names of rules of a source can flag."
+    ),
     .init("when", "list of order events (orders) or account roles (ledger)", "all", "Records to which it applies."),
     .init(
       "field", "text", "",

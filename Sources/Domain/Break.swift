@@ -30,6 +30,8 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
   case statusConflict = "STATUS_CONFLICT"
   case unreversedCancel = "UNREVERSED_CANCEL"
   case orphanReversal = "ORPHAN_REVERSAL"
+  // Data
+  case dataQuality = "DATA_QUALITY"
 
   /// One sentence that says when it is raised; the reference documentation is generated from it.
   public var definition: String {
@@ -60,6 +62,7 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
       "Something is posted for an order that is cancelled without having been billed, or is on hold."
     case .unreversedCancel: "The order was cancelled after billing, and the ledger still holds the billing."
     case .orphanReversal: "A reversal whose original posting is not known for this order."
+    case .dataQuality: "A record of the order breaks a validation rule that flags (`severity: flag`)."
     }
   }
 }

@@ -80,7 +80,7 @@ final class OrderLane {
   private var decoder: OrderDecoder
   var records = RecordBuffer<OrderEvent>(capacity: 4_096)
   var counters = DecodeCounters()
-  /// Places of the records that broke a rule which only counts.
+  /// Places of the records that broke a rule which does not reject.
   private(set) var flagged: [Int] = []
   let rules: RuleSet
   let source: String
@@ -108,7 +108,10 @@ final class OrderLane {
             records.truncate(to: records.count - 1)
             throw fault
           }
-          if rules.flagCount != flags { flagged.append(records.count - 1) }
+          if rules.flagCount != flags {
+            flagged.append(records.count - 1)
+            records[records.count - 1].brokenRules = rules.brokenRules
+          }
         }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
@@ -152,7 +155,7 @@ final class LedgerLane {
   private var decoder: PostingDecoder
   var records = RecordBuffer<Posting>(capacity: 4_096)
   var counters = DecodeCounters()
-  /// Places of the records that broke a rule which only counts.
+  /// Places of the records that broke a rule which does not reject.
   private(set) var flagged: [Int] = []
   let rules: RuleSet
   let source: String
@@ -180,7 +183,10 @@ final class LedgerLane {
             records.truncate(to: records.count - 1)
             throw fault
           }
-          if rules.flagCount != flags { flagged.append(records.count - 1) }
+          if rules.flagCount != flags {
+            flagged.append(records.count - 1)
+            records[records.count - 1].brokenRules = rules.brokenRules
+          }
         }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
