@@ -116,6 +116,9 @@ extension Configuration {
     }
     let depth = reader.integer(limits["depth"], ["limits", "depth"], 64, 1...512)
     readMasking(nodes["masking"], reader)
+    readMasterData(nodes["master_data"], reader)
+    tablesTopic = reader.topic(
+      topics["tables"], ["topics", "tables"], prefix + ".tables", place: nodes["prefix"] ?? nodes["name"])
     let deadLetterNodes = reader.nodes(nodes["dead_letters"], ["dead_letters"])
     rawDeadLetters = reader.choice(deadLetterNodes["raw"], ["dead_letters", "raw"], .unmasked)
     let tables = readTables(nodes["tables"], reader)
@@ -124,7 +127,10 @@ extension Configuration {
         sources.append(source)
       }
     }
+    redrivenTopic = reader.topic(
+      topics["redriven"], ["topics", "redriven"], prefix + ".redriven", place: nodes["prefix"] ?? nodes["name"])
     checkMasks(nodes["sources"], reader)
+    checkMasterData(nodes["master_data"], reader)
     readMatching(nodes["matching"], reader)
     if sources.contains(where: { !$0.rules.flagNames.isEmpty }) { policy.flagNames = sources.map(\.rules.flagNames) }
     readPolicy(nodes["policy"], reader)

@@ -143,8 +143,18 @@ public struct KeyReference: Sendable {
       "topics.quality", "text", "<prefix>.quality",
       "Counts by source and month, where they are enabled; to be compacted."
     ),
+    .init(
+      "topics.tables", "text", "<prefix>.tables",
+      "Versions of the tables, where `master_data` is enabled."),
+    .init("topics.redriven", "text", "<prefix>.redriven", "What `tieout redrive` has sent; to be compacted."),
     .init("topics.actions", "text", "<prefix>.actions", "What people do to breaks, keyed by order; kept for ever."),
     .init("topics.proposals", "text", "<prefix>.proposals", "Journals that write differences off; to be compacted."),
+    .init("master_data", "map", "", "Tables of files that change while the daemon runs."),
+    .init(
+      "master_data.enabled", "true, false", "false",
+      "Whether files of `tables` are read again when they change, and on SIGHUP. Every version is kept in `topics.tables`, so that a recovery or a replay decodes each record with the version it was decoded with."
+    ),
+    .init("master_data.interval", "duration", "30s", "How often the daemon looks for changes."),
     .init("masking", "map", "", "Fields that are masked on the way in (`mask` of a field)."),
     .init(
       "masking.key", "{env: NAME} or {file: path}", "",

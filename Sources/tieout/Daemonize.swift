@@ -121,7 +121,9 @@ struct Run: ParsableCommand {
           log.error("tieout-serve has ended", metadata: ["status": "\(console!.terminationStatus)"])
           hasConsole = false
         }
-        if hangUps.take() {
+        let isHungUp = hangUps.take()
+        daemon.refreshTables(isForced: isHungUp)
+        if isHungUp {
           reload.reload(path: config, isServed: hasConsole)
           if hasConsole, let console { kill(console.processIdentifier, SIGHUP) }
         }
@@ -177,7 +179,7 @@ struct Broker: ParsableCommand {
       var wanted: [(name: String, partitions: Int)] = []
       if let config {
         let configuration = try Configuration.load(path: config)
-        let own = (configuration.ownTopics + configuration.consoleTopics).map(\.name)
+        let own = (configuration.ownTopics + configuration.consoleTopics).map(\.name) + [configuration.redrivenTopic]
         wanted = Set(configuration.sources.map(\.originalTopic) + own).sorted().map { ($0, max(1, partitions)) }
       }
       for topic in topics {

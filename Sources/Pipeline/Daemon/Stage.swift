@@ -75,7 +75,8 @@ public final class Router: Stage {
     let instance = configuration.kafka.instance
     let member = instance.isEmpty ? "" : "\(instance)-router"
     let group = configuration.kafka.group + "-router"
-    lanes = try sources.map { Lane(try MappingPlan($0.mapping)) }
+    let followed = Set(configuration.followsTables ? configuration.tableSources.map(\.name) : [])
+    lanes = try sources.map { Lane(try MappingPlan($0.routingMapping(followed))) }
     producer = try environment.makeProducer(
       configuration,
       transactionalID: isExactlyOnce

@@ -23,6 +23,8 @@ public final class Worker: @unchecked Sendable {
   let stop: StopFlag
   let log: Logger
   let environment: any WorkerEnvironment
+  /// Where tables change while the worker runs.
+  let masterData: MasterData?
   let state = Mutex(WorkerStatus())
 
   final class Task {
@@ -75,21 +77,24 @@ public final class Worker: @unchecked Sendable {
   var isLeaving = false
   var heldSince_ms: Int64?
 
-  public convenience init(configuration: Configuration, number: Int, stop: StopFlag, log: Logger) {
+  public convenience init(
+    configuration: Configuration, number: Int, stop: StopFlag, log: Logger, masterData: MasterData? = nil
+  ) {
     let forward: KafkaLogHandler = { level, facility, message in
       log.log(
         level: level <= 3 ? .error : level <= 4 ? .warning : .debug, "\(message)", metadata: ["kafka": "\(facility)"])
     }
     self.init(
       configuration: configuration, number: number, stop: stop, log: log,
-      environment: KafkaEnvironment(log: forward))
+      environment: KafkaEnvironment(log: forward), masterData: masterData)
   }
 
   /// - Parameter hash: The configuration's `matchingHash`, where it is known.
   public init(
     configuration: Configuration, number: Int, stop: StopFlag, log: Logger, environment: any WorkerEnvironment,
-    hash: UInt64? = nil
+    hash: UInt64? = nil, masterData: MasterData? = nil
   ) {
+    self.masterData = masterData
     self.configuration = configuration
     configurationHash = hash ?? configuration.matchingHash
     self.number = number
@@ -140,7 +145,11 @@ public final class Worker: @unchecked Sendable {
     heldSince_ms = nil
     recordsInEpoch = 0
     incarnation = environment.identity()
-    stage = try DecodeStage(configuration, hash: configurationHash)
+    if let version = masterData?.current {
+      stage = try DecodeStage(version.configuration, hash: version.hash)
+    } else {
+      stage = try DecodeStage(configuration, hash: configurationHash)
+    }
     let instance = configuration.kafka.instance
     let member = instance.isEmpty ? "" : "\(instance)-\(number)"
     let transactionalID =
