@@ -49,6 +49,7 @@ let package = Package(
     .target(
       name: "Decoding", dependencies: ["Domain", "CShims", .product(name: "Crypto", package: "swift-crypto")],
       swiftSettings: hot),
+    .target(name: "SchemaRegistry", dependencies: ["Decoding"], swiftSettings: settings),
     .target(name: "Matching", dependencies: ["Domain", "Aggregates", "CShims"], swiftSettings: hot),
     .target(name: "Checkpoints", dependencies: ["Domain", "Aggregates", "Matching", "CZstd"], swiftSettings: hot),
     .target(name: "Kafka", dependencies: ["CRdKafka", "CShims"], swiftSettings: hot),
@@ -65,7 +66,7 @@ let package = Package(
       name: "Pipeline",
       dependencies: [
         "Domain", "Aggregates", "Forecasting", "Validation", "Decoding", "Matching", "Checkpoints", "Kafka",
-        "Configuration", "CShims", "CZstd",
+        "Configuration", "SchemaRegistry", "CShims", "CZstd",
         "CZlib",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: hot),
@@ -122,6 +123,9 @@ let package = Package(
     .target(name: "CAllocations", path: "Tests/CAllocations"),
     .testTarget(
       name: "DecodingTests", dependencies: ["Decoding", "CShims", "CAllocations"], swiftSettings: settings),
+    .testTarget(
+      name: "SchemaRegistryTests", dependencies: ["SchemaRegistry", "Decoding", "KafkaTesting"], swiftSettings: settings
+    ),
     .testTarget(name: "AggregatesTests", dependencies: ["Aggregates"], swiftSettings: settings),
     .testTarget(name: "ValidationTests", dependencies: ["Validation"], swiftSettings: settings),
     .testTarget(name: "ForecastingTests", dependencies: ["Forecasting", "Pipeline"], swiftSettings: settings),

@@ -129,6 +129,7 @@ extension Configuration {
     }
     redrivenTopic = reader.topic(
       topics["redriven"], ["topics", "redriven"], prefix + ".redriven", place: nodes["prefix"] ?? nodes["name"])
+    readSchemaRegistry(nodes["schema_registry"], root, reader)
     checkMasks(nodes["sources"], reader)
     checkMasterData(nodes["master_data"], reader)
     readMatching(nodes["matching"], reader)

@@ -149,6 +149,13 @@ public struct KeyReference: Sendable {
     .init("topics.redriven", "text", "<prefix>.redriven", "What `tieout redrive` has sent; to be compacted."),
     .init("topics.actions", "text", "<prefix>.actions", "What people do to breaks, keyed by order; kept for ever."),
     .init("topics.proposals", "text", "<prefix>.proposals", "Journals that write differences off; to be compacted."),
+    .init("schema_registry", "map", "", "Where the schemas of Avro records come from."),
+    .init(
+      "schema_registry.url", "text", "", "Address, `https://registry:8081`; certificates as the system trusts them."),
+    .init("schema_registry.user", "text", "", "For basic authentication."),
+    .init("schema_registry.password", "{env: NAME} or {file: path}", "", "Belongs to the user."),
+    .init("schema_registry.bearer", "{env: NAME} or {file: path}", "", "A token instead of user and password."),
+    .init("schema_registry.timeout", "duration", "10s", "For one request; there are three attempts."),
     .init("master_data", "map", "", "Tables of files that change while the daemon runs."),
     .init(
       "master_data.enabled", "true, false", "false",
@@ -184,7 +191,9 @@ public struct KeyReference: Sendable {
       "sources.*.routed", "true, false", "false",
       "The topic is not keyed by order, or has another number of partitions: its records go through the internal topic `<prefix>.route.<source>`."
     ),
-    .init("sources.*.format", "json, debezium, csv", "json", "How its records are written."),
+    .init(
+      "sources.*.format", RecordFormat.allCases.map(\.rawValue).joined(separator: ", "), "json",
+      "How its records are written. The Avro formats have Confluent's framing and need `schema_registry`."),
     .init("sources.*.csv", "map", "", "How CSV is written."),
     .init("sources.*.csv.delimiter", "one character or `tab`", ",", "Between columns."),
     .init("sources.*.csv.quote", "one character or `none`", "\"", "Around columns."),

@@ -41,13 +41,15 @@ struct Extractor: ~Copyable {
   private let maximumRecordBytes: Int
   private let hasFilters: Bool
   private let masker: FieldMasker?
+  private var avro: AvroReader?
   /// One record of forty ends so near to a page's end that nothing behind it may be looked at. Up to this size it is
   /// moved to where there is room, which costs less than scanning it in the general way.
   private static let maximumMoved = 1 << 14
 
   /// `isQuick`: whether layouts are learned and ordinary fields read without a detour. Without, every record is decoded
   /// in the general way, which is the reference.
-  init(plan: MappingPlan, memoised: [Int], isQuick: Bool, walker: tieout_walk) {
+  /// `schemas`: for Avro.
+  init(plan: MappingPlan, memoised: [Int], isQuick: Bool, walker: tieout_walk, schemas: (any AvroSchemas)? = nil) {
     self.plan = plan
     scanner = JSONScanner(
       nodes: plan.nodes, slotCount: plan.slotCount, maximumDepth: plan.specification.maximumDepth, learns: isQuick,
@@ -61,6 +63,10 @@ struct Extractor: ~Copyable {
     maximumRecordBytes = min(plan.specification.maximumRecordBytes, Int(UInt32.max) - 1)
     hasFilters = !plan.filters.isEmpty
     masker = plan.specification.maskKey.map { FieldMasker($0) }
+    avro =
+      plan.specification.format.isAvro
+      ? AvroReader(
+        nodes: plan.nodes, schemas: schemas ?? NoSchemas.only, maximumDepth: plan.specification.maximumDepth) : nil
     row = CSVRow(dialect: plan.specification.csv)
     if plan.specification.format == .csv, !plan.specification.csv.columns.isEmpty {
       setColumns(plan.specification.csv.columns)
@@ -106,7 +112,7 @@ struct Extractor: ~Copyable {
   @inline(__always)
   mutating func take(key: ByteView, payload: ByteView) throws(DataFault) -> Taken {
     self.key = key
-    if format == .debezium {
+    if format.isEnvelope {
       readsBefore = false
       slots = fields.slots
       isDelete = false
@@ -125,6 +131,11 @@ struct Extractor: ~Copyable {
       guard let taken = try takeEnvelope() else { break }
       return taken
     case .csv: try split(payload)
+    case .avro, .debeziumAvro:
+      if payload.count == 0 { return .tombstone }
+      scanner.clear()
+      try avro!.read(payload, values: scanner.values, scratch: &scratch)
+      if format == .debeziumAvro, let taken = try takeEnvelope() { return taken }
     }
     if hasFilters, !(try passesFilters()) { return .skipped }
     return .record
@@ -347,4 +358,10 @@ struct Extractor: ~Copyable {
 func quoted(_ text: ByteView) -> String {
   let shown = ByteView(base: text.base, count: min(text.count, DataFault.maximumQuotedBytes))
   return shown.string + (shown.count < text.count ? "…" : "")
+}
+
+/// Where no registry is configured.
+private final class NoSchemas: AvroSchemas {
+  static let only = NoSchemas()
+  func known(_ id: UInt32) -> AvroSchema? { nil }
 }

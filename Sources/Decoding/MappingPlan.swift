@@ -172,7 +172,7 @@ public final class MappingPlan: @unchecked Sendable {
     amount = MappingPlan.pin(amounts)
     otherAmount = amount + (amounts.count - 1)
     if isOrders, specification.amount != nil { throw compiler.error("amount", "belongs to ledger sources") }
-    if specification.format == .debezium {
+    if specification.format.isEnvelope {
       opSlot = try compiler.envelopeSlot("op")
       afterSlot = try compiler.envelopeSlot("after")
       beforeSlot = try compiler.envelopeSlot("before")
@@ -337,10 +337,10 @@ private struct Compiler {
         columns.append((name, slotCount))
         slotCount += 1
         return CompiledValue(kind: .slot, slot: slotCount - 1, slotBefore: slotCount - 1)
-      case .json:
+      case .json, .avro:
         let slot = slot(try steps(field, path))
         return CompiledValue(kind: .slot, slot: slot, slotBefore: slot)
-      case .debezium:
+      case .debezium, .debeziumAvro:
         if path.hasPrefix("$.") {
           let slot = envelopeSlot(try steps(field, String(path.dropFirst(2))))
           return CompiledValue(kind: .slot, slot: slot, slotBefore: slot)

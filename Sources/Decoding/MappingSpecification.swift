@@ -14,6 +14,16 @@ public enum RecordFormat: String, Sendable, CaseIterable {
   case debezium
   /// One CSV row; paths are column names of the header, or numbers from 1 where `csv.header` is false.
   case csv
+  /// An Avro record with Confluent's framing; its schema comes from the registry. Paths are as for JSON.
+  case avro
+  /// A Debezium change event in Avro, framed so. Paths are as for `debezium`.
+  case debeziumAvro = "debezium_avro"
+
+  public var isAvro: Bool { self == .avro || self == .debeziumAvro }
+  /// Whether records are change events in an envelope.
+  public var isEnvelope: Bool { self == .debezium || self == .debeziumAvro }
+  /// Whether a line of a file, or the body of a request, can be such a record.
+  public var isText: Bool { !isAvro }
 }
 
 /// How CSV rows are written (RFC 4180 by default).

@@ -12,16 +12,19 @@ public struct PostingDecoder: ~Copyable {
   private let periods = TextMemo()
   private let flags = TextMemo()
 
-  public init(plan: MappingPlan) { self.init(plan: plan, isQuick: true) }
+  /// - Parameter schemas: For the Avro formats, which cannot be read without.
+  public init(plan: MappingPlan, schemas: (any AvroSchemas)? = nil) {
+    self.init(plan: plan, isQuick: true, schemas: schemas)
+  }
 
   /// `isQuick`: see `Extractor`.
-  init(plan: MappingPlan, isQuick: Bool, walker: tieout_walk = tieout_best_walk()) {
+  init(plan: MappingPlan, isQuick: Bool, walker: tieout_walk = tieout_best_walk(), schemas: (any AvroSchemas)? = nil) {
     blank = .allocate(capacity: 1)
     blank.initialize(to: Posting())
     precondition(plan.specification.kind == .ledger)
     extractor = Extractor(
       plan: plan, memoised: [Index.role, Index.reversal, Index.time, Index.postingDate, Index.period],
-      isQuick: isQuick, walker: walker)
+      isQuick: isQuick, walker: walker, schemas: schemas)
   }
 
   deinit { blank.deallocate() }

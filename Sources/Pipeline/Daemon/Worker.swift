@@ -6,6 +6,7 @@ import Foundation
 import Kafka
 import Logging
 import Matching
+import SchemaRegistry
 import Synchronization
 
 /// One thread with one consumer and one producer: a member of the consumer group that runs the tasks of the partitions
@@ -76,6 +77,8 @@ public final class Worker: @unchecked Sendable {
   var lostActions = 0
   var isLeaving = false
   var heldSince_ms: Int64?
+  /// Why records could not be taken in.
+  private var schemaProblem: SchemaRegistryError?
 
   public convenience init(
     configuration: Configuration, number: Int, stop: StopFlag, log: Logger, masterData: MasterData? = nil
@@ -143,6 +146,7 @@ public final class Worker: @unchecked Sendable {
     beginnings = [:]
     group = nil
     heldSince_ms = nil
+    schemaProblem = nil
     recordsInEpoch = 0
     incarnation = environment.identity()
     if let version = masterData?.current {
@@ -199,6 +203,8 @@ public final class Worker: @unchecked Sendable {
 
   func turn(_ timeout_ms: Int) throws {
     _ = try consumer.consumeRuns(timeout_ms: timeout_ms, { self.take($0) }, finish: {})
+    // What was not taken in is read again in the worker's next life, from what is committed.
+    if let schemaProblem { throw schemaProblem }
     lastPoll_ms = environment.monotonic_ms()
     var outOfRange: [TopicPartition] = []
     for error in consumer.errors {
@@ -247,7 +253,15 @@ public final class Worker: @unchecked Sendable {
   /// Hands a run to its task.
   func take(_ run: MessageRun) {
     // Without a task there is none any more, or not yet: the records are read again by whoever has it.
-    guard run.topic >= 0, let task = tasks[run.partition] else { return }
+    guard run.topic >= 0, schemaProblem == nil, let task = tasks[run.partition] else { return }
+    if let schemas = stage.schemas {
+      do throws(SchemaRegistryError) {
+        try schemas.prepare(source: run.topic, run.messages)
+      } catch {
+        schemaProblem = error
+        return
+      }
+    }
     task.engine.takeRun(source: run.topic, now_ms: environment.wallClock_ms(), run.messages)
     recordsInEpoch += run.messages.count
   }

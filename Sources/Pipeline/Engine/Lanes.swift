@@ -85,9 +85,9 @@ final class OrderLane {
   let rules: RuleSet
   let source: String
 
-  init(plan: MappingPlan, rules: [RuleSpecification]) {
+  init(plan: MappingPlan, rules: [RuleSpecification], schemas: (any AvroSchemas)?) {
     source = plan.specification.sourceName
-    decoder = OrderDecoder(plan: plan)
+    decoder = OrderDecoder(plan: plan, schemas: schemas)
     self.rules = RuleSet(rules)
   }
 
@@ -160,9 +160,9 @@ final class LedgerLane {
   let rules: RuleSet
   let source: String
 
-  init(plan: MappingPlan, rules: [RuleSpecification]) {
+  init(plan: MappingPlan, rules: [RuleSpecification], schemas: (any AvroSchemas)?) {
     source = plan.specification.sourceName
-    decoder = PostingDecoder(plan: plan)
+    decoder = PostingDecoder(plan: plan, schemas: schemas)
     self.rules = RuleSet(rules)
   }
 
@@ -231,10 +231,10 @@ enum Lane {
   case ledger(LedgerLane)
 
   /// Without rules every record that can be read is taken: a router hands on, the tasks judge.
-  init(_ plan: MappingPlan, rules: [RuleSpecification] = []) {
+  init(_ plan: MappingPlan, rules: [RuleSpecification] = [], schemas: (any AvroSchemas)? = nil) {
     switch plan.specification.kind {
-    case .orders: self = .orders(OrderLane(plan: plan, rules: rules))
-    case .ledger: self = .ledger(LedgerLane(plan: plan, rules: rules))
+    case .orders: self = .orders(OrderLane(plan: plan, rules: rules, schemas: schemas))
+    case .ledger: self = .ledger(LedgerLane(plan: plan, rules: rules, schemas: schemas))
     }
   }
 

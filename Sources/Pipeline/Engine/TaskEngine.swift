@@ -10,6 +10,8 @@ import Matching
 final class DecodeStage {
   let configuration: Configuration
   let lanes: [Lane]
+  /// To be asked before records of a source are taken in; nil where none is Avro.
+  let schemas: SchemaLookup?
   let configurationHash: UInt64
   /// Actions that were read, and those that could not be.
   var actionFaults = DecodeCounters()
@@ -22,7 +24,11 @@ final class DecodeStage {
     self.earlier = earlier
     self.configuration = configuration
     configurationHash = hash ?? configuration.matchingHash
-    lanes = try configuration.sources.map { Lane(try MappingPlan($0.mapping), rules: $0.rules) }
+    let lookup = SchemaLookup(configuration)
+    schemas = lookup
+    lanes = try configuration.sources.map {
+      Lane(try MappingPlan($0.mapping), rules: $0.rules, schemas: lookup?.registry)
+    }
   }
 
   var counters: DecodeCounters {

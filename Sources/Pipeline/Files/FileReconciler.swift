@@ -124,6 +124,11 @@ public final class FileReconciler {
       throw FileRunError("'\(argument)': the configuration has no source of kind \(kind.rawValue)")
     }
     let mapping = configuration.sources[source].mapping
+    guard mapping.format.isText else {
+      throw FileRunError(
+        "'\(argument)': the source '\(configuration.sources[source].name)' has the format \(mapping.format.rawValue), "
+          + "which is read from topics alone")
+    }
     let isCSV = mapping.format == .csv
     let file = try InputFile(
       path: path, style: isCSV ? .csv(quote: mapping.csv.quote, delimiter: mapping.csv.delimiter) : .lines,

@@ -115,6 +115,7 @@ final class EpochReplayer {
             "epoch \(record.number) read \(count) records of \(place) from offset \(first) to \(last), of which Kafka "
               + "still has \(arena.count)")
         }
+        try arena.prepare { try engine.stage.schemas?.prepare(source: index, $0) }
         // A restored state stands at the end of its epoch already.
         engine.rewind(source: index, to: first)
         engine.beginRun(source: index, now_ms: now_ms)
@@ -181,6 +182,14 @@ private struct ReplayArena {
       ))
     if let key = message.key { bytes.append(contentsOf: key) }
     if let value = message.value { bytes.append(contentsOf: value) }
+  }
+
+  /// Calls `body` with all of them at once.
+  func prepare(_ body: ([ConsumedMessage]) throws -> Void) throws {
+    var all: [ConsumedMessage] = []
+    forEach { all.append($0) }
+    // The bytes stay where they are for as long as nothing is appended.
+    try body(all)
   }
 
   func forEach(_ body: (ConsumedMessage) -> Void) {
