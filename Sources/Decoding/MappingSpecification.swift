@@ -200,6 +200,14 @@ extension MappingSpecification {
   public var isMasked: Bool {
     fields.values.contains { $0.mask != .none } || dimensions.contains { ($0?.mask ?? .none) != .none }
   }
+
+  /// The same without masks: for whoever hands records on to the source as they are, under the key that other senders use.
+  public var unmasked: MappingSpecification {
+    var clear = self
+    for name in clear.fields.keys { clear.fields[name]!.mask = .none }
+    for at in clear.dimensions.indices { clear.dimensions[at]?.mask = .none }
+    return clear
+  }
 }
 
 /// The canonical fields of an order event.

@@ -79,8 +79,8 @@ struct Run: ParsableCommand {
     discussion: """
       Consumes the source topics as a member of the consumer group, reports breaks and dead letters on topics, and \
       ends on SIGTERM or SIGINT after finishing the running epoch. A task is brought back after a restart or a \
-      rebalance from its newest checkpoint and the epochs after it. SIGHUP reads the log's level again, and names what \
-      else has changed and waits for the next start.
+      rebalance from its newest checkpoint and the epochs after it. SIGHUP reads the log's level and, where they are \
+      followed, the tables of files again, and names what else has changed and waits for the next start.
 
       EXAMPLE
         tieout run --config shop.yaml

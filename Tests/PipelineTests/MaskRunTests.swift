@@ -6,7 +6,9 @@ import Testing
 
 /// A run over files with masked fields: both sides still compare, and the clear values stand nowhere in what it writes.
 @Suite struct MaskRunTests {
-  func run(_ raw: String = "") throws -> (summary: RunSummary, outputs: [String: String], masked: (String) -> String) {
+  func run(_ raw: String = "") throws -> (
+    summary: RunSummary, outputs: [String: String], masked: (String) -> String, catalog: String
+  ) {
     let directory = NSTemporaryDirectory() + "tieout-masks-\(UUID().uuidString)"
     defer { try? FileManager.default.removeItem(atPath: directory) }
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
@@ -51,11 +53,12 @@ import Testing
     for name in try FileManager.default.contentsOfDirectory(atPath: directory + "/out") {
       outputs[name] = try String(contentsOfFile: directory + "/out/" + name, encoding: .utf8)
     }
-    return (summary, outputs, { configuration.maskKey!.hash($0) })
+    return (summary, outputs, { configuration.maskKey!.hash($0) }, Catalog(configuration).markdown)
   }
 
   @Test func bothSidesCompareAndNoClearValueIsWritten() throws {
-    let (summary, outputs, masked) = try run()
+    let (summary, outputs, masked, catalog) = try run()
+    #expect(catalog.contains("| c, hashed (HMAC-SHA-256) |") && catalog.contains("| r, redacted |"))
     let breaks = try #require(outputs["breaks.jsonl"])
     // secret-1 ties out; secret-2 names two customers; secret-3 is not posted.
     #expect(summary.openBreaks == 2)
