@@ -25,12 +25,12 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     // The console alone; of these `swift build --product tieout` builds swift-nio, for the daemon's metrics.
     .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: ["FullFoundation"]),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
-    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
     .package(url: "https://github.com/vapor/jwt-kit", from: "5.7.1"),
     .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
@@ -46,7 +46,10 @@ let package = Package(
     .target(name: "Aggregates", dependencies: ["Domain"], swiftSettings: hot),
     .target(name: "Forecasting", dependencies: ["Domain"], swiftSettings: settings),
     .target(name: "Validation", dependencies: ["Domain"], swiftSettings: hot),
-    .target(name: "Decoding", dependencies: ["Domain", "CShims"], swiftSettings: hot),
+    .target(
+      name: "Decoding", dependencies: ["Domain", "CShims", .product(name: "Crypto", package: "swift-crypto")],
+      swiftSettings: hot),
+    .target(name: "SchemaRegistry", dependencies: ["Decoding"], swiftSettings: settings),
     .target(name: "Matching", dependencies: ["Domain", "Aggregates", "CShims"], swiftSettings: hot),
     .target(name: "Checkpoints", dependencies: ["Domain", "Aggregates", "Matching", "CZstd"], swiftSettings: hot),
     .target(name: "Kafka", dependencies: ["CRdKafka", "CShims"], swiftSettings: hot),
@@ -63,7 +66,7 @@ let package = Package(
       name: "Pipeline",
       dependencies: [
         "Domain", "Aggregates", "Forecasting", "Validation", "Decoding", "Matching", "Checkpoints", "Kafka",
-        "Configuration", "CShims", "CZstd",
+        "Configuration", "SchemaRegistry", "CShims", "CZstd",
         "CZlib",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: hot),
@@ -129,6 +132,9 @@ let package = Package(
     .target(name: "CAllocations", path: "Tests/CAllocations"),
     .testTarget(
       name: "DecodingTests", dependencies: ["Decoding", "CShims", "CAllocations"], swiftSettings: settings),
+    .testTarget(
+      name: "SchemaRegistryTests", dependencies: ["SchemaRegistry", "Decoding", "KafkaTesting"], swiftSettings: settings
+    ),
     .testTarget(name: "AggregatesTests", dependencies: ["Aggregates"], swiftSettings: settings),
     .testTarget(name: "ValidationTests", dependencies: ["Validation"], swiftSettings: settings),
     .testTarget(name: "ForecastingTests", dependencies: ["Forecasting", "Pipeline"], swiftSettings: settings),
@@ -174,7 +180,7 @@ let package = Package(
 // The benchmarks, a package of their own, need none of the console, and one of its dependencies has a module of the same
 // name as one here, which SwiftPM refuses across packages: `tools/bench` leaves all of it out.
 if Context.environment["TIEOUT_CORE_ONLY"] != nil {
-  let core = ["swift-argument-parser", "swift-log", "Yams", "hdrhistogram-swift"]
+  let core = ["swift-argument-parser", "swift-log", "Yams", "hdrhistogram-swift", "swift-crypto"]
   package.dependencies.removeAll { dependency in
     guard case .sourceControl(_, let location, _) = dependency.kind else { return false }
     return !core.contains { location.hasSuffix("/" + $0) }

@@ -12,7 +12,7 @@ public enum QualityColumn: Int, CaseIterable, Sendable {
   case duplicates
   /// Older images of a row that a newer one has replaced.
   case superseded
-  /// Broke a validation rule that only counts.
+  /// Broke a validation rule that does not reject.
   case flagged
 }
 

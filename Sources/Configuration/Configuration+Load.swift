@@ -3,6 +3,7 @@ import Decoding
 import Domain
 import Foundation
 import Matching
+import Validation
 import Yams
 
 extension Configuration {
@@ -114,6 +115,12 @@ extension Configuration {
         limits["record_bytes"] ?? limits["memory"], "limits.record_bytes: one record would not fit in limits.memory")
     }
     let depth = reader.integer(limits["depth"], ["limits", "depth"], 64, 1...512)
+    readMasking(nodes["masking"], reader)
+    readMasterData(nodes["master_data"], reader)
+    tablesTopic = reader.topic(
+      topics["tables"], ["topics", "tables"], prefix + ".tables", place: nodes["prefix"] ?? nodes["name"])
+    let deadLetterNodes = reader.nodes(nodes["dead_letters"], ["dead_letters"])
+    rawDeadLetters = reader.choice(deadLetterNodes["raw"], ["dead_letters", "raw"], .unmasked)
     let tables = readTables(nodes["tables"], reader)
     var checks = FinanceChecks()
     checks.calendar = readCalendar(nodes["calendar"], reader)
@@ -125,8 +132,14 @@ extension Configuration {
         sources.append(source)
       }
     }
+    redrivenTopic = reader.topic(
+      topics["redriven"], ["topics", "redriven"], prefix + ".redriven", place: nodes["prefix"] ?? nodes["name"])
+    readSchemaRegistry(nodes["schema_registry"], root, reader)
+    checkMasks(nodes["sources"], reader)
+    checkMasterData(nodes["master_data"], reader)
     readMatching(nodes["matching"], reader, &checks)
     policy.checks = checks.isEmpty ? nil : checks
+    if sources.contains(where: { !$0.rules.flagNames.isEmpty }) { policy.flagNames = sources.map(\.rules.flagNames) }
     readPolicy(nodes["policy"], reader)
     readFlows(nodes["flows"], tables, reader)
     governance = readGovernance(nodes["governance"], reader)

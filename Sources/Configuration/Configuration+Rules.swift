@@ -16,9 +16,15 @@ extension Configuration {
       reader.problem(node, "\(reader.dotted(path)): a list of rules is expected")
       return []
     }
-    return list.enumerated().flatMap { number, item in
+    let rules = list.enumerated().flatMap { number, item in
       readRule(item, path + ["#\(number + 1)"], source, tables, reader)
     }
+    if rules.flagNames.count > RuleSpecification.maximumFlags {
+      reader.problem(
+        node, "\(reader.dotted(path)): at most \(RuleSpecification.maximumFlags) rules of a source can flag, by name")
+      return []
+    }
+    return rules
   }
 
   private func readRule(
@@ -69,6 +75,12 @@ extension Configuration {
         "\(reader.dotted(path)).field: '\(subject)' is no field that rules can check and this source maps"
           + reader.hint(subject, known))
       return []
+    }
+    let isMasked = (source.mapping.fields[subject] ?? dimensionMapping(subject, source))?.mask ?? .none != .none
+    for key in ["pattern", "one_of", "table"] where isMasked {
+      if let wrong = nodes[key] {
+        reader.problem(wrong, "\(reader.dotted(path)).\(key): '\(subject)' is masked, and rules see what is left of it")
+      }
     }
     let conditions = readConditions(field, nodes, path, tables, reader)
     if conditions.isEmpty, !onFields.contains(where: { nodes[$0] != nil }) {
@@ -213,6 +225,11 @@ extension Configuration {
   /// Fields that the source maps and rules can speak of.
   private func ruleFieldNames(_ source: SourceSettings) -> [String] {
     fieldNames(of: source).filter { ruleField($0, source) != nil }
+  }
+
+  private func dimensionMapping(_ name: String, _ source: SourceSettings) -> FieldMapping? {
+    guard let at = dimensions.firstIndex(of: name), at < source.mapping.dimensions.count else { return nil }
+    return source.mapping.dimensions[at]
   }
 
   private func ruleField(_ name: String, _ source: SourceSettings) -> RuleField? {

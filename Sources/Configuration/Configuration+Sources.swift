@@ -27,6 +27,7 @@ extension Configuration {
     mapping.maximumDepth = depth
     mapping.maximumRecordBytes = recordBytes
     mapping.baseCurrency = baseCurrency
+    mapping.maskKey = maskKey
     if let csv = nodes["csv"] {
       if format != .csv {
         reader.problem(csv, "\(reader.dotted(path)).csv: only for format csv, this is \(format.rawValue)")
@@ -54,7 +55,8 @@ extension Configuration {
           keyNode, "unknown dimension '\(key)' in \(reader.dotted(path)).dimensions\(reader.hint(key, dimensions))")
         continue
       }
-      mapping.dimensions[index] = readField(value, path + ["dimensions", key], .text, tables, reader)
+      mapping.dimensions[index] = readField(
+        value, path + ["dimensions", key], .text, tables, reader, masks: [.hash, .redact])
       places["dimension \(index + 1)"] = value
     }
     if reader.problems.count == problemsBefore { compile(mapping, places, keyNode, reader) }
@@ -91,7 +93,8 @@ extension Configuration {
       isSeen.insert(key)
       let type: FieldType =
         MappingSpecification.timeFields.contains(key) ? .time : amounts.contains(key) ? .amount : .text
-      mapping.fields[key] = readField(value, path + [key], type, tables, reader)
+      let masks = isOrders ? OrderField(rawValue: key)?.masks : PostingField(rawValue: key)?.masks
+      mapping.fields[key] = readField(value, path + [key], type, tables, reader, masks: masks ?? [])
       places[key] = value
       if key == PostingField.baseAmount.rawValue, baseCurrency == .none {
         reader.problem(keyNode, "\(reader.dotted(path)).\(key): there is no base currency (fx.base)")
@@ -230,7 +233,8 @@ extension Configuration {
   ) -> FieldMapping { readField(node, path, .text, tables, reader) }
 
   private func readField(
-    _ node: Node, _ path: [String], _ type: FieldType, _ tables: [String: ValueTable], _ reader: ConfigurationReader
+    _ node: Node, _ path: [String], _ type: FieldType, _ tables: [String: ValueTable], _ reader: ConfigurationReader,
+    masks: [FieldMask] = []
   ) -> FieldMapping {
     let dotted = path.joined(separator: ".")
     guard let map = node.mapping else { return FieldMapping(readExpression(node, path, reader)) }
@@ -313,6 +317,7 @@ extension Configuration {
     if let strip = nodes["strip_leading_zeros"] {
       mapping.stripsLeadingZeros = reader.bool(strip, path + ["strip_leading_zeros"], false)
     }
+    if let mask = nodes["mask"] { mapping.mask = readMask(mask, path + ["mask"], masks, reader) }
     return mapping
   }
 

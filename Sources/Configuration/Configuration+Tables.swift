@@ -4,7 +4,7 @@ import Foundation
 import Yams
 
 extension Configuration {
-  func readTables(_ node: Node?, _ reader: ConfigurationReader) -> [String: ValueTable] {
+  mutating func readTables(_ node: Node?, _ reader: ConfigurationReader) -> [String: ValueTable] {
     var tables: [String: ValueTable] = [:]
     for (name, value, keyNode) in reader.mapping(node, ["tables"]) {
       let path = ["tables", name]
@@ -20,8 +20,11 @@ extension Configuration {
         let value = parts["value"].map { (name: reader.name($0, path + ["value"], ""), node: $0) }
         do throws(TableFile.Fault) {
           let table = try TableFile(path: reader.resolve(file))
+          tableSources.append(
+            TableSource(name: name, path: reader.resolve(file), key: key?.name, value: value?.name, inline: entries))
           // Entries in the configuration itself win over those of the file.
           entries.merge(try table.entries(key: key?.name, value: value?.name)) { inline, _ in inline }
+          tableContents[name] = entries
         } catch {
           isUnread = true
           let column: Node? = error.column == nil ? nil : error.column == key?.name ? key?.node : value?.node
@@ -36,6 +39,7 @@ extension Configuration {
       tables[name] = ValueTable(
         name: name, entries: entries, unlisted: readUnlisted(parts["unlisted"], path + ["unlisted"], reader))
     }
+    tableSources.sort { $0.name < $1.name }
     return tables
   }
 

@@ -106,6 +106,14 @@ public struct Configuration: Sendable, Equatable {
   public var workers = 1
   public var dimensions: [String] = []
   public var sources: [SourceSettings] = []
+  /// For fields that are hashed; nil where none are.
+  public var maskKey: MaskKey?
+  public var rawDeadLetters = RawDeadLetters.unmasked
+  /// The value tables that stand in files, in the order of their names, and what those hold.
+  public var tableSources: [TableSource] = []
+  var tableContents: TableEntries = [:]
+  /// How often the files are looked at while the tasks run; nil where they are read at the start alone.
+  public var masterDataInterval_ms: Int64?
   public var policy = MatchingPolicy()
   public var governance = Governance()
   /// nil where no aggregates are kept.
@@ -137,6 +145,10 @@ public struct Configuration: Sendable, Equatable {
   public var cashflowTopic = ""
   public var qualityTopic = ""
   public var receivablesTopic = ""
+  /// nil where no source needs it.
+  public var schemaRegistry: SchemaRegistrySettings?
+  public var tablesTopic = ""
+  public var redrivenTopic = ""
   public var actionsTopic = ""
   public var proposalsTopic = ""
   public var serve = ServeSettings()
@@ -158,6 +170,11 @@ public struct Configuration: Sendable, Equatable {
   public static func == (a: Configuration, b: Configuration) -> Bool {
     a.name == b.name && a.prefix == b.prefix && a.kafka == b.kafka && a.workers == b.workers
       && a.dimensions == b.dimensions && a.sources == b.sources && a.policy == b.policy
+      && a.tableSources == b.tableSources && a.tableContents == b.tableContents
+      && a.masterDataInterval_ms == b.masterDataInterval_ms && a.tablesTopic == b.tablesTopic
+      && a.schemaRegistry == b.schemaRegistry
+      && a.redrivenTopic == b.redrivenTopic
+      && a.maskKey == b.maskKey && a.rawDeadLetters == b.rawDeadLetters
       && a.governance == b.governance && a.aggregates == b.aggregates && a.revenueTopic == b.revenueTopic
       && a.flows == b.flows && a.quality == b.quality && a.qualityTopic == b.qualityTopic
       && a.cashflowTopic == b.cashflowTopic && a.receivablesTopic == b.receivablesTopic
@@ -193,6 +210,11 @@ public struct Configuration: Sendable, Equatable {
     if let aggregates { text += "|\(aggregates)" }
     if takesActions { text += "|actions" }
     if let quality { text += "|\(quality)" }
+    // Of a table in a file the settings have the path alone.
+    if !tableSources.isEmpty { text += "|tables=" + tablesDigest }
+    // What is said of a record under another key is something else; and what dead letters hold is an output.
+    if let maskKey, sources.contains(where: { $0.mapping.isMasked }) { text += "|mask=" + maskKey.fingerprint }
+    if rawDeadLetters != .unmasked { text += "|raw=" + rawDeadLetters.rawValue }
     return Array(text.utf8).withUnsafeBufferPointer { Fingerprint(ByteView($0)).low }
   }
 

@@ -1,3 +1,4 @@
+import Decoding
 import Domain
 
 /// One key of the configuration file: drives the check for unknown keys and the generated reference.
@@ -44,14 +45,19 @@ public struct KeyReference: Sendable {
     .init("decimal.negate", "true, false", "false", "The source writes credits positive."),
     .init("default", "text", "", "Taken where the value is absent, null or empty."),
     .init("strip_leading_zeros", "true, false", "false", "`0000080015` is `80015`."),
+    .init(
+      "mask", FieldMask.allCases.map(\.rawValue).joined(separator: ", "), "none",
+      "What is written in place of the text, everywhere: 32 digits of its HMAC-SHA-256 under `masking.key`, or `(redacted)`. For names and numbers of orders, events, documents, customers and accounts, and dimensions; what joins records can only be hashed."
+    ),
   ]
 
   /// The keys of a validation rule (`sources.*.rules`).
   public static let ofRules: [KeyReference] = [
     .init("name", "text", "the field or the check", "What dead letters and counts call it."),
     .init(
-      "severity", "reject, count", "reject",
-      "A record that breaks the rule goes to dead letters, or is taken in and counted."),
+      "severity", "reject, flag, count", "reject",
+      "A record that breaks the rule goes to dead letters, or is taken in and counted; with `flag` its order also has the break DATA_QUALITY, which names the rule. At most 16 names of rules of a source can flag."
+    ),
     .init("when", "list of order events (orders) or account roles (ledger)", "all", "Records to which it applies."),
     .init(
       "field", "text", "",
@@ -137,8 +143,35 @@ public struct KeyReference: Sendable {
       "topics.quality", "text", "<prefix>.quality",
       "Counts by source and month, where they are enabled; to be compacted."
     ),
+    .init(
+      "topics.tables", "text", "<prefix>.tables",
+      "Versions of the tables, where `master_data` is enabled."),
+    .init("topics.redriven", "text", "<prefix>.redriven", "What `tieout redrive` has sent; to be compacted."),
     .init("topics.actions", "text", "<prefix>.actions", "What people do to breaks, keyed by order; kept for ever."),
     .init("topics.proposals", "text", "<prefix>.proposals", "Journals that write differences off; to be compacted."),
+    .init("schema_registry", "map", "", "Where the schemas of Avro records come from."),
+    .init(
+      "schema_registry.url", "text", "", "Address, `https://registry:8081`; certificates as the system trusts them."),
+    .init("schema_registry.user", "text", "", "For basic authentication."),
+    .init("schema_registry.password", "{env: NAME} or {file: path}", "", "Belongs to the user."),
+    .init("schema_registry.bearer", "{env: NAME} or {file: path}", "", "A token instead of user and password."),
+    .init("schema_registry.timeout", "duration", "10s", "For one request; there are three attempts."),
+    .init("master_data", "map", "", "Tables of files that change while the daemon runs."),
+    .init(
+      "master_data.enabled", "true, false", "false",
+      "Whether files of `tables` are read again when they change, and on SIGHUP. Every version is kept in `topics.tables`, so that a recovery or a replay decodes each record with the version it was decoded with."
+    ),
+    .init("master_data.interval", "duration", "30s", "How often the daemon looks for changes."),
+    .init("masking", "map", "", "Fields that are masked on the way in (`mask` of a field)."),
+    .init(
+      "masking.key", "{env: NAME} or {file: path}", "",
+      "The secret under which fields are hashed, at least 16 bytes. Another key gives other hashes: orders that are open then show breaks."
+    ),
+    .init("dead_letters", "map", "", "What dead letters hold."),
+    .init(
+      "dead_letters.raw", RawDeadLetters.allCases.map(\.rawValue).joined(separator: ", "), "unmasked",
+      "Which of them carry the key and the bytes of the record; by default those of sources without masked fields. The place is always there."
+    ),
     .init("tables", "map", "{}", "Named value tables."),
     .init("tables.*", "map", "", "A value table: literal text to literal text."),
     .init("tables.*.entries", "map of texts", "{}", "The entries."),
@@ -158,7 +191,9 @@ public struct KeyReference: Sendable {
       "sources.*.routed", "true, false", "false",
       "The topic is not keyed by order, or has another number of partitions: its records go through the internal topic `<prefix>.route.<source>`."
     ),
-    .init("sources.*.format", "json, debezium, csv", "json", "How its records are written."),
+    .init(
+      "sources.*.format", RecordFormat.allCases.map(\.rawValue).joined(separator: ", "), "json",
+      "How its records are written. The Avro formats have Confluent's framing and need `schema_registry`."),
     .init("sources.*.csv", "map", "", "How CSV is written."),
     .init("sources.*.csv.delimiter", "one character or `tab`", ",", "Between columns."),
     .init("sources.*.csv.quote", "one character or `none`", "\"", "Around columns."),

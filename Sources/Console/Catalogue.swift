@@ -30,7 +30,8 @@ extension Console {
             items.append([
               "name": .string(source.name), "kind": .string(source.mapping.kind.rawValue),
               "topic": .string(source.originalTopic), "format": .string(source.mapping.format.rawValue),
-              "routed": .bool(source.isRouted), "accepts_intake": .bool(source.mapping.format != .csv),
+              "routed": .bool(source.isRouted),
+              "accepts_intake": .bool(source.mapping.format != .csv && source.mapping.format.isText),
               "dead_letters": seesAll ? .int(letters.count) : .null,
             ])
           }

@@ -37,10 +37,10 @@ final class Intake: Sendable {
   let maximumRecordBytes: Int
 
   init(_ configuration: Configuration) throws {
-    sources = try configuration.sources.filter { $0.mapping.format != .csv }.map { source in
+    sources = try configuration.sources.filter { $0.mapping.format != .csv && $0.mapping.format.isText }.map { source in
       Source(
         name: source.name, kind: source.mapping.kind, topic: source.originalTopic,
-        pool: Pool(try MappingPlan(source.mapping)))
+        pool: Pool(try MappingPlan(source.mapping.unmasked)))
     }
     maximumFuture_ms = configuration.policy.maximumFuture_ms
     maximumRecordBytes = configuration.sources.map(\.mapping.maximumRecordBytes).max() ?? 4 << 20

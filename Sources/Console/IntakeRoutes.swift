@@ -18,7 +18,9 @@ extension Console {
 
   static func intakeEndpoints(_ configuration: Configuration) -> [Endpoint] {
     func endpoint(_ path: String, _ operation: String, _ kind: SourceKind, _ help: String) -> Endpoint {
-      let names = configuration.sources.filter { $0.mapping.kind == kind && $0.mapping.format != .csv }.map(\.name)
+      let names = configuration.sources.filter {
+        $0.mapping.kind == kind && $0.mapping.format != .csv && $0.mapping.format.isText
+      }.map(\.name)
       let parameters: [Endpoint.Parameter] = [
         .init(
           name: "source", schema: names.isEmpty ? Schemas.text : Schemas.words(names),

@@ -40,13 +40,16 @@ struct Extractor: ~Copyable {
   private let format: RecordFormat
   private let maximumRecordBytes: Int
   private let hasFilters: Bool
+  private let masker: FieldMasker?
+  private var avro: AvroReader?
   /// One record of forty ends so near to a page's end that nothing behind it may be looked at. Up to this size it is
   /// moved to where there is room, which costs less than scanning it in the general way.
   private static let maximumMoved = 1 << 14
 
   /// `isQuick`: whether layouts are learned and ordinary fields read without a detour. Without, every record is decoded
   /// in the general way, which is the reference.
-  init(plan: MappingPlan, memoised: [Int], isQuick: Bool, walker: tieout_walk) {
+  /// `schemas`: for Avro.
+  init(plan: MappingPlan, memoised: [Int], isQuick: Bool, walker: tieout_walk, schemas: (any AvroSchemas)? = nil) {
     self.plan = plan
     scanner = JSONScanner(
       nodes: plan.nodes, slotCount: plan.slotCount, maximumDepth: plan.specification.maximumDepth, learns: isQuick,
@@ -59,6 +62,11 @@ struct Extractor: ~Copyable {
     // Places in a record are counted in 32 bits.
     maximumRecordBytes = min(plan.specification.maximumRecordBytes, Int(UInt32.max) - 1)
     hasFilters = !plan.filters.isEmpty
+    masker = plan.specification.maskKey.map { FieldMasker($0) }
+    avro =
+      plan.specification.format.isAvro
+      ? AvroReader(
+        nodes: plan.nodes, schemas: schemas ?? NoSchemas.only, maximumDepth: plan.specification.maximumDepth) : nil
     row = CSVRow(dialect: plan.specification.csv)
     if plan.specification.format == .csv, !plan.specification.csv.columns.isEmpty {
       setColumns(plan.specification.csv.columns)
@@ -104,7 +112,7 @@ struct Extractor: ~Copyable {
   @inline(__always)
   mutating func take(key: ByteView, payload: ByteView) throws(DataFault) -> Taken {
     self.key = key
-    if format == .debezium {
+    if format.isEnvelope {
       readsBefore = false
       slots = fields.slots
       isDelete = false
@@ -123,6 +131,11 @@ struct Extractor: ~Copyable {
       guard let taken = try takeEnvelope() else { break }
       return taken
     case .csv: try split(payload)
+    case .avro, .debeziumAvro:
+      if payload.count == 0 { return .tombstone }
+      scanner.clear()
+      try avro!.read(payload, values: scanner.values, scratch: &scratch)
+      if format == .debeziumAvro, let taken = try takeEnvelope() { return taken }
     }
     if hasFilters, !(try passesFilters()) { return .skipped }
     return .record
@@ -304,7 +317,13 @@ struct Extractor: ~Copyable {
         text = ByteView(base: text.base! + 1, count: text.count - 1)
       }
     }
-    guard let table = field.pointee.table, !text.isEmpty else { return text }
+    if let table = field.pointee.table, !text.isEmpty { text = try look(text, up: table, field, isSkipped: &isSkipped) }
+    return field.pointee.mask == .none ? text : masked(text, field.pointee.mask)
+  }
+
+  private func look(
+    _ text: ByteView, up table: CompiledTable, _ field: UnsafePointer<CompiledField>, isSkipped: inout Bool
+  ) throws(DataFault) -> ByteView {
     let found = table.find(text)
     if found >= 0 { return table.values[found] }
     switch table.unlisted {
@@ -314,8 +333,23 @@ struct Extractor: ~Copyable {
       isSkipped = true
       return .empty
     case .reject:
+      let shown = field.pointee.mask == .none ? "'\(quoted(text))'" : "the value (masked)"
       throw DataFault(
-        .masterDataMissing, field: field.pointee.name, detail: "'\(quoted(text))' is not in the table '\(table.name)'")
+        .masterDataMissing, field: field.pointee.name, detail: "\(shown) is not in the table '\(table.name)'")
+    }
+  }
+
+  /// Absent stays absent.
+  private mutating func masked(_ text: ByteView, _ mask: FieldMask) -> ByteView {
+    guard !text.isEmpty else { return text }
+    switch mask {
+    case .none: return text
+    case .redact:
+      return ByteView(base: FieldMasker.redacted.utf8Start, count: FieldMasker.redacted.utf8CodeUnitCount)
+    case .hash:
+      // The plan has refused a hash without a key.
+      masker.unsafelyUnwrapped.hash(text, into: scratch.reserve(FieldMasker.hashBytes))
+      return scratch.commit(FieldMasker.hashBytes)
     }
   }
 }
@@ -324,4 +358,10 @@ struct Extractor: ~Copyable {
 func quoted(_ text: ByteView) -> String {
   let shown = ByteView(base: text.base, count: min(text.count, DataFault.maximumQuotedBytes))
   return shown.string + (shown.count < text.count ? "…" : "")
+}
+
+/// Where no registry is configured.
+private final class NoSchemas: AvroSchemas {
+  static let only = NoSchemas()
+  func known(_ id: UInt32) -> AvroSchema? { nil }
 }

@@ -70,6 +70,7 @@ struct CompiledField {
   var fallback: ByteView
   var stripsLeadingZeros: Bool
   var isMapped: Bool
+  var mask = FieldMask.none
 }
 
 /// A mapping compiled for decoding; immutable, shared by all workers.
@@ -171,7 +172,7 @@ public final class MappingPlan: @unchecked Sendable {
     amount = MappingPlan.pin(amounts)
     otherAmount = amount + (amounts.count - 1)
     if isOrders, specification.amount != nil { throw compiler.error("amount", "belongs to ledger sources") }
-    if specification.format == .debezium {
+    if specification.format.isEnvelope {
       opSlot = try compiler.envelopeSlot("op")
       afterSlot = try compiler.envelopeSlot("after")
       beforeSlot = try compiler.envelopeSlot("before")
@@ -336,10 +337,10 @@ private struct Compiler {
         columns.append((name, slotCount))
         slotCount += 1
         return CompiledValue(kind: .slot, slot: slotCount - 1, slotBefore: slotCount - 1)
-      case .json:
+      case .json, .avro:
         let slot = slot(try steps(field, path))
         return CompiledValue(kind: .slot, slot: slot, slotBefore: slot)
-      case .debezium:
+      case .debezium, .debeziumAvro:
         if path.hasPrefix("$.") {
           let slot = envelopeSlot(try steps(field, String(path.dropFirst(2))))
           return CompiledValue(kind: .slot, slot: slot, slotBefore: slot)
@@ -358,6 +359,7 @@ private struct Compiler {
         name: name, value: CompiledValue(kind: .none), table: nil, time: nil, decimal: DecimalStyle(),
         fallback: .empty, stripsLeadingZeros: false, isMapped: false)
     }
+    if mapping.mask == .hash, specification.maskKey == nil { throw error(name, "is hashed, and there is no key") }
     var time: TimeParser?
     if isTime {
       let format = mapping.timeFormat ?? .automatic
@@ -369,7 +371,7 @@ private struct Compiler {
     return CompiledField(
       name: name, value: try value(name, mapping.value), table: mapping.table.map { table($0) }, time: time,
       decimal: mapping.decimal, fallback: mapping.defaultText.map { texts.intern($0) } ?? .empty,
-      stripsLeadingZeros: mapping.stripsLeadingZeros, isMapped: true)
+      stripsLeadingZeros: mapping.stripsLeadingZeros, isMapped: true, mask: mapping.mask)
   }
 
   func table(_ table: ValueTable) -> CompiledTable {

@@ -14,6 +14,16 @@ public enum RecordFormat: String, Sendable, CaseIterable {
   case debezium
   /// One CSV row; paths are column names of the header, or numbers from 1 where `csv.header` is false.
   case csv
+  /// An Avro record with Confluent's framing; its schema comes from the registry. Paths are as for JSON.
+  case avro
+  /// A Debezium change event in Avro, framed so. Paths are as for `debezium`.
+  case debeziumAvro = "debezium_avro"
+
+  public var isAvro: Bool { self == .avro || self == .debeziumAvro }
+  /// Whether records are change events in an envelope.
+  public var isEnvelope: Bool { self == .debezium || self == .debeziumAvro }
+  /// Whether a line of a file, or the body of a request, can be such a record.
+  public var isText: Bool { !isAvro }
 }
 
 /// How CSV rows are written (RFC 4180 by default).
@@ -80,6 +90,16 @@ public indirect enum ValueExpression: Sendable, Equatable {
   case firstPresent([ValueExpression])
 }
 
+/// What becomes of a field's text before anything else sees it.
+public enum FieldMask: String, Sendable, CaseIterable {
+  /// The text itself.
+  case none
+  /// 32 hexadecimal digits of its HMAC-SHA-256: the same text gives the same digits, so that both sides still compare.
+  case hash
+  /// `(redacted)`, whatever it was.
+  case redact
+}
+
 /// How one canonical field is filled.
 public struct FieldMapping: Sendable, Equatable {
   public var value: ValueExpression
@@ -93,6 +113,8 @@ public struct FieldMapping: Sendable, Equatable {
   public var defaultText: String?
   /// Strip leading and trailing white space (default) and, where set, leading zeros (SAP document numbers).
   public var stripsLeadingZeros = false
+  /// Last of all: tables and defaults see the clear text.
+  public var mask = FieldMask.none
 
   public init(_ value: ValueExpression) { self.value = value }
 }
@@ -164,6 +186,8 @@ public struct MappingSpecification: Sendable, Equatable {
   public var maximumDepth = 64
   /// Records longer than this are refused (10 MB records are a fault of the sender, not a reason to run out of memory).
   public var maximumRecordBytes = 4 << 20
+  /// For fields that are hashed.
+  public var maskKey: MaskKey?
 
   /// Canonical fields that are dates or times.
   public static let timeFields: Set<String> = [
@@ -176,6 +200,21 @@ public struct MappingSpecification: Sendable, Equatable {
     self.sourceIndex = sourceIndex
     self.kind = kind
     self.format = format
+  }
+}
+
+extension MappingSpecification {
+  /// Whether a clear value of this source must not be written anywhere.
+  public var isMasked: Bool {
+    fields.values.contains { $0.mask != .none } || dimensions.contains { ($0?.mask ?? .none) != .none }
+  }
+
+  /// The same without masks: for whoever hands records on to the source as they are, under the key that other senders use.
+  public var unmasked: MappingSpecification {
+    var clear = self
+    for name in clear.fields.keys { clear.fields[name]!.mask = .none }
+    for at in clear.dimensions.indices { clear.dimensions[at]?.mask = .none }
+    return clear
   }
 }
 
@@ -201,6 +240,17 @@ public enum OrderField: String, CaseIterable, Sendable {
   }
 }
 
+extension OrderField {
+  /// The masks that leave the field of use: what joins records or tells them apart can be hashed, not redacted.
+  public var masks: [FieldMask] {
+    switch self {
+    case .customer: [.hash, .redact]
+    case .order, .eventID, .document: [.hash]
+    default: []
+    }
+  }
+}
+
 /// The canonical fields of a posting; its amount is mapped apart (`PostingAmount`).
 public enum PostingField: String, CaseIterable, Sendable {
   case order
@@ -219,6 +269,17 @@ public enum PostingField: String, CaseIterable, Sendable {
     switch self {
     case .order, .role, .currency, .eventTime: true
     default: false
+    }
+  }
+}
+
+extension PostingField {
+  /// See `OrderField.masks`.
+  public var masks: [FieldMask] {
+    switch self {
+    case .customer, .account: [.hash, .redact]
+    case .order, .lineID, .journal, .document, .reverses: [.hash]
+    default: []
     }
   }
 }

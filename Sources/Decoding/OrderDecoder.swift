@@ -14,10 +14,13 @@ public struct OrderDecoder: ~Copyable {
   private let hasService: Bool
   private let serviceDates = TextMemo()
 
-  public init(plan: MappingPlan) { self.init(plan: plan, isQuick: true) }
+  /// - Parameter schemas: For the Avro formats, which cannot be read without.
+  public init(plan: MappingPlan, schemas: (any AvroSchemas)? = nil) {
+    self.init(plan: plan, isQuick: true, schemas: schemas)
+  }
 
   /// `isQuick`: see `Extractor`.
-  init(plan: MappingPlan, isQuick: Bool, walker: tieout_walk = tieout_best_walk()) {
+  init(plan: MappingPlan, isQuick: Bool, walker: tieout_walk = tieout_best_walk(), schemas: (any AvroSchemas)? = nil) {
     blank = .allocate(capacity: 1)
     blank.initialize(to: OrderEvent())
     precondition(plan.specification.kind == .orders)
@@ -26,7 +29,7 @@ public struct OrderDecoder: ~Copyable {
     hasOwnDate = fields[OrderField.documentDate.rawValue] != fields[OrderField.eventTime.rawValue]
     extractor = Extractor(
       plan: plan, memoised: [Index.event, Index.time, Index.documentDate], isQuick: isQuick,
-      walker: walker)
+      walker: walker, schemas: schemas)
   }
 
   deinit { blank.deallocate() }

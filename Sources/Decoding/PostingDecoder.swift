@@ -14,10 +14,13 @@ public struct PostingDecoder: ~Copyable {
   private let hasQuantity: Bool
   private let hasBaseAmount: Bool
 
-  public init(plan: MappingPlan) { self.init(plan: plan, isQuick: true) }
+  /// - Parameter schemas: For the Avro formats, which cannot be read without.
+  public init(plan: MappingPlan, schemas: (any AvroSchemas)? = nil) {
+    self.init(plan: plan, isQuick: true, schemas: schemas)
+  }
 
   /// `isQuick`: see `Extractor`.
-  init(plan: MappingPlan, isQuick: Bool, walker: tieout_walk = tieout_best_walk()) {
+  init(plan: MappingPlan, isQuick: Bool, walker: tieout_walk = tieout_best_walk(), schemas: (any AvroSchemas)? = nil) {
     blank = .allocate(capacity: 1)
     blank.initialize(to: Posting())
     precondition(plan.specification.kind == .ledger)
@@ -25,7 +28,7 @@ public struct PostingDecoder: ~Copyable {
     hasBaseAmount = plan.specification.fields[PostingField.baseAmount.rawValue] != nil
     extractor = Extractor(
       plan: plan, memoised: [Index.role, Index.reversal, Index.time, Index.postingDate, Index.period],
-      isQuick: isQuick, walker: walker)
+      isQuick: isQuick, walker: walker, schemas: schemas)
   }
 
   deinit { blank.deallocate() }

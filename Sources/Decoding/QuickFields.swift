@@ -154,7 +154,7 @@ struct QuickFields: ~Copyable {
     guard field.isMapped else { return }
     mapped |= 1 << UInt32(index)
     guard isUsed, field.value.kind == .slot else { return }
-    let isPlain = field.table == nil && !field.stripsLeadingZeros
+    let isPlain = field.table == nil && !field.stripsLeadingZeros && field.mask == .none
     guard isPlain || memoised.contains(index) else { return }
     slots[index] = UInt32(field.value.slot)
     slotsBefore[index] = UInt32(field.value.slotBefore)

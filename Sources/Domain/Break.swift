@@ -47,6 +47,8 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
   case paidNotBilled = "PAID_NOT_BILLED"
   case intercompanyUnmatched = "INTERCOMPANY_UNMATCHED"
   case revenueScheduleGap = "REVENUE_SCHEDULE_GAP"
+  // Data
+  case dataQuality = "DATA_QUALITY"
 
   /// One sentence that says when it is raised; the reference documentation is generated from it.
   public var definition: String {
@@ -98,6 +100,7 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
     case .intercompanyUnmatched:
       "A company of the group has entered something against another one, and no mirror entry answers it."
     case .closedPeriod: "Posted into an accounting period that was closed when it was entered."
+    case .dataQuality: "A record of the order breaks a validation rule that flags (`severity: flag`)."
     }
   }
 }

@@ -130,6 +130,8 @@ public struct OrderEvent: Sendable {
   public var isDelete = false
   /// A CDC update or re-read of the same row: the newest image of the id counts, and another image is no fault.
   public var isUpsert = false
+  /// The validation rules that it broke and that flag, one bit each.
+  public var brokenRules: UInt16 = 0
   public var dimensions: InlineArray<8, ByteView> = .init(repeating: .empty)
   public var position = RecordPosition(source: 0, partition: 0, offset: 0)
 

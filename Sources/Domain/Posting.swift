@@ -35,6 +35,8 @@ public struct Posting: Sendable {
   public var isDelete = false
   /// A CDC update or re-read of the same row: the newest image of the id counts, and another image is no fault.
   public var isUpsert = false
+  /// See `OrderEvent.brokenRules`.
+  public var brokenRules: UInt16 = 0
   public var dimensions: InlineArray<8, ByteView> = .init(repeating: .empty)
   public var position = RecordPosition(source: 0, partition: 0, offset: 0)
 

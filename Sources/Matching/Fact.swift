@@ -14,6 +14,8 @@ struct Fact {
   var source: UInt16 = 0
   /// Clamped to 65,535.
   var lineCount: UInt16 = 0
+  /// Validation rules that flag and that it broke, a bit each; `Flag.flagged` where there are any.
+  var brokenRules: UInt16 = 0
   /// Which amounts there are. Order events: `Amounts.present`, and `quantityBit`. Postings: the amount itself (1), and
   /// `baseBit` and `quantityBit` where the ledger tells these.
   var mask: UInt16 = 0
@@ -54,6 +56,8 @@ struct Fact {
     static let reversal: UInt16 = 8
     /// Same event id as an earlier fact and other content: kept as evidence, counts for nothing.
     static let rejected: UInt16 = 16
+    /// It broke a validation rule that flags. The first bit behind those of `FactCursor.More`.
+    static let flagged: UInt16 = 1 << 11
   }
 
   init() {}
@@ -175,6 +179,8 @@ extension UnsafeMutablePointer<Fact> {
     pointee.statedPeriod = 0
     pointee.flags =
       (event.pointee.isDelete ? Fact.Flag.delete : 0) | (event.pointee.isUpsert ? Fact.Flag.upsert : 0)
+      | (event.pointee.brokenRules != 0 ? Fact.Flag.flagged : 0)
+    pointee.brokenRules = event.pointee.brokenRules
     pointee.document = event.pointee.document.prefix(maximumTextBytes)
     pointee.customer = event.pointee.customer.prefix(maximumTextBytes)
     pointee.journal = .empty
@@ -203,6 +209,8 @@ extension UnsafeMutablePointer<Fact> {
     pointee.flags =
       (posting.pointee.isDelete ? Fact.Flag.delete : 0) | (posting.pointee.isUpsert ? Fact.Flag.upsert : 0)
       | (posting.pointee.isReversal || !posting.pointee.reverses.isEmpty ? Fact.Flag.reversal : 0)
+      | (posting.pointee.brokenRules != 0 ? Fact.Flag.flagged : 0)
+    pointee.brokenRules = posting.pointee.brokenRules
     pointee.document = posting.pointee.document.prefix(maximumTextBytes)
     pointee.customer = posting.pointee.customer.prefix(maximumTextBytes)
     pointee.journal = posting.pointee.journal.prefix(maximumTextBytes)

@@ -10,10 +10,11 @@ import Domain
 ///     heads    UInt32: code(5) isPosting(1) sameCurrency(1) hasMore(1)
 ///                      document(2) customer(2) dimensions(2) id(2) date(2) period(2) sameSource(1) –(1) journal(2)
 ///                      width of the time's difference(4), of each amount(4), in bytes
-///     more     UInt16, where hasMore: flags(5) hasReverses(1) hasLines(1) isAbsolute(1) hasOffset(1) hasIdentity(1) hasMask(1)
+///     more     UInt16, where hasMore: flags(5) hasReverses(1) hasLines(1) isAbsolute(1) hasOffset(1) hasIdentity(1)
+///              hasMask(1) flagged(1)
 ///     mask     UInt16, order events
 ///     currency UInt16, source UInt16, lines UInt16, offset Int64, identity UInt64, mask UInt16 (of a posting with more
-///              than its amount): each where it is wanted
+///              than its amount), broken rules UInt16: each where it is wanted
 ///     time, date Int32, period Int32, amounts
 ///     texts    document, customer, dimensions, journal, id, reverses: UInt8 length (255: UInt16 follows), bytes
 ///
@@ -31,6 +32,7 @@ struct FactCursor {
   private var amountsAt: UnsafePointer<UInt8>
   private(set) var identity: UInt64 = 0
   private(set) var offset: Int64 = 0
+  private(set) var brokenRules: UInt16 = 0
   private(set) var idTail: ByteView = .empty
   private(set) var reverses: ByteView = .empty
 
@@ -68,7 +70,10 @@ struct FactCursor {
   }
 
   enum More {
-    static let flags: UInt16 = 31
+    /// The flags of a fact; the last, `Fact.Flag.flagged`, has a number behind it.
+    static let flags: UInt16 = 31 | Fact.Flag.flagged
+    /// Nothing more stands behind these alone.
+    static let bare: UInt16 = 31
     static let hasReverses: UInt16 = 1 << 5
     static let hasLines: UInt16 = 1 << 6
     static let isAbsolute: UInt16 = 1 << 7
@@ -183,11 +188,12 @@ struct FactCursor {
     if heads & Bit.isPosting == 0 { mask = FactCursor.load(&place, UInt16.self) }
     if heads & Bit.sameCurrency == 0 { currency = Currency(rawValue: FactCursor.load(&place, UInt16.self) & 0x7fff) }
     if heads & Bit.sameSource == 0 { source = FactCursor.load(&place, UInt16.self) }
-    if more & ~More.flags != 0 {
+    if more & ~More.bare != 0 {
       lineCount = more & More.hasLines != 0 ? FactCursor.load(&place, UInt16.self) : 0
       if more & More.hasOffset != 0 { offset = FactCursor.load(&place, Int64.self) }
       if more & More.hasIdentity != 0 { identity = FactCursor.load(&place, UInt64.self) }
       if more & More.hasMask != 0 { mask = FactCursor.load(&place, UInt16.self) }
+      if more & Fact.Flag.flagged != 0 { brokenRules = FactCursor.load(&place, UInt16.self) }
     }
     let timeWidth = Int(heads >> 24 & 15)
     time_ms = time_ms &+ FactCursor.number(place, width: timeWidth)
@@ -275,6 +281,7 @@ struct FactPlan {
     if isPosting { put(fact.pointee.journal, cursor.lastJournal, 22) }
     more = fact.pointee.flags
     if isAbsolute { more |= FactCursor.More.isAbsolute }
+    if fact.pointee.flags & Fact.Flag.flagged != 0 { size &+= 2 }
     if !fact.pointee.reverses.isEmpty {
       more |= FactCursor.More.hasReverses
       size &+= FactPlan.literalSize(fact.pointee.reverses)
@@ -380,11 +387,12 @@ struct FactPlan {
     if heads & FactCursor.Bit.isPosting == 0 { put(fact.pointee.mask) }
     if heads & FactCursor.Bit.sameCurrency == 0 { put(fact.pointee.currency.rawValue) }
     if heads & FactCursor.Bit.sameSource == 0 { put(fact.pointee.source) }
-    if more & ~FactCursor.More.flags != 0 {
+    if more & ~FactCursor.More.bare != 0 {
       if more & FactCursor.More.hasLines != 0 { put(fact.pointee.lineCount) }
       if more & FactCursor.More.hasOffset != 0 { put(fact.pointee.offset) }
       if more & FactCursor.More.hasIdentity != 0 { put(fact.pointee.idHash) }
       if more & FactCursor.More.hasMask != 0 { put(fact.pointee.mask) }
+      if more & Fact.Flag.flagged != 0 { put(fact.pointee.brokenRules) }
     }
     put(timeDelta, width: Int(heads >> 24 & 15))
     if heads >> 16 & 3 == FactCursor.Date.literal { put(fact.pointee.date_d) }
@@ -482,6 +490,7 @@ extension Fact {
       let base = cursor.idBase
       id = base.isEmpty ? cursor.idTail : texts.joined(base, cursor.idTail)
     }
+    if cursor.hasMore(Fact.Flag.flagged) { brokenRules = cursor.brokenRules }
     if cursor.hasMore(FactCursor.More.hasLines) { lineCount = cursor.lineCount }
     if cursor.hasMore(FactCursor.More.hasOffset) { offset = cursor.offset }
     if cursor.hasMore(FactCursor.More.hasIdentity) { idHash = cursor.identity }

@@ -80,6 +80,31 @@ extension Judge {
     }
   }
 
+  /// Records that broke validation rules: one break for all of them, whatever the amounts say.
+  mutating func judgeDataQuality() {
+    guard let first = (dueEvents.first { $0.brokenRules != 0 } ?? duePostings.first { $0.brokenRules != 0 }) else {
+      return
+    }
+    var names: [String] = []
+    var count = 0
+    for fact in dueEvents + duePostings where fact.brokenRules != 0 {
+      count += 1
+      let source = Int(fact.source)
+      let known = source < policy.flagNames.count ? policy.flagNames[source] : []
+      for bit in 0..<UInt16.bitWidth where fact.brokenRules & 1 << UInt16(bit) != 0 {
+        let name = bit < known.count ? known[bit] : "rule \(bit + 1) of source \(source + 1)"
+        if !names.contains(name) { names.append(name) }
+      }
+    }
+    let at = currencies.firstIndex(of: first.currency)
+    let role = at.map { primaryRole(expected, $0) } ?? .receivable
+    findings.append(
+      Finding(
+        .dataQuality, role, first.currency, expected: at.map { value(expected, $0, role) },
+        posted: at.map { value(posted, $0, role) },
+        reason: "\(count) record(s) broke \(names.sorted().joined(separator: ", "))"))
+  }
+
   /// The tie agrees, but only since a record came after window + grace: recorded, not open.
   mutating func judgeLateness() {
     guard findings.allSatisfy(\.isAccepted), !currencies.isEmpty else { return }

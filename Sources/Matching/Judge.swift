@@ -127,6 +127,7 @@ struct Judge {
     applyCancellations()
     sum()
     judgeDuplicateEvents()
+    judgeDataQuality()
     if dueEvents.isEmpty, duePostings.isEmpty { return }
     if policy.quantities.isEnabled { judgeQuantities() }
     if appliesCash { judgePaidNotBilled() }

@@ -82,6 +82,8 @@ public struct MatchingPolicy: Sendable, Equatable {
   /// Customer numbers of the two sides are comparable.
   public var checksCustomers = true
   public var quantities = QuantityChecks()
+  /// By source: the names of the validation rules that flag, by their bit in `OrderEvent.brokenRules`.
+  public var flagNames: [[String]] = []
   /// |amount| in millionths of the major unit from which a break is medium, high, critical.
   public var severityAmounts_u: [Int64] = [1_000, 10_000, 100_000].map { $0 * 1_000_000 }
   /// Ties closed at the most in one `advance`, so that a backlog of expiries never stops the intake.

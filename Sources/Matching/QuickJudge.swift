@@ -65,7 +65,7 @@ struct QuickJudge: ~Copyable {
       | 1 << UInt32(OrderEventKind.released.rawValue) | 1 << UInt32(OrderEventKind.invoiceCancelled.rawValue)
   }
   @inline(__always)
-  static var involvedFlags: UInt16 { Fact.Flag.late | Fact.Flag.delete | Fact.Flag.rejected }
+  static var involvedFlags: UInt16 { Fact.Flag.late | Fact.Flag.delete | Fact.Flag.rejected | Fact.Flag.flagged }
 
   /// Whether two facts of one side could be one record delivered twice. True also where that is not worth finding out.
   @inline(__always)

@@ -92,6 +92,11 @@ enum CatalogWords {
     if field.decimal.rounding != .refuse { text += ", rounded \(field.decimal.rounding.rawValue)" }
     if field.stripsLeadingZeros { text += ", without leading zeros" }
     if let standard = field.defaultText { text += ", else '\(standard)'" }
+    switch field.mask {
+    case .none: break
+    case .hash: text += ", hashed (HMAC-SHA-256)"
+    case .redact: text += ", redacted"
+    }
     return text
   }
 

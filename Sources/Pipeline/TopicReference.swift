@@ -43,6 +43,13 @@ enum TopicReference {
     Topic(
       name: "checkpoints", key: "shard or manifest", value: "internal: the matching state; one partition a task",
       cleanup: "compact"),
+    Topic(
+      name: "tables", key: "version, chunk, chunks, joined by `/`",
+      value: "internal: versions of the tables, where `master_data` is enabled",
+      cleanup: "delete, twice `epoch.retention`"),
+    Topic(
+      name: "redriven", key: "topic, partition, offset of the dead record, joined by `/`",
+      value: "internal: what `tieout redrive` has sent", cleanup: "compact"),
     Topic(name: "partials", key: "cell and task", value: "internal: a task's part of a total", cleanup: "compact"),
     Topic(
       name: "route.<source>", key: "order key", value: "internal: a routed record with the place it came from",

@@ -8,6 +8,8 @@ public struct RuleSet: ~Copyable {
   private struct Rule {
     var code: Code
     var isReject: Bool
+    /// The bit of a rule that flags, else 0.
+    var flag: UInt16 = 0
     var field: RuleField
     var applies: UInt32
     var least: Int64 = .min
@@ -46,8 +48,10 @@ public struct RuleSet: ~Copyable {
   private let rules: UnsafeMutablePointer<Rule>
   private let ruleCount: Int
   private let violations: UnsafeMutablePointer<Int>
-  /// One number: violations of rules that only count.
+  /// One number: violations of rules that do not reject.
   private let flags: UnsafeMutablePointer<Int>
+  /// One number: the rules that flag which the last record broke.
+  private let broken: UnsafeMutablePointer<UInt16>
   /// Three letters of a currency, to be looked at like any text.
   private let letters: UnsafeMutablePointer<UInt8>
   private var owned: [UnsafeMutableRawPointer] = []
@@ -60,9 +64,15 @@ public struct RuleSet: ~Copyable {
     violations.initialize(repeating: 0, count: max(1, ruleCount))
     flags = .allocate(capacity: 1)
     flags.initialize(to: 0)
+    broken = .allocate(capacity: 1)
+    broken.initialize(to: 0)
     letters = .allocate(capacity: 4)
+    let names = specifications.flagNames
+    precondition(names.count <= RuleSpecification.maximumFlags, "more rules flag than a record can tell apart")
     for (at, specification) in specifications.enumerated() {
-      (rules + at).initialize(to: compile(specification))
+      var rule = compile(specification)
+      if specification.severity == .flag { rule.flag = 1 << UInt16(names.firstIndex(of: specification.name)!) }
+      (rules + at).initialize(to: rule)
     }
   }
 
@@ -70,13 +80,16 @@ public struct RuleSet: ~Copyable {
     rules.deallocate()
     violations.deallocate()
     flags.deallocate()
+    broken.deallocate()
     letters.deallocate()
     for memory in owned { memory.deallocate() }
   }
 
   public var isEmpty: Bool { ruleCount == 0 }
-  /// Violations of rules that only count, of all of them together: where it rises, a record was flagged.
+  /// Violations of rules that do not reject, of all of them together: where it rises, a record broke one.
   public var flagCount: Int { flags.pointee }
+  /// The rules that flag which the record checked last broke: a bit each, in the order of `flagNames`.
+  public var brokenRules: UInt16 { broken.pointee }
   /// By rule: records that broke it.
   public var violationCounts: [Int] { (0..<ruleCount).map { violations[$0] } }
 
@@ -142,7 +155,8 @@ public struct RuleSet: ~Copyable {
   // MARK: - Records
 
   /// Checks an order event.
-  /// - Returns: the fault of the first rule it breaks that rejects; rules that only count are counted.
+  /// - Returns: the fault of the first rule it breaks that rejects; the others are counted, and those that flag are in
+  ///   `brokenRules`.
   public func check(_ event: borrowing OrderEvent) -> DataFault? {
     // A delete takes a row back; what it still says of it is nobody's concern.
     if ruleCount == 0 { return nil }
@@ -159,6 +173,7 @@ public struct RuleSet: ~Copyable {
 
   @inline(__always)
   private func walk<Record: RuleRecord>(_ record: borrowing Record, bit: UInt32) -> DataFault? {
+    broken.pointee = 0
     for at in 0..<ruleCount where rules[at].applies & bit != 0 {
       let field = rules[at].field
       let holds: Bool
@@ -178,6 +193,7 @@ public struct RuleSet: ~Copyable {
     violations[at] += 1
     guard rules[at].isReject else {
       flags.pointee += 1
+      broken.pointee |= rules[at].flag
       return nil
     }
     let specification = specifications[at]

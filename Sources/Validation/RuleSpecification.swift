@@ -38,6 +38,8 @@ public struct RuleField: Hashable, Sendable {
 public enum RuleSeverity: String, CaseIterable, Sendable {
   /// It goes to dead letters.
   case reject
+  /// It is taken in, and its order has a break.
+  case flag
   /// It is taken in and counted.
   case count
 }
@@ -78,6 +80,9 @@ public struct RuleSum: Sendable, Equatable {
 
 /// One rule as the configuration states it, checked.
 public struct RuleSpecification: Sendable, Equatable {
+  /// Rules of a source that flag, told apart by a bit each in what a tie keeps of a record.
+  public static let maximumFlags = 16
+
   public enum Condition: Sendable, Equatable {
     case required(RuleField)
     case pattern(RuleField, BytePattern)
@@ -107,5 +112,14 @@ public struct RuleSpecification: Sendable, Equatable {
     self.severity = severity
     self.applies = applies
     self.condition = condition
+  }
+}
+
+extension [RuleSpecification] {
+  /// Names of the rules that flag: which bit of a record stands for which. A rule of several conditions has one.
+  public var flagNames: [String] {
+    reduce(into: []) { names, rule in
+      if rule.severity == .flag, !names.contains(rule.name) { names.append(rule.name) }
+    }
   }
 }

@@ -80,8 +80,8 @@ struct Run: ParsableCommand {
     discussion: """
       Consumes the source topics as a member of the consumer group, reports breaks and dead letters on topics, and \
       ends on SIGTERM or SIGINT after finishing the running epoch. A task is brought back after a restart or a \
-      rebalance from its newest checkpoint and the epochs after it. SIGHUP reads the log's level again, and names what \
-      else has changed and waits for the next start.
+      rebalance from its newest checkpoint and the epochs after it. SIGHUP reads the log's level and, where they are \
+      followed, the tables of files again, and names what else has changed and waits for the next start.
 
       EXAMPLE
         tieout run --config shop.yaml
@@ -131,7 +131,9 @@ struct Run: ParsableCommand {
           log.error("tieout-serve has ended", metadata: ["status": "\(console!.terminationStatus)"])
           hasConsole = false
         }
-        if hangUps.take() {
+        let isHungUp = hangUps.take()
+        daemon.refreshTables(isForced: isHungUp)
+        if isHungUp {
           reload.reload(path: config, isServed: hasConsole)
           if hasConsole, let console { kill(console.processIdentifier, SIGHUP) }
         }
@@ -187,7 +189,7 @@ struct Broker: ParsableCommand {
       var wanted: [(name: String, partitions: Int)] = []
       if let config {
         let configuration = try Configuration.load(path: config)
-        let own = (configuration.ownTopics + configuration.consoleTopics).map(\.name)
+        let own = (configuration.ownTopics + configuration.consoleTopics).map(\.name) + [configuration.redrivenTopic]
         wanted = Set(configuration.sources.map(\.originalTopic) + own).sorted().map { ($0, max(1, partitions)) }
       }
       for topic in topics {

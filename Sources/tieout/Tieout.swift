@@ -21,7 +21,7 @@ struct Tieout: ParsableCommand {
     subcommands: [
       Reconcile.self, Run.self, Check.self, DoctorCommand.self, Demo.self, Broker.self, Generate.self, Play.self,
       Simulate.self, Chaos.self, Replay.self, Forecast.self, Flows.self, VarianceCommand.self, SAFT.self,
-      CatalogCommand.self, Load.self, LoadPart.self,
+      CatalogCommand.self, MaskCommand.self, RedriveCommand.self, Load.self, LoadPart.self,
       Measure.self, Docs.self, Serve.self, Audit.self,
     ])
 }

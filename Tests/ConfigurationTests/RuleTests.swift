@@ -110,4 +110,13 @@ import Validation
       #expect(error.problems.map(\.column) == [column] && error.problems[0].line == 10, "\(error)")
     } catch { Issue.record("\(error)") }
   }
+
+  @Test func rulesThatFlagAreNamedInThePolicyAndBounded() throws {
+    let one = try parse("- {field: net, minimum: 0, severity: flag, name: sign}")
+    #expect(one.policy.flagNames == [["sign"], []])
+    #expect(try parse("- {field: net, minimum: 0, severity: count}").policy.flagNames == [])
+    let many = (1...17).map { "- {field: net, maximum: \($0), severity: flag, name: r\($0)}" }.joined(separator: "\n")
+    #expect(throws: ConfigurationError.self) { try parse(many) }
+    #expect(try parse(many.split(separator: "\n").dropLast().joined(separator: "\n")).policy.flagNames[0].count == 16)
+  }
 }

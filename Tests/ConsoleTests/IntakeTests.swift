@@ -1,3 +1,4 @@
+import Configuration
 import ConsoleStore
 import Foundation
 import HTTPTypes
@@ -32,6 +33,29 @@ import Testing
     #expect(records.contains { $0.key == "C" && $0.value?.contains("\"gross\":1e2") == true })
     #expect(records.contains { $0.key == "x ] } \" ," })
     #expect(try test.cluster.readAll(test.configuration.sources[1].topic, partitions: 3).map(\.key) == ["A"])
+  }
+
+  /// A source whose order is hashed in what is written gets its records under the key that its other senders use.
+  @Test func recordsOfMaskedSourcesGoUnderTheirClearKey() throws {
+    let configuration = try Configuration.parse(
+      yaml: """
+        masking: {key: {env: KEY}}
+        sources:
+          orders: {kind: orders, fields: {order: {path: id, mask: hash}, event: {constant: booked}, event_time: at}}
+          ledger:
+            kind: ledger
+            fields: {order: {path: o, mask: hash}, role: {constant: cash}, currency: c, event_time: t}
+            amount: a
+        """, file: "m.yaml", directory: ".", environment: ["KEY": "sixteen bytes or more"])
+    let intake = try Intake(configuration)
+    let outcome = try intake.withChecker(try intake.source(.orders, named: nil)) { checker in
+      Array(Self.order("SO-1").utf8).withUnsafeBufferPointer { checker.check($0, key: nil, latest_ms: .max) }
+    }
+    guard case .good(let key) = outcome else {
+      Issue.record("\(outcome)")
+      return
+    }
+    #expect(String(decoding: key, as: UTF8.self) == "SO-1")
   }
 
   @Test func everyRecordIsJudgedByItself() async throws {

@@ -182,4 +182,27 @@ import Testing
       #expect(rules.check(posting)?.field == "journal")
     }
   }
+
+  @Test func rulesThatFlagAreTellableApart() {
+    func rule(_ name: String, _ severity: RuleSeverity, _ condition: RuleSpecification.Condition) -> RuleSpecification {
+      RuleSpecification(name: name, subject: "s", severity: severity, condition: condition)
+    }
+    let rules = [
+      rule("counted", .count, .required(RuleField(.customer))),
+      rule("customer", .flag, .required(RuleField(.customer))),
+      rule("ids", .flag, .required(RuleField(.document))),
+      rule("ids", .flag, .required(RuleField(.id))),
+    ]
+    #expect(rules.flagNames == ["customer", "ids"])
+    let set = RuleSet(rules)
+    #expect(set.check(event()) == nil && set.brokenRules == 0b11 && set.violationCounts == [1, 1, 1, 1])
+    "x".withCString { text in
+      var good = event()
+      good.customer = ByteView(base: UnsafeRawPointer(text).assumingMemoryBound(to: UInt8.self), count: 1)
+      good.document = good.customer
+      #expect(set.check(good) == nil && set.brokenRules == 0b10)
+      good.id = good.customer
+      #expect(set.check(good) == nil && set.brokenRules == 0)
+    }
+  }
 }

@@ -13,6 +13,7 @@ public final class Daemon: @unchecked Sendable {
   private let log: Logger
   private var threads: [Thread] = []
   private let running = Mutex(0)
+  private var masterData: MasterData?
   /// The most that is waited for the workers to finish their epochs.
   public static let stopTimeout_ms: Int64 = 60_000
   let startedAt_ms = wallClock_ms()
@@ -39,7 +40,11 @@ public final class Daemon: @unchecked Sendable {
       configuration.kafka.delivery = .atLeastOnce
     }
     let (configuration, stop, log) = (configuration, stop, log)
-    workers = (0..<configuration.workers).map { Worker(configuration: configuration, number: $0, stop: stop, log: log) }
+    if configuration.followsTables { masterData = try MasterData(configuration, log: log) }
+    let masterData = masterData
+    workers = (0..<configuration.workers).map {
+      Worker(configuration: configuration, number: $0, stop: stop, log: log, masterData: masterData)
+    }
     for worker in workers { start { worker.run() } }
     if configuration.sources.contains(where: \.isRouted) {
       start {
@@ -49,6 +54,9 @@ public final class Daemon: @unchecked Sendable {
     start { TotalsStage(configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment()).run() }
     log.info("started", metadata: ["workers": "\(workers.count)", "group": "\(configuration.kafka.group)"])
   }
+
+  /// Looks for changes of the tables, where they are followed; now, or when it is time.
+  public func refreshTables(isForced: Bool = false) { masterData?.refresh(isForced: isForced) }
 
   private func start(_ body: @escaping @Sendable () -> Void) {
     let thread = Thread { [self] in

@@ -4,6 +4,7 @@ import Domain
 import Foundation
 import Kafka
 import Logging
+import SchemaRegistry
 
 /// A thread of the daemon beside the workers: runs, and starts anew with a clean state after an error.
 public class Stage: @unchecked Sendable {
@@ -59,6 +60,8 @@ public final class Router: Stage {
   private var next: [TopicPartition: Int64] = [:]
   private var writer = ByteWriter()
   private var failure: KafkaError?
+  private var schemas: SchemaLookup?
+  private var schemaProblem: SchemaRegistryError?
   private var isOpen = false
   /// Partitions that no longer have what is to be read next.
   private var trimmed: Set<TopicPartition> = []
@@ -75,7 +78,14 @@ public final class Router: Stage {
     let instance = configuration.kafka.instance
     let member = instance.isEmpty ? "" : "\(instance)-router"
     let group = configuration.kafka.group + "-router"
-    lanes = try sources.map { Lane(try MappingPlan($0.mapping)) }
+    let followed = Set(configuration.followsTables ? configuration.tableSources.map(\.name) : [])
+    var routed = configuration
+    routed.sources = sources
+    schemas = SchemaLookup(routed)
+    schemaProblem = nil
+    lanes = try sources.map { [schemas] in
+      Lane(try MappingPlan($0.routingMapping(followed)), schemas: schemas?.registry)
+    }
     producer = try environment.makeProducer(
       configuration,
       transactionalID: isExactlyOnce
@@ -101,6 +111,14 @@ public final class Router: Stage {
   private func turn() throws {
     failure = nil
     let count = try consumer.consume(timeout_ms: 50, { self.route($0) }, finish: {})
+    // What has not been routed is read again in the next life, from what is committed.
+    if let schemaProblem {
+      if isExactlyOnce, isOpen {
+        try retrying { () throws(KafkaError) in try producer.abortTransaction(timeout_ms: 30_000) }
+        isOpen = false
+      }
+      throw schemaProblem
+    }
     var isTrimmed = false
     for error in consumer.errors {
       if error.isFatal { throw error }
@@ -153,7 +171,15 @@ public final class Router: Stage {
   }
 
   private func route(_ message: ConsumedMessage) {
-    guard failure == nil, message.topic >= 0 else { return }
+    guard failure == nil, schemaProblem == nil, message.topic >= 0 else { return }
+    if let schemas {
+      do throws(SchemaRegistryError) {
+        try schemas.prepare(source: message.topic, CollectionOfOne(message), isRouted: false)
+      } catch {
+        schemaProblem = error
+        return
+      }
+    }
     let source = sources[message.topic]
     let place = TopicPartition(source.originalTopic, message.partition)
     if let next = next[place], message.offset < next { return }

@@ -144,6 +144,11 @@ extension Configuration {
     if aggregates != nil { topics.append((revenueTopic, compact)) }
     if quality != nil { topics.append((qualityTopic, compact)) }
     if flows != nil { topics += [(cashflowTopic, compact), (receivablesTopic, compact)] }
+    if followsTables {
+      // The version in use is written again twice in that time.
+      let kept = "\(max(epochRetention_ms, 3_600_000) * 2)"
+      topics.append((tablesTopic, ["cleanup.policy": "delete", "retention.ms": kept, "retention.bytes": "-1"]))
+    }
     if checkpoints == .topic { topics.append((checkpointsTopic, checkpointed)) }
     for source in sources where source.isRouted { topics.append((source.topic, retained)) }
     if takesActions { topics.append(consoleTopics[0]) }

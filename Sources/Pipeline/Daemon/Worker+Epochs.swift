@@ -11,6 +11,23 @@ extension Worker {
   static let maximumIdleEvents = 600
 
   func commitEpoch(isForced: Bool) throws {
+    try commit(isForced: isForced)
+    if let masterData { try takeUp(masterData) }
+  }
+
+  /// Between two epochs a new version of the tables may take the place of the old one; the records of epochs name it.
+  private func takeUp(_ masterData: MasterData) throws {
+    let version = masterData.current
+    guard version.hash != stage.configurationHash else { return }
+    // An epoch that was put off goes on under the version with which it began.
+    let engines = (tasks.values.map(\.engine) + parked.values.map(\.engine))
+    guard engines.allSatisfy({ $0.records == 0 && $0.outbox.isEmpty }) else { return }
+    stage = try DecodeStage(version.configuration, hash: version.hash, earlier: stage.counters)
+    for engine in engines { engine.use(stage) }
+    log.info("tables taken up", metadata: ["version": "\(TableVersions.name(version.hash))"])
+  }
+
+  private func commit(isForced: Bool) throws {
     var isDeferred = false
     let begun_ms = environment.monotonic_ms()
     defer {

@@ -6,6 +6,7 @@ import Foundation
 import Kafka
 import Logging
 import Matching
+import SchemaRegistry
 import Synchronization
 
 /// One thread with one consumer and one producer: a member of the consumer group that runs the tasks of the partitions
@@ -23,6 +24,8 @@ public final class Worker: @unchecked Sendable {
   let stop: StopFlag
   let log: Logger
   let environment: any WorkerEnvironment
+  /// Where tables change while the worker runs.
+  let masterData: MasterData?
   let state = Mutex(WorkerStatus())
 
   final class Task {
@@ -75,22 +78,27 @@ public final class Worker: @unchecked Sendable {
   var lostActions = 0
   var isLeaving = false
   var heldSince_ms: Int64?
+  /// Why records could not be taken in.
+  private var schemaProblem: SchemaRegistryError?
 
-  public convenience init(configuration: Configuration, number: Int, stop: StopFlag, log: Logger) {
+  public convenience init(
+    configuration: Configuration, number: Int, stop: StopFlag, log: Logger, masterData: MasterData? = nil
+  ) {
     let forward: KafkaLogHandler = { level, facility, message in
       log.log(
         level: level <= 3 ? .error : level <= 4 ? .warning : .debug, "\(message)", metadata: ["kafka": "\(facility)"])
     }
     self.init(
       configuration: configuration, number: number, stop: stop, log: log,
-      environment: KafkaEnvironment(log: forward))
+      environment: KafkaEnvironment(log: forward), masterData: masterData)
   }
 
   /// - Parameter hash: The configuration's `matchingHash`, where it is known.
   public init(
     configuration: Configuration, number: Int, stop: StopFlag, log: Logger, environment: any WorkerEnvironment,
-    hash: UInt64? = nil
+    hash: UInt64? = nil, masterData: MasterData? = nil
   ) {
+    self.masterData = masterData
     self.configuration = configuration
     configurationHash = hash ?? configuration.matchingHash
     self.number = number
@@ -140,9 +148,14 @@ public final class Worker: @unchecked Sendable {
     beginnings = [:]
     group = nil
     heldSince_ms = nil
+    schemaProblem = nil
     recordsInEpoch = 0
     incarnation = environment.identity()
-    stage = try DecodeStage(configuration, hash: configurationHash)
+    if let version = masterData?.current {
+      stage = try DecodeStage(version.configuration, hash: version.hash)
+    } else {
+      stage = try DecodeStage(configuration, hash: configurationHash)
+    }
     let instance = configuration.kafka.instance
     let member = instance.isEmpty ? "" : "\(instance)-\(number)"
     let transactionalID =
@@ -193,6 +206,8 @@ public final class Worker: @unchecked Sendable {
 
   func turn(_ timeout_ms: Int) throws {
     _ = try consumer.consumeRuns(timeout_ms: timeout_ms, { self.take($0) }, finish: {})
+    // What was not taken in is read again in the worker's next life, from what is committed.
+    if let schemaProblem { throw schemaProblem }
     lastPoll_ms = environment.monotonic_ms()
     var outOfRange: [TopicPartition] = []
     for error in consumer.errors {
@@ -241,7 +256,15 @@ public final class Worker: @unchecked Sendable {
   /// Hands a run to its task.
   func take(_ run: MessageRun) {
     // Without a task there is none any more, or not yet: the records are read again by whoever has it.
-    guard run.topic >= 0, let task = tasks[run.partition] else { return }
+    guard run.topic >= 0, schemaProblem == nil, let task = tasks[run.partition] else { return }
+    if let schemas = stage.schemas {
+      do throws(SchemaRegistryError) {
+        try schemas.prepare(source: run.topic, run.messages)
+      } catch {
+        schemaProblem = error
+        return
+      }
+    }
     task.engine.takeRun(source: run.topic, now_ms: environment.wallClock_ms(), run.messages)
     recordsInEpoch += run.messages.count
   }

@@ -335,7 +335,7 @@ enum FinanceFields {
       .integer("late", "Came after window and grace.") { $0.message.count(.late) },
       .integer("duplicates", "Came again and were dropped.") { $0.message.count(.duplicates) },
       .integer("superseded", "Older images of a row that a newer one has replaced.") { $0.message.count(.superseded) },
-      .integer("flagged", "Broke a validation rule that only counts.") { $0.message.count(.flagged) },
+      .integer("flagged", "Broke a validation rule that does not reject.") { $0.message.count(.flagged) },
       .integer("dead_letters", "Could not be taken in; counted by when they were written.") {
         Int($0.message.counts.deadLetters)
       },

@@ -80,14 +80,14 @@ final class OrderLane {
   private var decoder: OrderDecoder
   var records = RecordBuffer<OrderEvent>(capacity: 4_096)
   var counters = DecodeCounters()
-  /// Places of the records that broke a rule which only counts.
+  /// Places of the records that broke a rule which does not reject.
   private(set) var flagged: [Int] = []
   let rules: RuleSet
   let source: String
 
-  init(plan: MappingPlan, rules: [RuleSpecification]) {
+  init(plan: MappingPlan, rules: [RuleSpecification], schemas: (any AvroSchemas)?) {
     source = plan.specification.sourceName
-    decoder = OrderDecoder(plan: plan)
+    decoder = OrderDecoder(plan: plan, schemas: schemas)
     self.rules = RuleSet(rules)
   }
 
@@ -108,7 +108,10 @@ final class OrderLane {
             records.truncate(to: records.count - 1)
             throw fault
           }
-          if rules.flagCount != flags { flagged.append(records.count - 1) }
+          if rules.flagCount != flags {
+            flagged.append(records.count - 1)
+            records[records.count - 1].brokenRules = rules.brokenRules
+          }
         }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
@@ -152,14 +155,14 @@ final class LedgerLane {
   private var decoder: PostingDecoder
   var records = RecordBuffer<Posting>(capacity: 4_096)
   var counters = DecodeCounters()
-  /// Places of the records that broke a rule which only counts.
+  /// Places of the records that broke a rule which does not reject.
   private(set) var flagged: [Int] = []
   let rules: RuleSet
   let source: String
 
-  init(plan: MappingPlan, rules: [RuleSpecification]) {
+  init(plan: MappingPlan, rules: [RuleSpecification], schemas: (any AvroSchemas)?) {
     source = plan.specification.sourceName
-    decoder = PostingDecoder(plan: plan)
+    decoder = PostingDecoder(plan: plan, schemas: schemas)
     self.rules = RuleSet(rules)
   }
 
@@ -180,7 +183,10 @@ final class LedgerLane {
             records.truncate(to: records.count - 1)
             throw fault
           }
-          if rules.flagCount != flags { flagged.append(records.count - 1) }
+          if rules.flagCount != flags {
+            flagged.append(records.count - 1)
+            records[records.count - 1].brokenRules = rules.brokenRules
+          }
         }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
@@ -225,10 +231,10 @@ enum Lane {
   case ledger(LedgerLane)
 
   /// Without rules every record that can be read is taken: a router hands on, the tasks judge.
-  init(_ plan: MappingPlan, rules: [RuleSpecification] = []) {
+  init(_ plan: MappingPlan, rules: [RuleSpecification] = [], schemas: (any AvroSchemas)? = nil) {
     switch plan.specification.kind {
-    case .orders: self = .orders(OrderLane(plan: plan, rules: rules))
-    case .ledger: self = .ledger(LedgerLane(plan: plan, rules: rules))
+    case .orders: self = .orders(OrderLane(plan: plan, rules: rules, schemas: schemas))
+    case .ledger: self = .ledger(LedgerLane(plan: plan, rules: rules, schemas: schemas))
     }
   }
 

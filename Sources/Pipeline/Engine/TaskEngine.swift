@@ -10,19 +10,29 @@ import Matching
 final class DecodeStage {
   let configuration: Configuration
   let lanes: [Lane]
+  /// To be asked before records of a source are taken in; nil where none is Avro.
+  let schemas: SchemaLookup?
   let configurationHash: UInt64
   /// Actions that were read, and those that could not be.
   var actionFaults = DecodeCounters()
+  /// What was counted with earlier versions of the tables.
+  private let earlier: DecodeCounters
 
   /// - Parameter hash: The configuration's `matchingHash`, where it is known: it takes longer than all the rest.
-  init(_ configuration: Configuration, hash: UInt64? = nil) throws {
+  /// - Parameter earlier: What the stage that it takes the place of has counted.
+  init(_ configuration: Configuration, hash: UInt64? = nil, earlier: DecodeCounters = DecodeCounters()) throws {
+    self.earlier = earlier
     self.configuration = configuration
     configurationHash = hash ?? configuration.matchingHash
-    lanes = try configuration.sources.map { Lane(try MappingPlan($0.mapping), rules: $0.rules) }
+    let lookup = SchemaLookup(configuration)
+    schemas = lookup
+    lanes = try configuration.sources.map {
+      Lane(try MappingPlan($0.mapping), rules: $0.rules, schemas: lookup?.registry)
+    }
   }
 
   var counters: DecodeCounters {
-    var sum = DecodeCounters()
+    var sum = earlier
     for lane in lanes { sum.add(lane.counters) }
     sum.add(actionFaults)
     return sum
@@ -35,7 +45,7 @@ final class DecodeStage {
 /// of the epoch; a replay makes the same calls again and gets the same state and the same outputs.
 final class TaskEngine {
   let partition: Int32
-  let stage: DecodeStage
+  private(set) var stage: DecodeStage
   private(set) var matcher: Matcher
   /// The last epoch that is committed; number 0 before the first.
   private(set) var mark = EpochMark(number: 0, incarnation: 0)
@@ -71,7 +81,7 @@ final class TaskEngine {
   private var deadLetterEncoder = DeadLetterEncoder()
   /// Open and accepted breaks by type as last told to the second stage.
   private var toldOpen = [Int](repeating: 0, count: BreakType.allCases.count)
-  let configurationHash: UInt64
+  var configurationHash: UInt64 { stage.configurationHash }
   /// By source.
   private let isRoutedSource: [Bool]
 
@@ -89,7 +99,6 @@ final class TaskEngine {
     encoder = BreakEncoder(dimensionNames: configuration.dimensions, task: configuration.takesActions ? partition : nil)
     isRoutedSource = configuration.sources.map(\.isRouted) + [false]
     matcher.takesActions = configuration.takesActions
-    configurationHash = stage.configurationHash
     matcher.epoch = 1
     beginAggregates()
   }
@@ -104,6 +113,13 @@ final class TaskEngine {
     if let settings = configuration.quality {
       matcher.quality = TaskQuality(sourceCount: configuration.sources.count, settings: settings)
     }
+  }
+
+  /// Goes on with another version of the tables: all else of the configuration is the same. The running epoch must have
+  /// taken in nothing yet, because its record names one version.
+  func use(_ other: DecodeStage) {
+    precondition(records == 0 && outbox.isEmpty, "the tables change in the middle of an epoch")
+    stage = other
   }
 
   // MARK: - What happens
@@ -319,6 +335,7 @@ final class TaskEngine {
       letter.payloadBytes = routed.payload.count
     }
     letter.payload = letter.payload.map { Array($0.prefix(DeadLetterEncoder.maximumPayloadBytes)) }
+    if let source, !configuration.writesRaw(of: source) { (letter.key, letter.payload) = (nil, nil) }
     deadLetterCount += 1
     if matcher.quality != nil, runSource != actionsInput {
       // Of its event time nobody knows: the time at which it was written decides the period.

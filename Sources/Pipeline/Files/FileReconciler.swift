@@ -126,6 +126,11 @@ public final class FileReconciler {
       throw FileRunError("'\(argument)': the configuration has no source of kind \(kind.rawValue)")
     }
     let mapping = configuration.sources[source].mapping
+    guard mapping.format.isText else {
+      throw FileRunError(
+        "'\(argument)': the source '\(configuration.sources[source].name)' has the format \(mapping.format.rawValue), "
+          + "which is read from topics alone")
+    }
     let isCSV = mapping.format == .csv
     let file = try InputFile(
       path: path, style: isCSV ? .csv(quote: mapping.csv.quote, delimiter: mapping.csv.delimiter) : .lines,
@@ -334,11 +339,13 @@ public final class FileReconciler {
         }
       }
       if line.fullLength > mapping.maximumRecordBytes { summary.oversized += 1 }
+      let isRaw = configuration.writesRaw(of: configuration.sources[inputs[at].source])
       deadLetters.append(
         contentsOf: deadLetterEncoder.encode(
           DeadLetter(
             source: configuration.sources[inputs[at].source].name, origin: inputs[at].file.path, isFile: true,
-            partition: inputs[at].partition, offset: line.number, key: key, payload: payload, fault: fault,
+            partition: inputs[at].partition, offset: line.number, key: isRaw ? key : nil,
+            payload: isRaw ? payload : nil, fault: fault,
             payloadBytes: line.fullLength, receivedAt_ms: nil)))
       deadLetters.append(0x0a)
       summary.deadLetters[fault.reason.rawValue, default: 0] += 1

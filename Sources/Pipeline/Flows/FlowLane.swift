@@ -15,9 +15,13 @@ final class FlowLane {
   private static let maximumKnown = 10_000
   private var base: Int
 
-  init(_ source: SourceSettings, _ settings: FlowSettings, _ dimensionCount: Int) throws {
+  init(
+    _ source: SourceSettings, _ settings: FlowSettings, _ dimensionCount: Int, schemas: (any AvroSchemas)? = nil
+  ) throws {
     let flow = settings.sources[source.name] ?? FlowSettings.Source()
-    lane = Lane(try MappingPlan(source.flowMapping(flow, dimensionCount: dimensionCount)), rules: source.rules)
+    lane = Lane(
+      try MappingPlan(source.flowMapping(flow, dimensionCount: dimensionCount)), rules: source.rules,
+      schemas: schemas)
     dueReader = flow.dueDate.flatMap { DateReader($0) }
     dueAt = flow.dueDate == nil ? nil : dimensionCount
     termsAt = flow.terms == nil ? nil : dimensionCount + (flow.dueDate == nil ? 0 : 1)

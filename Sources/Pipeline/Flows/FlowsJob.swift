@@ -5,6 +5,7 @@ import Forecasting
 import Foundation
 import Kafka
 import Logging
+import SchemaRegistry
 import Matching
 
 /// Follows the sources and the breaks, and tells cash flow and receivables: a job of its own, beside the daemon.
@@ -61,6 +62,8 @@ public final class FlowsJob: Stage {
   private var behind: Set<TopicPartition> = []
   private var trimmed: Set<TopicPartition> = []
   private var broken: FlowLedger.Full?
+  private var schemas: SchemaLookup?
+  private var schemaProblem: SchemaRegistryError?
   private var unreadableBreaks = 0
   /// When the batch that is being taken in was asked for.
   private var now_ms: Int64 = 0
@@ -118,12 +121,17 @@ public final class FlowsJob: Stage {
       consumer = nil
       producer = nil
     }
-    lanes = try configuration.sources.map { try FlowLane($0, settings, configuration.dimensions.count) }
+    let lookup = SchemaLookup(configuration)
+    (schemas, schemaProblem) = (lookup, nil)
+    lanes = try configuration.sources.map {
+      try FlowLane($0, settings, configuration.dimensions.count, schemas: lookup?.registry)
+    }
     forget()
     var nextTelling_ms = environment.monotonic_ms()
     while !stop.isStopped {
       now_ms = environment.wallClock_ms()
       let count = try consumer.consume(timeout_ms: 100, { self.take($0) }, finish: {})
+      if let schemaProblem { throw schemaProblem }
       for error in consumer.errors {
         if error.isFatal || error.isOutOfRange { throw error }
         log.warning("\(error)")
@@ -177,7 +185,15 @@ public final class FlowsJob: Stage {
   }
 
   private func take(_ message: ConsumedMessage) {
-    guard broken == nil, message.topic >= 0 else { return }
+    guard broken == nil, schemaProblem == nil, message.topic >= 0 else { return }
+    if let schemas {
+      do throws(SchemaRegistryError) {
+        try schemas.prepare(source: message.topic, CollectionOfOne(message), isRouted: false)
+      } catch {
+        schemaProblem = error
+        return
+      }
+    }
     let place = TopicPartition(topics[message.topic], message.partition)
     // The library may hand some out again after a rebalance.
     guard message.offset >= next[place] ?? 0 else { return }

@@ -59,6 +59,7 @@ public final class Auditor {
     let stage = try DecodeStage(configuration, hash: hash)
     let contents = try TaskRecovery(configuration, environment: environment, reader: reader, stage: stage)
       .loadCheckpoints(partition)
+    let versions = configuration.followsTables ? TableVersions(stage, reader, environment) : nil
     // From the first epoch where Kafka still has everything, else from the oldest checkpoint before the stretch.
     let manifests = contents.manifests(upTo: mark.number).usable.filter { $0.epoch < max(1, epochs.lowerBound) }
     var problems: [String] = []
@@ -67,7 +68,7 @@ public final class Auditor {
         let chain = try log.chain(
           to: mark, after: manifest?.from ?? 0, offset: manifest?.epochsOffset, manifest: manifest)
         let engine = TaskEngine(stage, partition: partition)
-        let replayer = EpochReplayer(engine, configuration, reader, environment)
+        let replayer = EpochReplayer(engine, configuration, reader, environment, versions: versions)
         let wanted = chain.prefix { $0.number <= epochs.upperBound }
         try replayer.replay(wanted, after: manifest, contents) { record, isRestoring in
           guard !isRestoring, epochs.contains(record.number), times_ms.contains(record.clock_ms) else { return }

@@ -14,12 +14,16 @@ final class EpochReplayer {
   private var arena = ReplayArena()
   private let opener = ShardOpener()
   private var outputs: Outbox?
+  private let versions: TableVersions?
 
+  /// - Parameter versions: Where the tables have changed over time.
   init(
     _ engine: TaskEngine, _ configuration: Configuration, _ reader: any LogReader,
-    _ environment: any WorkerEnvironment, _ keepAlive: @escaping () throws -> Void = {}
+    _ environment: any WorkerEnvironment, versions: TableVersions? = nil,
+    _ keepAlive: @escaping () throws -> Void = {}
   ) {
     self.engine = engine
+    self.versions = versions
     self.keepAlive = keepAlive
     self.environment = environment
     self.configuration = configuration
@@ -44,7 +48,9 @@ final class EpochReplayer {
       try engine.beginRestore(manifest)
       try takeIn(asOf: manifest.from)
     }
+    let live = engine.stage
     for record in chain {
+      if let versions { engine.use(try versions.stage(record.configuration) ?? live) }
       let isRestoring = manifest.map { record.number <= $0.epoch } ?? false
       try replay(record, isRestoring: isRestoring)
       try body(record, isRestoring)
@@ -52,6 +58,7 @@ final class EpochReplayer {
       try takeIn(asOf: record.number)
       try checkShards(record)
     }
+    if versions != nil { engine.use(live) }
   }
 
   /// - Parameter isRestoring: Not all shards are in yet: outputs and sums cannot be compared.
@@ -108,6 +115,7 @@ final class EpochReplayer {
             "epoch \(record.number) read \(count) records of \(place) from offset \(first) to \(last), of which Kafka "
               + "still has \(arena.count)")
         }
+        try arena.prepare { try engine.stage.schemas?.prepare(source: index, $0) }
         // A restored state stands at the end of its epoch already.
         engine.rewind(source: index, to: first)
         engine.beginRun(source: index, now_ms: now_ms)
@@ -174,6 +182,14 @@ private struct ReplayArena {
       ))
     if let key = message.key { bytes.append(contentsOf: key) }
     if let value = message.value { bytes.append(contentsOf: value) }
+  }
+
+  /// Calls `body` with all of them at once.
+  func prepare(_ body: ([ConsumedMessage]) throws -> Void) throws {
+    var all: [ConsumedMessage] = []
+    forEach { all.append($0) }
+    // The bytes stay where they are for as long as nothing is appended.
+    try body(all)
   }
 
   func forEach(_ body: (ConsumedMessage) -> Void) {

@@ -30,6 +30,7 @@ final class TaskRecovery {
   private let stage: DecodeStage
   /// Called often in the course of a recovery, which may take long; what it throws ends the recovery.
   private let keepAlive: () throws -> Void
+  private let versions: TableVersions?
   /// How long to wait for what other transactions are still bringing to an end.
   static let patience_ms: Int64 = 60_000
 
@@ -42,6 +43,7 @@ final class TaskRecovery {
     self.reader = reader
     self.stage = stage
     self.keepAlive = keepAlive
+    versions = configuration.followsTables ? TableVersions(stage, reader, environment) : nil
   }
 
   struct Recovered {
@@ -148,7 +150,7 @@ final class TaskRecovery {
   ) throws -> Recovered {
     var report = RecoveryReport(checkpoint: manifest?.epoch, problems: problems)
     let engine = TaskEngine(stage, partition: partition)
-    let replayer = EpochReplayer(engine, configuration, reader, environment, keepAlive)
+    let replayer = EpochReplayer(engine, configuration, reader, environment, versions: versions, keepAlive)
     var unsent: Outbox?
     try replayer.replay(chain, after: manifest, contents) { record, isRestoring in
       report.epochs += 1

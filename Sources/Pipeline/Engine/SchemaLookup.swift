@@ -1,0 +1,41 @@
+import Configuration
+import Decoding
+import Kafka
+import SchemaRegistry
+
+/// Asks the schema registry for what a run of records needs, before they are decoded: a registry that does not answer holds
+/// the source back, with an error that says so, and makes no dead letter of a good record.
+struct SchemaLookup {
+  let registry: SchemaRegistry
+  /// By source: whether its records are Avro, and whether they come in the envelope of a router.
+  private let isAvro: [Bool]
+  private let isRouted: [Bool]
+
+  /// nil where no source is Avro.
+  init?(_ configuration: Configuration) {
+    isAvro = configuration.sources.map(\.mapping.format.isAvro)
+    isRouted = configuration.sources.map(\.isRouted)
+    guard isAvro.contains(true), let settings = configuration.schemaRegistry else { return nil }
+    var authorization = settings.bearer.map { "Bearer " + $0.reveal }
+    if let password = settings.password {
+      authorization = SchemaRegistry.Settings.basic(user: settings.user, password: password.reveal)
+    }
+    registry = .shared(.init(url: settings.url, authorization: authorization, timeout_ms: settings.timeout_ms))
+  }
+
+  /// - Parameter isRouted: Where it is known better: a router reads what is not routed yet.
+  func prepare(
+    source: Int, _ messages: some Sequence<ConsumedMessage>, isRouted known: Bool? = nil
+  ) throws(SchemaRegistryError) {
+    guard source < isAvro.count, isAvro[source] else { return }
+    let isRouted = known ?? isRouted[source]
+    var last: UInt32?
+    for message in messages {
+      guard let payload = message.content(isRouted: isRouted)?.payload,
+        let id = AvroFraming.schemaID(payload.buffer), id != last
+      else { continue }
+      try registry.load(id)
+      last = id
+    }
+  }
+}
