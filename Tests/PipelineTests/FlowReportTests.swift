@@ -1,6 +1,7 @@
 import Configuration
 import Domain
 import Forecasting
+import Foundation
 import Testing
 
 @testable import Pipeline
@@ -28,6 +29,23 @@ import Testing
 
   func names(_ figures: [FlowFigures]) -> [String] {
     figures.map { String(decoding: FinanceEncoder.key($0.cashflow), as: UTF8.self) }
+  }
+
+  /// Breaks about dates or about the base currency leave the receivable itself undisputed.
+  @Test func whatDisputesAReceivable() throws {
+    let encoder = BreakEncoder(dimensionNames: [])
+    func disputes(_ type: BreakType, _ role: AccountRole = .receivable, _ state: BreakState = .open) throws -> Bool {
+      let made = Break(
+        id: "O:\(type.rawValue):\(role.name)", order: "O", type: type, role: role, currency: euro, expected: 1,
+        posted: 2,
+        state: state, isProvisional: false, revision: 1, firstEventTime_ms: 0, deadline_ms: 0, asOf_ms: 0)
+      return try JSONDecoder().decode(BreakMessage.self, from: Data(encoder.encode(made))).disputesReceivable
+    }
+    #expect(try disputes(.amountMismatch) && disputes(.unapplied) && disputes(.wrongEntity))
+    for type in [BreakType.cutoff, .lateArrival, .closedPeriod, .fxDifference, .fxRateMissing] {
+      #expect(try !disputes(type), "\(type)")
+    }
+    #expect(try !disputes(.amountMismatch, .revenue) && !disputes(.amountMismatch, .receivable, .accepted))
   }
 
   @Test func seriesAreKeptApartAndAddUp() {

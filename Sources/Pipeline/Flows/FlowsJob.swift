@@ -370,13 +370,14 @@ extension RecordProducer {
 }
 
 extension BreakMessage {
-  private static let ofTime: Set<String> = Set(
-    [BreakType.cutoff, .latePosting, .earlyPosting, .lateArrival].map(\.rawValue))
+  private static let ofTimeOrBase: Set<String> = Set(
+    [BreakType.cutoff, .latePosting, .earlyPosting, .lateArrival, .closedPeriod, .fxDifference, .fxRateMissing]
+      .map(\.rawValue))
 
-  /// Whether the receivable of the order is in dispute: the break is open, it is not about time alone, and it is about
-  /// the receivable or comes with one that does not agree.
+  /// Whether the receivable of the order is in dispute: the break is open, it is not about time or the base currency
+  /// alone, and it is about the receivable or comes with one that does not agree.
   var disputesReceivable: Bool {
-    guard BreakState(rawValue: state)?.isOpen == true, !BreakMessage.ofTime.contains(type) else { return false }
+    guard BreakState(rawValue: state)?.isOpen == true, !BreakMessage.ofTimeOrBase.contains(type) else { return false }
     let receivable = AccountRole.receivable.name
     return role == receivable || evidence.roles.contains { $0.role == receivable && $0.expected != $0.posted }
   }
