@@ -190,12 +190,11 @@ struct TimerQueue: ~Copyable {
       opened += 1
       steps += 1
       let index = Int(opened & Int64(TimerQueue.ringSize - 1))
-      if index == 0 {
-        // What comes near now may lie up to a whole turn ahead.
-        if refillFromFar(ties, fingerprint) { steps = 0 }
-        if !heap.isEmpty { return true }
-      }
+      // What comes near now may lie up to a whole turn ahead; what belongs to this very bucket is in the heap then, beside
+      // what the bucket holds already.
+      if index == 0, refillFromFar(ties, fingerprint) { steps = 0 }
       if ring[index] != 0, open(index, ties, fingerprint, bring) { return true }
+      if !heap.isEmpty { return true }
     }
     return false
   }

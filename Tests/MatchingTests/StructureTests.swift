@@ -130,6 +130,12 @@ struct SeededGenerator: RandomNumberGenerator {
       // Some are moved to an earlier time, and leave an entry behind that does not count.
       let reach: Int64 = [10, 1_000, 300_000, 5_000_000].randomElement(using: &generator)!
       var deadlines = [watermark + Int64.random(in: -100...reach, using: &generator)]
+      if slot % 4 == 0 {
+        // Many meet in the buckets at which the calendar turns, from near and from far.
+        let turn = Int64(TimerQueue.ringSize) * 50
+        let turns = watermark / turn + Int64.random(in: 1...2, using: &generator)
+        deadlines = [turns * turn + Int64.random(in: 0..<50, using: &generator)]
+      }
       if slot % 5 == 0 { deadlines.append(deadlines[0] - Int64.random(in: 1...400, using: &generator)) }
       for deadline in deadlines {
         ties[slot].timer_ms = deadline
@@ -143,6 +149,42 @@ struct SeededGenerator: RandomNumberGenerator {
     }
     #expect(popped(before: .max) == due(before: .max))
     #expect(queue.count == 0)
+  }
+
+  /// The bucket at which the calendar turns may hold what was pushed when it was near already, while others that are due
+  /// in it were still beyond the calendar when they came.
+  @Test func theBucketWhereTheCalendarTurnsIsOpenedWhole() {
+    let turn = Int64(TimerQueue.ringSize) * 50
+    for place in [Int64(0), 3, 49] {
+      var queue = TimerQueue(quantum_ms: 50)
+      let ties = UnsafeMutablePointer<Tie>.allocate(capacity: 6)
+      defer { ties.deallocate() }
+      ties.initialize(to: Tie(body: 0, bodyLength: 0, head: 0))
+      func push(_ slot: Int, at deadline_ms: Int64) {
+        (ties + slot).initialize(to: Tie(body: 0, bodyLength: 0, head: 0))
+        ties[slot].timer_ms = deadline_ms
+        queue.push(deadline_ms: deadline_ms, slot: slot, head: 0) { Fingerprint(high: 0, low: UInt64($0)) }
+      }
+      func popped(before watermark_ms: Int64) -> [Int] {
+        var slots: [Int] = []
+        while let entry = queue.pop(
+          before: watermark_ms, upTo: .none, ties: ties, fingerprint: { Fingerprint(high: 0, low: UInt64($0)) })
+        {
+          slots.append(Int(entry.slot))
+        }
+        return slots
+      }
+      push(1, at: turn - 5_000)
+      #expect(popped(before: turn - 4_000) == [1])
+      // More than a turn ahead; and one between, so that nothing is jumped over.
+      push(2, at: 2 * turn + place)
+      push(5, at: turn * 3 / 2)
+      #expect(popped(before: 2 * turn - 5_000) == [5])
+      push(3, at: 2 * turn + 20)
+      push(4, at: 2 * turn + 60)
+      #expect(popped(before: 2 * turn + 100) == (place <= 20 ? [2, 3, 4] : [3, 2, 4]))
+      #expect(queue.count == 0)
+    }
   }
 
   @Test func storeReusesWhatWasFreed() {
