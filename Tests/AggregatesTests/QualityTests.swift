@@ -278,6 +278,25 @@ import Testing
     #expect(alone.lines.isEmpty && bytes(alone) == bytes(never))
   }
 
+  /// The state of a version that counted records alone: the amounts begin with what comes from then on.
+  @Test func anEarlierStateIsRead() throws {
+    var writer = ByteWriter()
+    writer.write(UInt8(1))
+    writer.write(Int64.min)
+    writer.write(bytes: [0, 1])
+    writer.write(UInt16(0))
+    writer.write(Int32(202_401))
+    // To be told; one count, of records: 4.
+    writer.write(bytes: [1, 1, 0, 8])
+    var quality = TaskQuality(sourceCount: 1)
+    quality.addOpen(3, Currency("EUR")!)
+    try restored(writer.array, &quality)
+    quality.add(total: 9, matched: 0, Currency("EUR")!, source: 0, time_ms: day(2024, 1, 5))
+    #expect(quality.lines.map { "\($0.key.period) \($0.counts[.records])" } == ["202401 4"])
+    #expect(quality.lines[0].counts.amounts == [QualityAmount(currency: Currency("EUR")!, total: 9)])
+    #expect(quality.openValue().isEmpty)
+  }
+
   @Test func damagedBytesAreRefused() throws {
     var quality = TaskQuality(sourceCount: 1)
     quality.add(.records, source: 0, time_ms: 5)
