@@ -71,7 +71,12 @@ def seed(bootstrap: str) -> None:
             "source": name, "period": month, "records": 50_000 if name == "orders" else 100_000, "matched": matched, "late": 12, "duplicates": 3, "dead_letters": 0,
             "freshness_lag_ms": 4_200, "amounts": [{
                 "currency": "EUR", "total": "18234567.10", "matched": "17990001.00", "match_rate": "0.9866",
-                "open_breaks": "244566.10", "control_difference": "0.00"}]}))
+                "open_breaks": "0.00", "control_difference": "0.00"}]}))
+    records.append(("shop.quality", "(all)|(all)", {
+        "source": "(all)", "period": "(all)", "records": 0, "matched": 0, "late": 0, "duplicates": 0, "dead_letters": 0,
+        "freshness_lag_ms": None, "orders_closed": 98_000, "orders_tied_out": 97_020, "tied_out_rate": "0.990000",
+        "amounts": [{"currency": "EUR", "total": "36104110.00", "matched": "35671300.00", "match_rate": "0.9880",
+                     "open_breaks": "432810.00", "control_difference": "0.00"}]}))
     for month in range(1, 13):
         records.append(("shop.revenue", f"NO|EUR|{month}", {
             "dimensions": {"country": "NO"}, "currency": "EUR", "period": f"2026-{month:02d}",

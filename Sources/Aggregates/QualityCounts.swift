@@ -26,10 +26,15 @@ public struct QualityCounts: Hashable, Sendable {
   static let width = firstWait + waitBuckets
 
   var sums: [Int64]
+  /// By currency, those with neither sum left out.
+  public internal(set) var amounts: [QualityAmount] = []
 
   public init() { sums = Array(repeating: 0, count: QualityCounts.width) }
 
-  init(_ start: UnsafePointer<Int64>) { sums = Array(UnsafeBufferPointer(start: start, count: QualityCounts.width)) }
+  init(_ start: UnsafePointer<Int64>, amounts: [QualityAmount]) {
+    sums = Array(UnsafeBufferPointer(start: start, count: QualityCounts.width))
+    self.amounts = amounts
+  }
 
   public subscript(column: QualityColumn) -> Int64 {
     get { sums[column.rawValue] }
@@ -98,16 +103,24 @@ public struct QualityCounts: Hashable, Sendable {
 
   public static func += (a: inout QualityCounts, b: QualityCounts) {
     for at in a.sums.indices { a.sums[at] += b.sums[at] }
+    for amount in b.amounts { a.add(amount) }
   }
   public static func -= (a: inout QualityCounts, b: QualityCounts) {
     for at in a.sums.indices { a.sums[at] -= b.sums[at] }
+    for amount in b.amounts {
+      a.add(QualityAmount(currency: amount.currency, total: -amount.total, matched: -amount.matched))
+    }
   }
+
+  /// Adds the sums of a currency.
+  public mutating func add(_ amount: QualityAmount) { amounts.add(amount) }
 
   // MARK: - Bytes
 
   /// What is not zero, by place.
   public func write(into writer: inout ByteWriter) {
     sums.withUnsafeBufferPointer { QualityCounts.write($0.baseAddress!, into: &writer) }
+    amounts.write(into: &writer)
   }
 
   static func write(_ sums: UnsafePointer<Int64>, into writer: inout ByteWriter) {
@@ -120,13 +133,15 @@ public struct QualityCounts: Hashable, Sendable {
     }
   }
 
-  public init(from reader: inout ByteReader) throws(ByteCodingError) {
+  /// - Parameter hasAmounts: False for bytes of a version that counted records alone.
+  public init(from reader: inout ByteReader, hasAmounts: Bool = true) throws(ByteCodingError) {
     self.init()
     for _ in 0..<(try reader.readCount(atMost: QualityCounts.width)) {
       let place = try reader.readVarint()
       guard place < UInt64(QualityCounts.width) else { throw ByteCodingError("a count of quality that is not known") }
       sums[Int(place)] = try reader.readSigned()
     }
+    if hasAmounts { amounts = try [QualityAmount](from: &reader) }
   }
 }
 
@@ -142,65 +157,9 @@ public struct QualityKey: Hashable, Comparable, Sendable {
     self.period = period
   }
 
+  /// What stands for all sources and all periods, in the message of what belongs to no source: it is no month.
+  public static let allSources = "(all)"
+  public static let allPeriods: Int32 = -1
+
   public static func < (a: QualityKey, b: QualityKey) -> Bool { (a.source, a.period) < (b.source, b.period) }
-}
-
-/// One task's counts of a source and period on their way to the second stage, cumulative like every partial.
-public struct QualityPartial: Hashable, Sendable {
-  public var task: Int32
-  public var epoch: UInt64
-  public var source: String
-  public var period: Int32
-  public var counts: QualityCounts
-
-  public init(task: Int32, epoch: UInt64, source: String, period: Int32, counts: QualityCounts) {
-    self.task = task
-    self.epoch = epoch
-    self.source = source
-    self.period = period
-    self.counts = counts
-  }
-
-  static let marker: UInt8 = 0xc2
-  static let version: UInt8 = 1
-
-  /// Key of the message: marker, task, period, source. The topic is compacted by it.
-  public func writeKey(into writer: inout ByteWriter) {
-    writer.write(QualityPartial.marker)
-    writer.write(task)
-    writer.write(period)
-    writer.write(text: source)
-  }
-
-  public func writeValue(into writer: inout ByteWriter) {
-    writer.write(QualityPartial.version)
-    writer.write(epoch)
-    counts.write(into: &writer)
-  }
-
-  /// Whether a message's key is that of counts of quality.
-  public static func isKey(_ bytes: UnsafeRawBufferPointer) -> Bool { bytes.first == marker }
-
-  public init(key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) throws(ByteCodingError) {
-    var reader = ByteReader(key)
-    guard try reader.read(UInt8.self) == QualityPartial.marker else { throw ByteCodingError("no counts of quality") }
-    task = try reader.read()
-    period = try reader.read()
-    source = try reader.readText()
-    var values = ByteReader(value)
-    guard try values.read(UInt8.self) == QualityPartial.version else {
-      throw ByteCodingError("counts of quality of another version")
-    }
-    epoch = try values.read()
-    counts = try QualityCounts(from: &values)
-    guard reader.isAtEnd, values.isAtEnd else { throw ByteCodingError("counts of quality with more behind them") }
-  }
-
-  /// All parts of a source and period meet in one partition.
-  public func partition(of count: Int) -> Int32 {
-    var writer = ByteWriter(capacity: 128)
-    writer.write(period)
-    writer.write(text: source)
-    return Int32(Fingerprint(writer.view).high % UInt64(max(1, count)))
-  }
 }

@@ -21,6 +21,17 @@ public struct TaskQuality: ~Copyable {
     var start_ms: Int64 = .max
     var end_ms: Int64 = .min
     var cell = 0
+    /// Place of the sums of the cell and currency that were added to last, −1 for none.
+    var amount: Int32 = -1
+  }
+
+  /// Sums of one currency of a cell; those of a cell are linked.
+  private struct Amount {
+    var currency: Currency
+    var cell: Int32
+    var next: Int32
+    var total: Int128 = 0
+    var matched: Int128 = 0
   }
 
   private let settings: QualitySettings
@@ -30,23 +41,33 @@ public struct TaskQuality: ~Copyable {
   private var sums: UnsafeMutablePointer<Int64>
   private var isChanged: UnsafeMutablePointer<Bool>
   private var capacity: Int
+  /// By cell: the first of its sums, −1 for none.
+  private var firstAmounts: [Int32] = []
+  private var amounts: UnsafeMutablePointer<Amount>
+  private var amountCount = 0
+  private var amountCapacity: Int
+  /// Σ |posted − expected| of the open breaks by currency, without zeros.
+  private var openValues: [QualityAmount] = []
+  private var toldControl = QualityControl()
   private var keys: [QualityKey] = []
   private var places: [QualityKey: Int] = [:]
   private var periods: [Int]
   private var toldAt_ms = Int64.min
   /// How far event time had come, as last told: the task's watermark, then the latest time of each source.
   private var toldTimes: [Int64] = []
-  private var before: (at_ms: Int64, times: [Int64], taken: [Int]) = (.min, [], [])
+  private var before: (at_ms: Int64, times: [Int64], taken: [Int], control: QualityControl)
 
   /// What the second stage is to be told.
   public struct Told: Sendable, Equatable {
     /// What has changed, by key.
     public var lines: [(key: QualityKey, counts: QualityCounts)] = []
+    /// How the task stands over all sources, where that has changed.
+    public var control: QualityControl?
     /// How far event time has come, where that is to be told.
     public var times: [Int64]?
 
     public static func == (a: Told, b: Told) -> Bool {
-      a.times == b.times && a.lines.elementsEqual(b.lines) { $0 == $1 }
+      a.times == b.times && a.control == b.control && a.lines.elementsEqual(b.lines) { $0 == $1 }
     }
   }
 
@@ -58,6 +79,9 @@ public struct TaskQuality: ~Copyable {
     capacity = 8
     sums = .allocate(capacity: capacity * QualityCounts.width)
     isChanged = .allocate(capacity: capacity)
+    amountCapacity = 8
+    amounts = .allocate(capacity: amountCapacity)
+    before = (.min, [], [], QualityControl())
     periods = Array(repeating: 0, count: sourceCount)
   }
 
@@ -65,6 +89,7 @@ public struct TaskQuality: ~Copyable {
     lasts.deallocate()
     sums.deallocate()
     isChanged.deallocate()
+    amounts.deallocate()
   }
 
   // MARK: - Counting
@@ -98,6 +123,47 @@ public struct TaskQuality: ~Copyable {
     sums[QualityCounts.firstWait &+ QualityCounts.bucket(wait_ms)] &+= 1
   }
 
+  /// Adds to the value taken in of a source at a time, and to the part of it that is matched; or takes back.
+  @inline(__always)
+  public mutating func add(
+    total: Int128, matched: Int128, _ currency: Currency, source: UInt16, time_ms: Int64
+  ) {
+    let cell = touchedCell(source, time_ms)
+    let last = lasts + Int(source)
+    var place = Int(last.pointee.amount)
+    if place < 0 || amounts[place].currency != currency || amounts[place].cell != Int32(truncatingIfNeeded: cell) {
+      place = amountPlace(cell, currency)
+      last.pointee.amount = Int32(truncatingIfNeeded: place)
+    }
+    amounts[place].total += total
+    amounts[place].matched += matched
+  }
+
+  /// The sums of a cell and currency: a few at the most, one behind the other.
+  @inline(never)
+  private mutating func amountPlace(_ cell: Int, _ currency: Currency) -> Int {
+    var place = firstAmounts[cell]
+    while place >= 0 {
+      if amounts[Int(place)].currency == currency { return Int(place) }
+      place = amounts[Int(place)].next
+    }
+    if amountCount == amountCapacity {
+      let more = UnsafeMutablePointer<Amount>.allocate(capacity: 2 * amountCapacity)
+      more.moveInitialize(from: amounts, count: amountCount)
+      amounts.deallocate()
+      (amounts, amountCapacity) = (more, 2 * amountCapacity)
+    }
+    (amounts + amountCount).initialize(to: Amount(currency: currency, cell: Int32(cell), next: firstAmounts[cell]))
+    firstAmounts[cell] = Int32(amountCount)
+    amountCount += 1
+    return amountCount - 1
+  }
+
+  /// Adds to the value in open breaks, or takes back.
+  public mutating func addOpen(_ amount: Int128, _ currency: Currency) {
+    openValues.add(QualityAmount(currency: currency, total: amount))
+  }
+
   @inline(__always)
   private mutating func add(_ amount: Int64, at column: Int, _ source: UInt16, _ time_ms: Int64) {
     touched(source, time_ms)[column] &+= amount
@@ -106,12 +172,18 @@ public struct TaskQuality: ~Copyable {
   /// The numbers of a source at a time, which are about to change.
   @inline(__always)
   private mutating func touched(_ source: UInt16, _ time_ms: Int64) -> UnsafeMutablePointer<Int64> {
+    let cell = touchedCell(source, time_ms)
+    return sums + cell &* QualityCounts.width
+  }
+
+  @inline(__always)
+  private mutating func touchedCell(_ source: UInt16, _ time_ms: Int64) -> Int {
     let last = lasts + Int(source)
     let cell =
       time_ms >= last.pointee.start_ms && time_ms < last.pointee.end_ms
       ? last.pointee.cell : self.cell(source, time_ms)
     isChanged[cell] = true
-    return sums + cell &* QualityCounts.width
+    return cell
   }
 
   /// Years 0001 to 9999; what lies outside has no period.
@@ -145,6 +217,7 @@ public struct TaskQuality: ~Copyable {
     keys.append(key)
     (sums + (keys.count - 1) * QualityCounts.width).initialize(repeating: 0, count: QualityCounts.width)
     (isChanged + (keys.count - 1)).initialize(to: false)
+    firstAmounts.append(-1)
     return keys.count - 1
   }
 
@@ -160,12 +233,29 @@ public struct TaskQuality: ~Copyable {
     (sums, isChanged, capacity) = (moreSums, moreChanged, 2 * capacity)
   }
 
-  private func counts(_ cell: Int) -> QualityCounts { QualityCounts(sums + cell * QualityCounts.width) }
+  private func counts(_ cell: Int) -> QualityCounts {
+    QualityCounts(sums + cell * QualityCounts.width, amounts: amounts(cell))
+  }
+
+  /// By currency, without those that are zero.
+  private func amounts(_ cell: Int) -> [QualityAmount] {
+    var found: [QualityAmount] = []
+    var place = firstAmounts[cell]
+    while place >= 0 {
+      let amount = amounts[Int(place)]
+      found.add(QualityAmount(currency: amount.currency, total: amount.total, matched: amount.matched))
+      place = amount.next
+    }
+    return found
+  }
 
   private func isZero(_ cell: Int) -> Bool {
     for at in 0..<QualityCounts.width where sums[cell * QualityCounts.width + at] != 0 { return false }
-    return true
+    return amounts(cell).isEmpty
   }
+
+  /// Value in open breaks by currency, minor units; those that are zero are left out.
+  public func openValue() -> [(currency: Currency, value: Int128)] { openValues.map { ($0.currency, $0.total) } }
 
   /// Everything that was counted, by key.
   public var lines: [(key: QualityKey, counts: QualityCounts)] { makeLines() }
@@ -182,14 +272,21 @@ public struct TaskQuality: ~Copyable {
     return false
   }
 
+  /// Whether the interval is over: what is told of all sources is wanted then.
+  public func isDue(now_ms: Int64) -> Bool { toldAt_ms == .min || now_ms - toldAt_ms >= settings.interval_ms }
+
   /// What to tell now; nothing where it is not due. Times go along with counts, and by themselves once a day of event
   /// time, so that a period without late data still becomes final.
-  /// - Parameter times: The task's watermark, then the latest event time of each source; `Int64.min` for none yet.
-  public mutating func tell(now_ms: Int64, times: [Int64]) -> Told {
-    before = (toldAt_ms, toldTimes, [])
+  /// - Parameters:
+  ///   - times: The task's watermark, then the latest event time of each source; `Int64.min` for none yet.
+  ///   - control: How the task stands over all sources; nil where that is not to be told, or not due.
+  public mutating func tell(now_ms: Int64, times: [Int64], control: QualityControl? = nil) -> Told {
+    before = (toldAt_ms, toldTimes, [], toldControl)
     var told = Told()
-    if hasChanges, toldAt_ms == .min || now_ms - toldAt_ms >= settings.interval_ms {
+    let changed = control.flatMap { $0 == toldControl ? nil : $0 }
+    if changed != nil || hasChanges, isDue(now_ms: now_ms) {
       toldAt_ms = now_ms
+      if let changed { (toldControl, told.control) = (changed, changed) }
       for cell in keys.indices.sorted(by: { keys[$0] < keys[$1] }) where isChanged[cell] {
         isChanged[cell] = false
         before.taken.append(cell)
@@ -200,7 +297,7 @@ public struct TaskQuality: ~Copyable {
     let isNewDay =
       watermark_ms > .min
       && toldTimes.first.map { day(ofMilliseconds: $0) != day(ofMilliseconds: watermark_ms) } ?? true
-    if times != toldTimes, isNewDay || !told.lines.isEmpty {
+    if times != toldTimes, isNewDay || !told.lines.isEmpty || told.control != nil {
       toldTimes = times
       told.times = times
     }
@@ -210,13 +307,14 @@ public struct TaskQuality: ~Copyable {
   /// What `tell` just returned was not sent after all: it is told again.
   public mutating func untell() {
     for cell in before.taken { isChanged[cell] = true }
-    (toldAt_ms, toldTimes) = (before.at_ms, before.times)
+    (toldAt_ms, toldTimes, toldControl) = (before.at_ms, before.times, before.control)
     before.taken = []
   }
 
   // MARK: - State
 
-  static let stateVersion: UInt8 = 1
+  /// 1 counted records alone.
+  static let stateVersion: UInt8 = 2
 
   /// The same counts give the same bytes, whichever way they came to be: a cell that is zero and not to be told is none.
   public func export(into writer: inout ByteWriter) {
@@ -231,12 +329,16 @@ public struct TaskQuality: ~Copyable {
       writer.write(keys[cell].period)
       writer.write(UInt8(isChanged[cell] ? 1 : 0))
       QualityCounts.write(sums + cell * QualityCounts.width, into: &writer)
+      amounts(cell).write(into: &writer)
     }
+    openValues.write(into: &writer)
+    toldControl.write(into: &writer)
   }
 
   /// Takes the place of everything counted. Sources that the configuration no longer has are left out.
   public mutating func restore(from reader: inout ByteReader) throws(ByteCodingError) {
-    guard try reader.read(UInt8.self) == TaskQuality.stateVersion else {
+    let version: UInt8 = try reader.read()
+    guard (1...TaskQuality.stateVersion).contains(version) else {
       throw ByteCodingError("counts of quality of another version")
     }
     clear()
@@ -245,13 +347,22 @@ public struct TaskQuality: ~Copyable {
     for _ in 0..<(try reader.readCount(atMost: 1 << 24)) {
       let key = QualityKey(source: try reader.read(), period: try reader.read())
       let isToTell = try reader.read(UInt8.self) != 0
-      let counts = try QualityCounts(from: &reader)
+      let counts = try QualityCounts(from: &reader, hasAmounts: version > 1)
       guard Int(key.source) < sourceCount else { continue }
       let cell = cell(key)
       for at in 0..<QualityCounts.width { sums[cell * QualityCounts.width + at] += counts.sums[at] }
+      for amount in counts.amounts {
+        let place = amountPlace(cell, amount.currency)
+        amounts[place].total += amount.total
+        amounts[place].matched += amount.matched
+      }
       if isToTell { isChanged[cell] = true }
     }
-    before = (toldAt_ms, toldTimes, [])
+    if version > 1 {
+      openValues = try [QualityAmount](from: &reader)
+      toldControl = try QualityControl(from: &reader)
+    }
+    before = (toldAt_ms, toldTimes, [], toldControl)
   }
 
   private mutating func clear() {
@@ -261,6 +372,10 @@ public struct TaskQuality: ~Copyable {
     lasts.update(repeating: Last(), count: max(1, sourceCount))
     toldAt_ms = .min
     toldTimes = []
-    before = (.min, [], [])
+    firstAmounts = []
+    amountCount = 0
+    openValues = []
+    toldControl = QualityControl()
+    before = (.min, [], [], toldControl)
   }
 }

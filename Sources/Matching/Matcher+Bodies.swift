@@ -133,6 +133,7 @@ extension Matcher {
     } else if isMeeting {
       while cursor.next() {
         quality!.meet(source: cursor.source, time_ms: cursor.time_ms, at: fact.pointee.time_ms)
+        countMatched(cursor)
       }
     } else {
       while cursor.next() {}

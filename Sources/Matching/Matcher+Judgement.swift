@@ -90,7 +90,7 @@ extension Matcher {
       let (a, b) = (gathered[at], gathered[winner])
       if a.time_ms < b.time_ms || a.time_ms == b.time_ms && a.payloadHash < b.payloadHash { winner = at }
     }
-    hasChanged = reject(winner, false) || hasChanged
+    hasChanged = reject(winner, slot, false) || hasChanged
     for at in group where at != winner {
       let isRepeat =
         gathered[at].payloadHash == gathered[winner].payloadHash
@@ -101,7 +101,7 @@ extension Matcher {
         drop(at, slot, isRepeat: true)
         hasChanged = true
       } else {
-        hasChanged = reject(at, true) || hasChanged
+        hasChanged = reject(at, slot, true) || hasChanged
       }
     }
     return hasChanged
@@ -111,20 +111,21 @@ extension Matcher {
   private mutating func drop(_ at: Int, _ slot: Int, isRepeat: Bool) {
     if isRepeat { counters.duplicates += 1 } else { counters.superseded += 1 }
     if quality != nil { countDropped(gathered[at].place, slot, isRepeat: isRepeat) }
-    if !gathered[at].isRejected { recount(gathered[at].place, sign: -1) }
+    if !gathered[at].isRejected { recount(gathered[at].place, slot, sign: -1) }
     gathered[at].isDropped = true
   }
 
-  private mutating func reject(_ at: Int, _ isRejected: Bool) -> Bool {
+  private mutating func reject(_ at: Int, _ slot: Int, _ isRejected: Bool) -> Bool {
     guard gathered[at].isRejected != isRejected else { return false }
     let place = gathered[at].place
-    recount(place, sign: isRejected ? -1 : 1)
+    recount(place, slot, sign: isRejected ? -1 : 1)
     gathered[at].isRejected = isRejected
     read[place].flags ^= Fact.Flag.rejected
     return true
   }
 
-  private mutating func recount(_ place: Int, sign: Int64) {
+  private mutating func recount(_ place: Int, _ slot: Int, sign: Int64) {
+    if quality != nil { recountValue(place, slot, sign: sign) }
     withUnsafePointer(to: read[place]) { _ = account($0, sign: sign) }
   }
 
@@ -405,6 +406,7 @@ extension Matcher {
     guard state.isOpen || state.isSettled else { return }
     if state.isOpen {
       counters.open[Int(entry.record.type)] += sign
+      if quality != nil { countOpen(entry.record, entry.parts, sign: sign) }
     } else {
       counters.accepted[Int(entry.record.type)] += sign
     }

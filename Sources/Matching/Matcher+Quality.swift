@@ -11,7 +11,72 @@ extension Matcher {
   @inline(never)
   mutating func countMeetings(_ facts: FactCursor, at time_ms: Int64) {
     var facts = facts
-    while facts.next() { quality!.meet(source: facts.source, time_ms: facts.time_ms, at: time_ms) }
+    while facts.next() {
+      quality!.meet(source: facts.source, time_ms: facts.time_ms, at: time_ms)
+      countMatched(facts)
+    }
+  }
+
+  // MARK: - Values
+
+  /// What a fact that is taken in is worth.
+  @inline(__always)
+  mutating func countValue(_ fact: UnsafePointer<Fact>, isMatched: Bool) {
+    let value = debits(fact)
+    guard value != 0 else { return }
+    quality!.add(
+      total: value, matched: isMatched ? value : 0, fact.pointee.currency, source: fact.pointee.source,
+      time_ms: fact.pointee.time_ms)
+  }
+
+  /// A fact, by its place among those read, comes to count or no longer does.
+  @inline(never)
+  mutating func recountValue(_ place: Int, _ slot: Int, sign: Int64) {
+    let fact = read[place]
+    let value = withUnsafePointer(to: fact) { debits($0) } * Int128(sign)
+    guard value != 0 else { return }
+    let isMatched = ties[slot].has(Tie.Flag.hasOrder | Tie.Flag.hasPosting)
+    quality!.add(
+      total: value, matched: isMatched ? value : 0, fact.currency, source: fact.source, time_ms: fact.time_ms)
+  }
+
+  /// A fact that was there finds its counterpart. One that counts for nothing has no value.
+  @inline(__always)
+  mutating func countMatched(_ fact: FactCursor) {
+    guard fact.flags & (Fact.Flag.rejected | Fact.Flag.delete) == 0 else { return }
+    var value: Int128 = 0
+    if fact.isPosting {
+      value = Int128(max(0, fact.amount(at: 0)))
+    } else {
+      for entry in expectations[fact.code] {
+        value += Int128(max(0, Int64(entry.sign) &* fact.amount(entry.component)))
+      }
+    }
+    guard value != 0 else { return }
+    quality!.add(total: 0, matched: value, fact.currency, source: fact.source, time_ms: fact.time_ms)
+  }
+
+  /// The debits that a posting makes, or that an order event must make; zero of a delete.
+  @inline(__always)
+  private func debits(_ fact: UnsafePointer<Fact>) -> Int128 {
+    guard fact.pointee.flags & Fact.Flag.delete == 0 else { return 0 }
+    if fact.pointee.isPosting { return Int128(max(0, fact.pointee.amounts[0])) }
+    var value: Int128 = 0
+    for entry in expectations[fact.pointee.code] {
+      value += Int128(max(0, Int64(entry.sign) &* fact.pointee.amount(entry.component)))
+    }
+    return value
+  }
+
+  /// A break comes to be open, or no longer is: the difference in its own role and currency.
+  mutating func countOpen(_ record: BreakRecord, _ parts: [Finding.Part], sign: Int) {
+    var difference: Int128 = 0
+    for part in parts where part.role.rawValue == record.role && part.currency.rawValue == record.currency {
+      difference += Int128(part.delta)
+    }
+    if difference != 0 {
+      quality!.addOpen(Int128(sign) * Int128(difference.magnitude), Currency(rawValue: record.currency))
+    }
   }
 
   /// A fact, by its place among those read, is dropped: the same came again, or a newer image of its row.
@@ -21,6 +86,33 @@ extension Matcher {
     quality!.add(isRepeat ? .duplicates : .superseded, source: source, time_ms: time_ms)
     guard ties[slot].has(Tie.Flag.hasOrder | Tie.Flag.hasPosting) else { return }
     quality!.add(.matched, -1, source: source, time_ms: time_ms)
+  }
+
+  // MARK: - Telling
+
+  /// What to tell now of the sources, and of all of them together.
+  public mutating func tellQuality(now_ms: Int64, times: [Int64]) -> TaskQuality.Told {
+    let control = quality!.isDue(now_ms: now_ms) ? qualityControl : nil
+    return quality!.tell(now_ms: now_ms, times: times, control: control)
+  }
+
+  /// How the orders and control totals stand, over all sources and times; nil where quality is not counted.
+  public var qualityControl: QualityControl? {
+    guard quality != nil else { return nil }
+    var control = QualityControl()
+    control.closedOrders = Int64(counters.tiesClosed)
+    control.tiedOutOrders = Int64(counters.tiesTiedOut)
+    for currency in counters.closedValue.keys {
+      control.update(currency) { $0.closed = counters.closedValue[currency]! }
+    }
+    for currency in counters.tiedOutValue.keys {
+      control.update(currency) { $0.tiedOut = counters.tiedOutValue[currency]! }
+    }
+    for line in totals.lines where line.pending != 0 {
+      control.update(line.currency) { $0.differences[Int(line.role.rawValue)] = line.pending }
+    }
+    for (currency, value) in quality!.openValue() { control.update(currency) { $0.open = value } }
+    return control
   }
 
   /// What was counted, by source and period.

@@ -301,6 +301,7 @@ public struct Matcher: ~Copyable {
       quality!.take(
         source: fact.pointee.source, time_ms: time_ms, isMatched: sides & ~side != 0,
         isLate: fact.pointee.flags & Fact.Flag.late != 0)
+      countValue(fact, isMatched: sides & ~side != 0)
     }
     var slot = known
     var hasGrown = false

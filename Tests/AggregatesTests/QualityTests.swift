@@ -111,16 +111,26 @@ import Testing
       var amount: Int64
       var source: UInt16
       var time_ms: Int64
+      var currency: Currency
+      var value: Int128
     }
+    let currencies = ["EUR", "USD", "JPY"].map { Currency($0)! }
     let steps = (0..<200).map { _ in
       Step(
         column: QualityColumn.allCases.randomElement(using: &generator)!,
         amount: Bool.random(using: &generator) ? 1 : -1,
         source: UInt16.random(in: 0..<3, using: &generator),
-        time_ms: day(2023, 11, 1) + Int64.random(in: 0..<300, using: &generator) * millisecondsPerDay)
+        time_ms: day(2023, 11, 1) + Int64.random(in: 0..<300, using: &generator) * millisecondsPerDay,
+        currency: currencies.randomElement(using: &generator)!,
+        value: Int128.random(in: -5...5, using: &generator) << 70)
     }
     func count(_ quality: inout TaskQuality, _ steps: some Sequence<Step>) {
-      for step in steps { quality.add(step.column, step.amount, source: step.source, time_ms: step.time_ms) }
+      for step in steps {
+        quality.add(step.column, step.amount, source: step.source, time_ms: step.time_ms)
+        quality.add(
+          total: step.value, matched: step.value / 2, step.currency, source: step.source, time_ms: step.time_ms)
+        quality.addOpen(step.value, step.currency)
+      }
     }
     var straight = TaskQuality(sourceCount: 3)
     count(&straight, steps)
@@ -139,8 +149,88 @@ import Testing
     count(&whole, steps[150...])
     count(&other, steps[150...])
     #expect(bytes(other) == bytes(whole))
+    // The sums are those of the steps.
+    var right: [String: Int128] = [:]
+    for step in steps { right["\(step.source) \(step.currency)", default: 0] += step.value }
+    var found: [String: Int128] = [:]
+    for (key, counts) in whole.lines {
+      for amount in counts.amounts { found["\(key.source) \(amount.currency)", default: 0] += amount.total }
+    }
+    #expect(found.filter { $0.value != 0 } == right.filter { $0.value != 0 })
     let (a, b) = (whole.tell(now_ms: 20_000, times: [1, 2, 3, 4]), other.tell(now_ms: 20_000, times: [1, 2, 3, 4]))
     #expect(a == b && !a.lines.isEmpty)
+  }
+
+  @Test func amountsAreKeptByCurrency() {
+    var quality = TaskQuality(sourceCount: 2)
+    let (euro, dollar) = (Currency("EUR")!, Currency("USD")!)
+    let (january, february) = (day(2024, 1, 9), day(2024, 2, 9))
+    // Currencies and months in turn, so that no place is the one of last time.
+    for _ in 0..<20 {
+      quality.add(total: 100, matched: 0, euro, source: 0, time_ms: january)
+      quality.add(total: 7, matched: 7, dollar, source: 0, time_ms: january)
+      quality.add(total: 1_000, matched: 0, euro, source: 0, time_ms: february)
+      quality.add(total: 5, matched: 5, euro, source: 1, time_ms: january)
+      quality.add(total: 1, matched: 1, euro, source: 0, time_ms: .min)
+    }
+    // Found later, taken back, and gone.
+    quality.add(total: 0, matched: 300, euro, source: 0, time_ms: january)
+    quality.add(total: -140, matched: -140, dollar, source: 0, time_ms: january)
+    let found = quality.lines.map { line in
+      "\(line.key.source) \(line.key.period):"
+        + line.counts.amounts.map { " \($0.currency) \($0.total) \($0.matched)" }.joined()
+    }
+    #expect(
+      found == ["0 0: EUR 20 20", "0 202401: EUR 2000 300", "0 202402: EUR 20000 0", "1 202401: EUR 100 100"])
+    // Many currencies in many months: every sum has a place of its own.
+    var wide = TaskQuality(sourceCount: 1)
+    let codes = ["EUR", "USD", "JPY", "NOK", "SEK", "DKK", "CHF", "GBP", "PLN"].map { Currency($0)! }
+    for month in 1...12 {
+      for (at, currency) in codes.enumerated() {
+        wide.add(total: Int128(month * 100 + at), matched: 1, currency, source: 0, time_ms: day(2024, month, 3))
+      }
+    }
+    for (key, counts) in wide.lines {
+      let right = codes.enumerated().map { ($1, Int128(Int(key.period % 100) * 100 + $0)) }.sorted { $0.0 < $1.0 }
+      #expect(counts.amounts.map(\.currency) == right.map(\.0) && counts.amounts.map(\.total) == right.map(\.1))
+    }
+    #expect(wide.lines.count == 12)
+  }
+
+  @Test func howTheTaskStandsIsToldWhenItChanges() {
+    var settings = QualitySettings()
+    settings.interval_ms = 100
+    var quality = TaskQuality(sourceCount: 1, settings: settings)
+    var control = QualityControl()
+    #expect(quality.isDue(now_ms: 0) && quality.tell(now_ms: 0, times: [1], control: control).control == nil)
+    control.closedOrders = 3
+    control.update(Currency("EUR")!) { $0.closed = 50 }
+    let first = quality.tell(now_ms: 10, times: [1], control: control)
+    #expect(first.control == control && first.lines.isEmpty)
+    #expect(!quality.isDue(now_ms: 109) && quality.isDue(now_ms: 110))
+    #expect(quality.tell(now_ms: 110, times: [1], control: control).control == nil)
+    control.update(Currency("EUR")!) { $0.differences[3] = -4 }
+    #expect(quality.tell(now_ms: 120, times: [1], control: control).control == control)
+    // It was not sent after all.
+    quality.untell()
+    #expect(quality.tell(now_ms: 130, times: [1], control: control).control == control)
+    #expect(quality.tell(now_ms: 900, times: [1], control: control).control == nil)
+  }
+
+  @Test func controlsAddUpByRole() {
+    let (euro, dollar) = (Currency("EUR")!, Currency("USD")!)
+    var (a, b) = (QualityControl(), QualityControl())
+    (a.closedOrders, a.tiedOutOrders, b.closedOrders) = (3, 2, 4)
+    a.update(dollar) { ($0.closed, $0.tiedOut, $0.differences[0], $0.differences[1]) = (10, 5, 7, -7) }
+    b.update(dollar) { ($0.closed, $0.open, $0.differences[0], $0.differences[2]) = (1, 9, -7, 2) }
+    b.update(euro) { $0.open = 6 }
+    a += b
+    #expect(a.closedOrders == 7 && a.tiedOutOrders == 2 && a.lines.map(\.currency) == [euro, dollar])
+    let line = a.lines[1]
+    // What two tasks lack in one role and have too much of in it is no difference.
+    #expect(line.closed == 11 && line.tiedOut == 5 && line.open == 9 && line.controlDifference == 9)
+    a.update(euro) { $0.open = 0 }
+    #expect(a.lines.map(\.currency) == [dollar])
   }
 
   /// What has gone back to zero is not in the state, where it need not be told.
@@ -159,9 +249,59 @@ import Testing
     #expect(bytes(gone) == bytes(told))
   }
 
+  /// Nor an amount that has, nor what was in open breaks.
+  @Test func amountsThatAreGoneAreNotExported() {
+    func make(_ value: Int128) -> [UInt8] {
+      var quality = TaskQuality(sourceCount: 1)
+      quality.add(.records, source: 0, time_ms: 5)
+      for sign in [1, -1] as [Int128] where value != 0 {
+        quality.add(total: sign * value, matched: sign * value, Currency("EUR")!, source: 0, time_ms: 5)
+        quality.addOpen(sign * value, Currency("EUR")!)
+        if sign > 0 {
+          #expect(quality.lines[0].counts.amounts.count == 1 && quality.openValue().map(\.value) == [value])
+        }
+      }
+      #expect(quality.lines[0].counts.amounts.isEmpty && quality.openValue().isEmpty)
+      return bytes(quality)
+    }
+    #expect(make(9) == make(0))
+    // A cell with nothing but an amount stands there, and not without it.
+    var alone = TaskQuality(sourceCount: 1)
+    alone.add(total: 9, matched: 0, Currency("EUR")!, source: 0, time_ms: 5)
+    _ = alone.tell(now_ms: 0, times: [])
+    #expect(alone.lines.count == 1)
+    alone.add(total: -9, matched: 0, Currency("EUR")!, source: 0, time_ms: 5)
+    _ = alone.tell(now_ms: 10_000, times: [])
+    var never = TaskQuality(sourceCount: 1)
+    never.add(.records, 0, source: 0, time_ms: 90 * millisecondsPerDay)
+    _ = never.tell(now_ms: 10_000, times: [])
+    #expect(alone.lines.isEmpty && bytes(alone) == bytes(never))
+  }
+
+  /// The state of a version that counted records alone: the amounts begin with what comes from then on.
+  @Test func anEarlierStateIsRead() throws {
+    var writer = ByteWriter()
+    writer.write(UInt8(1))
+    writer.write(Int64.min)
+    writer.write(bytes: [0, 1])
+    writer.write(UInt16(0))
+    writer.write(Int32(202_401))
+    // To be told; one count, of records: 4.
+    writer.write(bytes: [1, 1, 0, 8])
+    var quality = TaskQuality(sourceCount: 1)
+    quality.addOpen(3, Currency("EUR")!)
+    try restored(writer.array, &quality)
+    quality.add(total: 9, matched: 0, Currency("EUR")!, source: 0, time_ms: day(2024, 1, 5))
+    #expect(quality.lines.map { "\($0.key.period) \($0.counts[.records])" } == ["202401 4"])
+    #expect(quality.lines[0].counts.amounts == [QualityAmount(currency: Currency("EUR")!, total: 9)])
+    #expect(quality.openValue().isEmpty)
+  }
+
   @Test func damagedBytesAreRefused() throws {
     var quality = TaskQuality(sourceCount: 1)
     quality.add(.records, source: 0, time_ms: 5)
+    quality.add(total: 9, matched: 4, Currency("EUR")!, source: 0, time_ms: 5)
+    quality.addOpen(3, Currency("EUR")!)
     let good = bytes(quality)
     for length in 0..<good.count {
       var other = TaskQuality(sourceCount: 1)
@@ -177,6 +317,7 @@ import Testing
     var counts = QualityCounts()
     (counts[.records], counts[.matched], counts[.futureDated]) = (1 << 40, -3, 7)
     counts.addWait(99)
+    counts.add(QualityAmount(currency: Currency("JPY")!, total: 1 << 90, matched: -5))
     let partial = QualityPartial(task: 3, epoch: 9, source: "or|ders", period: 202_401, counts: counts)
     var key = ByteWriter()
     var value = ByteWriter()
@@ -184,6 +325,28 @@ import Testing
     partial.writeValue(into: &value)
     #expect(QualityPartial.isKey(key.bytes) && !CellPartial.isKey(key.bytes))
     #expect(try QualityPartial(key: key.bytes, value: value.bytes) == partial)
+    // A partial of a version that counted records alone.
+    var earlier = partial
+    earlier.counts = QualityCounts()
+    earlier.counts[.records] = 4
+    var old = ByteWriter()
+    old.write(UInt8(1))
+    old.write(earlier.epoch)
+    old.write(bytes: [1, 0, 8])
+    #expect(try QualityPartial(key: key.bytes, value: old.bytes) == earlier)
+    // How a task stands.
+    var control = QualityControl()
+    (control.closedOrders, control.tiedOutOrders) = (9, 8)
+    control.update(Currency("EUR")!) {
+      ($0.closed, $0.tiedOut, $0.open, $0.differences[17]) = (1 << 80, 5, 4, -3)
+    }
+    let all = QualityPartial(task: 1, epoch: 2, control: control)
+    var allKey = ByteWriter()
+    var allValue = ByteWriter()
+    all.writeKey(into: &allKey)
+    all.writeValue(into: &allValue)
+    #expect(try QualityPartial(key: allKey.bytes, value: allValue.bytes) == all)
+    #expect(all.source == "(all)" && all.period == QualityKey.allPeriods)
     var other = partial
     (other.task, other.epoch) = (5, 1)
     #expect(other.partition(of: 7) == partial.partition(of: 7))

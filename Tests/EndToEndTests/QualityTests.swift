@@ -17,6 +17,15 @@ import Validation
     var records = 0
     var matched = 0
     var flagged = 0
+    /// Debits by currency, in cents.
+    var total: [String: Int] = [:]
+    var matchedTotal: [String: Int] = [:]
+
+    mutating func add(_ cents: Int, _ currency: Any?, isMatched: Bool) {
+      guard cents != 0, let currency = currency as? String else { return }
+      total[currency, default: 0] += cents
+      if isMatched { matchedTotal[currency, default: 0] += cents }
+    }
   }
 
   /// Real orders and journal lines with a few records that cannot be read and a rule that flags: the daemon's counts are
@@ -50,6 +59,7 @@ import Validation
     func lines(_ path: String) throws -> [(key: String, value: [String: Any])] {
       try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").map(json)
     }
+    func cents(_ amount: Any?) -> Int { Int((amount as! String).replacing(".", with: ""))! }
     let (ordered, posted) = (try lines(orders), try lines(ledger))
     let (orderKeys, ledgerKeys) = (Set(ordered.map(\.key)), Set(posted.map(\.key)))
     var expected: [String: Counts] = [:]
@@ -57,9 +67,12 @@ import Validation
       let event = value["event"] as! [String: Any]
       let month = "orders " + (event["time"] as! String).prefix(7).replacing("-", with: "")
       expected[month, default: Counts()].records += 1
+      // What billing puts on the debit side is the gross.
+      let amounts = value["amounts"] as! [String: Any]
+      let gross = cents(amounts["gross"])
+      expected[month]!.add(gross, amounts["currency"], isMatched: ledgerKeys.contains(key))
       if ledgerKeys.contains(key) { expected[month]!.matched += 1 }
-      let gross = Double((value["amounts"] as! [String: Any])["gross"] as! String)!
-      if gross > 1_000 { expected[month]!.flagged += 1 }
+      if gross > 100_000 { expected[month]!.flagged += 1 }
     }
     let calendar = { () -> Calendar in
       var calendar = Calendar(identifier: .gregorian)
@@ -71,15 +84,19 @@ import Validation
       let parts = calendar.dateComponents([.year, .month], from: date)
       let month = "ledger \(parts.year! * 100 + parts.month!)"
       expected[month, default: Counts()].records += 1
+      let line = value["after"] as! [String: Any]
+      expected[month]!.add(cents(line["debit"]), line["currency"], isMatched: orderKeys.contains(key))
       if orderKeys.contains(key) { expected[month]!.matched += 1 }
     }
     #expect(expected.count > 30 && expected.values.reduce(0) { $0 + $1.flagged } > 300)
 
     var found: [String: Counts] = [:]
     var deadLetters: [String: Int] = [:]
+    var all: [String: Any] = [:]
+    var breaks: [String: BreakMessage] = [:]
     // What the stage had not told before the daemon stopped, it tells after the next start.
     for attempt in 0..<4 where found != expected {
-      _ = try support.reconcile(configuration, records: attempt == 0 ? sent + 7 : 0)
+      breaks = try support.reconcile(configuration, records: attempt == 0 ? sent + 7 : 0)
       found = [:]
       deadLetters = [:]
       var revisions: [String: Int] = [:]
@@ -90,9 +107,15 @@ import Validation
         let revision = message["revision"] as! Int
         guard revision >= revisions[name] ?? 0 else { continue }
         revisions[name] = revision
-        let counts = Counts(
+        if message["source"] as? String == "(all)" { all = message }
+        var counts = Counts(
           records: message["records"] as! Int, matched: message["matched"] as! Int,
           flagged: message["flagged"] as! Int)
+        for amount in message["amounts"] as! [[String: Any]] {
+          let (total, matched) = (cents(amount["total"]), cents(amount["matched"]))
+          counts.add(total - matched, amount["currency"], isMatched: false)
+          counts.add(matched, amount["currency"], isMatched: true)
+        }
         if counts.records > 0 { found[name] = counts }
         deadLetters[name] = message["dead_letters"] as? Int
         #expect(
@@ -106,5 +129,17 @@ import Validation
     let parts = calendar.dateComponents([.year, .month], from: Date())
     #expect(deadLetters["ledger \(parts.year! * 100 + parts.month!)"] == 7)
     #expect(deadLetters.values.reduce(0, +) == 7)
+    // How the orders stand.
+    let open = Set(breaks.values.filter(\.isOpen).map(\.order))
+    let tiedOut = orderKeys.union(ledgerKeys).subtracting(open)
+    #expect(all["orders_closed"] as? Int == orderKeys.union(ledgerKeys).count && !open.isEmpty)
+    #expect(all["orders_tied_out"] as? Int == tiedOut.count)
+    // The value of an order that ties out is its gross.
+    let gross = try ordered.filter { tiedOut.contains($0.key) }.reduce(0) { sum, order in
+      sum + cents(try #require(order.value["amounts"] as? [String: Any])["gross"])
+    }
+    let sums = try #require((all["amounts"] as? [[String: Any]])?.first)
+    #expect(sums["currency"] as? String == "USD" && cents(sums["matched"]) == gross)
+    #expect(cents(sums["total"]) > gross && cents(sums["open_breaks"]) > 0 && cents(sums["control_difference"]) == 0)
   }
 }

@@ -49,6 +49,50 @@ import Testing
     #expect(late.map { $0.counts[.records] } == [9] && late[0].status.revision == 15)
   }
 
+  @Test func amountsAndControlsAddUp() throws {
+    var merger = QualityMerger()
+    let (euro, dollar) = (Currency("EUR")!, Currency("USD")!)
+    for (task, total) in [(0, 1_000), (1, 250)] as [(Int32, Int128)] {
+      var made = partial(task: task, epoch: 3, records: 1)
+      made.counts.add(QualityAmount(currency: euro, total: total, matched: total / 2))
+      if task == 1 { made.counts.add(QualityAmount(currency: dollar, total: 9, matched: -4)) }
+      merger.apply(made)
+      var control = QualityControl()
+      (control.closedOrders, control.tiedOutOrders) = (4, 3)
+      control.update(euro) {
+        ($0.closed, $0.tiedOut, $0.open) = (total, total / 5, 7)
+        ($0.differences[0], $0.differences[1]) = (task == 0 ? 6 : -6, 2)
+      }
+      merger.apply(QualityPartial(task: task, epoch: 4, control: control))
+    }
+    let messages = merger.take(TaskTimes(settling_ms: 0), now_ms: 0)
+    #expect(messages.map(\.source) == ["(all)", "orders"])
+    let (all, orders) = (messages[0], messages[1])
+    #expect(
+      orders.money == [
+        .init(currency: euro, total: 1_250, matched: 625, openBreaks: 0, controlDifference: 0),
+        // What was counted before counting began may be taken back: no message says less than nothing.
+        .init(currency: dollar, total: 9, matched: 0, openBreaks: 0, controlDifference: 0),
+      ])
+    #expect(
+      all.money == [.init(currency: euro, total: 1_250, matched: 250, openBreaks: 14, controlDifference: 4)])
+    #expect(all.counts == QualityCounts() && all.status.isProvisional && all.status.revision == 16)
+    var encoder = FinanceEncoder(dimensionNames: [])
+    let text = String(decoding: encoder.encode(all), as: UTF8.self)
+    for part in [
+      #""source":"(all)","period":"(all)","records":0"#,
+      #""orders_closed":8,"orders_tied_out":6,"tied_out_rate":"0.750000""#,
+      #"{"currency":"EUR","total":"12.50","matched":"2.50","match_rate":"0.200000","open_breaks":"0.14","control_difference":"0.04"}"#,
+    ] { #expect(text.contains(part), "\(part) in \(text)") }
+    #expect(String(decoding: FinanceEncoder.key(all), as: UTF8.self) == "(all)|(all)")
+    // A task stands otherwise, the other as before.
+    var control = QualityControl()
+    control.closedOrders = 9
+    merger.apply(QualityPartial(task: 1, epoch: 5, control: control))
+    let next = merger.take(TaskTimes(settling_ms: 0), now_ms: 0)
+    #expect(next.map { $0.control?.closedOrders } == [13] && next[0].money.map(\.total) == [1_000])
+  }
+
   /// The last messages are those of a stage that reads the compacted topic anew, and revisions rise.
   @Test(arguments: Array(1...20) as [UInt64]) func theLastMessagesAreThoseOfARestart(_ seed: UInt64) {
     var random = SeededRandom(seed: seed)

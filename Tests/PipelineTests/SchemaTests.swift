@@ -172,19 +172,26 @@ import Testing
     (counts[.records], counts[.matched], counts[.late], counts[.duplicates]) = (10, 7, 1, 2)
     (counts[.flagged], counts[.futureDated], counts[.schemaInvalid]) = (3, 4, 1)
     for wait in [1, 2, 3] as [Int64] { counts.addWait(wait) }
+    counts.add(QualityAmount(currency: euro, total: 100, matched: 90))
+    var control = QualityControl()
+    (control.closedOrders, control.tiedOutOrders) = (5, 4)
+    control.update(euro) { ($0.closed, $0.tiedOut, $0.open, $0.differences[0]) = (100, 90, 10, -2) }
     var quality = QualityMessage(
       source: "or|ders", period: 202_401, counts: counts, freshnessLag_ms: -5,
-      money: [.init(currency: euro, total: 100, matched: 90, openBreaks: 10, controlDifference: 0)],
       weightedBreakAge_ms: 4, status: status)
     let full = encoder.encode(quality)
     (quality.freshnessLag_ms, quality.weightedBreakAge_ms) = (nil, nil)
-    (quality.counts, quality.money) = (QualityCounts(), [])
-    try check(TopicSchemas.quality, [full, encoder.encode(quality)])
+    quality.counts = QualityCounts()
+    let all = QualityMessage(
+      source: QualityKey.allSources, period: QualityKey.allPeriods, counts: QualityCounts(), control: control,
+      freshnessLag_ms: nil, status: status)
+    try check(TopicSchemas.quality, [full, encoder.encode(quality), encoder.encode(all)])
     let text = String(decoding: full, as: UTF8.self)
     for part in [
       #""records":10,"matched":7,"unmatched":1,"match_rate":"0.700000","late":1,"duplicates":2,"superseded":0,"flagged":3,"#,
       #""dead_letters":5,"dead_letters_by_reason":{"schema_invalid":1,"master_data_missing":0,"future_dated":4,"#,
       #""completeness":"0.666667""#, #""time_to_match_ms":{"p50":2,"p95":3,"p99":3}"#, #""period":"202401""#,
+      #""amounts":[{"currency":"EUR","total":"1.00","matched":"0.90","match_rate":"0.900000","#,
     ] { #expect(text.contains(part), "\(part)") }
     #expect(String(decoding: FinanceEncoder.key(quality), as: UTF8.self) == #"or\|ders|202401"#)
     // What was counted before counting began may be taken back: no message says less than nothing.

@@ -52,29 +52,35 @@ export async function overview(_, app) {
   const partly = (found) => found.next ? h("p", { class: "note" }, `Of the first ${most} cells; there are more.`) : null;
 
   function tied(quality) {
-    const parts = quality.items.map((cell) => cell.value).filter((value) => value.source !== undefined);
-    if (parts.length === 0) {
+    const told = quality.items.map((cell) => cell.value).filter((value) => value.source !== undefined);
+    // One cell says how the orders stand over all sources; the others count the records of a source and month.
+    const all = told.find((value) => value.source === "(all)");
+    const parts = told.filter((value) => value !== all);
+    if (told.length === 0) {
       const why = quality.problem ?? "Unknown: nothing has come on the topic of quality yet.";
       return [panel("w4", "Tied out", h("p", { class: "empty" }, why)), panel("w8", "Control totals", h("p", { class: "empty" }, why))];
     }
     const total = (name) => parts.reduce((all, part) => all + BigInt(part[name] ?? 0), 0n);
     const money = parts.flatMap((part) => (part.amounts ?? []).map((entry) => ({ source: part.source, ...entry })));
     // A source has a cell for each month: its amounts are added up.
-    const names = ["total", "matched", "open_breaks", "control_difference"];
+    const names = ["total", "matched"];
     const sums = new Map();
     for (const entry of money) {
       const key = JSON.stringify([entry.source, entry.currency]);
       const at = sums.get(key) ?? names.map(() => 0n);
       sums.set(key, names.map((name, index) => at[index] + micros(entry[name])));
     }
-    const currencies = [...new Set(money.map((entry) => entry.currency))].sort();
-    const of = (currency, name) => money.filter((entry) => entry.currency === currency).reduce((all, entry) => all + micros(entry[name]), 0n);
+    const orders = all?.amounts ?? [];
     return [
-      panel("w4", "Tied out", h("div", { class: "figure" }, rate(total("matched"), total("records"))), h("p", { class: "note" }, `by count, of ${amount(total("records"))} records`),
-        h("dl", null, currencies.map((currency) => [h("dt", null, currency, " by value"), h("dd", { class: "n" }, rate(of(currency, "matched"), of(currency, "total")))])), partly(quality)),
-      panel("w8", "Control totals", money.length === 0 ? h("p", { class: "empty" }, "Unknown: what is told of the sources counts records, and no amounts.") : table("Taken in, tied out and open, by source and currency",
-        ["Source", "Currency", "#Total", "#Tied out", "#In open breaks", "#Control difference"],
-        [...sums].sort().map(([key, all]) => [...JSON.parse(key), ...all.map(fromMicros)])), partly(quality)),
+      panel("w4", "Tied out", all === undefined ? h("p", { class: "empty" }, "Unknown: nothing has come of the orders yet.")
+        : [h("div", { class: "figure", id: "tied-out" }, rate(all.orders_tied_out, all.orders_closed)), h("p", { class: "note" }, `by count, of ${amount(all.orders_closed)} orders whose window has passed`),
+          h("dl", null, orders.map((entry) => [h("dt", null, entry.currency, " by value"), h("dd", { class: "n" }, rate(micros(entry.matched), micros(entry.total)))]))],
+        h("p", { class: "note" }, `${rate(total("matched"), total("records"))} of ${amount(total("records"))} records have a counterpart`), partly(quality)),
+      panel("w8", "Control totals", orders.length === 0 ? h("p", { class: "empty" }, "Unknown: nothing has come of the orders yet.") : table("Value of the orders that are due, tied out, in open breaks, and what neither explains, by currency",
+        ["Currency", "#Value", "#Tied out", "#In open breaks", "#Control difference"],
+        [...orders].sort((a, b) => (a.currency < b.currency ? -1 : 1)).map((entry) => [entry.currency, ...["total", "matched", "open_breaks", "control_difference"].map((name) => fromMicros(micros(entry[name])))])),
+        money.length === 0 ? null : table("Debits taken in, and of these with a counterpart, by source and currency", ["Source", "Currency", "#Taken in", "#With a counterpart", "#Rate"],
+          [...sums].sort().map(([key, [taken, matched]]) => [...JSON.parse(key), fromMicros(taken), fromMicros(matched), rate(matched, taken)])), partly(quality)),
     ];
   }
 

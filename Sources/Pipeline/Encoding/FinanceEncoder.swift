@@ -57,6 +57,7 @@ public struct FinanceEncoder: Sendable {
     case CellTable.unknownPeriod: "unknown"
     case CellTable.openingPeriod: "opening"
     case CellTable.overflowPeriod: "(other)"
+    case QualityKey.allPeriods: QualityKey.allSources
     default: String(period)
     }
   }
@@ -309,19 +310,41 @@ enum FinanceFields {
 
   private static let money: [MessageField<QualityMessage.Money>] = [
     .currency("currency", "ISO 4217.") { $0.currency },
-    .amount("total", "Of the records that can match.") { ($0.total, $0.currency) },
-    .amount("matched", "Of those that did.") { ($0.matched, $0.currency) },
-    .ratio("match_rate", "Matched / total; null without records.") { ratio_u($0.matched, $0.total) },
-    .amount("open_breaks", "Σ |difference| of open breaks.") { ($0.openBreaks, $0.currency) },
-    .amount("control_difference", "Posted − expected − explained: zero where the control totals hold.") {
-      ($0.controlDifference, $0.currency)
+    .amount(
+      "total",
+      "Value taken in: the debits of postings, and those that order events must make by the posting policy; repetitions, replaced and deleted records left out. In `(all)`: value of the orders whose window and grace have passed (the size of the receivable, else revenue, cash, deferred, cogs)."
+    ) { ($0.total, $0.currency) },
+    .amount(
+      "matched",
+      "Of that, the records whose order is known to the other side too. In `(all)`: of the orders that tie out."
+    ) {
+      ($0.matched, $0.currency)
     },
+    .ratio("match_rate", "Matched / total, in `(all)` the tied-out rate by value; null without a total.") {
+      ratio_u($0.matched, $0.total)
+    },
+    .amount(
+      "open_breaks",
+      "In `(all)`: Σ |posted − expected| of the open breaks, each in its own role. 0 in a source's months: a break belongs to both sides."
+    ) { ($0.openBreaks, $0.currency) },
+    .amount(
+      "control_difference",
+      "In `(all)`: Σ over the roles of |posted − expected − what breaks explain|; zero where every order is due and the control totals hold. 0 in a source's months."
+    ) { ($0.controlDifference, $0.currency) },
   ]
 
   static let quality: [MessageField<Named<QualityMessage>>] =
     [
-      .text("source", "Name of the source.") { $0.message.source },
-      .text("period", "Calendar month of event time, year and number; unknown, or (other).") {
+      .text(
+        "source",
+        "Name of the source; `(all)` for how the orders stand over all sources, whose counts of records are 0."
+      ) {
+        $0.message.source
+      },
+      .text(
+        "period",
+        "Calendar month of event time, year and number; unknown, or (other). `(all)` beside the source `(all)`."
+      ) {
         FinanceEncoder.period($0.message.period)
       },
       .integer("records", "Taken in.") { $0.message.count(.records) },
@@ -375,11 +398,21 @@ enum FinanceFields {
       ) {
         $0.message.freshnessLag_ms.map { Int($0) }
       },
-      .list("amounts", "By currency; empty: the daemon counts records.", money) { $0.message.money },
+      .list("amounts", "By currency.", money) { $0.message.money },
       .optionalInteger(
-        "weighted_break_age_ms", "Σ |amount| × age / Σ |amount| of the open breaks; null: not told by source."
+        "weighted_break_age_ms",
+        "Null: the daemon does not keep it. `tieout serve` tells count and amount of the open breaks by age (`/v1/summary`)."
       ) {
         $0.message.weightedBreakAge_ms.map { Int($0) }
+      },
+      .integer("orders_closed", "In `(all)`: orders whose window and grace have passed; 0 in a source's months.") {
+        Int($0.message.control?.closedOrders ?? 0)
+      },
+      .integer("orders_tied_out", "Of these, those without an open break.") {
+        Int($0.message.control?.tiedOutOrders ?? 0)
+      },
+      .ratio("tied_out_rate", "Orders tied out / closed; null without any.") {
+        ratio_u(Int128($0.message.control?.tiedOutOrders ?? 0), Int128($0.message.control?.closedOrders ?? 0))
       },
     ] + status { $0.status }
 }

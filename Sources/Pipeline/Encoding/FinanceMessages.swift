@@ -195,7 +195,7 @@ public struct QualityMessage: Sendable, Equatable {
     public var total: Int128
     public var matched: Int128
     public var openBreaks: Int128
-    /// Σ posted − Σ expected − explained differences: zero where the control totals hold.
+    /// Σ over the roles of |posted − expected − explained|: zero where the control totals hold and nothing is pending.
     public var controlDifference: Int128
 
     public init(currency: Currency, total: Int128, matched: Int128, openBreaks: Int128, controlDifference: Int128) {
@@ -211,22 +211,23 @@ public struct QualityMessage: Sendable, Equatable {
   /// Calendar month of event time, year × 100 + month.
   public var period: Int32
   public var counts: QualityCounts
+  /// How the orders stand; only in the message of all sources.
+  public var control: QualityControl?
   /// How far the source's newest event time was behind the clock when this was told; nil before its first record.
   public var freshnessLag_ms: Int64?
-  public var money: [Money]
-  /// Σ |amount| × age / Σ |amount| of the open breaks.
+  /// Σ |amount| × age / Σ |amount| of the open breaks; nil: the daemon does not keep it.
   public var weightedBreakAge_ms: Int64?
   public var status: MessageStatus
 
   public init(
-    source: String, period: Int32, counts: QualityCounts, freshnessLag_ms: Int64?, money: [Money] = [],
+    source: String, period: Int32, counts: QualityCounts, control: QualityControl? = nil, freshnessLag_ms: Int64?,
     weightedBreakAge_ms: Int64? = nil, status: MessageStatus
   ) {
     self.source = source
     self.period = period
     self.counts = counts
+    self.control = control
     self.freshnessLag_ms = freshnessLag_ms
-    self.money = money
     self.weightedBreakAge_ms = weightedBreakAge_ms
     self.status = status
   }
@@ -234,4 +235,20 @@ public struct QualityMessage: Sendable, Equatable {
   /// A count as a message can say it: what was counted before counting began may be taken back.
   func count(_ column: QualityColumn) -> Int { Int(max(0, counts[column])) }
   var unmatched: Int { Int(max(0, counts.unmatched)) }
+
+  /// By currency: of a source's month what its records come to, of all sources what the orders come to.
+  var money: [Money] {
+    if let control {
+      return control.lines.map {
+        Money(
+          currency: $0.currency, total: max(0, $0.closed), matched: max(0, $0.tiedOut), openBreaks: max(0, $0.open),
+          controlDifference: $0.controlDifference)
+      }
+    }
+    return counts.amounts.map {
+      Money(
+        currency: $0.currency, total: max(0, $0.total), matched: max(0, $0.matched), openBreaks: 0,
+        controlDifference: 0)
+    }
+  }
 }

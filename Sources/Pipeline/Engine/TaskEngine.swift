@@ -398,12 +398,16 @@ final class TaskEngine {
       }
     }
     if matcher.quality != nil {
-      let told = matcher.quality!.tell(now_ms: now_ms, times: times)
+      let told = matcher.tellQuality(now_ms: now_ms, times: times)
       toldTimes = toldTimes ?? told.times
       for (key, counts) in told.lines {
         let cell = QualityPartial(
           task: partition, epoch: mark.number + 1, source: sources[Int(key.source)].name, period: key.period,
           counts: counts)
+        tell(cell.partition(of: partitions), { cell.writeKey(into: &$0) }, { cell.writeValue(into: &$0) })
+      }
+      if let control = told.control {
+        let cell = QualityPartial(task: partition, epoch: mark.number + 1, control: control)
         tell(cell.partition(of: partitions), { cell.writeKey(into: &$0) }, { cell.writeValue(into: &$0) })
       }
     }

@@ -18,6 +18,7 @@ struct QualityMerger {
   private struct Part {
     var epoch: UInt64
     var counts: QualityCounts
+    var control: QualityControl?
   }
 
   /// By source and period, then by task.
@@ -29,7 +30,8 @@ struct QualityMerger {
   mutating func apply(_ partial: QualityPartial) {
     let name = Name(source: partial.source, period: partial.period)
     if let known = cells[name]?[partial.task], known.epoch >= partial.epoch { return }
-    cells[name, default: [:]][partial.task] = Part(epoch: partial.epoch, counts: partial.counts)
+    cells[name, default: [:]][partial.task] = Part(
+      epoch: partial.epoch, counts: partial.counts, control: partial.control)
     changed.insert(name)
   }
 
@@ -43,13 +45,19 @@ struct QualityMerger {
       let isProvisional = times.isProvisional(name.period)
       if isProvisional { provisional.insert(name) } else { provisional.remove(name) }
       var counts = QualityCounts()
+      var control: QualityControl?
       var revision: UInt64 = 0
       for part in cells[name]!.values {
         counts += part.counts
+        if let more = part.control {
+          var sum = control ?? QualityControl()
+          sum += more
+          control = sum
+        }
         revision &+= part.epoch
       }
       return QualityMessage(
-        source: name.source, period: name.period, counts: counts,
+        source: name.source, period: name.period, counts: counts, control: control,
         freshnessLag_ms: times.latest_ms(name.source).map { now_ms - $0 },
         status: MessageStatus(
           revision: revision &* 2 &+ (isProvisional ? 0 : 1), asOf_ms: times.asOf_ms, watermarks: times.latest,

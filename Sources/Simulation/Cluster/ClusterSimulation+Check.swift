@@ -74,7 +74,7 @@ extension ClusterSimulation {
     checkAgainstOracle(breaks)
     if hasActions { checkDecisions(breaks) }
     if hasTotals { checkTotals(breaks) }
-    if configuration.quality != nil { checkQuality() }
+    if configuration.quality != nil { checkQuality(breaks) }
     checkAgainstReplay(offsets)
   }
 

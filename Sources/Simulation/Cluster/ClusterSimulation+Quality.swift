@@ -12,8 +12,8 @@ extension ClusterSimulation {
   }
 
   /// What the tasks have counted of each source, and what the second stage has told of it, are the oracle's counts.
-  func checkQuality() {
-    let counted = countedQuality()
+  func checkQuality(_ breaks: [String: BreakMessage]) {
+    let (counted, control) = countedQuality()
     let naive = NaiveQuality(history)
     for (source, right) in zip(configuration.sources, [naive.orders, naive.ledger]) {
       // At least once a routed record may come again: a repetition more, and nothing else.
@@ -23,8 +23,7 @@ extension ClusterSimulation {
       for month in months.sorted() {
         let counts = counted[Name(source: source.name, month: month)] ?? QualityCounts()
         deadLetters += counts[.schemaInvalid]
-        var found = NaiveQuality.Counts(
-          records: counts[.records], matched: counts[.matched], duplicates: counts[.duplicates])
+        var found = NaiveQuality.Counts(counts)
         var expected = right[month] ?? NaiveQuality.Counts()
         if mayRepeat {
           found.records -= found.duplicates
@@ -46,11 +45,48 @@ extension ClusterSimulation {
     }
     let late = counted.values.reduce(0) { $0 + $1[.late] }
     if late != Int64(lateCount) { fail("quality: \(late) late records, and the tasks say \(lateCount)") }
-    if hasTotals { checkToldQuality(counted) }
+    checkControl(control, naive, breaks)
+    if hasTotals { checkToldQuality(counted, control) }
   }
 
-  /// The newest partial of each task, added up.
-  private func countedQuality() -> [Name: QualityCounts] {
+  /// How the orders stand: all are due at the end, those without an open break tie out, and every difference is explained.
+  private func checkControl(_ control: QualityControl, _ naive: NaiveQuality, _ breaks: [String: BreakMessage]) {
+    let oracle = NaiveOracle(history)
+    let orders = oracle.orders
+    let open = breaks.values.filter(\.isOpen)
+    let tiedOut = orders.subtracting(open.map(\.order))
+    if control.closedOrders != Int64(orders.count) || control.tiedOutOrders != Int64(tiedOut.count) {
+      fail(
+        "quality: \(control.tiedOutOrders) of \(control.closedOrders) orders tie out, right is \(tiedOut.count) of "
+          + "\(orders.count)")
+    }
+    func value(_ orders: Set<String>) -> Int128 { orders.reduce(0) { $0 + (naive.values[$1] ?? 0) } }
+    // The orders of a history are in one currency; postings may be in another one by mistake.
+    let sums =
+      control.lines.first { $0.currency == NaiveQuality.currency } ?? QualityControl.Line(NaiveQuality.currency)
+    if sums.closed != value(orders) || sums.tiedOut != value(tiedOut) {
+      fail("quality: \(sums.tiedOut) of \(sums.closed) tie out, right is \(value(tiedOut)) of \(value(orders))")
+    }
+    for line in control.lines {
+      let isOther = line.currency != NaiveQuality.currency
+      if line.controlDifference != 0 || isOther && (line.closed != 0 || line.tiedOut != 0) {
+        fail("quality: the control line \(line) is not explained")
+      }
+    }
+    // Breaks of one order share its differences between them; where each has one alone, that explains all of its role.
+    guard Set(breaks.values.filter(\.isReported).map(\.order)).count == breaks.values.count(where: \.isReported) else {
+      return
+    }
+    let right = open.reduce(Int128(0)) { sum, made in
+      guard let role = AccountRole(name: made.role), made.currency == NaiveQuality.currency.code else { return sum }
+      let side = NaiveOracle.Side(order: made.order, role: role, currency: NaiveQuality.currency)
+      return sum + Int128((oracle.balances[side] ?? .init()).delta.magnitude)
+    }
+    if sums.open != right { fail("quality: \(sums.open) in open breaks, right is \(right)") }
+  }
+
+  /// The newest partial of each task, added up: by source and month, and of all sources.
+  private func countedQuality() -> ([Name: QualityCounts], QualityControl) {
     var newest: [Name: [Int32: QualityPartial]] = [:]
     for partition in 0..<partitions {
       for (_, key, value) in cluster.readCommitted(TopicPartition(configuration.partialsTopic, Int32(partition))) {
@@ -70,11 +106,16 @@ extension ClusterSimulation {
         if partial.epoch > known { newest[name, default: [:]][partial.task] = partial }
       }
     }
-    return newest.mapValues { $0.values.reduce(into: QualityCounts()) { $0 += $1.counts } }
+    let all = newest.removeValue(forKey: Name(source: QualityKey.allSources, month: "unknown")) ?? [:]
+    var control = QualityControl()
+    for partial in all.values {
+      if let part = partial.control { control += part } else { fail("a partial of all sources says nothing of them") }
+    }
+    return (newest.mapValues { $0.values.reduce(into: QualityCounts()) { $0 += $1.counts } }, control)
   }
 
   /// The last message of each source and month says what the tasks have counted, and revisions never go back.
-  private func checkToldQuality(_ counted: [Name: QualityCounts]) {
+  private func checkToldQuality(_ counted: [Name: QualityCounts], _ control: QualityControl) {
     var told: [Name: [String: Any]] = [:]
     for partition in 0..<partitions {
       for (_, _, value) in cluster.readCommitted(TopicPartition(configuration.qualityTopic, Int32(partition))) {
@@ -92,8 +133,38 @@ extension ClusterSimulation {
         told[name] = message
       }
     }
+    /// What a message says of the amounts: in minor units, by currency.
+    func amounts(_ message: [String: Any], _ field: String) -> [String: Int128] {
+      var found: [String: Int128] = [:]
+      for entry in message["amounts"] as? [[String: Any]] ?? [] {
+        let value = Int128((entry[field] as? String ?? "?").replacing(".", with: ""))
+        if value != 0 { found[entry["currency"] as? String ?? "?"] = value ?? -1 }
+      }
+      return found
+    }
+    let all = told.removeValue(forKey: Name(source: QualityKey.allSources, month: QualityKey.allSources)) ?? [:]
+    for (field, right) in [("orders_closed", control.closedOrders), ("orders_tied_out", control.tiedOutOrders)]
+    where all[field] as? Int ?? 0 != Int(right) {
+      fail("the second stage has told of all sources: \(all[field] ?? "no") \(field), right is \(right)")
+    }
+    let sums: [(String, (QualityControl.Line) -> Int128)] = [
+      ("total", { $0.closed }), ("matched", { $0.tiedOut }), ("open_breaks", { $0.open }),
+      ("control_difference", { $0.controlDifference }),
+    ]
+    for (field, sum) in sums {
+      let right = Dictionary(uniqueKeysWithValues: control.lines.map { ($0.currency.code, sum($0)) }).filter {
+        $0.value != 0
+      }
+      if amounts(all, field) != right {
+        fail("the second stage has told of all sources: \(field) \(amounts(all, field)), right is \(right)")
+      }
+    }
     for (name, counts) in counted {
       let message = told.removeValue(forKey: name) ?? [:]
+      let right = NaiveQuality.Counts(counts)
+      if amounts(message, "total") != right.total || amounts(message, "matched") != right.matchedTotal {
+        fail("the second stage has told of \(name.source): \(message["amounts"] ?? "no amounts"), right is \(right)")
+      }
       for (field, right) in [
         ("records", counts[.records]), ("matched", counts[.matched]), ("unmatched", counts.unmatched),
         ("duplicates", counts[.duplicates]), ("late", counts[.late]), ("dead_letters", counts.deadLetters),

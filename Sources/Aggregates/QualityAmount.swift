@@ -1,0 +1,139 @@
+import Domain
+
+/// What the records of a source and period come to in one currency, in minor units: the debits that a posting makes, or
+/// that an order event must make by the posting policy. So both sides are measured alike, and a document counts once.
+public struct QualityAmount: Hashable, Sendable {
+  public var currency: Currency
+  /// Of all records that count: those dropped as repetitions, replaced, deleted or in conflict are taken back.
+  public var total: Int128
+  /// Of these, those whose order is known to the other side too.
+  public var matched: Int128
+
+  public init(currency: Currency, total: Int128 = 0, matched: Int128 = 0) {
+    self.currency = currency
+    self.total = total
+    self.matched = matched
+  }
+
+  var isZero: Bool { total == 0 && matched == 0 }
+}
+
+extension [QualityAmount] {
+  /// Adds the sums of a currency; the list stays in the order of the currencies, without zeros.
+  mutating func add(_ amount: QualityAmount) {
+    let at = firstIndex { $0.currency >= amount.currency } ?? count
+    if at < count, self[at].currency == amount.currency {
+      self[at].total += amount.total
+      self[at].matched += amount.matched
+      if self[at].isZero { remove(at: at) }
+    } else if !amount.isZero {
+      insert(amount, at: at)
+    }
+  }
+
+  func write(into writer: inout ByteWriter) {
+    writer.writeVarint(UInt64(count))
+    for amount in self {
+      writer.write(amount.currency.rawValue)
+      writer.write(amount.total)
+      writer.write(amount.matched)
+    }
+  }
+
+  init(from reader: inout ByteReader) throws(ByteCodingError) {
+    self.init()
+    for _ in 0..<(try reader.readCount(atMost: 1 << 15)) {
+      add(
+        QualityAmount(
+          currency: Currency(rawValue: try reader.read()), total: try reader.read(), matched: try reader.read()))
+    }
+  }
+}
+
+/// How one task stands over all its sources and times: orders whose window and grace have passed, their value, what is
+/// in open breaks, and the control totals. Plain sums, so that tasks add up.
+public struct QualityControl: Hashable, Sendable {
+  /// Sums of one currency, in minor units.
+  public struct Line: Hashable, Sendable {
+    public var currency: Currency
+    /// Value of the closed orders (size of the main role), and of those that tie out.
+    public var closed: Int128 = 0
+    public var tiedOut: Int128 = 0
+    /// Σ |posted − expected| of the open breaks, each in its own role.
+    public var open: Int128 = 0
+    /// By role: posted − expected that no break explains. What is not due yet is in it.
+    public var differences = [Int128](repeating: 0, count: AccountRole.count)
+
+    public init(_ currency: Currency) { self.currency = currency }
+
+    /// Σ over the roles of |posted − expected − explained|.
+    public var controlDifference: Int128 { differences.reduce(0) { $0 + Int128($1.magnitude) } }
+
+    var isZero: Bool { closed == 0 && tiedOut == 0 && open == 0 && differences.allSatisfy { $0 == 0 } }
+  }
+
+  public var closedOrders: Int64 = 0
+  public var tiedOutOrders: Int64 = 0
+  /// By currency, without those that are all zero.
+  public private(set) var lines: [Line] = []
+
+  public init() {}
+
+  public var isZero: Bool { closedOrders == 0 && tiedOutOrders == 0 && lines.isEmpty }
+
+  /// Changes the sums of a currency.
+  public mutating func update(_ currency: Currency, _ change: (inout Line) -> Void) {
+    let at = lines.firstIndex { $0.currency >= currency } ?? lines.count
+    let isKnown = at < lines.count && lines[at].currency == currency
+    var line = isKnown ? lines[at] : Line(currency)
+    change(&line)
+    if isKnown { lines.remove(at: at) }
+    if !line.isZero { lines.insert(line, at: at) }
+  }
+
+  public static func += (a: inout QualityControl, b: QualityControl) {
+    a.closedOrders += b.closedOrders
+    a.tiedOutOrders += b.tiedOutOrders
+    for other in b.lines {
+      a.update(other.currency) { line in
+        line.closed += other.closed
+        line.tiedOut += other.tiedOut
+        line.open += other.open
+        for role in line.differences.indices { line.differences[role] += other.differences[role] }
+      }
+    }
+  }
+
+  public func write(into writer: inout ByteWriter) {
+    writer.writeSigned(closedOrders)
+    writer.writeSigned(tiedOutOrders)
+    writer.writeVarint(UInt64(lines.count))
+    for line in lines {
+      writer.write(line.currency.rawValue)
+      for sum in [line.closed, line.tiedOut, line.open] { writer.write(sum) }
+      let roles = line.differences.indices.filter { line.differences[$0] != 0 }
+      writer.writeVarint(UInt64(roles.count))
+      for role in roles {
+        writer.write(UInt8(role))
+        writer.write(line.differences[role])
+      }
+    }
+  }
+
+  public init(from reader: inout ByteReader) throws(ByteCodingError) {
+    closedOrders = try reader.readSigned()
+    tiedOutOrders = try reader.readSigned()
+    for _ in 0..<(try reader.readCount(atMost: 1 << 15)) {
+      var read = Line(Currency(rawValue: try reader.read()))
+      read.closed = try reader.read()
+      read.tiedOut = try reader.read()
+      read.open = try reader.read()
+      for _ in 0..<(try reader.readCount(atMost: AccountRole.count)) {
+        let role: UInt8 = try reader.read()
+        guard Int(role) < AccountRole.count else { throw ByteCodingError("control totals of a role that is not known") }
+        read.differences[Int(role)] = try reader.read()
+      }
+      update(read.currency) { $0 = read }
+    }
+  }
+}
