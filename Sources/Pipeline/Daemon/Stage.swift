@@ -172,13 +172,9 @@ public final class Router: Stage {
 
   private func route(_ message: ConsumedMessage) {
     guard failure == nil, schemaProblem == nil, message.topic >= 0 else { return }
-    if let schemas {
-      do throws(SchemaRegistryError) {
-        try schemas.prepare(source: message.topic, CollectionOfOne(message), isRouted: false)
-      } catch {
-        schemaProblem = error
-        return
-      }
+    if let problem = schemas?.problem(source: message.topic, message) {
+      schemaProblem = problem
+      return
     }
     let source = sources[message.topic]
     let place = TopicPartition(source.originalTopic, message.partition)

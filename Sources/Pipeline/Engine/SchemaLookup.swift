@@ -23,6 +23,14 @@ struct SchemaLookup {
     registry = .shared(.init(url: settings.url, authorization: authorization, timeout_ms: settings.timeout_ms))
   }
 
+  /// What keeps one message that is not routed from being decoded now; nil where its schema is there.
+  func problem(source: Int, _ message: ConsumedMessage) -> SchemaRegistryError? {
+    do throws(SchemaRegistryError) {
+      try prepare(source: source, CollectionOfOne(message), isRouted: false)
+      return nil
+    } catch { return error }
+  }
+
   /// - Parameter isRouted: Where it is known better: a router reads what is not routed yet.
   func prepare(
     source: Int, _ messages: some Sequence<ConsumedMessage>, isRouted known: Bool? = nil

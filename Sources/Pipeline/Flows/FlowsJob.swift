@@ -186,13 +186,9 @@ public final class FlowsJob: Stage {
 
   private func take(_ message: ConsumedMessage) {
     guard broken == nil, schemaProblem == nil, message.topic >= 0 else { return }
-    if let schemas {
-      do throws(SchemaRegistryError) {
-        try schemas.prepare(source: message.topic, CollectionOfOne(message), isRouted: false)
-      } catch {
-        schemaProblem = error
-        return
-      }
+    if let problem = schemas?.problem(source: message.topic, message) {
+      schemaProblem = problem
+      return
     }
     let place = TopicPartition(topics[message.topic], message.partition)
     // The library may hand some out again after a rebalance.
