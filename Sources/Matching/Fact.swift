@@ -117,6 +117,17 @@ struct Fact {
   }
 }
 
+extension UnsafePointer<Fact> {
+  /// As `Fact.amount`, in place: the method of the value copies all its amounts, and waits for their narrower stores.
+  @inline(__always)
+  func amount(_ component: AmountComponent) -> Int64 {
+    let bit = UInt16(1) &<< UInt16(component.rawValue)
+    let mask = pointee.mask
+    guard mask & bit != 0 else { return 0 }
+    return pointee.amounts[unchecked: (mask & (bit &- 1)).nonzeroBitCount]
+  }
+}
+
 /// Texts longer than this are cut in what a tie keeps; no order, document or journal number of a real system is longer.
 let maximumTextBytes = 1_024
 /// Dimension values are cut at this many bytes: what one length byte can say.

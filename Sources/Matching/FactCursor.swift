@@ -345,7 +345,7 @@ struct FactPlan {
     }
     let amountCount = fact.pointee.amountCount
     var all: UInt64 = 0
-    for place in 0..<amountCount { all |= FactPlan.zigzag(fact.pointee.amounts[place]) }
+    for place in 0..<amountCount { all |= FactPlan.zigzag(fact.pointee.amounts[unchecked: place]) }
     let amountWidth = FactPlan.width(all)
     heads |= UInt32(amountWidth) << 28
     size &+= amountWidth &* amountCount
@@ -399,7 +399,7 @@ struct FactPlan {
     if heads >> 18 & 3 == FactCursor.Period.literal { put(fact.pointee.statedPeriod) }
     let amountWidth = Int(heads >> 28)
     for place in 0..<fact.pointee.amountCount {
-      put(FactPlan.zigzag(fact.pointee.amounts[place]), width: amountWidth)
+      put(FactPlan.zigzag(fact.pointee.amounts[unchecked: place]), width: amountWidth)
     }
     if heads & FactCursor.Bit.literals != 0 {
       if heads & 1 << 8 != 0 { put(fact.pointee.document) }

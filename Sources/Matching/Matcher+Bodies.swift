@@ -193,7 +193,7 @@ extension Matcher {
     var balance: UInt16 = 0
     for entry in expectations[fact.pointee.code] {
       balance &-= Matcher.balance(
-        Int64(entry.sign) &* fact.pointee.amount(entry.component), entry.role.rawValue, fact.pointee.currency)
+        Int64(entry.sign) &* fact.amount(entry.component), entry.role.rawValue, fact.pointee.currency)
     }
     return balance
   }

@@ -379,7 +379,7 @@ public struct Matcher: ~Copyable {
     }
     var balance: UInt16 = 0
     for entry in expectations[fact.pointee.code] {
-      let amount = sign &* Int64(entry.sign) &* fact.pointee.amount(entry.component)
+      let amount = sign &* Int64(entry.sign) &* fact.amount(entry.component)
       if amount != 0 {
         running.add(amount, .expected, currency, entry.role.rawValue, &settledTotals)
         balance &-= Matcher.balance(amount, entry.role.rawValue, currency)
