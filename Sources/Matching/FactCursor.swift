@@ -242,7 +242,7 @@ struct FactPlan {
   private var heads: UInt32 = 0
   private var more: UInt16 = 0
   private var timeDelta: UInt64 = 0
-  private var idTail: ByteView = .empty
+  private(set) var idTail: ByteView = .empty
   /// Bytes that it takes.
   private(set) var size = 4
 
@@ -267,9 +267,10 @@ struct FactPlan {
   }
 
   /// - Parameters:
-  ///   - cursor: Has read to the end, or nothing at all where the fact is to be absolute.
+  ///   - cursor: Has read to the end, or nothing at all where the fact is to be absolute. It stays as it is: by value it
+  ///     would be copied.
   @inline(__always)
-  init(_ fact: UnsafePointer<Fact>, after cursor: FactCursor, isAbsolute: Bool) {
+  init(_ fact: UnsafePointer<Fact>, after cursor: inout FactCursor, isAbsolute: Bool) {
     let isPosting = fact.pointee.isPosting
     heads = UInt32(fact.pointee.code & 31)
     if isPosting { heads |= FactCursor.Bit.isPosting } else { size &+= 2 }
@@ -349,6 +350,16 @@ struct FactPlan {
     let amountWidth = FactPlan.width(all)
     heads |= UInt32(amountWidth) << 28
     size &+= amountWidth &* amountCount
+  }
+
+  /// What stands before the id's tail.
+  @inline(__always)
+  func idBase(_ fact: UnsafePointer<Fact>, key: ByteView) -> ByteView {
+    switch heads >> 14 & 3 {
+    case FactCursor.Text.continues: fact.pointee.isPosting ? fact.pointee.journal : fact.pointee.document
+    case FactCursor.Text.continuesKey: key
+    default: .empty
+    }
   }
 
   /// Writes a fact as planned, and nothing behind it.

@@ -1,20 +1,15 @@
 import CShims
 
-/// Address space for a table that grows at its end and never moves. Memory comes some pages at a time; beyond the first
+/// Address space for a table that grows at its end and never moves. Memory comes with the first touch; beyond the first
 /// megabytes in huge pages, without which a look-up in a large table waits longer for the page tables than for the data.
 struct Region: ~Copyable {
   let base: UnsafeMutableRawPointer
   /// What may be used, at the most.
   let reservedBytes: Int
   private var isHuge = false
-  /// Up to here there is nothing to be done when the table grows.
-  private var readyBytes = 0
 
   /// A small task must not hold whole huge pages for every table.
   private static let smallBytes = 8 << 20
-  /// How much is prepared at a time.
-  private static let leastAhead = 16 << 10
-  private static let mostAhead = 512 << 10
   /// Less address space than this is of no use to any table.
   private static let leastBytes = 64 << 20
 
@@ -37,22 +32,7 @@ struct Region: ~Copyable {
   /// The table has come to use so many bytes.
   @inline(__always)
   mutating func grow(to usedBytes: Int) {
-    if usedBytes > readyBytes { prepare(usedBytes) }
-  }
-
-  /// A fault for every page of a small table is a twentieth of a worker's time while its state builds up.
-  @inline(never)
-  private mutating func prepare(_ usedBytes: Int) {
-    if usedBytes > Region.smallBytes {
-      if !isHuge { useHugePages(from: usedBytes) }
-      readyBytes = .max
-      return
-    }
-    let page = 4_096
-    let ahead = max(Region.leastAhead, min(Region.mostAhead, usedBytes / 4))
-    let end = min(reservedBytes, (usedBytes + ahead + page - 1) / page * page)
-    _ = tieout_populate(base + readyBytes, UInt64(end - readyBytes))
-    readyBytes = end
+    if usedBytes > Region.smallBytes, !isHuge { useHugePages(from: usedBytes) }
   }
 
   /// All of the table is in use from the beginning, and zero.

@@ -20,16 +20,9 @@ static inline void tieout_advise_huge(void *address, uint64_t bytes) {
   if (end > start) { madvise((void *)start, end - start, MADV_HUGEPAGE); }
 }
 
-/// Has the kernel bring whole pages of zeroes in, in one call instead of a fault each. Returns 0 where it cannot (before
-/// Linux 5.14): they come with the first touch then.
-static inline int tieout_populate(void *address, uint64_t bytes) {
-  return madvise(address, bytes, 23 /* MADV_POPULATE_WRITE */) == 0;
-}
-
 /// Writes to every page of zeroes once. A page that is read first is the kernel's page of zeroes: writing to it then
 /// costs a second fault, and every processor a flush.
 static inline void tieout_touch(void *address, uint64_t bytes) {
-  if (tieout_populate(address, (bytes + 4095) & ~(uint64_t)4095)) { return; }
   for (uint64_t at = 0; at < bytes; at += 4096) { ((volatile char *)address)[at] = 0; }
 }
 
