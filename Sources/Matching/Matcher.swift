@@ -270,8 +270,9 @@ public struct Matcher: ~Copyable {
   @inline(__always)
   mutating func takeSlot() -> Int {
     if let free = freeSlots.popLast() {
-      // The next one has long left the caches.
-      if let next = freeSlots.last { tieout_prefetch(ties + Int(next)) }
+      // Those to be taken next have long left the caches.
+      let left = freeSlots.count
+      if left >= RecordStore.ahead { tieout_prefetch(ties + Int(freeSlots[left - RecordStore.ahead])) }
       return Int(free)
     }
     let bytes = (usedSlots + 1) * MemoryLayout<Tie>.stride

@@ -9,11 +9,13 @@ typealias StoreRef = UInt32
 /// Thirty-two bits of 8-byte granules reach 32 GiB, which is above what one task may use.
 ///
 /// What is free stands in stacks of its own and not in the freed records, which have long left the caches: taking one
-/// costs no miss, and the next one to be taken is brought close meanwhile.
+/// costs no miss, and those to be taken next are brought close meanwhile.
 struct RecordStore: ~Copyable {
   /// Sizes up to this many granules (2 KiB) have a free list each; larger ones share a list by power of two.
   static let exactClasses = 256
   static let powerClasses = 24
+  /// So many allocations ahead: one alone takes less time than memory to answer.
+  static let ahead = 3
   /// Readable behind the last record, so that a fact's head and numbers are loaded without asking how long they are.
   static let slackBytes = 128
 
@@ -76,7 +78,7 @@ struct RecordStore: ~Copyable {
       let left = list.pointee.count - 1
       list.pointee.count = left
       let refs = list.pointee.refs!
-      if left > 0 { tieout_prefetch(base + Int(refs[left - 1]) * 8) }
+      if left >= RecordStore.ahead { tieout_prefetch(base + Int(refs[left &- RecordStore.ahead]) &* 8) }
       return refs[left]
     }
     let needed = used + granules * 8
