@@ -134,7 +134,8 @@ extension Configuration {
     }
     redrivenTopic = reader.topic(
       topics["redriven"], ["topics", "redriven"], prefix + ".redriven", place: nodes["prefix"] ?? nodes["name"])
-    readSchemaRegistry(nodes["schema_registry"], root, reader)
+    readOutputs(nodes["outputs"], reader)
+    readSchemaRegistry(nodes["schema_registry"], root, outputs: nodes["outputs"], reader)
     checkMasks(nodes["sources"], reader)
     checkMasterData(nodes["master_data"], reader)
     readMatching(nodes["matching"], reader, &checks)

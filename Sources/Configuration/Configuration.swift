@@ -145,7 +145,8 @@ public struct Configuration: Sendable, Equatable {
   public var cashflowTopic = ""
   public var qualityTopic = ""
   public var receivablesTopic = ""
-  /// nil where no source needs it.
+  public var outputs = OutputSettings()
+  /// nil where neither a source nor an output needs it.
   public var schemaRegistry: SchemaRegistrySettings?
   public var tablesTopic = ""
   public var redrivenTopic = ""
@@ -172,7 +173,7 @@ public struct Configuration: Sendable, Equatable {
       && a.dimensions == b.dimensions && a.sources == b.sources && a.policy == b.policy
       && a.tableSources == b.tableSources && a.tableContents == b.tableContents
       && a.masterDataInterval_ms == b.masterDataInterval_ms && a.tablesTopic == b.tablesTopic
-      && a.schemaRegistry == b.schemaRegistry
+      && a.schemaRegistry == b.schemaRegistry && a.outputs == b.outputs
       && a.redrivenTopic == b.redrivenTopic
       && a.maskKey == b.maskKey && a.rawDeadLetters == b.rawDeadLetters
       && a.governance == b.governance && a.aggregates == b.aggregates && a.revenueTopic == b.revenueTopic

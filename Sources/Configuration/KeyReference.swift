@@ -149,7 +149,20 @@ public struct KeyReference: Sendable {
     .init("topics.redriven", "text", "<prefix>.redriven", "What `tieout redrive` has sent; to be compacted."),
     .init("topics.actions", "text", "<prefix>.actions", "What people do to breaks, keyed by order; kept for ever."),
     .init("topics.proposals", "text", "<prefix>.proposals", "Journals that write differences off; to be compacted."),
-    .init("schema_registry", "map", "", "Where the schemas of Avro records come from."),
+    .init("outputs", "map", "", "How the output topics are written."),
+    .init(
+      "outputs.format", "json, avro", "json",
+      "Of all of them. Avro has Confluent's framing and needs `schema_registry`; files of `tieout reconcile` are JSON in any case."
+    ),
+    .init("outputs.formats", "map", "{}", "By output: \(Output.allCases.map(\.rawValue).joined(separator: ", "))."),
+    .init("outputs.formats.*", "json, avro", "outputs.format", "Of this one."),
+    .init(
+      "outputs.auto_register", "true, false", "true",
+      "Whether a schema that the registry does not have is registered at start, under the subject `<topic>-value`. Otherwise whoever may do so registers those of `config/schemas/avro` before."
+    ),
+    .init(
+      "schema_registry", "map", "",
+      "Where the schemas of Avro records come from, and those of Avro outputs are registered."),
     .init(
       "schema_registry.url", "text", "", "Address, `https://registry:8081`; certificates as the system trusts them."),
     .init("schema_registry.user", "text", "", "For basic authentication."),

@@ -40,10 +40,14 @@ public final class Daemon: @unchecked Sendable {
       configuration.kafka.delivery = .atLeastOnce
     }
     let (configuration, stop, log) = (configuration, stop, log)
+    var written: [Output] = [.breaks, .deadLetters, .totals]
+    if configuration.aggregates != nil { written.append(.revenue) }
+    if configuration.quality != nil { written.append(.quality) }
+    let outputs = try OutputEncoding(configuration, written)
     if configuration.followsTables { masterData = try MasterData(configuration, log: log) }
     let masterData = masterData
     workers = (0..<configuration.workers).map {
-      Worker(configuration: configuration, number: $0, stop: stop, log: log, masterData: masterData)
+      Worker(configuration: configuration, number: $0, stop: stop, log: log, masterData: masterData, outputs: outputs)
     }
     for worker in workers { start { worker.run() } }
     if configuration.sources.contains(where: \.isRouted) {
@@ -51,7 +55,11 @@ public final class Daemon: @unchecked Sendable {
         Router(configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment()).run()
       }
     }
-    start { TotalsStage(configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment()).run() }
+    start {
+      TotalsStage(
+        configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment(), outputs: outputs
+      ).run()
+    }
     log.info("started", metadata: ["workers": "\(workers.count)", "group": "\(configuration.kafka.group)"])
   }
 

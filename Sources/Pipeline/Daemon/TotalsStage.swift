@@ -27,13 +27,19 @@ public final class TotalsStage: Stage {
   private var pending: [RevenueMessage] = []
   private var pendingQuality: [QualityMessage] = []
   private var encoder: FinanceEncoder
+  /// The formats of the outputs; nil where all are JSON.
+  private let outputs: OutputEncoding?
   /// When the sums were last told, by the monotonic clock; nil before the first time.
   private var told_ms: Int64?
 
   /// Milliseconds between two tellings: sums that change with every epoch of every task are told once a second.
   static let interval_ms: Int64 = 1_000
 
-  public init(configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment) {
+  public init(
+    configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment,
+    outputs: OutputEncoding? = nil
+  ) {
+    self.outputs = outputs
     (revenue, times) = TotalsStage.mergers(configuration)
     encoder = FinanceEncoder(dimensionNames: configuration.dimensions)
     super.init("totals", configuration: configuration, stop: stop, log: log, environment: environment)
@@ -185,20 +191,21 @@ public final class TotalsStage: Stage {
 
   private func send() throws(KafkaError) {
     for message in pending {
-      try produce(configuration.revenueTopic, FinanceEncoder.key(message), encoder.encode(message))
+      try produce(.revenue, FinanceEncoder.key(message), encoder.encode(message))
     }
     for message in pendingQuality {
-      try produce(configuration.qualityTopic, FinanceEncoder.key(message), encoder.encode(message))
+      try produce(.quality, FinanceEncoder.key(message), encoder.encode(message))
     }
     for cell in changed.sorted() {
       let values = cells[cell] ?? [:]
       let value = TotalEncoder.encode(
         cell: cell, value: values.values.reduce(0) { $0 + $1.value }, tasks: values.count)
-      try produce(configuration.totalsTopic, Array(cell.utf8), value)
+      try produce(.totals, Array(cell.utf8), value)
     }
   }
 
-  private func produce(_ topic: String, _ key: [UInt8], _ value: [UInt8]) throws(KafkaError) {
+  private func produce(_ output: Output, _ key: [UInt8], _ json: [UInt8]) throws(KafkaError) {
+    let (topic, value) = (configuration.topic(output), outputs?.bytes(output, json) ?? json)
     var failure: KafkaError?
     key.withUnsafeBufferPointer { key in
       value.withUnsafeBufferPointer { value in
