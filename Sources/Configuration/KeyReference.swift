@@ -301,7 +301,11 @@ public struct KeyReference: Sendable {
     .init("fx.base", "currency", "", "ISO 4217."),
     .init(
       "fx.rates", "path", "",
-      "CSV with the columns `date`, `from`, `to`, `rate`: one unit of `from` is so many of `to`; one of them is the base currency."
+      "CSV with the columns `date`, `from`, `to`, `rate`: one unit of `from` is so many of `to`; one of them is the base currency, or the pivot."
+    ),
+    .init(
+      "fx.pivot", "currency", "",
+      "By way of which a rate is put together where there is none to the base currency: that to the pivot times the pivot's to the base."
     ),
     .init("fx.maximum_age", "duration", "7d", "How long a rate stands where no newer one is there; whole days."),
     .init("fx.rounding", "half_even, half_up", "half_even", "To the minor unit; `half_up` is half away from zero."),
