@@ -203,11 +203,14 @@ public struct Configuration: Sendable, Equatable {
     var text = "\(plain)".replacing(", boxedChecks: nil)", with: ")") + "|\(dimensions)"
     let isLater = plain.entries.count == MatchingPolicy.firstKinds
     for (path, value) in effective where ["sources", "tables", "matching", "policy"].contains(path.first) {
+      if path == ["matching", "revenue_schedules", "remainder"], value == "spread" { continue }
       if isLater, path.starts(with: ["policy", OrderEventKind.chargeback.name]) { continue }
       text += "|" + path.joined(separator: ".") + "=" + value
     }
     for source in sources { text += "|" + source.name }
-    if let checks = policy.checks { text += "|\(checks)" }
+    if let checks = policy.checks {
+      text += "|" + "\(checks)".replacing(", remainder: Matching.RevenueSchedules.Remainder.spread", with: "")
+    }
     if let aggregates { text += "|\(aggregates)" }
     if takesActions { text += "|actions" }
     if let quality { text += "|\(quality)" }

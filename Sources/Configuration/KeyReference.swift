@@ -263,11 +263,14 @@ public struct KeyReference: Sendable {
       "Tell differences of cash, clearing, receivables and fees apart as cash application does (SHORT_PAY and others)."),
     .init(
       "matching.revenue_schedules", "map", "",
-      "Where it is given: what is deferred by an event with a `service_end` is released over the service (REVENUE_SCHEDULE_GAP)."
+      "Where it is given: what is deferred by an event with a `service_end` or `service_periods` is released over the service (REVENUE_SCHEDULE_GAP)."
     ),
     .init(
       "matching.revenue_schedules.basis", "day, period", "day",
       "By the days of the service in each accounting period, or the same for every period that it touches."),
+    .init(
+      "matching.revenue_schedules.remainder", "spread, last", "spread",
+      "Minor units that equal parts do not add up to: to the parts as they come, or all to the last period."),
     .init(
       "matching.revenue_schedules.grace", "duration", "5d",
       "After the end of a period its release may still be posted; whole days."),

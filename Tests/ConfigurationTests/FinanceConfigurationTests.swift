@@ -238,6 +238,17 @@ import Testing
     let standard = try parse("matching: {revenue_schedules: {}}", base: base)
     #expect(standard.policy.checks?.schedules == RevenueSchedules())
     #expect(try parse(standard.effectiveYAML(), base: "") == standard)
+    // So many periods: by the calendar of the schedule. What is new counts where it is used.
+    let counted = base.replacing("service_end: {path: to}", with: "service_periods: {constant: \"12\"}")
+    let months = try parse("matching: {revenue_schedules: {remainder: last}}", base: counted)
+    #expect(months.policy.checks?.schedules?.remainder == .last && months.sources[0].mapping.serviceTerm == .months)
+    #expect(try parse(months.effectiveYAML(), base: "") == months)
+    let spread = try parse("matching: {revenue_schedules: {remainder: spread}}", base: counted)
+    #expect(spread.matchingHash != months.matchingHash)
+    #expect(try parse("matching: {revenue_schedules: {}}", base: counted).matchingHash == spread.matchingHash)
+    #expect("\(spread.policy.checks!)".contains(", remainder: Matching.RevenueSchedules.Remainder.spread"))
+    let periods = try parse("matching: {revenue_schedules: {basis: period}}", base: counted)
+    #expect(periods.sources[0].mapping.serviceTerm == .periods(nil))
     #expect(
       try problems("matching: {revenue_schedules: {grace: 5h}}")
         == ["matching.revenue_schedules.grace: whole days are expected"])
