@@ -165,6 +165,20 @@ public struct ExchangeRates: Sendable, Equatable, CustomStringConvertible {
   /// Rates in use.
   public var count: Int { quotes.reduce(0) { $0 + $1.count } + crosses.reduce(0) { $0 + $1.count } }
 
+  /// By currency: the last day for which there is a rate. The base currency is not among them.
+  public var lastDays: [(currency: Currency, last_d: Int32)] {
+    var days: [Currency: Int32] = [:]
+    for (currency, list) in zip(currencies, quotes) {
+      let (last, overflow) = (list.last?.day ?? .min).addingReportingOverflow(maximumAge_d)
+      days[currency] = overflow ? .max : last
+    }
+    for (currency, list) in zip(crossCurrencies, crosses) {
+      guard let last = list.map(\.last_d).max() else { continue }
+      days[currency] = max(days[currency] ?? .min, last)
+    }
+    return days.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+  }
+
   /// Stands for all that is in it: two that differ in a rate differ in this.
   public var description: String {
     var hash = Fingerprint(high: 0, low: 0)

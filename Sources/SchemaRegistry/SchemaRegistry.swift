@@ -119,6 +119,22 @@ public final class SchemaRegistry: AvroSchemas {
     return id
   }
 
+  /// The newest version of a subject; nil where there is no such subject.
+  public func latest(subject: String) throws(SchemaRegistryError) -> (id: Int, version: Int)? {
+    guard let answer = try ask("/subjects/\(SchemaRegistry.escaped(subject))/versions/latest") else { return nil }
+    return (answer["id"] as? Int ?? 0, answer["version"] as? Int ?? 0)
+  }
+
+  /// Whether the registry would take a schema as the next version of a subject; nil where the subject is new.
+  public func takes(subject: String, schema: String) throws(SchemaRegistryError) -> Bool? {
+    let body: Data
+    do {
+      body = try JSONSerialization.data(withJSONObject: ["schema": schema])
+    } catch { throw SchemaRegistryError(description: "the schema of '\(subject)' cannot be written: \(error)") }
+    let path = "/compatibility/subjects/\(SchemaRegistry.escaped(subject))/versions/latest"
+    return try ask(path, body).flatMap { $0["is_compatible"] as? Bool }
+  }
+
   private static func escaped(_ subject: String) -> String {
     let unreserved = CharacterSet(charactersIn: "-._~").union(.alphanumerics)
     return subject.addingPercentEncoding(withAllowedCharacters: unreserved) ?? subject

@@ -40,10 +40,8 @@ public final class Daemon: @unchecked Sendable {
       configuration.kafka.delivery = .atLeastOnce
     }
     let (configuration, stop, log) = (configuration, stop, log)
-    var written: [Output] = [.breaks, .deadLetters, .totals]
-    if configuration.aggregates != nil { written.append(.revenue) }
-    if configuration.quality != nil { written.append(.quality) }
-    let outputs = try OutputEncoding(configuration, written)
+    let ofFlows: [Output] = [.cashflow, .receivables]
+    let outputs = try OutputEncoding(configuration, configuration.writtenOutputs.filter { !ofFlows.contains($0) })
     if configuration.followsTables { masterData = try MasterData(configuration, log: log) }
     let masterData = masterData
     workers = (0..<configuration.workers).map {
