@@ -114,6 +114,8 @@ extension Configuration {
       reader.problem(
         limits["record_bytes"] ?? limits["memory"], "limits.record_bytes: one record would not fit in limits.memory")
     }
+    maximumUnique = reader.integer(
+      limits["unique_values"], ["limits", "unique_values"], maximumUnique, 1...1_000_000_000)
     let depth = reader.integer(limits["depth"], ["limits", "depth"], 64, 1...512)
     readMasking(nodes["masking"], reader)
     readMasterData(nodes["master_data"], reader)

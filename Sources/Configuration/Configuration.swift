@@ -84,6 +84,8 @@ public struct SourceSettings: Sendable, Equatable {
   public var mapping: MappingSpecification
   /// What its records are held against before they are taken in.
   public var rules: [RuleSpecification] = []
+  /// Values that no two of its records may have.
+  public var uniqueRules: [UniqueRule] = []
 
   public init(name: String, topic: String, mapping: MappingSpecification) {
     self.name = name
@@ -133,6 +135,8 @@ public struct Configuration: Sendable, Equatable {
   public var epochInterval_ms: Int64 = 100
   /// Bytes of matching state of the whole process at which intake slows down.
   public var memoryLimit = 4 << 30
+  /// Records that are held for rules of uniqueness by the process that owns their values.
+  public var maximumUnique = 1_000_000
   public var logLevel = "info"
   public var logFormat = LogFormat.text
   public var breaksTopic = ""
@@ -180,7 +184,8 @@ public struct Configuration: Sendable, Equatable {
       && a.flows == b.flows && a.quality == b.quality && a.qualityTopic == b.qualityTopic
       && a.cashflowTopic == b.cashflowTopic && a.receivablesTopic == b.receivablesTopic
       && a.epochRecords == b.epochRecords && a.epochInterval_ms == b.epochInterval_ms
-      && a.memoryLimit == b.memoryLimit && a.logLevel == b.logLevel && a.logFormat == b.logFormat
+      && a.memoryLimit == b.memoryLimit && a.maximumUnique == b.maximumUnique && a.logLevel == b.logLevel
+      && a.logFormat == b.logFormat
       && a.breaksTopic == b.breaksTopic && a.deadLettersTopic == b.deadLettersTopic
       && a.epochsTopic == b.epochsTopic && a.checkpointsTopic == b.checkpointsTopic
       && a.partialsTopic == b.partialsTopic && a.totalsTopic == b.totalsTopic

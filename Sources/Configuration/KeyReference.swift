@@ -74,6 +74,12 @@ public struct KeyReference: Sendable {
     .init("not_after", "date", "", "Latest date."),
     .init("within", "duration", "", "The date is at most so many days from the event time, before or after."),
     .init(
+      "unique", "duration", "",
+      "No other record of the source may have the text within so much event time, whatever its order; `flag` or `count` only. Records with the same id (in the ledger: lines of one journal) are one; reversals do not count. Not for Debezium."
+    ),
+    .init(
+      "with", "list of fields", "[]", "Beside `unique`: texts that make up the value together with that of `field`."),
+    .init(
       "check", "comparison of amounts", "",
       "Instead of a field: `net + tax + freight - discount = gross`, with `= <= >= < >`, whole factors (`2 * fee`) and decimal constants. Absent amounts count as 0; where none of a side is there, it holds."
     ),
@@ -388,6 +394,10 @@ public struct KeyReference: Sendable {
     .init("limits", "map", "", "Bounds."),
     .init("limits.memory", "size", "4GiB", "Matching state of the process at which intake slows down."),
     .init("limits.record_bytes", "size", "4MiB", "Longest record that is taken in."),
+    .init(
+      "limits.unique_values", "integer", "1000000",
+      "Records that a process holds for rules of uniqueness, some 500 bytes each; beyond them those go first that matter for the shortest time."
+    ),
     .init("limits.depth", "integer", "64", "Deepest nesting of JSON."),
     .init("logging", "map", "", "Logs, on standard error."),
     .init("logging.level", "trace, debug, info, notice, warning, error", "info", "Least severe level."),

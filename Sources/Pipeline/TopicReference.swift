@@ -50,7 +50,9 @@ enum TopicReference {
     Topic(
       name: "redriven", key: "topic, partition, offset of the dead record, joined by `/`",
       value: "internal: what `tieout redrive` has sent", cleanup: "compact"),
-    Topic(name: "partials", key: "cell and task", value: "internal: a task's part of a total", cleanup: "compact"),
+    Topic(
+      name: "partials", key: "cell and task, or value and record",
+      value: "internal: a task's part of a total; values of rules of uniqueness", cleanup: "compact"),
     Topic(
       name: "route.<source>", key: "order key", value: "internal: a routed record with the place it came from",
       cleanup: "delete, `epoch.retention`"),

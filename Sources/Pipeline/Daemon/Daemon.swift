@@ -14,6 +14,9 @@ public final class Daemon: @unchecked Sendable {
   private var threads: [Thread] = []
   private let running = Mutex(0)
   private var masterData: MasterData?
+  private var totals: TotalsStage?
+  /// Of the values that must be unique, as far as this process holds them; nil where no rule says so.
+  var uniqueCounts: UniqueValues.Counts? { totals?.currentUniqueCounts }
   /// The most that is waited for the workers to finish their epochs.
   public static let stopTimeout_ms: Int64 = 60_000
   let startedAt_ms = wallClock_ms()
@@ -53,11 +56,10 @@ public final class Daemon: @unchecked Sendable {
         Router(configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment()).run()
       }
     }
-    start {
-      TotalsStage(
-        configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment(), outputs: outputs
-      ).run()
-    }
+    let totals = TotalsStage(
+      configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment(), outputs: outputs)
+    self.totals = totals
+    start { totals.run() }
     log.info("started", metadata: ["workers": "\(workers.count)", "group": "\(configuration.kafka.group)"])
   }
 

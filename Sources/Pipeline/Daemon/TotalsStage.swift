@@ -4,6 +4,7 @@ import Domain
 import Foundation
 import Kafka
 import Logging
+import Synchronization
 
 /// The second stage: adds up what the tasks tell of their own cells. Every partial is cumulative, and the topic is
 /// compacted, so that reading it from the beginning is the whole recovery, and nothing is ever added twice.
@@ -27,6 +28,11 @@ public final class TotalsStage: Stage {
   private var pending: [RevenueMessage] = []
   private var pendingQuality: [QualityMessage] = []
   private var encoder: FinanceEncoder
+  private let breakEncoder: BreakEncoder
+  /// Values that must be unique; nil where no rule says so.
+  private var unique: UniqueValues?
+  private var pendingUnique: [UniqueValues.Output] = []
+  private let uniqueCounts = Mutex<UniqueValues.Counts?>(nil)
   /// The formats of the outputs; nil where all are JSON.
   private let outputs: OutputEncoding?
   /// When the sums were last told, by the monotonic clock; nil before the first time.
@@ -42,6 +48,8 @@ public final class TotalsStage: Stage {
     self.outputs = outputs
     (revenue, times) = TotalsStage.mergers(configuration)
     encoder = FinanceEncoder(dimensionNames: configuration.dimensions)
+    breakEncoder = BreakEncoder(dimensionNames: configuration.dimensions)
+    unique = TotalsStage.values(configuration)
     super.init("totals", configuration: configuration, stop: stop, log: log, environment: environment)
   }
 
@@ -52,6 +60,14 @@ public final class TotalsStage: Stage {
       RevenueMerger(settling_ms: settling_ms, calendar: policy.checks?.calendar), TaskTimes(settling_ms: settling_ms)
     )
   }
+
+  private static func values(_ configuration: Configuration) -> UniqueValues? {
+    configuration.sources.contains { !$0.uniqueRules.isEmpty }
+      ? UniqueValues(maximum: configuration.maximumUnique) : nil
+  }
+
+  /// Of the values that must be unique, as far as they are held here; nil where no rule says so. From any thread.
+  var currentUniqueCounts: UniqueValues.Counts? { uniqueCounts.withLock { $0 } }
 
   override func runOnce() throws {
     let instance = configuration.kafka.instance
@@ -102,7 +118,12 @@ public final class TotalsStage: Stage {
     if configuration.quality != nil {
       pendingQuality += quality.take(times, now_ms: environment.wallClock_ms())
     }
-    guard !changed.isEmpty || !pending.isEmpty || !pendingQuality.isEmpty else { return }
+    if unique != nil {
+      pendingUnique += unique!.take(asOf_ms: times.asOf_ms)
+      let counts = unique!.counts
+      uniqueCounts.withLock { $0 = counts }
+    }
+    guard !changed.isEmpty || !pending.isEmpty || !pendingQuality.isEmpty || !pendingUnique.isEmpty else { return }
     told_ms = environment.monotonic_ms()
     try tell()
   }
@@ -117,6 +138,8 @@ public final class TotalsStage: Stage {
     quality = QualityMerger()
     pending = []
     pendingQuality = []
+    unique = TotalsStage.values(configuration)
+    pendingUnique = []
   }
 
   private func take(_ message: ConsumedMessage) {
@@ -137,6 +160,16 @@ public final class TotalsStage: Stage {
       } catch {
         log.warning(
           "counts of quality cannot be read", metadata: ["offset": "\(message.offset)", "error": "\(error)"])
+      }
+      return
+    }
+    if let key = message.key, UniqueMessage.isKey(key) {
+      do throws(ByteCodingError) {
+        unique?.apply(try UniqueMessage(key: key, value: message.value), partition: message.partition)
+      } catch {
+        log.warning(
+          "a value that must be unique cannot be read",
+          metadata: ["offset": "\(message.offset)", "error": "\(error)"])
       }
       return
     }
@@ -179,6 +212,7 @@ public final class TotalsStage: Stage {
       changed = []
       pending = []
       pendingQuality = []
+      pendingUnique = []
     } catch {
       if error.isFatal { throw error }
       log.debug("totals not told", metadata: ["error": "\(error)"])
@@ -196,12 +230,43 @@ public final class TotalsStage: Stage {
     for message in pendingQuality {
       try produce(.quality, FinanceEncoder.key(message), encoder.encode(message))
     }
+    try sendUnique()
     for cell in changed.sorted() {
       let values = cells[cell] ?? [:]
       let value = TotalEncoder.encode(
         cell: cell, value: values.values.reduce(0) { $0 + $1.value }, tasks: values.count)
       try produce(.totals, Array(cell.utf8), value)
     }
+  }
+
+  private func sendUnique() throws(KafkaError) {
+    for output in pendingUnique {
+      switch output {
+      case .aBreak(let made): try produce(.breaks, Array(made.id.utf8), breakEncoder.encode(made))
+      case .message(let message, let partition):
+        for (key, value) in message.messages { try producePartial(partition, key, value) }
+        // Its part of the number of open breaks, as that of a task behind all others.
+        guard case .opened(let count) = message else { continue }
+        let place = TopicPartition(configuration.partialsTopic, partition)
+        let cell = Partial(
+          cell: "open_breaks:" + BreakType.dataQuality.rawValue, task: -1 - partition, value: count,
+          epoch: UInt64(max(0, next[place] ?? 0)))
+        try producePartial(cell.partition(of: configuration.partialsPartitions), cell.key, cell.valueBytes)
+      }
+    }
+  }
+
+  private func producePartial(_ partition: Int32, _ key: [UInt8], _ value: [UInt8]?) throws(KafkaError) {
+    var failure: KafkaError?
+    key.withUnsafeBufferPointer { key in
+      func send(_ value: UnsafeBufferPointer<UInt8>?) {
+        do throws(KafkaError) {
+          try producer.produce(topic: configuration.partialsTopic, partition: partition, key: key, value: value)
+        } catch { failure = error }
+      }
+      if let value { value.withUnsafeBufferPointer { send($0) } } else { send(nil) }
+    }
+    if let failure { throw failure }
   }
 
   private func produce(_ output: Output, _ key: [UInt8], _ json: [UInt8]) throws(KafkaError) {
