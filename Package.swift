@@ -73,7 +73,7 @@ let package = Package(
     .target(
       name: "Simulation",
       dependencies: [
-        "Domain", "Aggregates", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
+        "Domain", "Aggregates", "Validation", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
     .target(

@@ -64,6 +64,7 @@ import Testing
         case .message(let message, let partition):
           #expect(partition == 0)
           log += message.messages
+        case .opened(let count, let partition): #expect(partition == 0 && count == values.opened[0])
         }
       }
     }
@@ -155,6 +156,25 @@ import Testing
     world.tell("P1", Self.record("d", at: 9 * day, within_ms: 2 * day))
     try world.take(asOf_ms: 4 * day)
     #expect(world.breaks.count == 2 && world.values.opened == [0: 2])
+  }
+
+  /// What is sent once more when it is too old is deleted, and told no second time.
+  @Test func whatIsTooOldIsNotTakenIn() throws {
+    let day = millisecondsPerDay
+    var values = UniqueValues(maximum: 10)
+    for (id, time_ms) in [("a", Int64(0)), ("b", 1)] {
+      let record = Self.record(id, at: time_ms, within_ms: day)
+      values.apply(.record(Self.key("P", record), record), partition: 3, asOf_ms: 2 * day)
+      let outputs = values.take(asOf_ms: 2 * day)
+      guard case .message(.forgotten(let key), let partition) = outputs.first else {
+        Issue.record("it is held")
+        continue
+      }
+      #expect(outputs.count == 1 && key == Self.key("P", record) && partition == 3 && values.counts.records == 0)
+    }
+    let record = Self.record("c", at: day, within_ms: day)
+    values.apply(.record(Self.key("P", record), record), partition: 3, asOf_ms: 2 * day)
+    #expect(values.counts.records == 1)
   }
 
   @Test func memoryIsBounded() throws {

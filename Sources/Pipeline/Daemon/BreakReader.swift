@@ -54,6 +54,7 @@ public struct BreakMessage: Decodable, Sendable, Equatable {
 
   public struct Evidence: Decodable, Sendable, Equatable {
     public var roles: [Role]
+    public var events: [String]
     public struct Role: Decodable, Sendable, Equatable {
       public var role: String
       public var currency: String

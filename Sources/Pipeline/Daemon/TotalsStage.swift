@@ -32,6 +32,10 @@ public final class TotalsStage: Stage {
   /// Values that must be unique; nil where no rule says so.
   private var unique: UniqueValues?
   private var pendingUnique: [UniqueValues.Output] = []
+  /// By partition: what the owner before had told of them when it last committed. Its messages may be seen a moment later
+  /// than its offsets.
+  private var toldBefore: [Int32: Int64] = [:]
+  private var waitsUntil_ms: Int64 = 0
   private let uniqueCounts = Mutex<UniqueValues.Counts?>(nil)
   /// The formats of the outputs; nil where all are JSON.
   private let outputs: OutputEncoding?
@@ -101,6 +105,7 @@ public final class TotalsStage: Stage {
           // Before it is answered: afterwards it may be that of another generation.
           group = try consumer.groupMetadata()
           behind = Set(places.map(\.partition))
+          try learnTold(places)
         }
         try consumer.answerRebalance(start: .beginning)
       } else if told_ms.map({ environment.monotonic_ms() - $0 >= TotalsStage.interval_ms }) ?? true {
@@ -111,14 +116,41 @@ public final class TotalsStage: Stage {
     if consumer.pendingRebalance == nil { try tellChanges() }
   }
 
+  /// How much the owners before have told, none of it in an open transaction any more. Without transactions what comes
+  /// twice comes twice.
+  private func learnTold(_ places: [TopicPartition]) throws {
+    guard unique != nil, isExactlyOnce, !places.isEmpty else { return }
+    var committed: [TopicPartition: CommittedOffset] = [:]
+    try retrying { () throws(KafkaError) in committed = try consumer.committed(places, timeout_ms: 30_000) }
+    toldBefore = Dictionary(
+      uniqueKeysWithValues: places.map { ($0.partition, Int64(committed[$0]?.metadata ?? "") ?? 0) })
+    waitsUntil_ms = environment.monotonic_ms() + 30_000
+  }
+
+  /// Whether everything that was told before has been read.
+  private var knowsWhatWasTold: Bool {
+    guard let unique else { return true }
+    if toldBefore.allSatisfy({ unique.tellings[$0.key] ?? 0 >= $0.value }) { return true }
+    guard environment.monotonic_ms() >= waitsUntil_ms else { return false }
+    log.warning("not all is there that was told of duplicate values: some of it may be told again")
+    toldBefore = [:]
+    return true
+  }
+
   private func tellChanges() throws {
     // Sums of half a history would be wrong ones.
-    guard group != nil, behind.isEmpty else { return }
+    guard group != nil, behind.isEmpty, knowsWhatWasTold else { return }
     if configuration.aggregates != nil { pending += revenue.take() }
     if configuration.quality != nil {
       pendingQuality += quality.take(times, now_ms: environment.wallClock_ms())
     }
     if unique != nil {
+      if told_ms == nil, !isExactlyOnce {
+        // Whoever was here before may have ended before it said so.
+        for (place, count) in unique!.opened.sorted(by: { $0.key < $1.key }) {
+          pendingUnique.append(.opened(count, partition: place))
+        }
+      }
       pendingUnique += unique!.take(asOf_ms: times.asOf_ms)
       let counts = unique!.counts
       uniqueCounts.withLock { $0 = counts }
@@ -140,6 +172,7 @@ public final class TotalsStage: Stage {
     pendingQuality = []
     unique = TotalsStage.values(configuration)
     pendingUnique = []
+    toldBefore = [:]
   }
 
   private func take(_ message: ConsumedMessage) {
@@ -165,7 +198,8 @@ public final class TotalsStage: Stage {
     }
     if let key = message.key, UniqueMessage.isKey(key) {
       do throws(ByteCodingError) {
-        unique?.apply(try UniqueMessage(key: key, value: message.value), partition: message.partition)
+        unique?.apply(
+          try UniqueMessage(key: key, value: message.value), partition: message.partition, asOf_ms: times.asOf_ms)
       } catch {
         log.warning(
           "a value that must be unique cannot be read",
@@ -195,7 +229,11 @@ public final class TotalsStage: Stage {
   /// sent with the next change, or by whoever has the partitions then.
   private func tell() throws {
     guard let group else { return }
-    let offsets = next.mapValues { CommittedOffset($0) }
+    let offsets = Dictionary(
+      uniqueKeysWithValues: next.map { place, offset in
+        let told = unique.map { String($0.tellings[place.partition] ?? 0) } ?? ""
+        return (place, CommittedOffset(offset, metadata: told))
+      })
     do throws(KafkaError) {
       if isExactlyOnce {
         try producer.beginTransaction()
@@ -215,6 +253,8 @@ public final class TotalsStage: Stage {
       pendingUnique = []
     } catch {
       if error.isFatal { throw error }
+      // Sums may be told a second time; a break's revision may not, and whether it has been only the topic says.
+      if isExactlyOnce, !pendingUnique.isEmpty { throw error }
       log.debug("totals not told", metadata: ["error": "\(error)"])
       if environment.defect == .totalsForgotten { (changed, pendingQuality) = ([], []) }
       if isExactlyOnce {
@@ -239,21 +279,37 @@ public final class TotalsStage: Stage {
     }
   }
 
+  /// Breaks first, then that they have been told, then what is deleted: without transactions a process that ends in between
+  /// tells some of it once more, the same again.
   private func sendUnique() throws(KafkaError) {
-    for output in pendingUnique {
-      switch output {
-      case .aBreak(let made): try produce(.breaks, Array(made.id.utf8), breakEncoder.encode(made))
-      case .message(let message, let partition):
-        for (key, value) in message.messages { try producePartial(partition, key, value) }
-        // Its part of the number of open breaks, as that of a task behind all others.
-        guard case .opened(let count) = message else { continue }
-        let place = TopicPartition(configuration.partialsTopic, partition)
-        let cell = Partial(
-          cell: "open_breaks:" + BreakType.dataQuality.rawValue, task: -1 - partition, value: count,
-          epoch: UInt64(max(0, next[place] ?? 0)))
-        try producePartial(cell.partition(of: configuration.partialsPartitions), cell.key, cell.valueBytes)
-      }
+    guard !pendingUnique.isEmpty else { return }
+    func flush() throws(KafkaError) {
+      if !isExactlyOnce { try retrying { () throws(KafkaError) in try producer.flush(timeout_ms: 60_000) } }
     }
+    for output in pendingUnique {
+      if case .aBreak(let made) = output { try produce(.breaks, Array(made.id.utf8), breakEncoder.encode(made)) }
+    }
+    try flush()
+    for output in pendingUnique {
+      if case .opened(let count, let partition) = output { try tellOpened(count, partition) }
+      guard case .message(let message, let partition) = output else { continue }
+      if case .forgotten = message { continue }
+      for (key, value) in message.messages { try producePartial(partition, key, value) }
+    }
+    try flush()
+    for output in pendingUnique {
+      guard case .message(.forgotten(let key), let partition) = output else { continue }
+      for (key, value) in UniqueMessage.forgotten(key).messages { try producePartial(partition, key, value) }
+    }
+  }
+
+  /// A partition's part of the number of open breaks, as that of a task behind all others. It only rises, so that it is its
+  /// own epoch.
+  private func tellOpened(_ count: Int64, _ partition: Int32) throws(KafkaError) {
+    let cell = Partial(
+      cell: "open_breaks:" + BreakType.dataQuality.rawValue, task: -1 - partition, value: count,
+      epoch: UInt64(max(0, count)))
+    try producePartial(cell.partition(of: configuration.partialsPartitions), cell.key, cell.valueBytes)
   }
 
   private func producePartial(_ partition: Int32, _ key: [UInt8], _ value: [UInt8]?) throws(KafkaError) {

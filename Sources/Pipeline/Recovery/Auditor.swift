@@ -99,6 +99,8 @@ extension Auditor {
   /// epochs.
   public static func isOfSecondStage(_ json: [UInt8]) -> Bool {
     guard let made = try? JSONDecoder().decode(BreakMessage.self, from: Data(json)) else { return false }
-    return UniqueValues.isUnique(id: made.id, order: made.order)
+    return isOfSecondStage(id: made.id, order: made.order)
   }
+
+  public static func isOfSecondStage(id: String, order: String) -> Bool { UniqueValues.isUnique(id: id, order: order) }
 }

@@ -48,10 +48,11 @@ struct UniqueKey: Hashable, Comparable, Sendable {
 /// A message about values, under a key by which the topic is compacted.
 enum UniqueMessage: Equatable {
   case record(UniqueKey, UniqueRecord)
-  /// A duplicate that has been told, as that of which record.
-  case told(UniqueKey, revision: Int64, original: ValueDigest)
-  /// Breaks that have been opened in the partition.
-  case opened(Int64)
+  /// A duplicate that has been told, as that of which record; and how many breaks the partition had opened with it, 0 where
+  /// duplicates are only counted.
+  case told(UniqueKey, revision: Int64, original: ValueDigest, opened: Int64)
+  /// Breaks that have been opened in the partition, and the number of the telling.
+  case opened(Int64, telling: Int64)
   /// The record is too old to matter.
   case forgotten(UniqueKey)
 
@@ -79,13 +80,15 @@ enum UniqueMessage: Equatable {
     case .record(let key, let record):
       record.write(into: &writer)
       return [(UniqueMessage.key(.record, key), writer.array)]
-    case .told(let key, let revision, let original):
+    case .told(let key, let revision, let original, let opened):
       writer.write(revision)
+      writer.write(opened)
       writer.write(original.high)
       writer.write(original.low)
       return [(UniqueMessage.key(.told, key), writer.array)]
-    case .opened(let count):
+    case .opened(let count, let telling):
       writer.write(count)
+      writer.write(telling)
       return [(UniqueMessage.key(.opened, nil), writer.array)]
     case .forgotten(let key):
       return [(UniqueMessage.key(.record, key), nil), (UniqueMessage.key(.told, key), nil)]
@@ -116,8 +119,10 @@ enum UniqueMessage: Equatable {
     case .record: self = .record(of, try UniqueRecord(identity: of.identity, from: &values))
     case .told:
       let revision: Int64 = try values.read()
-      self = .told(of, revision: revision, original: ValueDigest(high: try values.read(), low: try values.read()))
-    case .opened: self = .opened(try values.read())
+      let opened: Int64 = try values.read()
+      self = .told(
+        of, revision: revision, original: ValueDigest(high: try values.read(), low: try values.read()), opened: opened)
+    case .opened: self = .opened(try values.read(), telling: try values.read())
     }
   }
 }

@@ -11,6 +11,8 @@ struct UniqueValues {
   enum Output {
     case aBreak(Break)
     case message(UniqueMessage, partition: Int32)
+    /// So many breaks have been opened in the partition, and that is more than before.
+    case opened(Int64, partition: Int32)
   }
 
   struct Counts: Sendable, Equatable {
@@ -30,6 +32,7 @@ struct UniqueValues {
   private struct Told {
     var revision: Int64
     var original: ValueDigest
+    var opened: Int64
   }
 
   /// Records of one value that are held: the first of them.
@@ -46,20 +49,32 @@ struct UniqueValues {
   private var changed: Set<ValueDigest> = []
   /// By partition: breaks opened so far.
   private(set) var opened: [Int32: Int64] = [:]
+  /// By partition: how often something was told. Whoever takes over must have read as many.
+  private(set) var tellings: [Int32: Int64] = [:]
   private(set) var counts = Counts()
   /// Duplicates by rule, as counts of rules are named: `orders: document`.
   private(set) var duplicatesByRule: [String: Int] = [:]
 
   init(maximum: Int) { self.maximum = max(1, maximum) }
 
-  mutating func apply(_ message: UniqueMessage, partition: Int32) {
+  /// - Parameter asOf_ms: Event time that is complete by what has been read: what is too old by then is not taken in any
+  ///   more, be it sent a second time or late.
+  mutating func apply(_ message: UniqueMessage, partition: Int32, asOf_ms: Int64 = .min) {
     switch message {
-    case .record(let key, let record): insert(key, record, partition)
-    case .told(let key, let revision, let original):
-      if told[key].map({ $0.revision <= revision }) ?? true {
-        told[key] = Told(revision: revision, original: original)
+    case .record(let key, let record):
+      if asOf_ms > .min, UniqueValues.lastDay(record) < day(ofMilliseconds: asOf_ms) {
+        evicted.append((key, partition))
+      } else {
+        insert(key, record, partition)
       }
-    case .opened(let count): opened[partition] = max(opened[partition] ?? 0, count)
+    case .told(let key, let revision, let original, let number):
+      if told[key].map({ $0.revision <= revision }) ?? true {
+        told[key] = Told(revision: revision, original: original, opened: number)
+      }
+      if number > 0 { opened[partition] = max(opened[partition] ?? 0, number) }
+    case .opened(let count, let telling):
+      opened[partition] = max(opened[partition] ?? 0, count)
+      tellings[partition] = max(tellings[partition] ?? 0, telling)
     case .forgotten(let key):
       // Deleting a record deletes what was told of it.
       _ = remove(key)
@@ -130,10 +145,16 @@ struct UniqueValues {
   mutating func take(asOf_ms: Int64) -> [Output] {
     var outputs: [Output] = []
     var opening: Set<Int32> = []
+    let before = opened
     for value in changed.sorted() { judge(value, &outputs, &opening) }
     changed = []
+    for (partition, count) in opened.sorted(by: { $0.key < $1.key }) where count > before[partition] ?? 0 {
+      outputs.append(.opened(count, partition: partition))
+    }
     for partition in opening.sorted() {
-      outputs.append(.message(.opened(opened[partition]!), partition: partition))
+      tellings[partition, default: 0] += 1
+      outputs.append(
+        .message(.opened(opened[partition] ?? 0, telling: tellings[partition]!), partition: partition))
     }
     for (key, partition) in evicted { outputs.append(.message(.forgotten(key), partition: partition)) }
     evicted = []
@@ -158,19 +179,20 @@ struct UniqueValues {
       let known = told[key]
       guard known?.original != original.identity else { continue }
       let revision = (known?.revision ?? 0) + 1
-      told[key] = Told(revision: revision, original: original.identity)
+      var number = known?.opened ?? 0
       if known == nil {
         counts.duplicates += 1
         duplicatesByRule["\(record.source): \(record.rule)", default: 0] += 1
+        if record.flags {
+          opened[partition, default: 0] += 1
+          number = opened[partition]!
+        }
       }
+      opening.insert(partition)
+      told[key] = Told(revision: revision, original: original.identity, opened: number)
+      if record.flags { outputs.append(.aBreak(UniqueValues.made(key, record, original, revision))) }
       outputs.append(
-        .message(.told(key, revision: revision, original: original.identity), partition: partition))
-      guard record.flags else { continue }
-      if known == nil {
-        opened[partition, default: 0] += 1
-        opening.insert(partition)
-      }
-      outputs.append(.aBreak(UniqueValues.made(key, record, original, revision)))
+        .message(.told(key, revision: revision, original: original.identity, opened: number), partition: partition))
     }
   }
 
