@@ -73,7 +73,7 @@ let package = Package(
     .target(
       name: "Simulation",
       dependencies: [
-        "Domain", "Aggregates", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
+        "Domain", "Aggregates", "Validation", "Matching", "Checkpoints", "Kafka", "Configuration", "Pipeline",
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
     .target(
@@ -97,7 +97,7 @@ let package = Package(
     .target(
       name: "ConsoleStore",
       dependencies: [
-        "Domain", "Kafka", "Pipeline", "CPostgres", .product(name: "GRDB", package: "GRDB.swift"),
+        "Domain", "Kafka", "Pipeline", "SchemaRegistry", "CPostgres", .product(name: "GRDB", package: "GRDB.swift"),
         .product(name: "GRDBSQLite", package: "GRDB.swift"),
       ], swiftSettings: settings),
     .target(
@@ -148,15 +148,16 @@ let package = Package(
       name: "SimulationTests", dependencies: ["Simulation", "Pipeline", "Configuration"], swiftSettings: settings),
     .testTarget(
       name: "PipelineTests",
-      dependencies: ["Pipeline", "Simulation", "Kafka", "KafkaTesting", "Configuration", "Checkpoints"],
-      swiftSettings: settings),
+      dependencies: [
+        "Pipeline", "Simulation", "Kafka", "KafkaTesting", "Configuration", "Checkpoints", "SchemaRegistry",
+      ], swiftSettings: settings),
     // A PostgreSQL server for tests, where there is one.
     .target(
       name: "StoreTesting", dependencies: ["ConsoleStore"], path: "Tests/StoreTesting", swiftSettings: settings),
     .testTarget(
       name: "ConsoleStoreTests",
       dependencies: [
-        "Domain", "Matching", "Pipeline", "ConsoleStore", "Kafka", "KafkaTesting", "StoreTesting",
+        "Domain", "Matching", "Pipeline", "ConsoleStore", "Kafka", "KafkaTesting", "StoreTesting", "Configuration",
         .product(name: "GRDB", package: "GRDB.swift"),
       ],
       swiftSettings: settings),

@@ -119,6 +119,16 @@ extension Configuration {
     let code = reader.name(baseNode, path + ["base"], "")
     let base = Currency(code)
     if base == nil { reader.problem(baseNode, "fx.base: '\(code)' is no currency of ISO 4217") }
+    var pivot: Currency?
+    if let pivotNode = nodes["pivot"] {
+      let code = reader.name(pivotNode, path + ["pivot"], "")
+      pivot = Currency(code)
+      if pivot == nil { reader.problem(pivotNode, "fx.pivot: '\(code)' is no currency of ISO 4217") }
+      if pivot != nil, pivot == base {
+        reader.problem(pivotNode, "fx.pivot: \(code) is the base currency; a pivot is another one")
+        pivot = nil
+      }
+    }
     let age_ms = reader.duration_ms(nodes["maximum_age"], path + ["maximum_age"], 7 * millisecondsPerDay)
     if age_ms % millisecondsPerDay != 0 {
       reader.problem(nodes["maximum_age"], "fx.maximum_age: whole days are expected")
@@ -153,9 +163,15 @@ extension Configuration {
       return nil
     }
     guard let base else { return nil }
+    if let pivot,
+      !rates.contains(where: { $0.from == pivot && $0.to == base || $0.from == base && $0.to == pivot })
+    {
+      reader.problem(
+        nodes["pivot"], "fx.pivot: \(file) has no rate between \(pivot.code) and the base currency \(base.code)")
+    }
     do throws(ExchangeRates.Fault) {
       let made = try ExchangeRates(
-        base: base, rates, rounding: rounding == .halfUp ? .halfUp : .halfEven,
+        base: base, rates, pivot: pivot, rounding: rounding == .halfUp ? .halfUp : .halfEven,
         maximumAge_d: Int32(clamping: age_ms / millisecondsPerDay))
       return ExchangeChecks(rates: made, tolerance_u: tolerance_u)
     } catch {

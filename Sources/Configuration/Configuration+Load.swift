@@ -114,6 +114,8 @@ extension Configuration {
       reader.problem(
         limits["record_bytes"] ?? limits["memory"], "limits.record_bytes: one record would not fit in limits.memory")
     }
+    maximumUnique = reader.integer(
+      limits["unique_values"], ["limits", "unique_values"], maximumUnique, 1...1_000_000_000)
     let depth = reader.integer(limits["depth"], ["limits", "depth"], 64, 1...512)
     readMasking(nodes["masking"], reader)
     readMasterData(nodes["master_data"], reader)
@@ -134,7 +136,8 @@ extension Configuration {
     }
     redrivenTopic = reader.topic(
       topics["redriven"], ["topics", "redriven"], prefix + ".redriven", place: nodes["prefix"] ?? nodes["name"])
-    readSchemaRegistry(nodes["schema_registry"], root, reader)
+    readOutputs(nodes["outputs"], reader)
+    readSchemaRegistry(nodes["schema_registry"], root, outputs: nodes["outputs"], reader)
     checkMasks(nodes["sources"], reader)
     checkMasterData(nodes["master_data"], reader)
     readMatching(nodes["matching"], reader, &checks)

@@ -50,6 +50,10 @@ extension Configuration {
       let nodes = reader.nodes(node, path)
       var schedules = RevenueSchedules()
       schedules.basis = reader.choice(nodes["basis"], path + ["basis"], schedules.basis)
+      schedules.remainder = reader.choice(nodes["remainder"], path + ["remainder"], schedules.remainder)
+      if schedules.basis == .period {
+        for at in sources.indices { sources[at].mapping.serviceTerm = .periods(checks.calendar) }
+      }
       let grace_ms = reader.duration_ms(
         nodes["grace"], path + ["grace"], Int64(schedules.grace_d) * millisecondsPerDay)
       if grace_ms % millisecondsPerDay != 0 {

@@ -10,26 +10,27 @@ extension Configuration {
   func readRules(
     _ node: Node?, _ path: [String], _ source: SourceSettings, _ tables: [String: ValueTable],
     _ reader: ConfigurationReader
-  ) -> [RuleSpecification] {
-    guard let node else { return [] }
+  ) -> ([RuleSpecification], [UniqueRule]) {
+    guard let node else { return ([], []) }
     guard let list = node.sequence else {
       reader.problem(node, "\(reader.dotted(path)): a list of rules is expected")
-      return []
+      return ([], [])
     }
+    var unique: [UniqueRule] = []
     let rules = list.enumerated().flatMap { number, item in
-      readRule(item, path + ["#\(number + 1)"], source, tables, reader)
+      readRule(item, path + ["#\(number + 1)"], source, tables, reader, &unique)
     }
     if rules.flagNames.count > RuleSpecification.maximumFlags {
       reader.problem(
         node, "\(reader.dotted(path)): at most \(RuleSpecification.maximumFlags) rules of a source can flag, by name")
-      return []
+      return ([], [])
     }
-    return rules
+    return (rules, unique)
   }
 
   private func readRule(
     _ node: Node, _ path: [String], _ source: SourceSettings, _ tables: [String: ValueTable],
-    _ reader: ConfigurationReader
+    _ reader: ConfigurationReader, _ unique: inout [UniqueRule]
   ) -> [RuleSpecification] {
     guard let map = node.mapping else {
       reader.problem(node, "\(reader.dotted(path)): {field: …} or {check: …} is expected")
@@ -60,7 +61,7 @@ extension Configuration {
       "required", "pattern", "one_of", "table", "minimum", "maximum", "not_before", "not_after", "within",
     ]
     if let check = nodes["check"] {
-      for key in onFields {
+      for key in onFields + ["unique", "with"] {
         if let wrong = nodes[key] { reader.problem(wrong, "\(reader.dotted(path)).\(key): only for a field") }
       }
       guard var sum = readSum(check, subject, path + ["check"], source, reader) else { return [] }
@@ -76,6 +77,21 @@ extension Configuration {
           + reader.hint(subject, known))
       return []
     }
+    if let node = nodes["unique"] {
+      for key in onFields {
+        if let wrong = nodes[key] {
+          reader.problem(wrong, "\(reader.dotted(path)).\(key): 'unique' is a rule of its own; write another one")
+        }
+      }
+      if let made = readUnique(node, nodes, path, source, field, subject, reader) {
+        unique.append(
+          UniqueRule(
+            name: nodes["name"] == nil ? made.subject : name, subject: made.subject, fields: made.fields,
+            severity: severity, applies: applies, within_ms: made.within_ms))
+      }
+      return []
+    }
+    if let wrong = nodes["with"] { reader.problem(wrong, "\(reader.dotted(path)).with: only beside 'unique'") }
     let isMasked = (source.mapping.fields[subject] ?? dimensionMapping(subject, source))?.mask ?? .none != .none
     for key in ["pattern", "one_of", "table"] where isMasked {
       if let wrong = nodes[key] {
@@ -87,6 +103,43 @@ extension Configuration {
       reader.problem(node, "\(reader.dotted(path)): there is no condition (\(onFields.joined(separator: ", ")))")
     }
     return conditions.map(rule)
+  }
+
+  private func readUnique(
+    _ node: Node, _ nodes: [String: Node], _ path: [String], _ source: SourceSettings, _ first: RuleField,
+    _ subject: String, _ reader: ConfigurationReader
+  ) -> (fields: [RuleField], subject: String, within_ms: Int64)? {
+    let problems = reader.problems.count
+    let within_ms = reader.duration_ms(node, path + ["unique"], 0, atLeast: 1)
+    var (fields, subjects) = ([first], [subject])
+    for name in nodes["with"].map({ reader.names($0, path + ["with"]) }) ?? [] {
+      guard let field = ruleField(name, source) else {
+        reader.problem(
+          nodes["with"],
+          "\(reader.dotted(path)).with: '\(name)' is no field that rules can check and this source maps"
+            + reader.hint(name, ruleFieldNames(source)))
+        continue
+      }
+      fields.append(field)
+      subjects.append(name)
+    }
+    for (field, name) in zip(fields, subjects) where field.kind != .text || field.name == .currency {
+      reader.problem(node, "\(reader.dotted(path)).unique: '\(name)' is no text")
+    }
+    if nodes["severity"] == nil || reader.scalar(nodes["severity"]!, path) == RuleSeverity.reject.rawValue {
+      reader.problem(
+        nodes["severity"] ?? node,
+        "\(reader.dotted(path)).severity: 'flag' or 'count' is needed: whether another record has the value is found out "
+          + "where it is too late to reject one")
+    }
+    if source.mapping.format.isEnvelope {
+      reader.problem(
+        node,
+        "\(reader.dotted(path)).unique: not for \(source.mapping.format.rawValue), where a record is an image that "
+          + "replaces another")
+    }
+    guard reader.problems.count == problems else { return nil }
+    return (fields, subjects.joined(separator: ", "), within_ms)
   }
 
   private func readApplies(

@@ -1,6 +1,6 @@
 import Yams
 
-/// Where the schemas of Avro records come from.
+/// Where the schemas of Avro records come from, and those of Avro outputs are registered.
 public struct SchemaRegistrySettings: Sendable, Equatable {
   public var url = ""
   /// Basic authentication; empty for none.
@@ -15,7 +15,9 @@ public struct SchemaRegistrySettings: Sendable, Equatable {
 
 extension Configuration {
   /// After the sources, which may need it.
-  mutating func readSchemaRegistry(_ node: Node?, _ root: Node, _ reader: ConfigurationReader) {
+  mutating func readSchemaRegistry(
+    _ node: Node?, _ root: Node, outputs outputsNode: Node?, _ reader: ConfigurationReader
+  ) {
     let path = ["schema_registry"]
     if let node {
       let nodes = reader.nodes(node, path)
@@ -43,6 +45,8 @@ extension Configuration {
     } else if let source = sources.first(where: { $0.mapping.format.isAvro }) {
       reader.problem(
         root, "sources.\(source.name): the format \(source.mapping.format.rawValue) needs schema_registry.url")
+    } else if outputs.hasAvro {
+      reader.problem(outputsNode ?? root, "outputs: the format avro needs schema_registry.url")
     }
   }
 }

@@ -61,7 +61,7 @@ extension Configuration {
     }
     if reader.problems.count == problemsBefore { compile(mapping, places, keyNode, reader) }
     var source = SourceSettings(name: name, topic: topic, mapping: mapping)
-    source.rules = readRules(nodes["rules"], path + ["rules"], source, tables, reader)
+    (source.rules, source.uniqueRules) = readRules(nodes["rules"], path + ["rules"], source, tables, reader)
     if reader.bool(nodes["routed"], path + ["routed"], false) {
       source.routedFrom = topic
       source.topic = reader.topic(nil, path + ["route"], "\(prefix).route.\(name)", place: keyNode)

@@ -84,6 +84,8 @@ public struct SourceSettings: Sendable, Equatable {
   public var mapping: MappingSpecification
   /// What its records are held against before they are taken in.
   public var rules: [RuleSpecification] = []
+  /// Values that no two of its records may have.
+  public var uniqueRules: [UniqueRule] = []
 
   public init(name: String, topic: String, mapping: MappingSpecification) {
     self.name = name
@@ -133,6 +135,8 @@ public struct Configuration: Sendable, Equatable {
   public var epochInterval_ms: Int64 = 100
   /// Bytes of matching state of the whole process at which intake slows down.
   public var memoryLimit = 4 << 30
+  /// Records that are held for rules of uniqueness by the process that owns their values.
+  public var maximumUnique = 1_000_000
   public var logLevel = "info"
   public var logFormat = LogFormat.text
   public var breaksTopic = ""
@@ -145,7 +149,8 @@ public struct Configuration: Sendable, Equatable {
   public var cashflowTopic = ""
   public var qualityTopic = ""
   public var receivablesTopic = ""
-  /// nil where no source needs it.
+  public var outputs = OutputSettings()
+  /// nil where neither a source nor an output needs it.
   public var schemaRegistry: SchemaRegistrySettings?
   public var tablesTopic = ""
   public var redrivenTopic = ""
@@ -172,14 +177,15 @@ public struct Configuration: Sendable, Equatable {
       && a.dimensions == b.dimensions && a.sources == b.sources && a.policy == b.policy
       && a.tableSources == b.tableSources && a.tableContents == b.tableContents
       && a.masterDataInterval_ms == b.masterDataInterval_ms && a.tablesTopic == b.tablesTopic
-      && a.schemaRegistry == b.schemaRegistry
+      && a.schemaRegistry == b.schemaRegistry && a.outputs == b.outputs
       && a.redrivenTopic == b.redrivenTopic
       && a.maskKey == b.maskKey && a.rawDeadLetters == b.rawDeadLetters
       && a.governance == b.governance && a.aggregates == b.aggregates && a.revenueTopic == b.revenueTopic
       && a.flows == b.flows && a.quality == b.quality && a.qualityTopic == b.qualityTopic
       && a.cashflowTopic == b.cashflowTopic && a.receivablesTopic == b.receivablesTopic
       && a.epochRecords == b.epochRecords && a.epochInterval_ms == b.epochInterval_ms
-      && a.memoryLimit == b.memoryLimit && a.logLevel == b.logLevel && a.logFormat == b.logFormat
+      && a.memoryLimit == b.memoryLimit && a.maximumUnique == b.maximumUnique && a.logLevel == b.logLevel
+      && a.logFormat == b.logFormat
       && a.breaksTopic == b.breaksTopic && a.deadLettersTopic == b.deadLettersTopic
       && a.epochsTopic == b.epochsTopic && a.checkpointsTopic == b.checkpointsTopic
       && a.partialsTopic == b.partialsTopic && a.totalsTopic == b.totalsTopic
@@ -202,11 +208,14 @@ public struct Configuration: Sendable, Equatable {
     var text = "\(plain)".replacing(", boxedChecks: nil)", with: ")") + "|\(dimensions)"
     let isLater = plain.entries.count == MatchingPolicy.firstKinds
     for (path, value) in effective where ["sources", "tables", "matching", "policy"].contains(path.first) {
+      if path == ["matching", "revenue_schedules", "remainder"], value == "spread" { continue }
       if isLater, path.starts(with: ["policy", OrderEventKind.chargeback.name]) { continue }
       text += "|" + path.joined(separator: ".") + "=" + value
     }
     for source in sources { text += "|" + source.name }
-    if let checks = policy.checks { text += "|\(checks)" }
+    if let checks = policy.checks {
+      text += "|" + "\(checks)".replacing(", remainder: Matching.RevenueSchedules.Remainder.spread", with: "")
+    }
     if let aggregates { text += "|\(aggregates)" }
     if takesActions { text += "|actions" }
     if let quality { text += "|\(quality)" }

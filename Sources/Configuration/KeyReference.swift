@@ -74,6 +74,12 @@ public struct KeyReference: Sendable {
     .init("not_after", "date", "", "Latest date."),
     .init("within", "duration", "", "The date is at most so many days from the event time, before or after."),
     .init(
+      "unique", "duration", "",
+      "No other record of the source may have the text within so much event time, whatever its order; `flag` or `count` only. Records with the same id (in the ledger: lines of one journal) are one; reversals do not count. Not for Debezium."
+    ),
+    .init(
+      "with", "list of fields", "[]", "Beside `unique`: texts that make up the value together with that of `field`."),
+    .init(
       "check", "comparison of amounts", "",
       "Instead of a field: `net + tax + freight - discount = gross`, with `= <= >= < >`, whole factors (`2 * fee`) and decimal constants. Absent amounts count as 0; where none of a side is there, it holds."
     ),
@@ -149,7 +155,20 @@ public struct KeyReference: Sendable {
     .init("topics.redriven", "text", "<prefix>.redriven", "What `tieout redrive` has sent; to be compacted."),
     .init("topics.actions", "text", "<prefix>.actions", "What people do to breaks, keyed by order; kept for ever."),
     .init("topics.proposals", "text", "<prefix>.proposals", "Journals that write differences off; to be compacted."),
-    .init("schema_registry", "map", "", "Where the schemas of Avro records come from."),
+    .init("outputs", "map", "", "How the output topics are written."),
+    .init(
+      "outputs.format", "json, avro", "json",
+      "Of all of them. Avro has Confluent's framing and needs `schema_registry`; files of `tieout reconcile` are JSON in any case."
+    ),
+    .init("outputs.formats", "map", "{}", "By output: \(Output.allCases.map(\.rawValue).joined(separator: ", "))."),
+    .init("outputs.formats.*", "json, avro", "outputs.format", "Of this one."),
+    .init(
+      "outputs.auto_register", "true, false", "true",
+      "Whether a schema that the registry does not have is registered at start, under the subject `<topic>-value`. Otherwise whoever may do so registers those of `config/schemas/avro` before."
+    ),
+    .init(
+      "schema_registry", "map", "",
+      "Where the schemas of Avro records come from, and those of Avro outputs are registered."),
     .init(
       "schema_registry.url", "text", "", "Address, `https://registry:8081`; certificates as the system trusts them."),
     .init("schema_registry.user", "text", "", "For basic authentication."),
@@ -250,11 +269,14 @@ public struct KeyReference: Sendable {
       "Tell differences of cash, clearing, receivables and fees apart as cash application does (SHORT_PAY and others)."),
     .init(
       "matching.revenue_schedules", "map", "",
-      "Where it is given: what is deferred by an event with a `service_end` is released over the service (REVENUE_SCHEDULE_GAP)."
+      "Where it is given: what is deferred by an event with a `service_end` or `service_periods` is released over the service (REVENUE_SCHEDULE_GAP)."
     ),
     .init(
       "matching.revenue_schedules.basis", "day, period", "day",
       "By the days of the service in each accounting period, or the same for every period that it touches."),
+    .init(
+      "matching.revenue_schedules.remainder", "spread, last", "spread",
+      "Minor units that equal parts do not add up to: to the parts as they come, or all to the last period."),
     .init(
       "matching.revenue_schedules.grace", "duration", "5d",
       "After the end of a period its release may still be posted; whole days."),
@@ -288,7 +310,11 @@ public struct KeyReference: Sendable {
     .init("fx.base", "currency", "", "ISO 4217."),
     .init(
       "fx.rates", "path", "",
-      "CSV with the columns `date`, `from`, `to`, `rate`: one unit of `from` is so many of `to`; one of them is the base currency."
+      "CSV with the columns `date`, `from`, `to`, `rate`: one unit of `from` is so many of `to`; one of them is the base currency, or the pivot."
+    ),
+    .init(
+      "fx.pivot", "currency", "",
+      "By way of which a rate is put together where there is none to the base currency: that to the pivot times the pivot's to the base."
     ),
     .init("fx.maximum_age", "duration", "7d", "How long a rate stands where no newer one is there; whole days."),
     .init("fx.rounding", "half_even, half_up", "half_even", "To the minor unit; `half_up` is half away from zero."),
@@ -368,6 +394,10 @@ public struct KeyReference: Sendable {
     .init("limits", "map", "", "Bounds."),
     .init("limits.memory", "size", "4GiB", "Matching state of the process at which intake slows down."),
     .init("limits.record_bytes", "size", "4MiB", "Longest record that is taken in."),
+    .init(
+      "limits.unique_values", "integer", "1000000",
+      "Records that a process holds for rules of uniqueness, some 500 bytes each; beyond them those go first that matter for the shortest time."
+    ),
     .init("limits.depth", "integer", "64", "Deepest nesting of JSON."),
     .init("logging", "map", "", "Logs, on standard error."),
     .init("logging.level", "trace, debug, info, notice, warning, error", "info", "Least severe level."),

@@ -90,7 +90,7 @@ public struct ConsoleServer: Sendable {
       store: store, topics: ConsoleServer.topics(configuration),
       consumerProperties: configuration.clientProperties(.consumer(group: "", member: "")).filter {
         !["group.id", "isolation.level", "group.instance.id"].contains($0.name)
-      }, adminProperties: configuration.clientProperties(.admin),
+      }, adminProperties: configuration.clientProperties(.admin), outputs: OutputReader(configuration),
       log: { isProblem, message in log.log(level: isProblem ? .warning : .info, "\(message)") },
       onChange: { _ in hub.hub?.notify() }, onRestart: { hub.hub?.dismiss() })
     let console = try Console(

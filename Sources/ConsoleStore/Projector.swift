@@ -1,6 +1,7 @@
 import Foundation
 import Kafka
 import Pipeline
+import SchemaRegistry
 import Synchronization
 
 /// Follows the topics and fills the store: one thread, one consumer in a group of its own, that begins where the store
@@ -52,6 +53,7 @@ public final class Projector: @unchecked Sendable {
   private let topics: Topics
   private let consumerProperties: [KafkaProperty]
   private let adminProperties: [KafkaProperty]
+  private let outputs: OutputReader
   private let log: Log
   private let onChange: @Sendable (StoreChange) -> Void
   private let onRestart: @Sendable () -> Void
@@ -61,16 +63,18 @@ public final class Projector: @unchecked Sendable {
 
   /// - Parameters:
   ///   - consumerProperties: must not name a group; each projector is alone in its own.
+  ///   - outputs: reads messages of output topics that are not JSON.
   ///   - onRestart: told where another process has made a shared store anew.
   public init(
     store: any ConsoleStore, topics: Topics, consumerProperties: [KafkaProperty], adminProperties: [KafkaProperty],
-    log: @escaping Log, onChange: @escaping @Sendable (StoreChange) -> Void,
+    outputs: OutputReader = OutputReader(), log: @escaping Log, onChange: @escaping @Sendable (StoreChange) -> Void,
     onRestart: @escaping @Sendable () -> Void = {}
   ) {
     self.store = store
     self.topics = topics
     self.consumerProperties = consumerProperties
     self.adminProperties = adminProperties
+    self.outputs = outputs
     self.log = log
     self.onChange = onChange
     self.onRestart = onRestart
@@ -163,7 +167,11 @@ public final class Projector: @unchecked Sendable {
       }
       if let fatal = consumer.errors.first(where: \.isFatal) { throw fatal }
       for error in consumer.errors { log(true, "\(error)") }
-      if !records.isEmpty { try apply(records) }
+      if !records.isEmpty {
+        // Records of sources are what they are.
+        for at in records.indices where records[at].kind != .records { try translate(&records[at]) }
+        try apply(records)
+      }
       for end in consumer.ended { ended.insert(end.place) }
       if let places = try takeUp(consumer, &positions) {
         assigned = Set(places)
@@ -187,6 +195,19 @@ public final class Projector: @unchecked Sendable {
         try store.refresh()
         if !missing.isEmpty, try existing() != names { return }
       }
+    }
+  }
+
+  /// Brings a message into its JSON form. What cannot be read stays, and is a fault of the store's.
+  /// - Throws: where the schema registry does not answer.
+  private func translate(_ record: inout StoreRecord) throws {
+    guard let value = record.value, value.first == 0 else { return }
+    do {
+      record.value = try value.withUnsafeBufferPointer { try outputs.json($0) }
+    } catch let error as SchemaRegistryError {
+      throw error
+    } catch {
+      log(true, "\(record.place.topic), partition \(record.place.partition), offset \(record.offset): \(error)")
     }
   }
 

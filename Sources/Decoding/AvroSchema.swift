@@ -20,7 +20,8 @@ public final class AvroSchema: @unchecked Sendable {
   public var logical = Logical.none
   /// Full name of a record, an enumeration or a fixed.
   public var name = ""
-  public var fields: [(name: String, type: AvroSchema)] = []
+  /// `hasDefault`: the schema says what stands in for the field where it is absent.
+  public var fields: [(name: String, type: AvroSchema, hasDefault: Bool)] = []
   /// Of an enumeration.
   public var symbols: [String] = []
   /// Of a union, in their order; of an array or a map the type of its items.

@@ -182,6 +182,8 @@ public struct MappingSpecification: Sendable, Equatable {
   public var dimensions: [FieldMapping?] = []
   /// Of `base_amount`.
   public var baseCurrency = Currency.none
+  /// Of `service_periods`.
+  public var serviceTerm = ServiceTerm.months
   /// JSON objects and arrays deeper than this are refused.
   public var maximumDepth = 64
   /// Records longer than this are refused (10 MB records are a fault of the sender, not a reason to run out of memory).
@@ -231,6 +233,7 @@ public enum OrderField: String, CaseIterable, Sendable {
   case net, tax, freight, discount, gross, cost, deposit, fee, applied
   case serviceStart = "service_start"
   case serviceEnd = "service_end"
+  case servicePeriods = "service_periods"
 
   public var isRequired: Bool {
     switch self {

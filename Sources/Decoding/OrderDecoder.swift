@@ -25,7 +25,7 @@ public struct OrderDecoder: ~Copyable {
     blank.initialize(to: OrderEvent())
     precondition(plan.specification.kind == .orders)
     let fields = plan.specification.fields
-    hasService = fields[OrderField.serviceEnd.rawValue] != nil
+    hasService = fields[OrderField.serviceEnd.rawValue] != nil || fields[OrderField.servicePeriods.rawValue] != nil
     hasOwnDate = fields[OrderField.documentDate.rawValue] != fields[OrderField.eventTime.rawValue]
     extractor = Extractor(
       plan: plan, memoised: [Index.event, Index.time, Index.documentDate], isQuick: isQuick,
@@ -80,7 +80,7 @@ public struct OrderDecoder: ~Copyable {
   private enum Index {
     static let order = 0, id = 1, event = 2, time = 3, documentDate = 4, document = 5, customer = 6, currency = 7
     static let lineCount = 8, quantity = 9, firstAmount = 10
-    static let serviceStart = 19, serviceEnd = 20
+    static let serviceStart = 19, serviceEnd = 20, servicePeriods = 21
   }
 
   /// Returns false where a table says to skip the record.
@@ -142,30 +142,50 @@ public struct OrderDecoder: ~Copyable {
     return !isSkipped
   }
 
-  /// The service that is billed. It begins on the day of the document where the record does not say when.
+  /// The service that is billed. It begins on the day of the document where the record does not say when, and ends on the
+  /// day that it names, or after so many periods.
   @inline(never)
   private mutating func readService(
     _ event: UnsafeMutablePointer<OrderEvent>, isSkipped: inout Bool
   ) throws(DataFault) {
-    guard let end = try extractor.time(Index.serviceEnd, serviceDates, isSkipped: &isSkipped) else { return }
+    let end =
+      extractor.isMapped(Index.serviceEnd)
+      ? try extractor.time(Index.serviceEnd, serviceDates, isSkipped: &isSkipped)?.day : nil
+    var count: Int64?
+    if end == nil, extractor.isMapped(Index.servicePeriods) {
+      count = try extractor.integer(Index.servicePeriods, isSkipped: &isSkipped)
+    }
+    guard end != nil || count != nil else { return }
     var start = event.pointee.documentDate_d
     if extractor.isMapped(Index.serviceStart),
       let own = try extractor.time(Index.serviceStart, serviceDates, isSkipped: &isSkipped)
     {
       start = own.day
     }
-    guard start <= end.day else {
+    if let count {
+      guard (1...OrderDecoder.maximumServicePeriods).contains(count) else {
+        throw DataFault(
+          .schemaInvalid, field: "service_periods",
+          detail: "\(count) is no number of periods from 1 to \(OrderDecoder.maximumServicePeriods)")
+      }
+    }
+    let last = end ?? extractor.plan.specification.serviceTerm.last_d(from: start, count: Int(count ?? 1))
+    guard start <= last else {
       throw DataFault(
         .schemaInvalid, field: "service_end",
-        detail: "\(formatDate(end.day)) is before the service begins, on \(formatDate(start))")
+        detail: "\(formatDate(last)) is before the service begins, on \(formatDate(start))")
     }
-    guard Int(end.day) - Int(start) < maximumServiceDays else {
+    guard Int(last) - Int(start) < maximumServiceDays else {
       throw DataFault(
-        .schemaInvalid, field: "service_end", detail: "a service from \(formatDate(start)) is longer than a century")
+        .schemaInvalid, field: end == nil ? "service_periods" : "service_end",
+        detail: "a service from \(formatDate(start)) is longer than a century")
     }
     event.pointee.serviceStart_d = start
-    event.pointee.serviceEnd_d = end.day
+    event.pointee.serviceEnd_d = last
   }
+
+  /// A century of months.
+  private static let maximumServicePeriods: Int64 = 1_200
 
   /// nil where the table says to skip the record.
   @inline(__always)

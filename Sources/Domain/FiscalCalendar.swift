@@ -95,3 +95,39 @@ public struct FiscalCalendar: Sendable, Equatable {
     return closedAt_ms <= time_ms
   }
 }
+
+/// The accounting period that holds a day, and its last day; by calendar month where the fiscal calendar has none.
+public func accountingPeriod(ofDay day: Int32, _ calendar: FiscalCalendar?) -> (name: Int32, last_d: Int32) {
+  if let calendar, let period = calendar.period(named: calendar.period(ofDay: day)) {
+    return (period.name, period.last_d)
+  }
+  let (year, month, _) = civilFromDays(Int(day))
+  let last = daysFromCivil(year: year, month: month, day: daysInMonth(year: year, month: month))
+  return (Int32(year * 100 + month), Int32(last))
+}
+
+/// How a service of so many periods ends.
+public enum ServiceTerm: Sendable, Equatable {
+  /// Months to the day: twelve from 2026-01-15 on end on 2027-01-14. From the last days of a month on, with the day before
+  /// the last of a shorter one.
+  case months
+  /// Accounting periods: that of the first day counts as the first, and the service ends with the last.
+  case periods(FiscalCalendar?)
+
+  /// The last day of a service of `count` periods, one at least, that begins on a day.
+  public func last_d(from first: Int32, count: Int) -> Int32 {
+    switch self {
+    case .months:
+      let (year, month, day) = civilFromDays(Int(first))
+      let months = year * 12 + month - 1 + count
+      let (endYear, endMonth) = (months / 12, months % 12 + 1)
+      let end = daysFromCivil(
+        year: endYear, month: endMonth, day: min(day, daysInMonth(year: endYear, month: endMonth)))
+      return Int32(end) - 1
+    case .periods(let calendar):
+      var last = accountingPeriod(ofDay: first, calendar).last_d
+      for _ in 1..<max(1, count) { last = accountingPeriod(ofDay: last + 1, calendar).last_d }
+      return last
+    }
+  }
+}

@@ -9,7 +9,16 @@ public struct RevenueSchedules: Sendable, Equatable {
     case period
   }
 
+  /// Where the minor units go by which equal parts do not add up to the whole.
+  public enum Remainder: String, Sendable, CaseIterable {
+    /// To the parts as they come: what has been released up to the end of each period is rounded.
+    case spread
+    /// To the last period: every part before it is rounded by itself.
+    case last
+  }
+
   public var basis = Basis.day
+  public var remainder = Remainder.spread
   /// Days after the end of a period in which its release may still be posted.
   public var grace_d: Int32 = 5
 
@@ -27,12 +36,12 @@ public struct RevenueSchedules: Sendable, Equatable {
       var day = first
       while day <= last {
         count += 1
-        day = RevenueSchedules.end(ofPeriodWith: day, calendar).last_d + 1
+        day = accountingPeriod(ofDay: day, calendar).last_d + 1
       }
     }
     var (day, done) = (first, 0)
     while day <= last {
-      let (period, end) = RevenueSchedules.end(ofPeriodWith: day, calendar)
+      let (period, end) = accountingPeriod(ofDay: day, calendar)
       if basis == .period {
         done += 1
       } else {
@@ -41,16 +50,6 @@ public struct RevenueSchedules: Sendable, Equatable {
       body(period, end, done, basis == .period ? count : Int(last) - Int(first) + 1)
       day = end + 1
     }
-  }
-
-  /// The period of a day; by calendar month where the fiscal calendar has none.
-  private static func end(ofPeriodWith day: Int32, _ calendar: FiscalCalendar?) -> (name: Int32, last_d: Int32) {
-    if let calendar, let period = calendar.period(named: calendar.period(ofDay: day)) {
-      return (period.name, period.last_d)
-    }
-    let (year, month, _) = civilFromDays(Int(day))
-    let last = daysFromCivil(year: year, month: month, day: daysInMonth(year: year, month: month))
-    return (Int32(year * 100 + month), Int32(last))
   }
 
   /// When a release is called missing: behind the end of its period with grace, and behind the deadline of the event.
@@ -116,16 +115,21 @@ extension Judge {
     }
     guard whole != 0 else { return }
     var before: Int128 = 0
+    var doneBefore = 0
     var from = service.first_d
     let horizon_ms = policy.window_ms.addingSaturating(policy.grace_ms)
     schedules.forEach(from: service.first_d, to: service.last_d, policy.checks?.calendar) { period, last, done, all in
-      let until = dividedHalfEven(whole * Int128(done), Int128(all))
+      var until = dividedHalfEven(whole * Int128(done), Int128(all))
+      if schedules.remainder == .last, done < all {
+        until = before + dividedHalfEven(whole * Int128(done - doneBefore), Int128(all))
+      }
       steps.append(
         ScheduledRelease(
           period: period, last_d: last, begin_ms: Int64(from) * millisecondsPerDay,
           due_ms: schedules.due_ms(lastDay: last, event_ms: event.time_ms, horizon_ms: horizon_ms),
           amount: until - before))
       before = until
+      doneBefore = done
       from = last + 1
     }
   }

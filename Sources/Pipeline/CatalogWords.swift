@@ -19,6 +19,7 @@ enum CatalogWords {
       case .quantity: "Quantity delivered, shipped or billed."
       case .serviceStart: "First day of the service that is billed; the document date where it is absent."
       case .serviceEnd: "Last day of the service that is billed: its revenue is released until then."
+      case .servicePeriods: "How many months or accounting periods the service lasts, where it has no last day."
       case .net: "Amount without tax and freight."
       case .tax: "Tax."
       case .freight: "Freight."
@@ -163,7 +164,7 @@ enum CatalogWords {
     case "customer": return ["breaks: customer, WRONG_CUSTOMER"]
     case "currency": return ["breaks: currency"]
     case "line_count": return ["breaks: ROUNDING"]
-    case "service_start", "service_end":
+    case "service_start", "service_end", "service_periods":
       return configuration.policy.checks?.schedules == nil ? [] : ["breaks: REVENUE_SCHEDULE_GAP"]
     case "base_amount": return ["breaks: FX_DIFFERENCE"]
     case "quantity": return configuration.policy.quantities.isEnabled ? ["breaks: evidence.quantities"] : []

@@ -11,6 +11,7 @@ public enum ReferenceDocuments {
       ("docs/reference/breaks.md", breaks()),
       ("docs/reference/topics.md", TopicReference.markdown()),
     ] + TopicSchemas.all.map { ("config/schemas/\($0.name).schema.json", $0.json) }
+      + TopicSchemas.all.map { ("config/schemas/avro/\($0.name).avsc", $0.avro) }
   }
 
   static func fields() -> String {

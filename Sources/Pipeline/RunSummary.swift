@@ -13,6 +13,10 @@ public struct RunSummary: Sendable {
   /// By reason.
   public var deadLetters: [String: Int] = [:]
   public var peakStateBytes = 0
+  /// Breaks of records whose value another one had before.
+  public var duplicateValues = 0
+  /// Records that could not be held for rules of uniqueness.
+  public var droppedValues = 0
 
   public init() {}
 
@@ -64,6 +68,7 @@ public struct RunSummary: Sendable {
     writer.beginObject()
     for (reason, count) in deadLetters.sorted(by: { $0.key < $1.key }) { integer(reason, count) }
     writer.endObject()
+    if droppedValues > 0 { integer("unique_values_dropped", droppedValues) }
     if !decode.violations.isEmpty {
       writer.key("rules")
       writer.beginObject()

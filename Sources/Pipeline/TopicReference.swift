@@ -50,7 +50,9 @@ enum TopicReference {
     Topic(
       name: "redriven", key: "topic, partition, offset of the dead record, joined by `/`",
       value: "internal: what `tieout redrive` has sent", cleanup: "compact"),
-    Topic(name: "partials", key: "cell and task", value: "internal: a task's part of a total", cleanup: "compact"),
+    Topic(
+      name: "partials", key: "cell and task, or value and record",
+      value: "internal: a task's part of a total; values of rules of uniqueness", cleanup: "compact"),
     Topic(
       name: "route.<source>", key: "order key", value: "internal: a routed record with the place it came from",
       cleanup: "delete, `epoch.retention`"),
@@ -78,7 +80,13 @@ enum TopicReference {
       "Amounts are decimal strings, with as many decimals as the currency has; in breaks they are signed debit − credit.",
       "Times are RFC 3339 in UTC. A consumer upserts by key and keeps the highest `revision`.", "",
       "Fields may be added to a message; none is removed or gets another type (`tools/schema-check` holds every change",
-      "against the schemas before it). Consumers ignore fields they do not know.", "", "## For forecasting", "",
+      "against the schemas before it). Consumers ignore fields they do not know.", "", "## Avro", "",
+      "`outputs.format: avro` (or `outputs.formats`, output by output) writes the same fields with Confluent's framing: a",
+      "zero, the id of the schema in four bytes, the record. Schemas are those of `config/schemas/avro`; at start they are",
+      "registered under the subject `<topic>-value`, or with `outputs.auto_register: false` looked up there. Keys are as in",
+      "JSON. Amounts and words are strings, times `timestamp-millis`, dates `date`; what may be absent is null. `tieout",
+      "serve`, `flows`, `redrive` and `replay` read both formats, message by message, so a topic may change from one to the",
+      "other; they need `schema_registry` for it.", "", "## For forecasting", "",
       "`<prefix>.revenue` and `<prefix>.quality` are written by the daemon where `aggregates.enabled` and",
       "`quality.enabled` are set, `<prefix>.cashflow` and `<prefix>.receivables` by `tieout flows` where `flows.enabled`",
       "is. The form of these messages is fixed; nothing writes them yet. Keys are the parts joined by `|`.", "",

@@ -58,7 +58,8 @@ public struct AvroSchemaParser {
         guard let name = field["name"] as? String, let inner = field["type"] else {
           throw AvroSchemaError(description: "a field of '\(record.name)' has no name or no type")
         }
-        record.fields.append((name, try type(inner, namespace: space, depth: depth + 1)))
+        let made = try type(inner, namespace: space, depth: depth + 1)
+        record.fields.append((name, made, field["default"] != nil))
       }
       return record
     case "enum":

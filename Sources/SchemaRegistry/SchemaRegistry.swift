@@ -41,6 +41,8 @@ public final class SchemaRegistry: AvroSchemas {
 
   public let settings: Settings
   private let entries = Mutex<[UInt32: Entry]>([:])
+  /// By subject and text of the schema.
+  private let ids = Mutex<[[String]: UInt32]>([:])
   private let session: URLSession
   /// Milliseconds between the attempts of one request.
   private static let pauses_ms: [UInt32] = [200, 1_000]
@@ -72,7 +74,7 @@ public final class SchemaRegistry: AvroSchemas {
   public func load(_ id: UInt32) throws(SchemaRegistryError) {
     if entries.withLock({ $0[id] != nil }) { return }
     let entry: Entry
-    if let answer = try get("/schemas/ids/\(id)") {
+    if let answer = try ask("/schemas/ids/\(id)") {
       entry = try parse(answer, id)
     } else {
       entry = .none
@@ -95,6 +97,49 @@ public final class SchemaRegistry: AvroSchemas {
     }
   }
 
+  /// The id of a schema under a subject.
+  /// - Parameter registers: whether the schema is registered where the subject does not have it.
+  /// - Returns: nil where the subject does not have it, and must not get it from here.
+  public func id(subject: String, schema: String, registers: Bool) throws(SchemaRegistryError) -> UInt32? {
+    if let known = ids.withLock({ $0[[subject, schema]] }) { return known }
+    let body: Data
+    do {
+      body = try JSONSerialization.data(withJSONObject: ["schema": schema])
+    } catch { throw SchemaRegistryError(description: "the schema of '\(subject)' cannot be written: \(error)") }
+    let path = "/subjects/\(SchemaRegistry.escaped(subject))"
+    // One that is there already is left alone, so that reading rights are enough for it.
+    var answer = try ask(path, body)
+    if answer == nil, registers { answer = try ask(path + "/versions", body, subject: subject) }
+    guard let answer else { return nil }
+    guard let number = answer["id"] as? Int, let id = UInt32(exactly: number) else {
+      throw SchemaRegistryError(
+        description: "the schema registry at \(settings.url) answers for the subject '\(subject)' without an id")
+    }
+    ids.withLock { $0[[subject, schema]] = id }
+    return id
+  }
+
+  /// The newest version of a subject; nil where there is no such subject.
+  public func latest(subject: String) throws(SchemaRegistryError) -> (id: Int, version: Int)? {
+    guard let answer = try ask("/subjects/\(SchemaRegistry.escaped(subject))/versions/latest") else { return nil }
+    return (answer["id"] as? Int ?? 0, answer["version"] as? Int ?? 0)
+  }
+
+  /// Whether the registry would take a schema as the next version of a subject; nil where the subject is new.
+  public func takes(subject: String, schema: String) throws(SchemaRegistryError) -> Bool? {
+    let body: Data
+    do {
+      body = try JSONSerialization.data(withJSONObject: ["schema": schema])
+    } catch { throw SchemaRegistryError(description: "the schema of '\(subject)' cannot be written: \(error)") }
+    let path = "/compatibility/subjects/\(SchemaRegistry.escaped(subject))/versions/latest"
+    return try ask(path, body).flatMap { $0["is_compatible"] as? Bool }
+  }
+
+  private static func escaped(_ subject: String) -> String {
+    let unreserved = CharacterSet(charactersIn: "-._~").union(.alphanumerics)
+    return subject.addingPercentEncoding(withAllowedCharacters: unreserved) ?? subject
+  }
+
   /// Types that a schema refers to, those that they refer to before them.
   private func take(
     _ references: Any?, _ parser: inout AvroSchemaParser, _ seen: inout Set<String>
@@ -102,9 +147,8 @@ public final class SchemaRegistry: AvroSchemas {
     for reference in references as? [[String: Any]] ?? [] {
       guard let subject = reference["subject"] as? String, let version = reference["version"] as? Int else { continue }
       guard seen.insert("\(subject)/\(version)").inserted else { continue }
-      let unreserved = CharacterSet(charactersIn: "-._~").union(.alphanumerics)
-      let name = subject.addingPercentEncoding(withAllowedCharacters: unreserved) ?? subject
-      guard let answer = try get("/subjects/\(name)/versions/\(version)"), let text = answer["schema"] as? String
+      guard let answer = try ask("/subjects/\(SchemaRegistry.escaped(subject))/versions/\(version)"),
+        let text = answer["schema"] as? String
       else {
         throw SchemaRegistryError(
           description: "the schema registry at \(settings.url) does not have version \(version) of '\(subject)', which "
@@ -121,13 +165,22 @@ public final class SchemaRegistry: AvroSchemas {
 
   // MARK: - HTTP
 
-  /// nil where the registry says that it has no such thing.
-  private func get(_ path: String) throws(SchemaRegistryError) -> [String: Any]? {
+  /// GET, or POST where there is a body.
+  /// - Parameter subject: whose new schema the body is, for the error where the registry refuses it.
+  /// - Returns: nil where the registry says that it has no such thing.
+  private func ask(
+    _ path: String, _ body: Data? = nil, subject: String? = nil
+  ) throws(SchemaRegistryError) -> [String: Any]? {
     guard let url = URL(string: settings.url + path) else {
       throw SchemaRegistryError(description: "'\(settings.url)' is no address of a schema registry")
     }
     var request = URLRequest(url: url)
     request.setValue("application/vnd.schemaregistry.v1+json, application/json", forHTTPHeaderField: "Accept")
+    if let body {
+      request.httpMethod = "POST"
+      request.httpBody = body
+      request.setValue("application/vnd.schemaregistry.v1+json", forHTTPHeaderField: "Content-Type")
+    }
     if let authorization = settings.authorization {
       request.setValue(authorization, forHTTPHeaderField: "Authorization")
     }
@@ -144,6 +197,10 @@ public final class SchemaRegistry: AvroSchemas {
         return object
       // 40401 to 40403: subject, version, schema not found. Another 404 is that of another server.
       case 404 where (40_401...40_403).contains(object?["error_code"] as? Int ?? 0): return nil
+      case 409, 422:
+        throw SchemaRegistryError(
+          description: "the schema registry at \(settings.url) refuses the schema"
+            + (subject.map { " of the subject '\($0)'" } ?? "") + " (\(status)\(said.isEmpty ? "" : ": " + said))")
       case 401, 403:
         throw SchemaRegistryError(
           description:

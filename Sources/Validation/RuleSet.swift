@@ -362,3 +362,13 @@ extension Posting: RuleRecord {
 
   fileprivate func value(_ field: RuleField) -> Int64? { field.name == .amount ? amount : nil }
 }
+
+extension OrderEvent {
+  /// A text as rules see it; empty where the field is absent or no text.
+  public func ruleText(_ field: RuleField) -> ByteView { text(field) }
+}
+
+extension Posting {
+  /// A text as rules see it; empty where the field is absent or no text.
+  public func ruleText(_ field: RuleField) -> ByteView { text(field) }
+}

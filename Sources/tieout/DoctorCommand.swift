@@ -6,7 +6,7 @@ import Pipeline
 struct DoctorCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "doctor",
-    abstract: "Looks at cluster, topics, rights, clock, disk and machine, and says what to do.",
+    abstract: "Looks at cluster, topics, rights, schemas, tables, clock, disk and machine, and says what to do.",
     discussion: """
       Everything that a reconciliation needs is looked at, and nothing is changed. What can only be found out by trying \
       (whether the client may write and commit) is tried in transactions that are aborted, under a transactional id that \

@@ -110,7 +110,7 @@ struct Replay: ParsableCommand {
       }
       var unexplained = 0
       if self.from == nil, self.to == nil, self.partition == nil {
-        for one in emitted.all where !derived.contains(one) {
+        for one in emitted.all where !derived.contains(one) && !Auditor.isOfSecondStage(one.value) {
           unexplained += 1
           print("not derived from the log: \(String(decoding: one.key, as: UTF8.self))")
         }
@@ -140,17 +140,24 @@ struct Replay: ParsableCommand {
     var all: Set<Emitted> = []
     var revisions: [[UInt8]: Int] = [:]
     let count = try Admin(properties: configuration.clientProperties(.admin)).topics()[configuration.breaksTopic] ?? 0
+    let outputs = OutputReader(configuration)
+    var problem: (any Error)?
     for partition in Int32(0)..<Int32(count) {
       let place = TopicPartition(configuration.breaksTopic, partition)
       let bounds = try reader.bounds(place, timeout_ms: 30_000)
       try reader.read(place, from: bounds.low, end: bounds.stable) { message in
-        if let key = message.key, let value = message.value {
-          let one = Emitted(key: Array(key), value: Array(value))
+        guard let key = message.key, let value = message.value else { return true }
+        do {
+          let one = Emitted(key: Array(key), value: try outputs.json(value))
           revisions[one.key] = max(revisions[one.key] ?? 0, revision(one.value))
           all.insert(one)
+          return true
+        } catch {
+          problem = OutputFormatError(description: "\(place), offset \(message.offset): \(error)")
+          return false
         }
-        return true
       }
+      if let problem { throw problem }
     }
     return (all, revisions)
   }

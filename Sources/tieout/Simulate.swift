@@ -42,6 +42,7 @@ struct Simulate: ParsableCommand {
       var crashes = 0
       var pauses = 0
       var rebalances = 0
+      var duplicates = 0
       var recoveries = 0
       var failed: ClusterSimulation.Outcome?
       var error: (any Error)?
@@ -74,6 +75,7 @@ struct Simulate: ParsableCommand {
               $0.crashes += outcome.crashes
               $0.pauses += outcome.pauses
               $0.rebalances += outcome.rebalances
+              $0.duplicates += outcome.duplicates
               $0.recoveries += outcome.recoveries
               if !outcome.failures.isEmpty, seed < $0.failed?.seed ?? .max { $0.failed = outcome }
             }
@@ -91,7 +93,8 @@ struct Simulate: ParsableCommand {
     let seconds = String(format: "%.1f", Date().timeIntervalSince(started))
     print(
       "\(total.done) seeds in \(seconds) s: \(total.records) records, \(total.epochs) epochs, \(total.crashes) crashes, "
-        + "\(total.pauses) stops, \(total.rebalances) rebalances, \(total.recoveries) recoveries")
+        + "\(total.pauses) stops, \(total.rebalances) rebalances, \(total.recoveries) recoveries, \(total.duplicates) duplicate values"
+    )
     guard let failed = total.failed else {
       if let defect {
         print("the planted defect \(defect.rawValue) was not found")

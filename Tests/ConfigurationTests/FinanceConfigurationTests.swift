@@ -166,6 +166,29 @@ import Testing
     #expect(other.matchingHash != made.matchingHash)
   }
 
+  @Test func aPivotStandsInTheConfiguration() throws {
+    let files = ["r.csv": "date,from,to,rate\n2026-03-02,EUR,USD,1.08\n2026-03-02,EUR,GBP,0.86\n"]
+    let made = try withFiles(files) { directory in
+      let made = try parse("fx: {base: USD, pivot: EUR, rates: r.csv}", directory, base: Self.ledgerBase)
+      let again = try Configuration.parse(
+        yaml: made.effectiveYAML(), file: "t.yaml", directory: directory, environment: [:])
+      #expect(again == made && again.matchingHash == made.matchingHash)
+      return made
+    }
+    let rates = try #require(made.policy.checks?.exchange?.rates)
+    #expect(rates.pivot == Currency("EUR"))
+    #expect(rates.convert(86_00, from: Currency("GBP")!, day: day(2026, 3, 2)) == 108_00)
+    #expect(
+      try problems("fx: {base: USD, rates: r.csv}", files)
+        == ["r.csv:3: EUR to GBP is no rate of the base currency USD"])
+    #expect(
+      try problems("fx: {base: USD, pivot: USD, rates: r.csv}", ["r.csv": "date,from,to,rate\n"])
+        == ["fx.pivot: USD is the base currency; a pivot is another one"])
+    #expect(
+      try problems("fx: {base: USD, pivot: CHF, rates: r.csv}", ["r.csv": "date,from,to,rate\n2026-03-02,EUR,USD,1\n"])
+        == ["fx.pivot: r.csv has no rate between CHF and the base currency USD"])
+  }
+
   @Test func wrongExchangeRates() throws {
     let fields = try problems("", base: Self.ledgerBase)
     #expect(fields == ["sources.ledger.fields.base_amount: there is no base currency (fx.base)"])
@@ -215,6 +238,17 @@ import Testing
     let standard = try parse("matching: {revenue_schedules: {}}", base: base)
     #expect(standard.policy.checks?.schedules == RevenueSchedules())
     #expect(try parse(standard.effectiveYAML(), base: "") == standard)
+    // So many periods: by the calendar of the schedule. What is new counts where it is used.
+    let counted = base.replacing("service_end: {path: to}", with: "service_periods: {constant: \"12\"}")
+    let months = try parse("matching: {revenue_schedules: {remainder: last}}", base: counted)
+    #expect(months.policy.checks?.schedules?.remainder == .last && months.sources[0].mapping.serviceTerm == .months)
+    #expect(try parse(months.effectiveYAML(), base: "") == months)
+    let spread = try parse("matching: {revenue_schedules: {remainder: spread}}", base: counted)
+    #expect(spread.matchingHash != months.matchingHash)
+    #expect(try parse("matching: {revenue_schedules: {}}", base: counted).matchingHash == spread.matchingHash)
+    #expect("\(spread.policy.checks!)".contains(", remainder: Matching.RevenueSchedules.Remainder.spread"))
+    let periods = try parse("matching: {revenue_schedules: {basis: period}}", base: counted)
+    #expect(periods.sources[0].mapping.serviceTerm == .periods(nil))
     #expect(
       try problems("matching: {revenue_schedules: {grace: 5h}}")
         == ["matching.revenue_schedules.grace: whole days are expected"])

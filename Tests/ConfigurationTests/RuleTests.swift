@@ -31,6 +31,54 @@ import Validation
       yaml: Self.yaml.replacing("RULES", with: indented), file: "r.yaml", directory: ".")
   }
 
+  @Test func rulesOfUniquenessStandBesideTheOthers() throws {
+    let configuration = try parse(
+      """
+      - {field: order, unique: 400d, when: [invoiced], severity: flag}
+      - {field: customer, with: [region], unique: 36h, severity: count, name: one for each region}
+      - {field: net, minimum: 0}
+      """)
+    let source = configuration.sources[0]
+    #expect(source.rules.count == 1 && source.rules.flagNames.isEmpty && configuration.policy.flagNames.isEmpty)
+    #expect(
+      source.uniqueRules == [
+        UniqueRule(
+          name: "order", subject: "order", fields: [RuleField(.order)], severity: .flag,
+          applies: 1 << UInt32(OrderEventKind.invoiced.rawValue), within_ms: 400 * 86_400_000),
+        UniqueRule(
+          name: "one for each region", subject: "customer, region",
+          fields: [RuleField(.customer), RuleField(.dimension, index: 0)], severity: .count,
+          within_ms: 36 * 3_600_000),
+      ])
+    #expect(configuration.maximumUnique == 1_000_000)
+    let again = try Configuration.parse(yaml: configuration.effectiveYAML(), file: "e", directory: ".")
+    #expect(again == configuration && again.matchingHash == configuration.matchingHash)
+    #expect(try parse("- {field: net, minimum: 0}").matchingHash != configuration.matchingHash)
+    for (rule, problem) in [
+      (
+        "{field: order, unique: 1d}",
+        "severity: 'flag' or 'count' is needed: whether another record has the value is found out where it is too late to "
+          + "reject one"
+      ),
+      (
+        "{field: order, unique: 1d, severity: flag, pattern: x}",
+        "pattern: 'unique' is a rule of its own; write another one"
+      ),
+      ("{field: net, unique: 1d, severity: flag}", "unique: 'net' is no text"),
+      ("{field: order, unique: 0s, severity: flag}", "unique: at least 1ms is expected, not '0s'"),
+      (
+        "{field: order, unique: 1d, severity: flag, with: [custmer]}",
+        "with: 'custmer' is no field that rules can check and this source maps; did you mean 'customer'?"
+      ),
+      ("{field: order, with: [customer], pattern: x}", "with: only beside 'unique'"),
+      ("{check: net + tax = gross, unique: 1d}", "unique: only for a field"),
+    ] {
+      let error = #expect(throws: ConfigurationError.self) { try parse("- " + rule) }
+      #expect(
+        error?.description.contains(": sources.orders.rules.#1." + problem) == true, "\(error?.description ?? "")")
+    }
+  }
+
   @Test func rulesAreCompiled() throws {
     let configuration = try parse(
       """

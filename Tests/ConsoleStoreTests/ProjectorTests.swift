@@ -1,7 +1,11 @@
+import Configuration
 import ConsoleStore
+import Domain
 import Foundation
 import Kafka
 import KafkaTesting
+import Pipeline
+import Synchronization
 import Testing
 
 @Suite(.serialized) struct ProjectorTests {
@@ -14,13 +18,62 @@ import Testing
     return false
   }
 
-  private func projector(_ store: any ConsoleStore, _ cluster: TestCluster, breaks: String, actions: String)
-    -> Projector
-  {
+  private func projector(
+    _ store: any ConsoleStore, _ cluster: TestCluster, breaks: String, actions: String,
+    outputs: OutputReader = OutputReader(), faults: @escaping @Sendable (String) -> Void = { _ in }
+  ) -> Projector {
     Projector(
       store: store,
       topics: Projector.Topics(kinds: [breaks: .breaks, actions: .actions], required: [breaks]),
-      consumerProperties: cluster.properties, adminProperties: cluster.properties, log: { _, _ in }, onChange: { _ in })
+      consumerProperties: cluster.properties, adminProperties: cluster.properties, outputs: outputs,
+      log: { if $0 { faults($1) } }, onChange: { _ in })
+  }
+
+  /// A topic may hold both formats; what cannot be read is a fault, and stops nothing.
+  @Test func avroIsStoredAsTheJSONItWasMadeOf() async throws {
+    let registry = try TinyRegistry()
+    defer { registry.stop() }
+    let cluster = try TestCluster()
+    let (breaks, actions) = (cluster.unique("breaks"), cluster.unique("actions"))
+    try cluster.createTopic(breaks, partitions: 1)
+    try cluster.createTopic(actions, partitions: 1)
+    var configuration = Configuration()
+    configuration.breaksTopic = breaks
+    configuration.outputs.formats = [.breaks: .avro]
+    configuration.schemaRegistry = SchemaRegistrySettings()
+    configuration.schemaRegistry!.url = registry.url
+    let encoding = try #require(try OutputEncoding(configuration, [.breaks]))
+    func made(_ order: String) -> Break {
+      Break(
+        id: "\(order):TAX_MISMATCH:tax", order: order, type: .taxMismatch, role: .tax, currency: Currency("EUR")!,
+        expected: 100, posted: 90, state: .open, isProvisional: false, revision: 1, firstEventTime_ms: 0,
+        deadline_ms: 1, asOf_ms: 2)
+    }
+    let encoder = BreakEncoder(dimensionNames: [])
+    let producer = try Producer(properties: cluster.properties)
+    for (order, message) in [
+      ("A", encoder.encode(made("A"))), ("B", encoding.bytes(.breaks, encoder.encode(made("B")))),
+      ("X", [0, 0, 0, 3, 9, 1]), ("C", encoding.bytes(.breaks, encoder.encode(made("C")))),
+    ] {
+      try producer.produce(topic: breaks, partition: 0, key: Array("\(order):TAX_MISMATCH:tax".utf8), value: message)
+    }
+    try producer.flush(timeout_ms: 30_000)
+    let temporary = try TemporaryStore(.sqlite)
+    let faults = Mutex<[String]>([])
+    let following = projector(
+      temporary.store, cluster, breaks: breaks, actions: actions, outputs: OutputReader(configuration)
+    ) { fault in faults.withLock { $0.append(fault) } }
+    following.start()
+    defer { following.stop() }
+    #expect(wait { following.status.isCaughtUp && following.status.records == 4 })
+    #expect(following.status.faults == 1)
+    #expect(
+      faults.withLock { $0 }.contains("\(breaks), partition 0, offset 2: the schema registry has no schema 777"))
+    for order in ["A", "B", "C"] {
+      let stored = try #require(
+        try await temporary.store.detail(id: "\(order):TAX_MISMATCH:tax", scope: RowScope()))
+      #expect(stored.message == String(decoding: encoder.encode(made(order)), as: UTF8.self))
+    }
   }
 
   /// A restart reads on where the store stands; a store that is cleared ends up the same.

@@ -38,7 +38,7 @@ final class FixedSchemas: AvroSchemas {
   static func record(_ name: String, _ fields: [(String, AvroSchema)]) -> AvroSchema {
     let made = AvroSchema(.record)
     made.name = name
-    made.fields = fields.map { (name: $0.0, type: $0.1) }
+    made.fields = fields.map { (name: $0.0, type: $0.1, hasDefault: false) }
     return made
   }
   static func of(_ kind: AvroSchema.Kind, _ logical: AvroSchema.Logical = .none) -> AvroSchema {
@@ -166,7 +166,7 @@ final class FixedSchemas: AvroSchemas {
     #expect(fault(AvroBytes(id: 5).raw(Array(repeating: 0xff, count: 12)).bytes)?.detail.contains("64 bits") == true)
     #expect(fault(AvroBytes(id: 5).long(1 << 60).bytes, [5: nulls])?.detail.contains("items in") == true)
     let deep = Self.record("D", [])
-    deep.fields = [(name: "next", type: Self.optional(deep))]
+    deep.fields = [(name: "next", type: Self.optional(deep), hasDefault: false)]
     let chain = AvroBytes(id: 5).raw(Array(repeating: 2, count: 10_000)).long(0)
     #expect(fault(chain.bytes, [5: deep])?.detail.contains("nested too deeply") == true)
   }

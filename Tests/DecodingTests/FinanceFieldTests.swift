@@ -42,11 +42,16 @@ import Testing
     #expect(wrong?.field == "base_amount")
   }
 
-  func service(_ more: String) throws -> (first_d: Int32, last_d: Int32)? {
-    let spec = jsonOrders {
+  func service(
+    _ more: String, term: ServiceTerm = .months, hasEnd: Bool = true
+  ) throws -> (first_d: Int32, last_d: Int32)? {
+    var spec = jsonOrders {
       $0.fields["service_start"] = path("from")
       $0.fields["service_end"] = path("to")
+      $0.fields["service_periods"] = path("n")
     }
+    spec.serviceTerm = term
+    if !hasEnd { spec.fields["service_end"] = nil }
     var decoder = OrderDecoder(plan: try MappingPlan(spec))
     var events = RecordBuffer<OrderEvent>()
     let text = #"{"id":"O","event":{"time":"2026-03-10T09:00:00Z","type":"x","id":"e"},"cur":"USD"\#(more)}"#
@@ -70,5 +75,48 @@ import Testing
     #expect(early?.detail == "2026-03-09 is before the service begins, on 2026-03-10" && early?.field == "service_end")
     let long = #expect(throws: DataFault.self) { try service(#","to":"2226-03-09""#) }
     #expect(long?.detail == "a service from 2026-03-10 is longer than a century")
+  }
+
+  @Test func servicesOfSoManyPeriods() throws {
+    func day(_ year: Int, _ month: Int, _ day: Int) -> Int32 {
+      Int32(daysFromCivil(year: year, month: month, day: day))
+    }
+    func last(_ start: String, _ count: String, _ term: ServiceTerm = .months) throws -> String? {
+      for hasEnd in [true, false] {
+        let made = try service(#","from":"\#(start)","n":\#(count)"#, term: term, hasEnd: hasEnd)
+        let other = try service(#","from":"\#(start)","n":"\#(count)""#, term: term, hasEnd: hasEnd)
+        #expect(made?.last_d == other?.last_d)
+        guard hasEnd else { return made.map { formatDate($0.last_d) } }
+      }
+      return nil
+    }
+    for (start, count, end) in [
+      ("2026-01-15", "12", "2027-01-14"), ("2026-01-01", "12", "2026-12-31"), ("2026-01-31", "1", "2026-02-27"),
+      ("2024-01-31", "1", "2024-02-28"), ("2026-12-31", "2", "2027-02-27"), ("2026-03-01", "1", "2026-03-31"),
+      ("2026-02-28", "12", "2027-02-27"),
+    ] { #expect(try last(start, count) == end, "\(start) \(count)") }
+    for (start, count, end) in [
+      ("2026-01-15", "12", "2026-12-31"), ("2026-01-31", "1", "2026-01-31"), ("2026-12-31", "2", "2027-01-31"),
+    ] { #expect(try last(start, count, .periods(nil)) == end, "\(start) \(count)") }
+    // Thirteen weeks as 4-4-5; behind them the months of the calendar.
+    let calendar = try FiscalCalendar([
+      .init(name: 202_601, first_d: day(2026, 1, 5), last_d: day(2026, 2, 1)),
+      .init(name: 202_602, first_d: day(2026, 2, 2), last_d: day(2026, 3, 1)),
+      .init(name: 202_603, first_d: day(2026, 3, 2), last_d: day(2026, 4, 5)),
+    ])
+    #expect(try last("2026-01-20", "3", .periods(calendar)) == "2026-04-05")
+    #expect(try last("2026-01-20", "4", .periods(calendar)) == "2026-04-30")
+    // The last day goes before; from the day of the document on where nothing says when it begins.
+    #expect(try service(#","to":"2026-03-12","n":12"#)?.last_d == day(2026, 3, 12))
+    let own = try #require(try service(#","n":1"#, hasEnd: false))
+    #expect(own.first_d == day(2026, 3, 10) && own.last_d == day(2026, 4, 9))
+    #expect(try service(#","n":null"#) == nil)
+    for count in ["0", "-1", "1201"] {
+      let fault = #expect(throws: DataFault.self) { try service(#","n":\#(count)"#) }
+      #expect(fault?.field == "service_periods" && fault?.detail == "\(count) is no number of periods from 1 to 1200")
+    }
+    #expect(try service(#","n":1200,"from":"2026-01-01""#)?.last_d == day(2125, 12, 31))
+    let part = #expect(throws: DataFault.self) { try service(#","n":1.5"#) }
+    #expect(part?.field == "service_periods")
   }
 }

@@ -86,6 +86,111 @@ import Testing
     }
   }
 
+  func crossing(_ list: [ExchangeRates.Rate], _ rounding: RoundingRule = .halfEven) throws -> ExchangeRates {
+    try ExchangeRates(base: usd, list, pivot: eur, rounding: rounding, maximumAge_d: 3)
+  }
+
+  @Test func ratesAreMultipliedByWayOfThePivot() throws {
+    let gbp = Currency("GBP")!
+    let jpy = Currency("JPY")!
+    // 1 GBP = 1.17 EUR = 1.17 × 1.08 USD; 1 EUR = 160 JPY.
+    let made = try crossing([
+      rate(10, "GBP", "EUR", "1.17"), rate(10, "EUR", "JPY", "160"), rate(10, "EUR", "USD", "1.08"),
+    ])
+    #expect(made.convert(100_00, from: gbp, day: 10) == 126_36)
+    #expect(made.convert(16_000, from: jpy, day: 10) == 108_00)
+    #expect(made.convert(100_00, from: eur, day: 10) == 108_00 && made.convert(7, from: usd, day: 99) == 7)
+    #expect(made.covers(gbp, day: 13) && !made.covers(gbp, day: 14) && !made.covers(Currency("CHF")!, day: 10))
+    // The amount is rounded once: 0.5 × 1.01 = 0.505, and not 0.51 by way of 0.50 or so.
+    let halves = [rate(10, "GBP", "EUR", "0.5"), rate(10, "EUR", "USD", "1.01")]
+    #expect(try crossing(halves).convert(1_00, from: gbp, day: 10) == 50)
+    #expect(try crossing(halves, .halfUp).convert(1_00, from: gbp, day: 10) == 51)
+    #expect(try crossing(halves).convert(-3_00, from: gbp, day: 10) == -1_52)
+    // Both, or one of them, the other way round.
+    let inverse = try crossing([rate(10, "EUR", "GBP", "0.8"), rate(10, "USD", "EUR", "0.5")])
+    #expect(inverse.convert(100_00, from: gbp, day: 10) == 250_00)
+    let opposite = try crossing([rate(10, "EUR", "GBP", "0.8"), rate(10, "EUR", "USD", "0.5")])
+    #expect(opposite.convert(100_00, from: gbp, day: 10) == 62_50)
+    let both = try crossing([rate(10, "EUR", "GBP", "0.8"), rate(10, "USD", "EUR", "0.4")])
+    #expect(both.convert(100_00, from: gbp, day: 10) == 312_50)
+    // Without the pivot's own rate there is no way.
+    #expect(try crossing([rate(10, "GBP", "EUR", "1.17")]).convert(1, from: gbp, day: 10) == nil)
+  }
+
+  /// Each part counts as it stands on the day; a rate to the base currency itself goes before, as long as it stands.
+  @Test func aCrossRateStandsAsLongAsBothOfItsParts() throws {
+    let gbp = Currency("GBP")!
+    let made = try crossing([
+      rate(10, "GBP", "EUR", "2"), rate(12, "EUR", "USD", "3"), rate(13, "GBP", "EUR", "5"),
+      rate(20, "GBP", "EUR", "7"),
+      rate(22, "EUR", "USD", "1"),
+    ])
+    let by = (9...26).map { made.convert(1_00, from: gbp, day: $0) }
+    #expect(
+      by == [
+        nil, nil, nil, 6_00, 15_00, 15_00, 15_00, nil, nil, nil, nil, nil, nil, 7_00, 7_00, nil, nil, nil,
+      ])
+    let direct = try crossing([
+      rate(10, "GBP", "EUR", "2"), rate(14, "GBP", "EUR", "2"), rate(10, "EUR", "USD", "3"),
+      rate(14, "EUR", "USD", "3"),
+      rate(11, "GBP", "USD", "4"),
+    ])
+    #expect(
+      (10...17).map { direct.convert(1_00, from: gbp, day: $0) } == [6_00, 4_00, 4_00, 4_00, 4_00, 6_00, 6_00, 6_00])
+    // Nothing of a pivot that is not used.
+    let plain = try rates([rate(10, "USD", "EUR", "0.9")])
+    let pivoted = try ExchangeRates(base: eur, [rate(10, "USD", "EUR", "0.9")], pivot: gbp, maximumAge_d: 3)
+    #expect(plain.description == pivoted.description)
+    #expect(made.description != direct.description && made.count == 2 + 3)
+  }
+
+  /// Against arithmetic with fractions; and numbers at the ends of their range, which must not stop anything.
+  @Test(arguments: 0..<200 as Range<UInt64>) func crossRatesAgreeWithPlainArithmetic(seed: UInt64) throws {
+    var state = (seed &+ 77) &* 0x9e37_79b9_7f4a_7c15
+    func random(_ bound: Int64) -> Int64 {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return Int64(state >> 33) % bound
+    }
+    let gbp = Currency("GBP")!
+    let amount = random(1 << 24) - (1 << 23)
+    let (a, b) = (1 + random(100_000), 1 + random(100_000))
+    let (scaleA, scaleB) = (Int(random(5)), Int(random(5)))
+    func power(_ scale: Int) -> Int128 { (0..<scale).reduce(1) { power, _ in power * 10 } }
+    for (isInverseA, isInverseB) in [(false, false), (false, true), (true, false), (true, true)] {
+      let list = [
+        ExchangeRates.Rate(
+          day: 0, from: isInverseA ? eur : gbp, to: isInverseA ? gbp : eur,
+          rate: DecimalText(mantissa: a, scale: scaleA)),
+        ExchangeRates.Rate(
+          day: 0, from: isInverseB ? usd : eur, to: isInverseB ? eur : usd,
+          rate: DecimalText(mantissa: b, scale: scaleB)),
+      ]
+      var (numerator, denominator) = (Int128(amount), Int128(1))
+      for (isInverse, mantissa, scale) in [(isInverseA, a, scaleA), (isInverseB, b, scaleB)] {
+        numerator *= isInverse ? power(scale) : Int128(mantissa)
+        denominator *= isInverse ? Int128(mantissa) : power(scale)
+      }
+      #expect(
+        try crossing(list).convert(amount, from: gbp, day: 0) == Int64(dividedHalfEven(numerator, denominator)),
+        "seed \(seed) \(list) \(amount)")
+    }
+    for (text, other) in [
+      ("0.000000000000000001", "0.000000000000000001"), ("9223372036854775807", "9223372036854775807"),
+      ("0.123456789012345678", "0.987654321098765432"), ("9223372036854775807", "0.000000000000000001"),
+    ] {
+      for list in [
+        [rate(0, "CLF", "EUR", text), rate(0, "EUR", "USD", other)],
+        [rate(0, "EUR", "CLF", text), rate(0, "USD", "EUR", other)],
+        [rate(0, "CLF", "EUR", text), rate(0, "USD", "EUR", other)],
+      ] {
+        let made = try crossing(list)
+        for amount in [0, 1, -1, Int64.max, -.max, random(.max)] {
+          _ = made.convert(amount, from: Currency("CLF")!, day: 0)
+        }
+      }
+    }
+  }
+
   @Test func faults() {
     func fault(_ list: [ExchangeRates.Rate]) -> String? {
       do throws(ExchangeRates.Fault) {
@@ -99,6 +204,12 @@ import Testing
         == "1: USD to EUR on 1970-01-02 is there twice with different rates")
     #expect(fault([rate(1, "USD", "JPY", "1")]) == "0: USD to JPY is no rate of the base currency EUR")
     #expect(fault([rate(1, "EUR", "EUR", "1")]) == "0: EUR to EUR is no rate of the base currency EUR")
+    #expect(
+      throws: ExchangeRates.Fault(
+        index: 0, message: "GBP to CHF is no rate of the base currency USD or of the pivot EUR")
+    ) {
+      try crossing([rate(1, "GBP", "CHF", "1")])
+    }
     #expect(fault([rate(1, "USD", "EUR", "0")]) == "0: a rate must be above zero")
     #expect(fault([rate(1, "USD", "EUR", "0.0000000000000000001")]) == "0: a rate has at most 18 decimals")
   }

@@ -78,6 +78,35 @@ import Testing
         == [[202_601, 9, 10, 31], [202_602, 20, 21, 31], [202_602, 44, 31, 31]])
   }
 
+  /// 100.00 over twelve months: eleven times 8.33, and 8.37 in the last.
+  @Test func theLastPeriodTakesTheRemainder() {
+    func states(_ remainder: RevenueSchedules.Remainder, _ amounts: [Int64]) -> [String] {
+      var policy = Self.policy()
+      policy.checks!.schedules!.remainder = remainder
+      var matcher = Matcher(policy: policy, dimensionCount: 0)
+      var course = Course()
+      let last = Self.date(2, 28, year: 2027)
+      let (event, lines) = billed(net: 100_00, from: Self.date(3, 1), to: last)
+      matcher.take([.order(event)] + lines.map { .posting($0) }, now_ms: Self.now_ms, into: &course.outputs)
+      for (at, amount) in amounts.enumerated() {
+        let (year, month) = (2026 + (2 + at) / 12, (2 + at) % 12 + 1)
+        let end = Self.date(month, daysInMonth(year: year, month: month), year: year)
+        matcher.take(
+          release(amount, on: end, "R\(at)").map { .posting($0) }, now_ms: Self.now_ms, into: &course.outputs)
+        advance(&matcher, to: Int64(end + 20) * millisecondsPerDay, &course)
+      }
+      for line in matcher.totals.lines { #expect(line.pending == 0, "\(line)") }
+      return course.states
+    }
+    let last = Array(repeating: Int64(8_33), count: 11) + [8_37]
+    let spread: [Int64] = [8_33, 8_34, 8_33, 8_33, 8_34, 8_33, 8_33, 8_34, 8_33, 8_33, 8_34, 8_33]
+    #expect(last.reduce(0, +) == 100_00 && spread.reduce(0, +) == 100_00)
+    #expect(states(.last, last) == [] && states(.spread, spread) == [])
+    // What is spread has released a minor unit more by the second month.
+    #expect(states(.spread, last).first == "REVENUE_SCHEDULE_GAP:deferred:open")
+    #expect(states(.last, Array(repeating: 8_33, count: 12)).last?.hasPrefix("REVENUE_SCHEDULE_GAP:deferred:") == true)
+  }
+
   // MARK: - Through time
 
   struct Course {

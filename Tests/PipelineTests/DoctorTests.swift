@@ -1,8 +1,10 @@
 import Checkpoints
 import Configuration
+import Domain
 import Foundation
 import Kafka
 import KafkaTesting
+import SchemaRegistry
 import Testing
 
 @testable import Pipeline
@@ -120,6 +122,109 @@ private final class FakeProbe: ClusterProbe {
     for area in ["broker", "topics", "rights", "transactions", "messages", "clock", "machine"] {
       #expect(report.checks.contains { $0.area == area }, "\(area)")
     }
+  }
+
+  // MARK: - Schemas, tables, calendar, rates
+
+  @Test func theRegistryIsAsked() throws {
+    let server = try TinyRegistry()
+    defer { server.stop() }
+    func report(_ change: @escaping (inout Configuration) -> Void = { _ in }) -> [String] {
+      examine(healthy()) {
+        $0.schemaRegistry = SchemaRegistrySettings()
+        $0.schemaRegistry!.url = server.url
+        $0.sources[0].mapping.format = .avro
+        $0.outputs.formats = [.breaks: .avro, .cashflow: .avro]
+        change(&$0)
+      }.checks.filter { $0.area == "registry" }.map { "\($0.status) \($0.subject): \($0.found)" }
+    }
+    let reached = "ok \(server.url): reached"
+    #expect(
+      report() == [
+        reached,
+        "warning orders-value: there is no such subject, which source orders would have by its topic",
+        "ok shop.breaks-value: gets the schema of breaks at the next start",
+      ])
+    server.put(
+      "/subjects/orders-value/versions/latest", #"{"subject":"orders-value","id":7,"version":3,"schema":"{}"}"#)
+    let source = "ok orders-value: version 3, schema 7, of source orders"
+    #expect(
+      report { $0.outputs.registers = false } == [
+        reached, source, "failed shop.breaks-value: does not have the schema of breaks",
+      ])
+    server.put("/compatibility/subjects/shop.breaks-value/versions/latest", #"{"is_compatible":false}"#)
+    #expect(
+      report() == [
+        reached, source, "failed shop.breaks-value: the registry would refuse the schema of breaks as incompatible",
+      ])
+    // Nothing has been registered by looking.
+    #expect(server.schemas(of: "shop.breaks-value").isEmpty)
+    let registry = SchemaRegistry(.init(url: server.url))
+    _ = try registry.id(subject: "shop.breaks-value", schema: TopicSchemas.breakSchema.avro, registers: true)
+    #expect(report() == [reached, source, "ok shop.breaks-value: has the schema of breaks, 101"])
+    server.put("/subjects/orders-value/versions/latest", status: 403, #"{"error_code":403,"message":"no"}"#)
+    let refused = report()
+    #expect(refused.count == 1 && refused[0].hasPrefix("failed \(server.url): the schema registry at"))
+    #expect(refused[0].contains("refuses the access (403: no)"))
+    #expect(examine(healthy()).checks.allSatisfy { $0.area != "registry" && $0.area != "data" })
+  }
+
+  @Test func tablesCalendarAndRatesAreLookedAt() throws {
+    let directory = NSTemporaryDirectory() + "tieout-doctor-\(UUID().uuidString)"
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    let today = day(ofMilliseconds: wallClock_ms())
+    func findings(rates: [(String, Int32)], calendarEnd: Int32, entries: [String]) throws -> [String] {
+      func write(_ name: String, _ lines: [String]) throws {
+        try lines.joined(separator: "\n").write(toFile: "\(directory)/\(name)", atomically: true, encoding: .utf8)
+      }
+      try write("t.csv", ["key,value"] + entries)
+      try write("r.csv", ["date,from,to,rate"] + rates.map { "\(formatDate($0.1)),\($0.0),EUR,2" })
+      try write("c.csv", ["period,start,end", "2020-01,2020-01-01,\(formatDate(calendarEnd))"])
+      let made = try Configuration.parse(
+        yaml: """
+          name: shop
+          kafka: {bootstrap: "a:9092"}
+          tables: {accounts: {file: t.csv, unlisted: keep}}
+          fx: {base: EUR, rates: r.csv, maximum_age: 7d}
+          calendar: {file: c.csv}
+          sources:
+            orders: {kind: orders, topic: orders, fields: {order: o, event: {constant: invoiced}, event_time: at}}
+            ledger:
+              kind: ledger
+              topic: ledger
+              fields: {order: o, role: {path: r, table: accounts}, currency: c, event_time: at}
+              amount: a
+          """, file: "shop.yaml", directory: directory, environment: [:])
+      var report = DoctorReport()
+      report.add(Doctor(configuration: made, probe: healthy(), machine: good, timeout_ms: 100).run())
+      return report.checks.filter { $0.area == "data" }.map {
+        "\($0.status) \($0.subject): \($0.found.replacing(directory, with: "."))"
+      }
+    }
+    func date(_ ahead: Int32) -> String { formatDate(today + ahead) }
+    let well = try findings(rates: [("USD", today), ("GBP", today - 3)], calendarEnd: today + 30, entries: ["1,cash"])
+    #expect(well.count == 3 && well[0].hasPrefix("ok tables.accounts: 1 entry of ./t.csv, changed "))
+    #expect(
+      well.dropFirst() == [
+        "ok calendar: 1 period, 2020-01 to 2020-01, the last ends on \(date(30))",
+        "ok fx.rates: rates of 2 currencies to EUR, standing until \(date(4)) at least",
+      ])
+    let late = try findings(
+      rates: [("USD", today), ("GBP", today - 8)], calendarEnd: today + 3, entries: ["1,cash", "2,tax"])
+    #expect(
+      late[0].hasPrefix("ok tables.accounts: 2 entries of ./t.csv, changed "))
+    #expect(
+      late.dropFirst() == [
+        "warning calendar: 1 period, 2020-01 to 2020-01, the last ends on \(date(3))",
+        "warning fx.rates: no rate to EUR stands today of GBP until \(date(-1))",
+      ])
+    let over = try findings(rates: [("GBP", today - 8)], calendarEnd: today - 1, entries: ["1,cash"])
+    #expect(over[1] == "failed calendar: 1 period, 2020-01 to 2020-01, ended on \(date(-1))")
+    #expect(over[2] == "failed fx.rates: no rate to EUR stands today of GBP until \(date(-1))")
+    #expect(
+      try findings(rates: [], calendarEnd: today + 30, entries: ["1,cash"])[2]
+        == "failed fx.rates: no rate to EUR at all")
   }
 
   /// One thing is wrong: that is told, with what to do, and nothing else is.

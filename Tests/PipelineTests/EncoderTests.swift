@@ -61,7 +61,7 @@ import Testing
   }
 
   /// Whatever a break holds, the bytes are those of the plain encoder.
-  @Test func breaksAreWrittenAsThePlainEncoderWritesThem() {
+  @Test func breaksAreWrittenAsThePlainEncoderWritesThem() throws {
     var random = SeededRandom(seed: 7, stream: 1)
     let pieces = [
       "a", "SO-1000000123", "\"", "\\", "\n", "\r", "\t", "\u{1}", "\u{1f}", "\u{7f}", "é", "😀", "12345678", " ",
@@ -109,6 +109,7 @@ import Testing
       let own = BreakEncoder(dimensionNames: names, task: plain.task)
       let (a, b) = ((plain.task == nil ? encoder : own).encode(made), plain.encode(made))
       #expect(a == b, "\(String(decoding: a, as: UTF8.self)) instead of \(String(decoding: b, as: UTF8.self))")
+      try AvroOutputTests.checkRoundTrip(TopicSchemas.breakSchema, a)
     }
   }
 

@@ -1,4 +1,5 @@
 import Configuration
+import Domain
 import Foundation
 import Testing
 
@@ -63,5 +64,71 @@ import Testing
     #expect(letters.contains("rule 'journal': journal does not match J[0-9]+"))
     let json = try String(contentsOfFile: directory + "/out/summary.json", encoding: .utf8)
     #expect(json.contains(#""rules":{"ledger: journal":1,"#) && summary.table(configuration).contains("orders: large"))
+  }
+
+  /// A payment that stands twice under other orders: the later one is a break, whatever file or thread it comes from.
+  @Test(arguments: [1, 3], [false, true]) func valuesThatStandTwiceAreBreaks(_ threads: Int, isTurned: Bool) throws {
+    let directory = NSTemporaryDirectory() + "tieout-unique-\(UUID().uuidString)"
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    let configuration = try Configuration.parse(
+      yaml: """
+        name: unique
+        dimensions: [region]
+        sources:
+          orders:
+            kind: orders
+            fields: {order: o, event: {path: k}, event_time: t, event_id: i, document: d, currency: {constant: EUR}, applied: a}
+            dimensions: {region: r}
+            rules:
+              - {field: document, unique: 2d, when: [paid], severity: flag, name: payment}
+              - {field: event_id, unique: 1h, severity: count}
+          ledger:
+            kind: ledger
+            fields: {order: o, role: {constant: cash}, currency: {constant: EUR}, event_time: t, journal: j, document: d,
+              reverses: v}
+            amount: a
+            rules: [{field: document, unique: 30d, severity: flag, name: bank reference}]
+        policy: {replace_defaults: true, paid: {cash: +applied}}
+        """, file: "u.yaml", directory: directory)
+    func event(_ order: String, _ id: String, _ document: String, _ day: Int, _ kind: String = "paid") -> String {
+      #"{"o":"\#(order)","k":"\#(kind)","i":"\#(id)","d":"\#(document)","r":"north","t":"2024-01-0\#(day)T00:00:00Z","a":5}"#
+    }
+    func line(_ order: String, _ journal: String, _ document: String, _ day: Int, _ reverses: String = "") -> String {
+      #"{"o":"\#(order)","j":"\#(journal)","d":"\#(document)","v":"\#(reverses)","t":"2024-01-0\#(day)T00:00:00Z","a":5}"#
+    }
+    let orders = [
+      event("A", "e1", "P1", 1), event("B", "e2", "P1", 3), event("C", "e3", "P1", 6), event("A", "e1", "P1", 1),
+      event("D", "e4", "P1", 2, "booked"), event("E", "e5", "", 1), event("F", "e6", "", 1),
+    ]
+    let ledger = [
+      line("A", "J1", "P1", 1), line("B", "J1", "P1", 1), line("B", "J2", "P1", 3), line("C", "J3", "P1", 6, "J2"),
+    ]
+    for (name, lines) in [("o", orders), ("l", ledger)] {
+      try (isTurned ? lines.reversed() : lines).joined(separator: "\n").write(
+        toFile: "\(directory)/\(name).jsonl", atomically: true, encoding: .utf8)
+    }
+    let summary = try FileReconciler(
+      configuration: configuration,
+      options: FileRunOptions(
+        orders: [directory + "/o.jsonl"], ledger: [directory + "/l.jsonl"], directory: directory + "/out",
+        threads: threads, now_ms: 1_790_000_000_000, asOf_ms: nil)
+    ).run()
+    #expect(summary.decode.violations == ["orders: payment": 1, "ledger: bank reference": 1])
+    #expect(summary.duplicateValues == 2 && summary.droppedValues == 0 && !summary.tiesOut)
+    let breaks = try String(contentsOfFile: directory + "/out/breaks.jsonl", encoding: .utf8).split(separator: "\n")
+      .map { try JSONDecoder().decode(BreakMessage.self, from: Data($0.utf8)) }
+    let found = breaks.filter { UniqueValues.isUnique(id: $0.id, order: $0.order) }
+    #expect(found.map(\.order) == ["B", "B"] && found.allSatisfy { $0.type == "DATA_QUALITY" && $0.isOpen })
+    let text = try String(contentsOfFile: directory + "/out/breaks.jsonl", encoding: .utf8)
+    let (first, second) = isTurned ? (7, 6) : (1, 2)
+    let repeated = isTurned ? 4 : 4
+    #expect(
+      text.contains(
+        "rule 'payment': document of \(directory)/o.jsonl, line \(second) is that of \(directory)/o.jsonl, line "
+          + "\(isTurned ? first : repeated) already, of order A"), "\(text)")
+    #expect(
+      text.contains("rule 'bank reference': document of \(directory)/l.jsonl, line \(isTurned ? 2 : 3) is that of"))
+    #expect(summary.match.open[BreakType.dataQuality.index] == 2)
   }
 }

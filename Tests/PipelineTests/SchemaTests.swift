@@ -15,6 +15,7 @@ import Testing
     for message in messages {
       let problems = try validator.problems(message)
       #expect(problems.isEmpty, "\(String(decoding: message, as: UTF8.self))", sourceLocation: place)
+      try AvroOutputTests.checkRoundTrip(schema, message, place)
     }
     #expect(validator.listed.subtracting(validator.seen).isEmpty, sourceLocation: place)
   }
@@ -273,6 +274,9 @@ import Testing
     // The committed schemas are compatible with themselves, and one is there for every topic.
     let committed = EncoderTests.root + "/config/schemas"
     #expect(try SchemaCompatibility.problems(oldDirectory: committed, newDirectory: committed).isEmpty)
-    #expect(try FileManager.default.contentsOfDirectory(atPath: committed).count == TopicSchemas.all.count)
+    for (folder, ending) in [("", ".schema.json"), ("/avro", ".avsc")] {
+      let files = try FileManager.default.contentsOfDirectory(atPath: committed + folder)
+      #expect(files.count { $0.hasSuffix(ending) } == TopicSchemas.all.count)
+    }
   }
 }

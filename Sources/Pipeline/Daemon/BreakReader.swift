@@ -54,6 +54,7 @@ public struct BreakMessage: Decodable, Sendable, Equatable {
 
   public struct Evidence: Decodable, Sendable, Equatable {
     public var roles: [Role]
+    public var events: [String]
     public struct Role: Decodable, Sendable, Equatable {
       public var role: String
       public var currency: String
@@ -79,7 +80,11 @@ public final class BreakReader {
   /// Called for each message in the order read.
   public var onMessage: ((BreakMessage) -> Void)?
 
-  public init(properties: [KafkaProperty], topic: String) throws {
+  private let outputs: OutputReader
+
+  /// - Parameter outputs: Reads what is not JSON.
+  public init(properties: [KafkaProperty], topic: String, outputs: OutputReader = OutputReader()) throws {
+    self.outputs = outputs
     consumer = try Consumer(
       properties: properties + [
         KafkaProperty("group.id", "tieout-reader-\(UInt64.random(in: 0 ... .max))"),
@@ -95,7 +100,7 @@ public final class BreakReader {
       guard let value = message.value else { return }
       ended.remove(message.partition)
       do {
-        let made = try JSONDecoder().decode(BreakMessage.self, from: Data(value))
+        let made = try JSONDecoder().decode(BreakMessage.self, from: Data(outputs.json(value)))
         breaks[made.id] = made
         onMessage?(made)
       } catch { failure = error }

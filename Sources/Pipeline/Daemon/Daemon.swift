@@ -14,6 +14,9 @@ public final class Daemon: @unchecked Sendable {
   private var threads: [Thread] = []
   private let running = Mutex(0)
   private var masterData: MasterData?
+  private var totals: TotalsStage?
+  /// Of the values that must be unique, as far as this process holds them; nil where no rule says so.
+  var uniqueCounts: UniqueValues.Counts? { totals?.currentUniqueCounts }
   /// The most that is waited for the workers to finish their epochs.
   public static let stopTimeout_ms: Int64 = 60_000
   let startedAt_ms = wallClock_ms()
@@ -40,10 +43,12 @@ public final class Daemon: @unchecked Sendable {
       configuration.kafka.delivery = .atLeastOnce
     }
     let (configuration, stop, log) = (configuration, stop, log)
+    let ofFlows: [Output] = [.cashflow, .receivables]
+    let outputs = try OutputEncoding(configuration, configuration.writtenOutputs.filter { !ofFlows.contains($0) })
     if configuration.followsTables { masterData = try MasterData(configuration, log: log) }
     let masterData = masterData
     workers = (0..<configuration.workers).map {
-      Worker(configuration: configuration, number: $0, stop: stop, log: log, masterData: masterData)
+      Worker(configuration: configuration, number: $0, stop: stop, log: log, masterData: masterData, outputs: outputs)
     }
     for worker in workers { start { worker.run() } }
     if configuration.sources.contains(where: \.isRouted) {
@@ -51,7 +56,10 @@ public final class Daemon: @unchecked Sendable {
         Router(configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment()).run()
       }
     }
-    start { TotalsStage(configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment()).run() }
+    let totals = TotalsStage(
+      configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment(), outputs: outputs)
+    self.totals = totals
+    start { totals.run() }
     log.info("started", metadata: ["workers": "\(workers.count)", "group": "\(configuration.kafka.group)"])
   }
 

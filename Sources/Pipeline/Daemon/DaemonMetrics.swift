@@ -9,6 +9,7 @@ public struct DaemonMetrics {
   public var startedAt_ms: Int64
   public var memoryLimit: Int
   public var residentBytes: Int
+  var unique: UniqueValues.Counts?
 
   public init(status: WorkerStatus, now_ms: Int64, startedAt_ms: Int64, memoryLimit: Int, residentBytes: Int) {
     self.status = status
@@ -83,6 +84,15 @@ public struct DaemonMetrics {
     tell("replayed_records_total", .counter, "Records replayed to bring tasks back.", status.replayedRecords)
     tell("worker_restarts_total", .counter, "Workers that failed and started anew.", status.restarts)
     tell("start_time_seconds", .gauge, "When the process started.", [("", Double(startedAt_ms) / 1_000)])
+    if let unique {
+      tell("unique_values", .gauge, "Records held here for rules of uniqueness.", unique.records)
+      tell(
+        "unique_duplicates_total", .counter, "Records whose value another one had before, found here.",
+        unique.duplicates)
+      tell(
+        "unique_dropped_total", .counter,
+        "Records that could not be held, or not as long as they should (limits.unique_values).", unique.dropped)
+    }
     return lines.joined(separator: "\n") + "\n"
   }
 }
@@ -92,9 +102,10 @@ extension Daemon {
   public func metricsPage() -> String {
     let text = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
     let pages = text.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0
-    return DaemonMetrics(
+    var metrics = DaemonMetrics(
       status: status, now_ms: wallClock_ms(), startedAt_ms: startedAt_ms, memoryLimit: configuration.memoryLimit,
-      residentBytes: pages * Int(sysconf(Int32(_SC_PAGESIZE)))
-    ).page
+      residentBytes: pages * Int(sysconf(Int32(_SC_PAGESIZE))))
+    metrics.unique = uniqueCounts
+    return metrics.page
   }
 }

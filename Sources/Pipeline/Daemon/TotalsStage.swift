@@ -4,6 +4,7 @@ import Domain
 import Foundation
 import Kafka
 import Logging
+import Synchronization
 
 /// The second stage: adds up what the tasks tell of their own cells. Every partial is cumulative, and the topic is
 /// compacted, so that reading it from the beginning is the whole recovery, and nothing is ever added twice.
@@ -27,15 +28,32 @@ public final class TotalsStage: Stage {
   private var pending: [RevenueMessage] = []
   private var pendingQuality: [QualityMessage] = []
   private var encoder: FinanceEncoder
+  private let breakEncoder: BreakEncoder
+  /// Values that must be unique; nil where no rule says so.
+  private var unique: UniqueValues?
+  private var pendingUnique: [UniqueValues.Output] = []
+  /// By partition: what the owner before had told of them when it last committed. Its messages may be seen a moment later
+  /// than its offsets.
+  private var toldBefore: [Int32: Int64] = [:]
+  private var waitsUntil_ms: Int64 = 0
+  private let uniqueCounts = Mutex<UniqueValues.Counts?>(nil)
+  /// The formats of the outputs; nil where all are JSON.
+  private let outputs: OutputEncoding?
   /// When the sums were last told, by the monotonic clock; nil before the first time.
   private var told_ms: Int64?
 
   /// Milliseconds between two tellings: sums that change with every epoch of every task are told once a second.
   static let interval_ms: Int64 = 1_000
 
-  public init(configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment) {
+  public init(
+    configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment,
+    outputs: OutputEncoding? = nil
+  ) {
+    self.outputs = outputs
     (revenue, times) = TotalsStage.mergers(configuration)
     encoder = FinanceEncoder(dimensionNames: configuration.dimensions)
+    breakEncoder = BreakEncoder(dimensionNames: configuration.dimensions)
+    unique = TotalsStage.values(configuration)
     super.init("totals", configuration: configuration, stop: stop, log: log, environment: environment)
   }
 
@@ -46,6 +64,14 @@ public final class TotalsStage: Stage {
       RevenueMerger(settling_ms: settling_ms, calendar: policy.checks?.calendar), TaskTimes(settling_ms: settling_ms)
     )
   }
+
+  private static func values(_ configuration: Configuration) -> UniqueValues? {
+    configuration.sources.contains { !$0.uniqueRules.isEmpty }
+      ? UniqueValues(maximum: configuration.maximumUnique) : nil
+  }
+
+  /// Of the values that must be unique, as far as they are held here; nil where no rule says so. From any thread.
+  var currentUniqueCounts: UniqueValues.Counts? { uniqueCounts.withLock { $0 } }
 
   override func runOnce() throws {
     let instance = configuration.kafka.instance
@@ -79,6 +105,7 @@ public final class TotalsStage: Stage {
           // Before it is answered: afterwards it may be that of another generation.
           group = try consumer.groupMetadata()
           behind = Set(places.map(\.partition))
+          try learnTold(places)
         }
         try consumer.answerRebalance(start: .beginning)
       } else if told_ms.map({ environment.monotonic_ms() - $0 >= TotalsStage.interval_ms }) ?? true {
@@ -89,14 +116,46 @@ public final class TotalsStage: Stage {
     if consumer.pendingRebalance == nil { try tellChanges() }
   }
 
+  /// How much the owners before have told, none of it in an open transaction any more. Without transactions what comes
+  /// twice comes twice.
+  private func learnTold(_ places: [TopicPartition]) throws {
+    guard unique != nil, isExactlyOnce, !places.isEmpty else { return }
+    var committed: [TopicPartition: CommittedOffset] = [:]
+    try retrying { () throws(KafkaError) in committed = try consumer.committed(places, timeout_ms: 30_000) }
+    toldBefore = Dictionary(
+      uniqueKeysWithValues: places.map { ($0.partition, Int64(committed[$0]?.metadata ?? "") ?? 0) })
+    waitsUntil_ms = environment.monotonic_ms() + 30_000
+  }
+
+  /// Whether everything that was told before has been read.
+  private var knowsWhatWasTold: Bool {
+    guard let unique else { return true }
+    if toldBefore.allSatisfy({ unique.tellings[$0.key] ?? 0 >= $0.value }) { return true }
+    guard environment.monotonic_ms() >= waitsUntil_ms else { return false }
+    log.warning("not all is there that was told of duplicate values: some of it may be told again")
+    toldBefore = [:]
+    return true
+  }
+
   private func tellChanges() throws {
     // Sums of half a history would be wrong ones.
-    guard group != nil, behind.isEmpty else { return }
+    guard group != nil, behind.isEmpty, knowsWhatWasTold else { return }
     if configuration.aggregates != nil { pending += revenue.take() }
     if configuration.quality != nil {
       pendingQuality += quality.take(times, now_ms: environment.wallClock_ms())
     }
-    guard !changed.isEmpty || !pending.isEmpty || !pendingQuality.isEmpty else { return }
+    if unique != nil {
+      if told_ms == nil, !isExactlyOnce {
+        // Whoever was here before may have ended before it said so.
+        for (place, count) in unique!.opened.sorted(by: { $0.key < $1.key }) {
+          pendingUnique.append(.opened(count, partition: place))
+        }
+      }
+      pendingUnique += unique!.take(asOf_ms: times.asOf_ms)
+      let counts = unique!.counts
+      uniqueCounts.withLock { $0 = counts }
+    }
+    guard !changed.isEmpty || !pending.isEmpty || !pendingQuality.isEmpty || !pendingUnique.isEmpty else { return }
     told_ms = environment.monotonic_ms()
     try tell()
   }
@@ -111,6 +170,9 @@ public final class TotalsStage: Stage {
     quality = QualityMerger()
     pending = []
     pendingQuality = []
+    unique = TotalsStage.values(configuration)
+    pendingUnique = []
+    toldBefore = [:]
   }
 
   private func take(_ message: ConsumedMessage) {
@@ -131,6 +193,17 @@ public final class TotalsStage: Stage {
       } catch {
         log.warning(
           "counts of quality cannot be read", metadata: ["offset": "\(message.offset)", "error": "\(error)"])
+      }
+      return
+    }
+    if let key = message.key, UniqueMessage.isKey(key) {
+      do throws(ByteCodingError) {
+        unique?.apply(
+          try UniqueMessage(key: key, value: message.value), partition: message.partition, asOf_ms: times.asOf_ms)
+      } catch {
+        log.warning(
+          "a value that must be unique cannot be read",
+          metadata: ["offset": "\(message.offset)", "error": "\(error)"])
       }
       return
     }
@@ -156,7 +229,11 @@ public final class TotalsStage: Stage {
   /// sent with the next change, or by whoever has the partitions then.
   private func tell() throws {
     guard let group else { return }
-    let offsets = next.mapValues { CommittedOffset($0) }
+    let offsets = Dictionary(
+      uniqueKeysWithValues: next.map { place, offset in
+        let told = unique.map { String($0.tellings[place.partition] ?? 0) } ?? ""
+        return (place, CommittedOffset(offset, metadata: told))
+      })
     do throws(KafkaError) {
       if isExactlyOnce {
         try producer.beginTransaction()
@@ -173,8 +250,11 @@ public final class TotalsStage: Stage {
       changed = []
       pending = []
       pendingQuality = []
+      pendingUnique = []
     } catch {
       if error.isFatal { throw error }
+      // Sums may be told a second time; a break's revision may not, and whether it has been only the topic says.
+      if isExactlyOnce, !pendingUnique.isEmpty { throw error }
       log.debug("totals not told", metadata: ["error": "\(error)"])
       if environment.defect == .totalsForgotten { (changed, pendingQuality) = ([], []) }
       if isExactlyOnce {
@@ -185,20 +265,68 @@ public final class TotalsStage: Stage {
 
   private func send() throws(KafkaError) {
     for message in pending {
-      try produce(configuration.revenueTopic, FinanceEncoder.key(message), encoder.encode(message))
+      try produce(.revenue, FinanceEncoder.key(message), encoder.encode(message))
     }
     for message in pendingQuality {
-      try produce(configuration.qualityTopic, FinanceEncoder.key(message), encoder.encode(message))
+      try produce(.quality, FinanceEncoder.key(message), encoder.encode(message))
     }
+    try sendUnique()
     for cell in changed.sorted() {
       let values = cells[cell] ?? [:]
       let value = TotalEncoder.encode(
         cell: cell, value: values.values.reduce(0) { $0 + $1.value }, tasks: values.count)
-      try produce(configuration.totalsTopic, Array(cell.utf8), value)
+      try produce(.totals, Array(cell.utf8), value)
     }
   }
 
-  private func produce(_ topic: String, _ key: [UInt8], _ value: [UInt8]) throws(KafkaError) {
+  /// Breaks first, then that they have been told, then what is deleted: without transactions a process that ends in between
+  /// tells some of it once more, the same again.
+  private func sendUnique() throws(KafkaError) {
+    guard !pendingUnique.isEmpty else { return }
+    func flush() throws(KafkaError) {
+      if !isExactlyOnce { try retrying { () throws(KafkaError) in try producer.flush(timeout_ms: 60_000) } }
+    }
+    for output in pendingUnique {
+      if case .aBreak(let made) = output { try produce(.breaks, Array(made.id.utf8), breakEncoder.encode(made)) }
+    }
+    try flush()
+    for output in pendingUnique {
+      if case .opened(let count, let partition) = output { try tellOpened(count, partition) }
+      guard case .message(let message, let partition) = output else { continue }
+      if case .forgotten = message { continue }
+      for (key, value) in message.messages { try producePartial(partition, key, value) }
+    }
+    try flush()
+    for output in pendingUnique {
+      guard case .message(.forgotten(let key), let partition) = output else { continue }
+      for (key, value) in UniqueMessage.forgotten(key).messages { try producePartial(partition, key, value) }
+    }
+  }
+
+  /// A partition's part of the number of open breaks, as that of a task behind all others. It only rises, so that it is its
+  /// own epoch.
+  private func tellOpened(_ count: Int64, _ partition: Int32) throws(KafkaError) {
+    let cell = Partial(
+      cell: "open_breaks:" + BreakType.dataQuality.rawValue, task: -1 - partition, value: count,
+      epoch: UInt64(max(0, count)))
+    try producePartial(cell.partition(of: configuration.partialsPartitions), cell.key, cell.valueBytes)
+  }
+
+  private func producePartial(_ partition: Int32, _ key: [UInt8], _ value: [UInt8]?) throws(KafkaError) {
+    var failure: KafkaError?
+    key.withUnsafeBufferPointer { key in
+      func send(_ value: UnsafeBufferPointer<UInt8>?) {
+        do throws(KafkaError) {
+          try producer.produce(topic: configuration.partialsTopic, partition: partition, key: key, value: value)
+        } catch { failure = error }
+      }
+      if let value { value.withUnsafeBufferPointer { send($0) } } else { send(nil) }
+    }
+    if let failure { throw failure }
+  }
+
+  private func produce(_ output: Output, _ key: [UInt8], _ json: [UInt8]) throws(KafkaError) {
+    let (topic, value) = (configuration.topic(output), outputs?.bytes(output, json) ?? json)
     var failure: KafkaError?
     key.withUnsafeBufferPointer { key in
       value.withUnsafeBufferPointer { value in

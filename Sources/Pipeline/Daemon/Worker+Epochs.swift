@@ -203,13 +203,25 @@ extension Worker {
 
   func send(_ outbox: Outbox) throws(KafkaError) {
     try outbox.forEach { (message, key, value) throws(KafkaError) in
-      let topic =
-        switch message.topic {
-        case .breaks: configuration.breaksTopic
-        case .deadLetters: configuration.deadLettersTopic
-        case .partials: configuration.partialsTopic
-        }
-      try producer.produce(topic: topic, partition: message.partition, key: key, value: value)
+      switch message.topic {
+      case .breaks: try send(.breaks, configuration.breaksTopic, message.partition, key, value)
+      case .deadLetters: try send(.deadLetters, configuration.deadLettersTopic, message.partition, key, value)
+      case .partials:
+        try producer.produce(topic: configuration.partialsTopic, partition: message.partition, key: key, value: value)
+      }
+    }
+  }
+
+  private func send(
+    _ output: Output, _ topic: String, _ partition: Int32?, _ key: UnsafeBufferPointer<UInt8>?,
+    _ value: UnsafeBufferPointer<UInt8>
+  ) throws(KafkaError) {
+    guard let outputs else {
+      try producer.produce(topic: topic, partition: partition, key: key, value: value)
+      return
+    }
+    try outputs.with(output, value) { (value) throws(KafkaError) in
+      try producer.produce(topic: topic, partition: partition, key: key, value: value)
     }
   }
 

@@ -26,6 +26,8 @@ public final class Worker: @unchecked Sendable {
   let environment: any WorkerEnvironment
   /// Where tables change while the worker runs.
   let masterData: MasterData?
+  /// The formats of the outputs; nil where all are JSON.
+  let outputs: OutputEncoding?
   let state = Mutex(WorkerStatus())
 
   final class Task {
@@ -82,7 +84,8 @@ public final class Worker: @unchecked Sendable {
   private var schemaProblem: SchemaRegistryError?
 
   public convenience init(
-    configuration: Configuration, number: Int, stop: StopFlag, log: Logger, masterData: MasterData? = nil
+    configuration: Configuration, number: Int, stop: StopFlag, log: Logger, masterData: MasterData? = nil,
+    outputs: OutputEncoding? = nil
   ) {
     let forward: KafkaLogHandler = { level, facility, message in
       log.log(
@@ -90,15 +93,16 @@ public final class Worker: @unchecked Sendable {
     }
     self.init(
       configuration: configuration, number: number, stop: stop, log: log,
-      environment: KafkaEnvironment(log: forward), masterData: masterData)
+      environment: KafkaEnvironment(log: forward), masterData: masterData, outputs: outputs)
   }
 
   /// - Parameter hash: The configuration's `matchingHash`, where it is known.
   public init(
     configuration: Configuration, number: Int, stop: StopFlag, log: Logger, environment: any WorkerEnvironment,
-    hash: UInt64? = nil, masterData: MasterData? = nil
+    hash: UInt64? = nil, masterData: MasterData? = nil, outputs: OutputEncoding? = nil
   ) {
     self.masterData = masterData
+    self.outputs = outputs
     self.configuration = configuration
     configurationHash = hash ?? configuration.matchingHash
     self.number = number

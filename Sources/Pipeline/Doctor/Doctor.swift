@@ -81,6 +81,7 @@ public struct Doctor {
       findings += rights(probe, cluster, &newest)
     }
     findings += messageSizes()
+    findings += data(now_ms: wallClock_ms())
     let drift_ms = (wallClock_ms() - started.wall_ms) - (monotonic_ms() - started.steady_ms)
     findings += clock(now_ms: wallClock_ms(), drift_ms: drift_ms, newest: newest)
     if case .directory(let path) = configuration.checkpoints {

@@ -10,7 +10,8 @@ public struct DoctorFinding: Codable, Sendable, Equatable {
     }
   }
   public var status: Status
-  /// `configuration`, `broker`, `topics`, `rights`, `transactions`, `messages`, `clock`, `disk`, `machine`, `console`.
+  /// `configuration`, `broker`, `topics`, `rights`, `transactions`, `messages`, `registry`, `data`, `clock`, `disk`,
+  /// `machine`, `console`.
   public var area: String
   /// What was looked at: a file, a topic, a group.
   public var subject: String

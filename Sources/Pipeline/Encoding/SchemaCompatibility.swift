@@ -73,10 +73,19 @@ public enum SchemaCompatibility {
     return Set(schema["type"] as? [String] ?? [])
   }
 
-  /// Compares two folders of `*.schema.json`: what is wrong, each with its file.
+  /// Compares two folders of `*.schema.json`, with those of `avro/*.avsc` in them: what is wrong, each with its file.
   public static func problems(oldDirectory: String, newDirectory: String) throws -> [String] {
+    try problems(oldDirectory, newDirectory, ".schema.json", problems(old:new:))
+      + problems(oldDirectory + "/avro", newDirectory + "/avro", ".avsc", AvroCompatibility.problems(old:new:))
+  }
+
+  private static func problems(
+    _ oldDirectory: String, _ newDirectory: String, _ ending: String, _ compare: (Data, Data) throws -> [String]
+  ) throws -> [String] {
     func files(_ directory: String) throws -> [String] {
-      try FileManager.default.contentsOfDirectory(atPath: directory).filter { $0.hasSuffix(".schema.json") }.sorted()
+      // Before there were any, there was nothing to keep to.
+      guard FileManager.default.fileExists(atPath: directory) else { return [] }
+      return try FileManager.default.contentsOfDirectory(atPath: directory).filter { $0.hasSuffix(ending) }.sorted()
     }
     let known = Set(try files(newDirectory))
     var all: [String] = []
@@ -88,7 +97,7 @@ public enum SchemaCompatibility {
       let old = try Data(contentsOf: URL(fileURLWithPath: oldDirectory + "/" + file))
       let new = try Data(contentsOf: URL(fileURLWithPath: newDirectory + "/" + file))
       do {
-        all += try problems(old: old, new: new).map { "\(file): \($0)" }
+        all += try compare(old, new).map { "\(file): \($0)" }
       } catch let error as SchemaError { throw SchemaError(description: "\(file): \(error.description)") }
     }
     return all

@@ -16,11 +16,7 @@ struct SchemaLookup {
     isAvro = configuration.sources.map(\.mapping.format.isAvro)
     isRouted = configuration.sources.map(\.isRouted)
     guard isAvro.contains(true), let settings = configuration.schemaRegistry else { return nil }
-    var authorization = settings.bearer.map { "Bearer " + $0.reveal }
-    if let password = settings.password {
-      authorization = SchemaRegistry.Settings.basic(user: settings.user, password: password.reveal)
-    }
-    registry = .shared(.init(url: settings.url, authorization: authorization, timeout_ms: settings.timeout_ms))
+    registry = .shared(settings)
   }
 
   /// What keeps one message that is not routed from being decoded now; nil where its schema is there.
@@ -45,5 +41,16 @@ struct SchemaLookup {
       try registry.load(id)
       last = id
     }
+  }
+}
+
+extension SchemaRegistry {
+  /// The one of this process.
+  static func shared(_ settings: SchemaRegistrySettings) -> SchemaRegistry {
+    var authorization = settings.bearer.map { "Bearer " + $0.reveal }
+    if let password = settings.password {
+      authorization = Settings.basic(user: settings.user, password: password.reveal)
+    }
+    return shared(Settings(url: settings.url, authorization: authorization, timeout_ms: settings.timeout_ms))
   }
 }

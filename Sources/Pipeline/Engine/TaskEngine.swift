@@ -13,6 +13,8 @@ final class DecodeStage {
   /// To be asked before records of a source are taken in; nil where none is Avro.
   let schemas: SchemaLookup?
   let configurationHash: UInt64
+  /// By source: what reads the values that must be unique; nil where no source has such a rule.
+  let unique: [UniqueReader?]?
   /// Actions that were read, and those that could not be.
   var actionFaults = DecodeCounters()
   /// What was counted with earlier versions of the tables.
@@ -26,6 +28,9 @@ final class DecodeStage {
     configurationHash = hash ?? configuration.matchingHash
     let lookup = SchemaLookup(configuration)
     schemas = lookup
+    let dimensions = configuration.dimensions.count
+    let unique = configuration.sources.map { UniqueReader($0, dimensionCount: dimensions) }
+    self.unique = unique.contains { $0 != nil } ? unique : nil
     lanes = try configuration.sources.map {
       Lane(try MappingPlan($0.mapping), rules: $0.rules, schemas: lookup?.registry)
     }
@@ -212,12 +217,14 @@ final class TaskEngine {
       takeActions(stretch)
       return
     }
+    lastValue = nil
     switch stage.lanes[runSource] {
     case .orders(let lane):
       lane.decode(stretch, source: UInt16(runSource), isRouted: isRouted, faults: &faults)
       if !faults.isEmpty { reportFaults(stretch) }
       laps?.end(.decode)
       matcher.apply(orders: lane.records.buffer, now_ms: runNow_ms, outputs: &outputs)
+      if let unique = stage.unique { tellValues(lane.records.buffer, unique[runSource]) }
       for at in lane.flagged { countFlagged(lane.records[at].time_ms) }
       laps?.end(.match)
       if !outputs.quarantined.isEmpty {
@@ -229,6 +236,7 @@ final class TaskEngine {
       if !faults.isEmpty { reportFaults(stretch) }
       laps?.end(.decode)
       matcher.apply(postings: lane.records.buffer, now_ms: runNow_ms, outputs: &outputs)
+      if let unique = stage.unique { tellValues(lane.records.buffer, unique[runSource]) }
       for at in lane.flagged { countFlagged(lane.records[at].time_ms) }
       laps?.end(.match)
       if !outputs.quarantined.isEmpty {
@@ -255,6 +263,30 @@ final class TaskEngine {
     }
     stage.actionFaults.records += stretch.count
     encodeBreaks()
+  }
+
+  // MARK: - Values that must be unique
+
+  private func tellValues(_ records: UnsafeBufferPointer<OrderEvent>, _ reader: UniqueReader?) {
+    guard let reader else { return }
+    let future = Set(outputs.quarantined)
+    for at in records.indices where !future.contains(at) { reader.read(records[at], tellValue) }
+  }
+
+  private func tellValues(_ records: UnsafeBufferPointer<Posting>, _ reader: UniqueReader?) {
+    guard let reader else { return }
+    let future = Set(outputs.quarantined)
+    for at in records.indices where !future.contains(at) { reader.read(records[at], tellValue) }
+  }
+
+  private func tellValue(_ key: UniqueKey, _ record: UniqueRecord) {
+    // The lines of a ledger document come one behind the other.
+    guard key != lastValue else { return }
+    lastValue = key
+    for (name, value) in UniqueMessage.record(key, record).messages {
+      outbox.add(
+        .partials, partition: key.partition(of: configuration.partialsPartitions), key: name, value: value ?? [])
+    }
   }
 
   private func countFlagged(_ time_ms: Int64) {
@@ -358,7 +390,8 @@ final class TaskEngine {
   /// Tells the second stage what has changed in the task's own cells. The last thing before an epoch is sealed.
   func tellPartials() {
     untold = (outbox.mark, toldOpen)
-    tellCells()
+    // Whoever holds values that must be unique forgets them by the watermarks: only an epoch that is sealed anyhow says it.
+    tellCells(tellsWatermark: stage.unique != nil && hasEffects)
     for type in BreakType.allCases.indices where matcher.counters.open[type] != toldOpen[type] {
       toldOpen[type] = matcher.counters.open[type]
       let cell = Partial(
@@ -379,10 +412,15 @@ final class TaskEngine {
     toldOpen = untold.open
   }
   private var untold: (mark: Outbox.Mark, open: [Int])?
+  /// The last value told in the running stretch.
+  private var lastValue: UniqueKey?
 
-  private func tellCells() {
+  private func tellCells(tellsWatermark: Bool) {
     // The clock is the last reading of this epoch, so that a replay has the same; an epoch without one tells nothing.
-    guard matcher.hasAggregates || matcher.hasQuality, let now_ms = events.last?.now_ms else { return }
+    guard matcher.hasAggregates || matcher.hasQuality, let now_ms = events.last?.now_ms else {
+      if tellsWatermark { tellTimes([matcher.watermarks.current_ms]) }
+      return
+    }
     let sources = configuration.sources
     let times =
       [matcher.watermarks.current_ms]
@@ -411,8 +449,13 @@ final class TaskEngine {
         tell(cell.partition(of: partitions), { cell.writeKey(into: &$0) }, { cell.writeValue(into: &$0) })
       }
     }
-    guard let toldTimes else { return }
-    for (name, time_ms) in zip([""] + sources.map(\.name), toldTimes) where time_ms > .min {
+    if let toldTimes { tellTimes(toldTimes) } else if tellsWatermark { tellTimes([times[0]]) }
+  }
+
+  /// The watermark, and behind it the latest event time of each source.
+  private func tellTimes(_ times: [Int64]) {
+    let partitions = configuration.partialsPartitions
+    for (name, time_ms) in zip([""] + configuration.sources.map(\.name), times) where time_ms > .min {
       let cell = Partial(cell: Partial.timePrefix + name, task: partition, value: time_ms, epoch: mark.number + 1)
       // Whoever adds cells up must know how far the tasks have come, whichever partition it reads.
       for place in 0..<max(1, partitions) {

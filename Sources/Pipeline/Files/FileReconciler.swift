@@ -85,6 +85,9 @@ public final class FileReconciler {
   private var deadLetterEncoder = DeadLetterEncoder()
   private var deadLetters: [UInt8] = []
   private var deadLetterFile: Int32 = -1
+  /// By input: what reads the values that must be unique.
+  private var uniqueReaders: [UniqueReader?] = []
+  private var unique: UniqueValues
   public private(set) var summary = RunSummary()
   /// Called after each round with (records so far, fraction of the bytes read if known).
   public var onProgress: ((Int, Double?) -> Void)?
@@ -100,6 +103,7 @@ public final class FileReconciler {
     try FileManager.default.createDirectory(atPath: options.directory, withIntermediateDirectories: true)
     spool = try BreakSpool(directory: options.directory)
     encoder = BreakEncoder(dimensionNames: configuration.dimensions)
+    unique = UniqueValues(maximum: configuration.maximumUnique)
     for (kind, paths) in [(SourceKind.orders, options.orders), (.ledger, options.ledger)] {
       for path in paths { try addInput(path, kind) }
     }
@@ -140,6 +144,9 @@ public final class FileReconciler {
       Input(
         file: file, source: source, partition: partition,
         needsHeader: isCSV && mapping.csv.hasHeader))
+    uniqueReaders.append(
+      UniqueReader(
+        configuration.sources[source], dimensionCount: configuration.dimensions.count, file: file.path))
     for task in tasks {
       task.matcher.watermarks.register(source: UInt16(source), partition: partition, now_ms: options.now_ms)
     }
@@ -298,10 +305,34 @@ public final class FileReconciler {
       }
       inputs[at].largest_ms = max(inputs[at].largest_ms, roundLargest)
     }
+    if let reader = uniqueReaders[at] { takeValues(source, reader, latest_ms: latest) }
     for lane in self.lanes { lane[source].reset() }
     try deadLetter(at, block, (0..<threads).flatMap { faults[$0] })
     try drain()
     summary.decode.records = self.lanes.reduce(0) { $0 + $1.reduce(0) { $0 + $1.counters.records } }
+  }
+
+  /// The values of a round that must be unique, in the order of the lines.
+  private func takeValues(_ source: Int, _ reader: UniqueReader, latest_ms: Int64) {
+    func take(_ key: UniqueKey, _ record: UniqueRecord) {
+      if record.time_ms <= latest_ms { unique.apply(.record(key, record), partition: 0) }
+    }
+    for lane in lanes {
+      switch lane[source] {
+      case .orders(let lane): for at in 0..<lane.records.count { reader.read(lane.records[at], take) }
+      case .ledger(let lane): for at in 0..<lane.records.count { reader.read(lane.records[at], take) }
+      }
+    }
+  }
+
+  /// Breaks of the values that more than one record has.
+  private func tellDuplicates() throws {
+    for output in unique.take(asOf_ms: .min) {
+      guard case .aBreak(let made) = output else { continue }
+      try spool.append(id: made.id, isReported: true, encoder.encode(made))
+      summary.duplicateValues += 1
+    }
+    summary.droppedValues = unique.counts.dropped
   }
 
   @inline(__always)
@@ -382,6 +413,7 @@ public final class FileReconciler {
       }
     }
     try drain()
+    try tellDuplicates()
   }
 
   /// The cells of all tasks, where aggregates are wanted: `revenue.jsonl`, one message a line, by key.
@@ -424,7 +456,9 @@ public final class FileReconciler {
     }
     var decode = DecodeCounters()
     for lane in lanes { for lane in lane { decode.add(lane.counters) } }
+    for (rule, count) in unique.duplicatesByRule { decode.violations[rule, default: 0] += count }
     summary.decode = decode
+    summary.match.open[BreakType.dataQuality.index] += summary.duplicateValues
     summary.decode.records += summary.oversized
   }
 }

@@ -68,11 +68,14 @@ public final class FlowsJob: Stage {
   /// When the batch that is being taken in was asked for.
   private var now_ms: Int64 = 0
   private var encoder: FinanceEncoder
+  /// The formats of the outputs; nil where both are JSON.
+  private let outputs: OutputEncoding?
+  private let outputReader: OutputReader
   /// What the last figures were made for.
   private var lastAsOf_d: Int32?
   private var lastIsProvisional: Bool?
 
-  /// - Throws: where the configuration enables no flows.
+  /// - Throws: where the configuration enables no flows, or the registry does not take the schemas of its topics.
   public init(
     configuration: Configuration, options: Options = Options(), stop: StopFlag, log: Logger,
     environment: any WorkerEnvironment = KafkaEnvironment()
@@ -88,6 +91,8 @@ public final class FlowsJob: Stage {
     ledger = FlowLedger(settings: settings, dimensions: configuration.dimensions)
     watermarks = FlowsJob.watermarks(configuration)
     encoder = FinanceEncoder(dimensionNames: settings.by)
+    outputs = try OutputEncoding(configuration, [.cashflow, .receivables])
+    outputReader = OutputReader(configuration)
     super.init("flows", configuration: configuration, stop: stop, log: log, environment: environment)
   }
 
@@ -205,7 +210,25 @@ public final class FlowsJob: Stage {
     switch message.topic - lanes.count {
     case ..<0: takeRecord(message)
     case 0: takeBreak(message)
-    default: published.take(isCash: message.topic - lanes.count == 1, key: message.key, value: message.value)
+    default: takePublished(message)
+    }
+  }
+
+  /// The JSON form of a message of an output topic. A registry that does not answer holds all back.
+  private func json(_ value: UnsafeBufferPointer<UInt8>) throws -> [UInt8] {
+    do {
+      return try outputReader.json(value)
+    } catch let problem as SchemaRegistryError {
+      schemaProblem = problem
+      throw problem
+    }
+  }
+
+  /// What is no message of ours is passed over: it will be replaced.
+  private func takePublished(_ message: ConsumedMessage) {
+    guard let value = message.value, let made = try? json(value) else { return }
+    made.withUnsafeBufferPointer {
+      published.take(isCash: message.topic - lanes.count == 1, key: message.key, value: $0)
     }
   }
 
@@ -223,7 +246,7 @@ public final class FlowsJob: Stage {
   private func takeBreak(_ message: ConsumedMessage) {
     guard let value = message.value else { return }
     do {
-      let made = try JSONDecoder().decode(BreakMessage.self, from: Data(value))
+      let made = try JSONDecoder().decode(BreakMessage.self, from: Data(json(value)))
       ledger.setDispute(id: made.id, order: made.order, isOpen: made.disputesReceivable)
     } catch {
       unreadableBreaks += 1
@@ -318,9 +341,10 @@ public final class FlowsJob: Stage {
     do throws(KafkaError) {
       if isExactlyOnce { try producer.beginTransaction() }
       for message in messages {
+        let output = message.isCash ? Output.cashflow : .receivables
         try producer.produce(
-          topic: message.isCash ? configuration.cashflowTopic : configuration.receivablesTopic, key: message.key,
-          value: message.value)
+          topic: configuration.topic(output), key: message.key,
+          value: outputs?.bytes(output, message.value) ?? message.value)
       }
       if isExactlyOnce {
         try retrying { () throws(KafkaError) in try producer.commitTransaction(timeout_ms: 30_000) }

@@ -93,3 +93,14 @@ public final class Auditor {
     throw RecoveryError(problems.joined(separator: "; "))
   }
 }
+
+extension Auditor {
+  /// Whether a message of the breaks topic is that of a duplicate value, which the second stage tells: it is in no task's
+  /// epochs.
+  public static func isOfSecondStage(_ json: [UInt8]) -> Bool {
+    guard let made = try? JSONDecoder().decode(BreakMessage.self, from: Data(json)) else { return false }
+    return isOfSecondStage(id: made.id, order: made.order)
+  }
+
+  public static func isOfSecondStage(id: String, order: String) -> Bool { UniqueValues.isUnique(id: id, order: order) }
+}

@@ -3,6 +3,7 @@ import Decoding
 import Domain
 import Foundation
 import Kafka
+import SchemaRegistry
 
 /// Sends records that became dead letters to their source once more, after what was wrong has been put right: a table has
 /// the entry now, a rule was mistaken.
@@ -101,9 +102,19 @@ public final class Redrive {
     }
     let sent = try markers(partitions: topics[configuration.redrivenTopic] ?? 1)
     var chosen: [Place: Letter] = [:]
+    let outputs = OutputReader(configuration)
+    var problem: SchemaRegistryError?
     for partition in 0..<Int32(partitions) {
       try readAll(TopicPartition(configuration.deadLettersTopic, partition)) { message in
-        guard let value = message.value, let letter = try? JSONDecoder().decode(Letter.self, from: Data(value)),
+        guard problem == nil, let value = message.value else { return }
+        var json: [UInt8]?
+        do {
+          json = try outputs.json(value)
+        } catch let error as SchemaRegistryError {
+          problem = error
+          return
+        } catch {}
+        guard let json, let letter = try? JSONDecoder().decode(Letter.self, from: Data(json)),
           let topic = letter.topic, let partition = letter.partition, let offset = letter.offset,
           let source = self.configuration.sources.first(where: { $0.name == letter.source }),
           source.originalTopic == topic
@@ -115,6 +126,7 @@ public final class Redrive {
         chosen[Place(topic: topic, partition: partition, offset: offset)] = letter
       }
     }
+    if let problem { throw problem }
     report.selected = chosen.count
     let due = chosen.keys.filter { !sent.contains($0.name) }.sorted {
       ($0.topic, $0.partition, $0.offset) < ($1.topic, $1.partition, $1.offset)

@@ -7,6 +7,7 @@ import Kafka
 import Logging
 import Matching
 import Pipeline
+import Validation
 
 /// What a simulation varies. Everything else comes from the seed.
 public struct SimulationOptions: Sendable {
@@ -34,6 +35,8 @@ public final class ClusterSimulation {
     public var rebalances = 0
     public var recoveries = 0
     public var steps = 0
+    /// Duplicate values that were found.
+    public var duplicates = 0
   }
 
   let seed: UInt64
@@ -123,6 +126,15 @@ public final class ClusterSimulation {
       settings.interval_ms = seed % 5 < 3 ? 1 : 300
       configuration.quality = settings
     }
+    // With the second stage, which finds them, and against which they are checked.
+    if hasTotals, seed % 2 == 0 {
+      // Longer than a run takes; or so short that records are forgotten, and late ones find nothing any more.
+      configuration.sources[0].uniqueRules = [
+        UniqueRule(
+          name: "one a kind", subject: "note", fields: [RuleField(.customer)], severity: .flag,
+          within_ms: (seed % 4 == 0 ? 3 : 400 * 24) * 3_600_000)
+      ]
+    }
     if seed % 8 >= 6 { configuration.policy.checks = ClusterSimulation.checks }
     // So few that a checkpoint is spread over several epochs.
     configuration.shardTies = 1 + random.below(2)
@@ -162,6 +174,9 @@ public final class ClusterSimulation {
     return checks
   }()
 
+  /// Few texts for many events.
+  static func note(_ event: HistoryEvent) -> String { "\(event.time_ms % 3)" }
+
   // MARK: - Inputs
 
   func makeInputs() {
@@ -171,6 +186,7 @@ public final class ClusterSimulation {
       var text =
         #"{"order":"\#(event.order)","id":"\#(event.id)","kind":"\#(event.kind.name)","time":\#(event.time_ms),"#
         + #""document":"\#(event.document)","currency":"\#(event.currency.code)""#
+      if !configuration.sources[0].uniqueRules.isEmpty { text += #","note":"\#(ClusterSimulation.note(event))""# }
       for component in AmountComponent.allCases {
         if let amount = event.amounts[component] {
           text += #","\#(component)":"\#(formatDecimal(Int128(amount), decimals: 2))""#
@@ -387,6 +403,7 @@ public final class ClusterSimulation {
           event: kind
           event_time: {path: time, format: epoch_ms}
           document: document
+          customer: note
           currency: currency
           net: net
           tax: tax

@@ -239,7 +239,8 @@ final class LoadRun {
 
   private func readBreaks() throws -> [TruthComparison.Found] {
     let reader = try BreakReader(
-      properties: configuration.clientProperties(.admin), topic: configuration.breaksTopic)
+      properties: configuration.clientProperties(.admin), topic: configuration.breaksTopic,
+      outputs: OutputReader(configuration))
     defer { reader.close() }
     let until = Date().addingTimeInterval(120)
     while !reader.isAtEnd {

@@ -108,7 +108,9 @@ final class BreakWatch {
   private var seen: [(order: String, at_us: Int64)] = []
 
   init(_ configuration: Configuration) throws {
-    reader = try BreakReader(properties: configuration.clientProperties(.admin), topic: configuration.breaksTopic)
+    reader = try BreakReader(
+      properties: configuration.clientProperties(.admin), topic: configuration.breaksTopic,
+      outputs: OutputReader(configuration))
     reader.onMessage = { [unowned self] message in
       seen.append((message.order, wallClock_us()))
     }
