@@ -98,7 +98,7 @@ extension Configuration {
   }
 
   /// `2026-01`, `2026/1`, `202601` → 202601.
-  private static func period(_ text: String) -> Int32? {
+  static func period(_ text: String) -> Int32? {
     var parts = text.split(whereSeparator: { $0 == "-" || $0 == "/" || $0 == "." }).map(String.init)
     if parts.count == 1, text.utf8.count == 6 { parts = [String(text.prefix(4)), String(text.suffix(2))] }
     guard parts.count == 2, parts[0].utf8.count == 4, (1...2).contains(parts[1].utf8.count),

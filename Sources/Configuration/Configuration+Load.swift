@@ -83,6 +83,8 @@ extension Configuration {
     receivablesTopic = reader.topic(
       topics["receivables"], ["topics", "receivables"], prefix + ".receivables",
       place: nodes["prefix"] ?? nodes["name"])
+    varianceTopic = reader.topic(
+      topics["variance"], ["topics", "variance"], prefix + ".variance", place: nodes["prefix"] ?? nodes["name"])
     qualityTopic = reader.topic(
       topics["quality"], ["topics", "quality"], prefix + ".quality", place: nodes["prefix"] ?? nodes["name"])
     readAggregates(nodes["aggregates"], reader)
@@ -142,6 +144,7 @@ extension Configuration {
     if sources.contains(where: { !$0.rules.flagNames.isEmpty }) { policy.flagNames = sources.map(\.rules.flagNames) }
     readPolicy(nodes["policy"], reader)
     readFlows(nodes["flows"], tables, reader)
+    readVariance(nodes["variance"], reader)
     governance = readGovernance(nodes["governance"], reader)
     let epoch = reader.nodes(nodes["epoch"], ["epoch"])
     epochRecords = reader.integer(epoch["records"], ["epoch", "records"], epochRecords, 1...10_000_000)
@@ -183,6 +186,7 @@ extension Configuration {
     settings.limits.valuesPerDimension = reader.integer(
       nodes["values"], path + ["values"], settings.limits.valuesPerDimension, 1...65_533)
     settings.limits.cells = reader.integer(nodes["cells"], path + ["cells"], settings.limits.cells, 1...1_000_000)
+    settings.countsQuantities = reader.bool(nodes["quantities"], path + ["quantities"], false)
     aggregates = settings
   }
 

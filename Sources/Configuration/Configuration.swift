@@ -126,6 +126,8 @@ public struct Configuration: Sendable, Equatable {
   public var quality: QualitySettings?
   /// nil where `tieout flows` has nothing to do.
   public var flows: FlowSettings?
+  /// nil where nothing is compared with a budget.
+  public var variance: VarianceSettings?
   /// Records and milliseconds after which an epoch ends, whichever comes first.
   /// Of `base_amount`; none where there are no rates.
   var baseCurrency = Currency.none
@@ -145,6 +147,7 @@ public struct Configuration: Sendable, Equatable {
   public var cashflowTopic = ""
   public var qualityTopic = ""
   public var receivablesTopic = ""
+  public var varianceTopic = ""
   /// nil where no source needs it.
   public var schemaRegistry: SchemaRegistrySettings?
   public var tablesTopic = ""
@@ -176,7 +179,8 @@ public struct Configuration: Sendable, Equatable {
       && a.redrivenTopic == b.redrivenTopic
       && a.maskKey == b.maskKey && a.rawDeadLetters == b.rawDeadLetters
       && a.governance == b.governance && a.aggregates == b.aggregates && a.revenueTopic == b.revenueTopic
-      && a.flows == b.flows && a.quality == b.quality && a.qualityTopic == b.qualityTopic
+      && a.variance == b.variance && a.varianceTopic == b.varianceTopic && a.flows == b.flows && a.quality == b.quality
+      && a.qualityTopic == b.qualityTopic
       && a.cashflowTopic == b.cashflowTopic && a.receivablesTopic == b.receivablesTopic
       && a.epochRecords == b.epochRecords && a.epochInterval_ms == b.epochInterval_ms
       && a.memoryLimit == b.memoryLimit && a.logLevel == b.logLevel && a.logFormat == b.logFormat
@@ -207,7 +211,7 @@ public struct Configuration: Sendable, Equatable {
     }
     for source in sources { text += "|" + source.name }
     if let checks = policy.checks { text += "|\(checks)" }
-    if let aggregates { text += "|\(aggregates)" }
+    if let aggregates { text += "|\(aggregates)".replacing(", countsQuantities: false)", with: ")") }
     if takesActions { text += "|actions" }
     if let quality { text += "|\(quality)" }
     // Of a table in a file the settings have the path alone.

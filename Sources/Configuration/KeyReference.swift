@@ -1,3 +1,4 @@
+import Aggregates
 import Decoding
 import Domain
 
@@ -138,6 +139,10 @@ public struct KeyReference: Sendable {
     .init(
       "topics.receivables", "text", "<prefix>.receivables",
       "Ageing and ratios, where flows are enabled; to be compacted."
+    ),
+    .init(
+      "topics.variance", "text", "<prefix>.variance",
+      "Actual against budget, where `variance` is enabled; to be compacted."
     ),
     .init(
       "topics.quality", "text", "<prefix>.quality",
@@ -313,6 +318,9 @@ public struct KeyReference: Sendable {
       "aggregates.values", "integer", "1000",
       "Values of a dimension that are kept apart by a task; what comes later is `(other)`."),
     .init("aggregates.cells", "integer", "65536", "Cells of a task; beyond them sums go under `(other)`."),
+    .init(
+      "aggregates.quantities", "true, false", "false",
+      "Whether quantities are added up too, for the price and volume parts of `variance`."),
     .init("quality", "map", "", "What came of each source and month, what matched, and what did not."),
     .init("quality.enabled", "true, false", "false", "Whether it is counted and written to `topics.quality`."),
     .init("quality.interval", "duration", "10s", "How long changes are gathered before they are told."),
@@ -340,6 +348,28 @@ public struct KeyReference: Sendable {
     .init("flows.sources.*", "map", "", "A source."),
     .init("flows.sources.*.due_date", field, "", "Due date of an invoice, or of a line on a receivable account."),
     .init("flows.sources.*.terms", field, "", "Payment terms: `NET30`, `2/10NET30`, `EOM+15`, `COD`."),
+    .init("variance", "map", "", "Actual against budget, by period, dimensions and measure, made by `tieout flows`."),
+    .init(
+      "variance.enabled", "true, false", "false",
+      "Whether it is written to `topics.variance`; needs `aggregates.enabled`."),
+    .init(
+      "variance.budget", "path", "",
+      "CSV with the columns `period` (`2026-01`), `currency`, `amount`, those of `variance.by`, and, where wanted, `measure` and `quantity`. It is read again when it changes, without a restart."
+    ),
+    .init(
+      "variance.by", "list of names", "[]", "Dimensions that the budget is by; actuals are summed over all others."),
+    .init(
+      "variance.measure", Measure.allCases.map(\.rawValue).joined(separator: ", "), "recognised_revenue",
+      "Of rows of the budget that name none. What the ledger holds is taken by posting date."),
+    .init(
+      "variance.view", "transaction, base", "transaction",
+      "Whether actuals are in the currency of the records, or in the base currency (`fx`)."),
+    .init("variance.threshold", "map", "", "From what size on a variance is flagged; both must be reached."),
+    .init("variance.threshold.absolute", "decimal", "0", "Major units of the currency of the amounts."),
+    .init("variance.threshold.percent", "decimal", "0", "Percent of |budget|."),
+    .init(
+      "variance.interval", "duration", "10s",
+      "How long changes are gathered before they are told, and how often the budget is looked at."),
     .init("governance", "map", "", "Who answers for what; `tieout catalog` writes it out. It changes nothing else."),
     .init("governance.required", "true, false", "false", "Whether everything must have an owner."),
     .init("governance.sources", "map", "{}", "By source."),

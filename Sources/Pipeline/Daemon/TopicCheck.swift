@@ -144,6 +144,7 @@ extension Configuration {
     if aggregates != nil { topics.append((revenueTopic, compact)) }
     if quality != nil { topics.append((qualityTopic, compact)) }
     if flows != nil { topics += [(cashflowTopic, compact), (receivablesTopic, compact)] }
+    if variance != nil { topics.append((varianceTopic, compact)) }
     if followsTables {
       // The version in use is written again twice in that time.
       let kept = "\(max(epochRetention_ms, 3_600_000) * 2)"
