@@ -16,7 +16,8 @@ public struct AggregateSettings: Sendable, Equatable {
 /// Like the matcher it reads no clock: the time is an argument, so that a replay tells the same cells in the same epochs.
 public struct TaskAggregates: ~Copyable {
   public private(set) var table: CellTable
-  public let calendar: PeriodCalendar
+  /// Where it changes, facts are taken back by the new one.
+  public var calendar: PeriodCalendar
   private let countsQuantities: Bool
   private let interval_ms: Int64
   private var toldAt_ms = Int64.min

@@ -26,7 +26,7 @@ extension Configuration {
       let file = reader.resolve(reader.name(fileNode, path + ["file"], ""))
       do throws(TableFile.Fault) {
         let rows = try TableFile(path: file).rows(
-          of: ["period", "start", "end"], optional: ["state", "closed_at"])
+          of: TableSource.columns(.calendar), optional: TableSource.optionalColumns(.calendar))
         written = rows.map { WrittenPeriod(texts: $0.cells, node: fileNode, place: "\(file):\($0.line)") }
       } catch {
         reader.problem(fileNode, "calendar.file: \(error.message)")
@@ -45,6 +45,18 @@ extension Configuration {
       reader.problem(nodes["periods"], "calendar.periods: a list is expected")
       return nil
     }
+    return Self.calendar(written, node, reader)
+  }
+
+  /// The calendar of rows as versions keep them.
+  static func calendar(_ rows: [[String: String]], _ reader: ConfigurationReader) -> FiscalCalendar? {
+    calendar(
+      rows.map { WrittenPeriod(texts: $0, node: nil, place: "period '\($0["period"] ?? "")'") }, nil, reader)
+  }
+
+  private static func calendar(
+    _ written: [WrittenPeriod], _ node: Node?, _ reader: ConfigurationReader
+  ) -> FiscalCalendar? {
     let problems = reader.problems.count
     let periods = written.compactMap { readPeriod($0, reader) }
     guard reader.problems.count == problems else { return nil }
@@ -57,7 +69,7 @@ extension Configuration {
     }
   }
 
-  private func readPeriod(_ written: WrittenPeriod, _ reader: ConfigurationReader) -> FiscalCalendar.Period? {
+  private static func readPeriod(_ written: WrittenPeriod, _ reader: ConfigurationReader) -> FiscalCalendar.Period? {
     func problem(_ message: String) { reader.problem(written.node, "\(written.place): \(message)") }
     func text(_ key: String) -> String { written.texts[key] ?? "" }
     func date(_ key: String) -> Int32? {
@@ -127,41 +139,90 @@ extension Configuration {
     let rounding = reader.choice(nodes["rounding"], path + ["rounding"], Rounding.halfEven)
     let tolerance_u = reader.micros(nodes["tolerance"], path + ["tolerance"], 10_000)
     let file = reader.resolve(reader.name(fileNode, path + ["rates"], ""))
-    var rates: [ExchangeRates.Rate] = []
-    var lines: [Int] = []
+    let written: [WrittenRate]
     do throws(TableFile.Fault) {
-      let problems = reader.problems.count
-      for row in try TableFile(path: file).rows(of: ["date", "from", "to", "rate"], optional: []) {
-        func problem(_ message: String) { reader.problem(fileNode, "\(file):\(row.line): \(message)") }
-        let texts = row.cells
-        let (date, from, to) = (Self.date(texts["date"]!), Currency(texts["from"]!), Currency(texts["to"]!))
-        if date == nil { problem("'\(texts["date"]!)' is no date such as 2026-01-31") }
-        if from == nil { problem("'\(texts["from"]!)' is no currency of ISO 4217") }
-        if to == nil { problem("'\(texts["to"]!)' is no currency of ISO 4217") }
-        var text = texts["rate"]!
-        let rate = text.withUTF8 { try? DecimalText($0) }
-        if rate == nil { problem("'\(text)' is no decimal number") }
-        // The first faults of a file say enough.
-        if reader.problems.count >= problems + 10 { break }
-        guard let date, let from, let to, let rate else { continue }
-        rates.append(.init(day: date, from: from, to: to, rate: rate))
-        lines.append(row.line)
+      written = try TableFile(path: file).rows(of: TableSource.columns(.rates), optional: []).map {
+        WrittenRate(texts: $0.cells, place: "\(file):\($0.line)")
       }
-      guard reader.problems.count == problems else { return nil }
     } catch {
       reader.problem(fileNode, "fx.rates: \(error.message)")
       return nil
     }
-    guard let base else { return nil }
+    guard let rates = Self.rates(written, fileNode, reader), let base else { return nil }
     do throws(ExchangeRates.Fault) {
       let made = try ExchangeRates(
         base: base, rates, rounding: rounding == .halfUp ? .halfUp : .halfEven,
         maximumAge_d: Int32(clamping: age_ms / millisecondsPerDay))
       return ExchangeChecks(rates: made, tolerance_u: tolerance_u)
     } catch {
-      reader.problem(fileNode, "\(file):\(lines[error.index]): \(error.message)")
+      reader.problem(fileNode, "\(written[error.index].place): \(error.message)")
       return nil
     }
+  }
+
+  /// One rate as it is written, with where it stands.
+  private struct WrittenRate {
+    var texts: [String: String]
+    /// `file:line` of a file, else what the rate is of.
+    var place: String
+  }
+
+  /// nil, and problems, where one is none; the first faults say enough.
+  private static func rates(
+    _ written: [WrittenRate], _ node: Node?, _ reader: ConfigurationReader
+  ) -> [ExchangeRates.Rate]? {
+    var rates: [ExchangeRates.Rate] = []
+    let problems = reader.problems.count
+    for row in written {
+      func problem(_ message: String) { reader.problem(node, "\(row.place): \(message)") }
+      func text(_ name: String) -> String { row.texts[name] ?? "" }
+      let (date, from, to) = (Self.date(text("date")), Currency(text("from")), Currency(text("to")))
+      if date == nil { problem("'\(text("date"))' is no date such as 2026-01-31") }
+      if from == nil { problem("'\(text("from"))' is no currency of ISO 4217") }
+      if to == nil { problem("'\(text("to"))' is no currency of ISO 4217") }
+      var number = text("rate")
+      let rate = number.withUTF8 { try? DecimalText($0) }
+      if rate == nil { problem("'\(number)' is no decimal number") }
+      if reader.problems.count >= problems + 10 { break }
+      guard let date, let from, let to, let rate else { continue }
+      rates.append(.init(day: date, from: from, to: to, rate: rate))
+    }
+    return reader.problems.count == problems ? rates : nil
+  }
+
+  /// Rates of rows as versions keep them, with everything else as it was.
+  static func exchange(
+    _ rows: [[String: String]], _ old: ExchangeChecks, _ reader: ConfigurationReader
+  ) -> ExchangeChecks? {
+    let written = rows.map { row in
+      WrittenRate(texts: row, place: ["date", "from", "to"].map { row[$0] ?? "" }.joined(separator: " "))
+    }
+    guard let rates = rates(written, nil, reader) else { return nil }
+    var made = old
+    do throws(ExchangeRates.Fault) {
+      made.rates = try old.rates.replacing(rates)
+    } catch {
+      reader.problem(nil, "\(written[error.index].place): \(error.message)")
+      return nil
+    }
+    return made
+  }
+
+  /// Calendar and rates of files are followed as tables are.
+  mutating func followFinance(_ nodes: [String: Node], _ reader: ConfigurationReader) {
+    guard followsTables else { return }
+    for (kind, name, file) in [
+      (TableSource.Kind.calendar, TableSource.calendarName, nodes["calendar"]?.mapping?["file"]),
+      (.rates, TableSource.ratesName, nodes["fx"]?.mapping?["rates"]),
+    ] {
+      guard let path = file.flatMap({ reader.scalar($0, []) }), !path.isEmpty else { continue }
+      let source = TableSource(kind: kind, name: name, path: reader.resolve(path))
+      // Where it cannot be read, that has been said.
+      guard let entries = try? source.entries() else { continue }
+      tableSources.append(source)
+      tableContents[name] = entries
+    }
+    tableSources.sort { $0.name < $1.name }
   }
 }
 

@@ -127,6 +127,7 @@ extension Configuration {
     var checks = FinanceChecks()
     checks.calendar = readCalendar(nodes["calendar"], reader)
     checks.exchange = readExchange(nodes["fx"], reader)
+    followFinance(nodes, reader)
     if let calendar = checks.calendar { periods = PeriodCalendar { calendar.period(ofDay: $0) } }
     baseCurrency = checks.exchange?.rates.base ?? .none
     for (key, value, keyNode) in reader.mapping(nodes["sources"], ["sources"]) {

@@ -1,10 +1,22 @@
+import Aggregates
 import Decoding
 import Domain
+import Matching
 import Validation
 import Yams
 
-/// A value table whose entries stand in a file: what is read again when the file changes.
+/// What is read again when it changes: a value table whose entries stand in a file, the fiscal calendar, or rates.
 public struct TableSource: Sendable, Equatable {
+  public enum Kind: Sendable, Equatable {
+    case values
+    /// By the name of the period: first and last day, state, and when it was closed.
+    case calendar
+    /// By date and both currencies.
+    case rates
+  }
+
+  public var kind = Kind.values
+  /// Of the table; of the calendar and the rates a name that no table has.
   public var name: String
   /// As it is opened.
   public var path: String
@@ -13,6 +25,67 @@ public struct TableSource: Sendable, Equatable {
   public var value: String?
   /// Entries in the configuration itself, which win over those of the file.
   public var inline: [String: String] = [:]
+
+  static let calendarName = "(calendar)"
+  static let ratesName = "(rates)"
+  /// Between the parts of a key or a value that has several.
+  static let separator: Character = "\u{1f}"
+
+  /// What the file holds, in the form in which versions are kept.
+  func entries() throws(TableFile.Fault) -> [String: String] {
+    switch kind {
+    case .values:
+      return try TableFile(path: path).entries(key: key, value: value).merging(inline) { _, inline in inline }
+    case .calendar, .rates:
+      return try TableSource.entries(
+        kind,
+        try TableFile(path: path).rows(of: TableSource.columns(kind), optional: TableSource.optionalColumns(kind)).map {
+          ("\(path):\($0.line)", $0.cells)
+        })
+    }
+  }
+
+  static func columns(_ kind: Kind) -> [String] {
+    switch kind {
+    case .values: []
+    case .calendar: ["period", "start", "end"]
+    case .rates: ["date", "from", "to", "rate"]
+    }
+  }
+
+  static func optionalColumns(_ kind: Kind) -> [String] { kind == .calendar ? ["state", "closed_at"] : [] }
+
+  /// How many of the columns, from the first, make the key.
+  private static func keyCount(_ kind: Kind) -> Int { kind == .rates ? 3 : 1 }
+
+  /// Rows as entries; what comes twice must be the same.
+  static func entries(
+    _ kind: Kind, _ rows: [(place: String, cells: [String: String])]
+  ) throws(TableFile.Fault) -> [String: String] {
+    let names = columns(kind) + optionalColumns(kind)
+    var entries: [String: String] = [:]
+    for row in rows {
+      let texts = names.map { row.cells[$0] ?? "" }
+      let key = texts.prefix(keyCount(kind)).joined(separator: String(separator))
+      let value = texts.dropFirst(keyCount(kind)).joined(separator: String(separator))
+      if let known = entries[key], known != value {
+        throw TableFile.Fault(message: "\(row.place): the same as an earlier row, with another value")
+      }
+      entries[key] = value
+    }
+    return entries
+  }
+
+  /// Entries as rows, in the order of their keys.
+  static func rows(_ kind: Kind, _ entries: [String: String]) -> [[String: String]] {
+    let names = columns(kind) + optionalColumns(kind)
+    return entries.sorted { $0.key < $1.key }.map { key, value in
+      let texts =
+        (key.split(separator: separator, omittingEmptySubsequences: false)
+        + value.split(separator: separator, omittingEmptySubsequences: false)).map(String.init)
+      return Dictionary(zip(names, texts)) { first, _ in first }
+    }
+  }
 }
 
 /// Why tables could not be read again.
@@ -23,8 +96,8 @@ public struct TableError: Error, Sendable, Equatable, CustomStringConvertible {
 /// By table, by key.
 public typealias TableEntries = [String: [String: String]]
 
-/// Master data that changes while the tasks run: value tables of files, whose every version is kept so that each record is
-/// decoded again as it was decoded first.
+/// Master data that changes while the tasks run: value tables of files, the fiscal calendar, rates. Every version is kept,
+/// so that each record is decoded and judged again as it was first.
 extension Configuration {
   mutating func readMasterData(_ node: Node?, _ reader: ConfigurationReader) {
     let path = ["master_data"]
@@ -35,7 +108,10 @@ extension Configuration {
   /// After the sources: a router must find the order without the tables.
   func checkMasterData(_ node: Node?, _ reader: ConfigurationReader) {
     guard followsTables else { return }
-    if tableSources.isEmpty { reader.problem(node, "master_data: no table has a file, so nothing can change") }
+    if tableSources.isEmpty {
+      reader.problem(
+        node, "master_data: neither a table nor the calendar nor rates come from a file, so nothing can change")
+    }
     let names = Set(tableSources.map(\.name))
     for source in sources where source.isRouted {
       if let table = source.mapping.fields["order"]?.table, names.contains(table.name) {
@@ -59,18 +135,35 @@ extension Configuration {
     var all: TableEntries = [:]
     for source in tableSources {
       do throws(TableFile.Fault) {
-        let entries = try TableFile(path: source.path).entries(key: source.key, value: source.value)
-        all[source.name] = entries.merging(source.inline) { _, inline in inline }
-      } catch { throw TableError(description: "the table '\(source.name)': \(error.message)") }
+        all[source.name] = try source.entries()
+      } catch { throw TableError(description: "\(source.words): \(error.message)") }
     }
     return all
   }
 
-  /// This configuration with other entries in the tables of files, everywhere they are used.
-  /// - Throws: where a mapping makes no sense with them (a role that is none).
+  /// The file of the fiscal calendar, where it is followed.
+  public var followedCalendarPath: String? { tableSources.first { $0.kind == .calendar }?.path }
+
+  /// Reads the file of the fiscal calendar again.
+  public func rereadCalendar() throws(TableError) -> FiscalCalendar? {
+    guard let source = tableSources.first(where: { $0.kind == .calendar }) else { return nil }
+    var next = self
+    do throws(TableFile.Fault) {
+      let entries = try source.entries()
+      do throws(TableError) { try next.replace(source, entries) } catch { throw TableFile.Fault(message: "\(error)") }
+    } catch { throw TableError(description: "the calendar: \(error.message)") }
+    return next.policy.checks?.calendar
+  }
+
+  /// This configuration with other entries in what is read from files, everywhere it is used.
+  /// - Throws: where a mapping makes no sense with them (a role that is none), or periods or rates do not.
   public func replacingTables(_ entries: TableEntries) throws(TableError) -> Configuration {
     var next = self
     for (name, table) in entries where tableContents[name] != nil { next.tableContents[name] = table }
+    for source in tableSources where source.kind != .values {
+      guard let entries = entries[source.name], entries != tableContents[source.name] else { continue }
+      try next.replace(source, entries)
+    }
     let contents = next.tableContents
     func replace(_ field: inout FieldMapping) {
       if let name = field.table?.name, let known = contents[name] { field.table!.entries = known }
@@ -96,10 +189,45 @@ extension Configuration {
     return next
   }
 
-  /// A hash of what the tables of files hold, in any order of tables and entries.
+  /// Takes other periods, or other rates.
+  private mutating func replace(_ source: TableSource, _ entries: [String: String]) throws(TableError) {
+    let rows = TableSource.rows(source.kind, entries)
+    let reader = ConfigurationReader(file: source.words, directory: "", environment: [:])
+    var checks = policy.checks ?? FinanceChecks()
+    switch source.kind {
+    case .values: return
+    case .calendar:
+      checks.calendar = Configuration.calendar(rows, reader)
+      if let calendar = checks.calendar { periods = PeriodCalendar { calendar.period(ofDay: $0) } }
+    case .rates:
+      guard let old = checks.exchange else { return }
+      checks.exchange = Configuration.exchange(rows, old, reader)
+    }
+    if let problem = reader.problems.first { throw TableError(description: "\(source.words): \(problem.message)") }
+    policy.checks = checks
+  }
+
+  /// Whether another version may follow this one. Sums by period are told by the period's name: one that is moved would
+  /// take back from another cell than it had added to.
+  public func checkSuccessor(_ next: Configuration) throws(TableError) {
+    guard aggregates != nil, let old = policy.checks?.calendar, let new = next.policy.checks?.calendar else { return }
+    for period in old.periods {
+      guard let other = new.period(named: period.name) else {
+        throw TableError(
+          description: "the calendar: period \(period.text) is gone, and aggregates have sums of it")
+      }
+      guard other.first_d == period.first_d, other.last_d == period.last_d else {
+        throw TableError(
+          description: "the calendar: period \(period.text) has other days, and aggregates have sums of it")
+      }
+    }
+  }
+
+  /// A hash of what the tables of files hold, in any order of tables and entries. Periods and rates are part of the policy.
   var tablesDigest: String {
     var parts: [String] = []
-    for (name, entries) in tableEntries {
+    let values = Set(tableSources.lazy.filter { $0.kind == .values }.map(\.name))
+    for (name, entries) in tableEntries where values.contains(name) {
       var sum: UInt64 = 0
       for (key, value) in entries {
         let bytes = Array("\(key.utf8.count):\(key)\(value)".utf8)
@@ -108,6 +236,16 @@ extension Configuration {
       parts.append("\(name)=\(entries.count):\(String(sum, radix: 16))")
     }
     return parts.sorted().joined(separator: ",")
+  }
+}
+
+extension TableSource {
+  var words: String {
+    switch kind {
+    case .values: "the table '\(name)'"
+    case .calendar: "the calendar"
+    case .rates: "the rates"
+    }
   }
 }
 

@@ -215,7 +215,7 @@ public struct Configuration: Sendable, Equatable {
     if takesActions { text += "|actions" }
     if let quality { text += "|\(quality)" }
     // Of a table in a file the settings have the path alone.
-    if !tableSources.isEmpty { text += "|tables=" + tablesDigest }
+    if tableSources.contains(where: { $0.kind == .values }) { text += "|tables=" + tablesDigest }
     // What is said of a record under another key is something else; and what dead letters hold is an output.
     if let maskKey, sources.contains(where: { $0.mapping.isMasked }) { text += "|mask=" + maskKey.fingerprint }
     if rawDeadLetters != .unmasked { text += "|raw=" + rawDeadLetters.rawValue }

@@ -161,10 +161,10 @@ public struct KeyReference: Sendable {
     .init("schema_registry.password", "{env: NAME} or {file: path}", "", "Belongs to the user."),
     .init("schema_registry.bearer", "{env: NAME} or {file: path}", "", "A token instead of user and password."),
     .init("schema_registry.timeout", "duration", "10s", "For one request; there are three attempts."),
-    .init("master_data", "map", "", "Tables of files that change while the daemon runs."),
+    .init("master_data", "map", "", "Tables, periods and rates of files that change while the daemon runs."),
     .init(
       "master_data.enabled", "true, false", "false",
-      "Whether files of `tables` are read again when they change, and on SIGHUP. Every version is kept in `topics.tables`, so that a recovery or a replay decodes each record with the version it was decoded with."
+      "Whether files of `tables`, `calendar` and `fx` are read again when they change, and on SIGHUP. Every version is kept in `topics.tables`, so that a recovery or a replay decodes and judges each record with the version it was decoded and judged with."
     ),
     .init("master_data.interval", "duration", "30s", "How often the daemon looks for changes."),
     .init("masking", "map", "", "Fields that are masked on the way in (`mask` of a field)."),

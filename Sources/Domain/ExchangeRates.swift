@@ -84,6 +84,11 @@ public struct ExchangeRates: Sendable, Equatable, CustomStringConvertible {
     quotes = order.map { series[$0]!.values.sorted { $0.day < $1.day } }
   }
 
+  /// Other rates to the same base currency, by the same rules.
+  public func replacing(_ rates: [Rate]) throws(Fault) -> ExchangeRates {
+    try ExchangeRates(base: base, rates, rounding: rounding, maximumAge_d: maximumAge_d)
+  }
+
   /// Rates in use.
   public var count: Int { quotes.reduce(0) { $0 + $1.count } }
 

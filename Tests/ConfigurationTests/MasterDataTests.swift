@@ -1,4 +1,5 @@
 import Decoding
+import Domain
 import Foundation
 import Testing
 
@@ -69,5 +70,57 @@ import Testing
     #expect(mapping.fields["role"]?.table?.unlisted == .replace("receivable"))
     #expect(source.routingMapping([]) == source.mapping)
     #expect(throws: Never.self) { try MappingPlan(mapping) }
+  }
+
+  /// Periods and rates of files are versions as tables are.
+  @Test func calendarAndRatesAreFollowed() throws {
+    let finance = FinanceConfigurationTests()
+    let more = """
+      dimensions: [region]
+      aggregates: {enabled: true}
+      master_data: {enabled: true}
+      calendar: {file: p.csv}
+      fx: {base: EUR, rates: r.csv, rounding: half_up, maximum_age: 3d, tolerance: 0.5}
+      """
+    func load(_ periods: [String], _ rates: [String]) throws -> Configuration {
+      try finance.withFiles([
+        "p.csv": (["period,start,end,state,closed_at"] + periods).joined(separator: "\n"),
+        "r.csv": (["date,from,to,rate"] + rates).joined(separator: "\n"),
+      ]) { try finance.parse(more, $0) }
+    }
+    let january = "2026-01,2026-01-01,2026-01-31"
+    let old = try load([january + ",,"], ["2026-01-02,USD,EUR,0.9"])
+    let new = try load(
+      [january + ",closed,2026-02-03T18:00:00Z", "2026-02,2026-02-01,2026-02-28,open,"],
+      ["2026-01-02,USD,EUR,0.9", "2026-01-03,USD,EUR,0.91", "2026-01-03,EUR,USD,1.1"])
+    let replaced = try old.replacingTables(new.tableEntries)
+    #expect(replaced.matchingHash == new.matchingHash && old.matchingHash != new.matchingHash)
+    #expect(replaced.policy == new.policy && replaced.tableEntries == new.tableEntries)
+    let day = Int32(daysFromCivil(year: 2026, month: 2, day: 3))
+    #expect(replaced.periods?.period(ofDay: day) == 202_602 && old.periods?.period(ofDay: day) == 0)
+    #expect(replaced.policy.checks?.exchange?.tolerance_u == 500_000)
+    #expect(throws: Never.self) { try old.checkSuccessor(new) }
+    // A period that has sums stays where it is.
+    for (periods, what) in [
+      (["2026-01,2026-01-01,2026-01-30,,", "2026-02,2026-01-31,2026-02-28,,"], "has other days"),
+      (["2026-02,2026-02-01,2026-02-28,,"], "is gone"),
+    ] {
+      let other = try old.replacingTables(load(periods, ["2026-01-02,USD,EUR,0.9"]).tableEntries)
+      let error = #expect(throws: TableError.self) { try old.checkSuccessor(other) }
+      #expect(error?.description.contains("period 2026-01 \(what)") == true)
+    }
+    var entries = old.tableEntries
+    entries["(rates)"] = ["2026-01-02\u{1f}USD\u{1f}EUR": "-1"]
+    let rates = #expect(throws: TableError.self) { try old.replacingTables(entries) }
+    #expect(rates?.description == "the rates: 2026-01-02 USD EUR: a rate must be above zero")
+    entries = old.tableEntries
+    entries["(calendar)"]?["2026-02"] = "2026-02-02\u{1f}2026-02-28\u{1f}\u{1f}"
+    let gap = #expect(throws: TableError.self) { try old.replacingTables(entries) }
+    #expect(gap?.description.hasPrefix("the calendar: period '2026-02': no period holds 2026-02-01") == true)
+    // Without following, the hash is what it was.
+    let plain = more.replacing("master_data: {enabled: true}\n", with: "")
+    let files = ["p.csv": "period,start,end\n" + january, "r.csv": "date,from,to,rate\n2026-01-02,USD,EUR,0.9"]
+    let unfollowed = try finance.withFiles(files) { try finance.parse(plain, $0) }
+    #expect(unfollowed.tableEntries.isEmpty && unfollowed.matchingHash == old.matchingHash)
   }
 }

@@ -138,4 +138,92 @@ import Testing
     let plain = try world.configuration { $0.replacing("master_data: {enabled: true, interval: 1h}", with: "") }
     #expect(throws: RecoveryError.self) { try derived(plain) }
   }
+
+  /// Periods that are closed and rates that come while the daemon runs: what was judged by one version is judged so again.
+  @Test func calendarAndRatesAreVersionsToo() throws {
+    let world = try World()
+    func write(closed: String, rates: [String]) throws {
+      try "period,start,end,closed_at\n2024-01,2024-01-01,2024-01-31,\(closed)\n2024-02,2024-02-01,2024-02-29,\n".write(
+        toFile: world.directory + "/periods.csv", atomically: true, encoding: .utf8)
+      try (["date,from,to,rate"] + rates).joined(separator: "\n").write(
+        toFile: world.directory + "/rates.csv", atomically: true, encoding: .utf8)
+    }
+    func configuration() throws -> Configuration {
+      try world.configuration {
+        $0.replacing(
+          "tables: {customers: {file: customers.csv}}",
+          with: "calendar: {file: periods.csv}\n"
+            + "fx: {base: EUR, rates: rates.csv, maximum_age: 60d}\naggregates: {enabled: true, interval: 50ms}"
+        )
+        .replacing("customer: {path: c, table: customers}, ", with: "")
+        .replacing("rules: [{field: customer, one_of: [C1, C2, C9], severity: flag}]", with: "")
+        .replacing("{constant: EUR}", with: "c")
+        .replacing("event_time: t}", with: "event_time: t, posting_date: d, line_id: o}")
+        .replacing("matching: {", with: "matching: {posting_dates: false, retention: 5000d, open_retention: 5000d, ")
+      }
+    }
+    try write(closed: "", rates: ["2023-12-31,USD,EUR,0.9"])
+    let first = try configuration()
+    for source in first.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
+    for topic in first.ownTopics { try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config) }
+    func send(_ key: String, _ currency: String) throws {
+      let common = #""o":"\#(key)","t":"2024-01-20T00:00:00Z","c":"\#(currency)""#
+      try world.cluster.produce(first.sources[0].topic, [(key, #"{\#(common),"g":10}"#, 0)])
+      try world.cluster.produce(first.sources[1].topic, [(key, #"{\#(common),"d":"2024-01-20","a":10}"#, 0)])
+    }
+    func types() throws -> [String] {
+      var found: Set<String> = []
+      for record in try world.cluster.readAll(first.breaksTopic, partitions: 1) {
+        let message = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
+        // All these records are late by the clock, which has moved on while nothing came.
+        guard let type = message["type"] as? String, ["FX_RATE_MISSING", "CLOSED_PERIOD"].contains(type) else {
+          continue
+        }
+        found.insert("\(message["order"]!) \(type)")
+      }
+      return found.sorted()
+    }
+    func base() throws -> String? {
+      var newest: (revision: Int, amount: String?) = (0, nil)
+      for record in try world.cluster.readAll(first.revenueTopic, partitions: 1) {
+        let message = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
+        guard message["view"] as? String == "base", let revision = message["revision"] as? Int else { continue }
+        if revision >= newest.revision {
+          newest = (revision, (message["orders"] as? [String: String])?["billed_gross"])
+        }
+      }
+      return newest.amount
+    }
+    let daemon = Daemon(configuration: first, log: silent)
+    try daemon.start()
+    try send("A", "USD")
+    try send("B", "CHF")
+    let noRate = ["B FX_RATE_MISSING"]
+    try wait("no rate") { try types() == noRate }
+    // A period that is moved while there are sums of it changes nothing; one that is closed does.
+    try write(closed: "", rates: ["2023-12-31,USD,EUR,0.9", "2023-12-31,CHF,EUR,-1"])
+    daemon.refreshTables(isForced: true)
+    try write(closed: "2024-01-10", rates: ["2023-12-31,USD,EUR,0.9", "2023-12-31,CHF,EUR,1.1"])
+    daemon.refreshTables(isForced: true)
+    Thread.sleep(forTimeInterval: 0.5)
+    try send("C", "CHF")
+    let all = noRate + ["C CLOSED_PERIOD"]
+    try wait("the closed period") { try types() == all }
+    try wait("the base currency") { try base() == "20.00" }
+    #expect(try world.cluster.readAll(world.prefix + ".tables", partitions: 1).count == 2)
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+
+    // The next process finds it open again and other rates, and rebuilds the state as it was.
+    try write(closed: "", rates: ["2023-12-31,USD,EUR,0.5", "2023-12-31,CHF,EUR,2"])
+    let next = Daemon(configuration: try configuration(), log: silent)
+    try next.start()
+    wait("the recovery") { next.status.recoveries == 1 }
+    #expect(next.status.recoveryProblems == 0)
+    try send("D", "CHF")
+    try wait("the newest rates") { try base() == "40.00" }
+    next.stop.stop()
+    #expect(next.waitUntilStopped() && next.status.restarts == 0)
+    #expect(try types() == all)
+  }
 }

@@ -51,7 +51,11 @@ public final class Daemon: @unchecked Sendable {
         Router(configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment()).run()
       }
     }
-    start { TotalsStage(configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment()).run() }
+    start {
+      TotalsStage(
+        configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment(), masterData: masterData
+      ).run()
+    }
     log.info("started", metadata: ["workers": "\(workers.count)", "group": "\(configuration.kafka.group)"])
   }
 

@@ -119,7 +119,9 @@ final class TaskEngine {
   /// taken in nothing yet, because its record names one version.
   func use(_ other: DecodeStage) {
     precondition(records == 0 && outbox.isEmpty, "the tables change in the middle of an epoch")
+    guard other !== stage else { return }
     stage = other
+    matcher.use(configuration.policy, periods: configuration.periods ?? .months)
   }
 
   // MARK: - What happens

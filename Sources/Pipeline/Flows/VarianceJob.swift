@@ -33,6 +33,7 @@ public final class VarianceJob: TellingStage {
   private var budget: Budget
   /// Of the file as it was last read: when it was changed, and its size.
   private var stamp: FileStamp?
+  private var calendarStamp: FileStamp?
   private var lastProblem = ""
   private var cells = MergedCells()
   private var times: TaskTimes
@@ -117,6 +118,7 @@ public final class VarianceJob: TellingStage {
       // Sums of half a history would be wrong ones.
       guard isAtEnd, environment.monotonic_ms() >= nextTelling_ms else { continue }
       let started_ms = environment.monotonic_ms()
+      refreshCalendar()
       refreshBudget()
       guard try tell() else { continue }
       let taken_ms = environment.monotonic_ms() - started_ms
@@ -209,6 +211,18 @@ public final class VarianceJob: TellingStage {
       if "\(error)" != lastProblem { log.error("the budget stays as it is", metadata: ["error": "\(error)"]) }
       lastProblem = "\(error)"
     }
+  }
+
+  /// Where the daemon follows the calendar, so does the job: it says when a period is over.
+  private func refreshCalendar() {
+    guard let path = configuration.followedCalendarPath else { return }
+    let now = FileStamp(path)
+    guard now != calendarStamp else { return }
+    calendarStamp = now
+    do {
+      times.calendar = try configuration.rereadCalendar()
+      isChanged = true
+    } catch { log.error("the calendar stays as it is", metadata: ["error": "\(error)"]) }
   }
 
   /// Makes the figures and sends what has changed.

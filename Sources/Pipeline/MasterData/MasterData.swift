@@ -54,6 +54,7 @@ public final class MasterData: @unchecked Sendable {
         return
       }
       let configuration = try old.configuration.replacingTables(entries)
+      try old.configuration.checkSuccessor(configuration)
       let next = Version(configuration: configuration, hash: configuration.matchingHash)
       try write(next)
       version.withLock { $0 = next }
