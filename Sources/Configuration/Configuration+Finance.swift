@@ -13,12 +13,17 @@ extension Configuration {
     var place: String
   }
 
-  func readCalendar(_ node: Node?, _ reader: ConfigurationReader) -> FiscalCalendar? {
+  mutating func readCalendar(_ node: Node?, _ reader: ConfigurationReader) -> FiscalCalendar? {
     guard let node else { return nil }
     let path = ["calendar"]
     let nodes = reader.nodes(node, path)
-    guard (nodes["file"] == nil) != (nodes["periods"] == nil) else {
-      reader.problem(node, "calendar: either 'file' or 'periods' is needed")
+    guard ["file", "periods", "topic"].count(where: { nodes[$0] != nil }) == 1 else {
+      reader.problem(node, "calendar: one of 'file', 'periods' and 'topic' is needed")
+      return nil
+    }
+    if let topicNode = nodes["topic"] {
+      let topic = readTableTopic(topicNode, path + ["topic"], reader)
+      follow(TableSource(kind: .calendar, name: TableSource.calendarName, topic: topic))
       return nil
     }
     var written: [WrittenPeriod] = []
@@ -120,12 +125,14 @@ extension Configuration {
     return year * 100 + number
   }
 
-  func readExchange(_ node: Node?, _ reader: ConfigurationReader) -> ExchangeChecks? {
+  mutating func readExchange(_ node: Node?, _ reader: ConfigurationReader) -> ExchangeChecks? {
     guard let node else { return nil }
     let path = ["fx"]
     let nodes = reader.nodes(node, path)
-    guard let baseNode = nodes["base"], let fileNode = nodes["rates"] else {
-      reader.problem(node, "fx: 'base' and 'rates' are needed")
+    guard let baseNode = nodes["base"], let fileNode = nodes["rates"] ?? nodes["topic"],
+      nodes["rates"] == nil || nodes["topic"] == nil
+    else {
+      reader.problem(node, "fx: 'base' and either 'rates' or 'topic' are needed")
       return nil
     }
     let code = reader.name(baseNode, path + ["base"], "")
@@ -138,11 +145,17 @@ extension Configuration {
     enum Rounding: String, CaseIterable { case halfEven = "half_even", halfUp = "half_up" }
     let rounding = reader.choice(nodes["rounding"], path + ["rounding"], Rounding.halfEven)
     let tolerance_u = reader.micros(nodes["tolerance"], path + ["tolerance"], 10_000)
-    let file = reader.resolve(reader.name(fileNode, path + ["rates"], ""))
-    let written: [WrittenRate]
+    var written: [WrittenRate] = []
+    if let topicNode = nodes["topic"] {
+      let topic = readTableTopic(topicNode, path + ["topic"], reader)
+      follow(TableSource(kind: .rates, name: TableSource.ratesName, topic: topic))
+    }
+    let file = nodes["rates"] == nil ? "" : reader.resolve(reader.name(fileNode, path + ["rates"], ""))
     do throws(TableFile.Fault) {
-      written = try TableFile(path: file).rows(of: TableSource.columns(.rates), optional: []).map {
-        WrittenRate(texts: $0.cells, place: "\(file):\($0.line)")
+      if !file.isEmpty {
+        written = try TableFile(path: file).rows(of: TableSource.columns(.rates), optional: []).map {
+          WrittenRate(texts: $0.cells, place: "\(file):\($0.line)")
+        }
       }
     } catch {
       reader.problem(fileNode, "fx.rates: \(error.message)")
@@ -219,10 +232,25 @@ extension Configuration {
       let source = TableSource(kind: kind, name: name, path: reader.resolve(path))
       // Where it cannot be read, that has been said.
       guard let entries = try? source.entries() else { continue }
-      tableSources.append(source)
-      tableContents[name] = entries
+      follow(source, entries)
     }
+  }
+
+  private mutating func follow(_ source: TableSource, _ entries: [String: String] = [:]) {
+    tableSources.append(source)
     tableSources.sort { $0.name < $1.name }
+    tableContents[source.name] = entries
+  }
+
+  /// What is wrong with one row of periods or rates by itself; nil where nothing is.
+  static func problem(_ kind: TableSource.Kind, _ cells: [String: String]) -> String? {
+    let reader = ConfigurationReader(file: "", directory: "", environment: [:])
+    switch kind {
+    case .values: break
+    case .calendar: _ = readPeriod(WrittenPeriod(texts: cells, node: nil, place: "a period"), reader)
+    case .rates: _ = rates([WrittenRate(texts: cells, place: "a rate")], nil, reader)
+    }
+    return reader.problems.first?.message
   }
 }
 

@@ -1,11 +1,12 @@
 import Aggregates
 import Decoding
 import Domain
+import Foundation
 import Matching
 import Validation
 import Yams
 
-/// What is read again when it changes: a value table whose entries stand in a file, the fiscal calendar, or rates.
+/// What is read again when it changes: a value table, the fiscal calendar, or rates, of a file or of a compacted topic.
 public struct TableSource: Sendable, Equatable {
   public enum Kind: Sendable, Equatable {
     case values
@@ -18,9 +19,11 @@ public struct TableSource: Sendable, Equatable {
   public var kind = Kind.values
   /// Of the table; of the calendar and the rates a name that no table has.
   public var name: String
-  /// As it is opened.
-  public var path: String
-  /// Names of the columns; nil for the first and the second.
+  /// The file as it is opened; empty where it is a topic.
+  public var path = ""
+  /// nil where it is a file.
+  public var topic: String?
+  /// Names of the columns or fields; nil for the first and the second column, and for the record's key.
   public var key: String?
   public var value: String?
   /// Entries in the configuration itself, which win over those of the file.
@@ -31,8 +34,9 @@ public struct TableSource: Sendable, Equatable {
   /// Between the parts of a key or a value that has several.
   static let separator: Character = "\u{1f}"
 
-  /// What the file holds, in the form in which versions are kept.
+  /// What the file holds (of a topic nothing but what the configuration adds), in the form in which versions are kept.
   func entries() throws(TableFile.Fault) -> [String: String] {
+    if topic != nil { return inline }
     switch kind {
     case .values:
       return try TableFile(path: path).entries(key: key, value: value).merging(inline) { _, inline in inline }
@@ -76,6 +80,64 @@ public struct TableSource: Sendable, Equatable {
     return entries
   }
 
+  /// The entry of a record: a JSON object of plain values under the record's key.
+  /// - Throws: where it is none, a field is missing, or a period or a rate makes no sense by itself.
+  public func entry(key: [UInt8]?, value: [UInt8]) throws(TableError) -> (key: String, value: String) {
+    let fields: [String: CellText]
+    do {
+      fields = try JSONDecoder().decode([String: CellText].self, from: Data(value))
+    } catch {
+      throw TableError(description: "it is no JSON object whose fields are texts, numbers, true, false or null")
+    }
+    func text(_ name: String) throws(TableError) -> String {
+      guard let text = fields[name]?.text else { throw TableError(description: "it has no field '\(name)'") }
+      return text
+    }
+    switch kind {
+    case .values:
+      let own: String
+      if let name = self.key, name != TableSource.recordKey {
+        own = try text(name)
+      } else {
+        guard let key, let made = String(validating: key, as: UTF8.self) else {
+          throw TableError(description: "it has no key, or one that is no UTF-8")
+        }
+        own = made
+      }
+      return (own, try self.value.map { (name) throws(TableError) in try text(name) } ?? own)
+    case .calendar, .rates:
+      var cells: [String: String] = [:]
+      for name in TableSource.columns(kind) { cells[name] = try text(name) }
+      for name in TableSource.optionalColumns(kind) { cells[name] = fields[name]?.text ?? "" }
+      if let problem = Configuration.problem(kind, cells) { throw TableError(description: problem) }
+      do throws(TableFile.Fault) {
+        let made = try TableSource.entries(kind, [("", cells)]).first!
+        return (made.key, made.value)
+      } catch { throw TableError(description: error.message) }
+    }
+  }
+
+  /// In place of a field: the key of the record.
+  static let recordKey = "$key"
+
+  /// A plain value of JSON as text; numbers exactly as many digits as a decimal has, nil for null.
+  private struct CellText: Decodable {
+    var text: String?
+
+    init(from decoder: any Decoder) throws {
+      let value = try decoder.singleValueContainer()
+      if value.decodeNil() {
+        text = nil
+      } else if let known = try? value.decode(String.self) {
+        text = known
+      } else if let known = try? value.decode(Bool.self) {
+        text = known ? "true" : "false"
+      } else {
+        text = try value.decode(Decimal.self).description
+      }
+    }
+  }
+
   /// Entries as rows, in the order of their keys.
   static func rows(_ kind: Kind, _ entries: [String: String]) -> [[String: String]] {
     let names = columns(kind) + optionalColumns(kind)
@@ -110,7 +172,8 @@ extension Configuration {
     guard followsTables else { return }
     if tableSources.isEmpty {
       reader.problem(
-        node, "master_data: neither a table nor the calendar nor rates come from a file, so nothing can change")
+        node,
+        "master_data: neither a table nor the calendar nor rates come from a file or a topic, so nothing can change")
     }
     let names = Set(tableSources.map(\.name))
     for source in sources where source.isRouted {
@@ -123,6 +186,18 @@ extension Configuration {
     }
   }
 
+  /// Tables of topics: they have to be read before the first record is decoded.
+  public var topicTables: [TableSource] { tableSources.filter { $0.topic != nil } }
+
+  /// The topic of a table, of the calendar or of rates, which is followed and so needs `master_data`.
+  mutating func readTableTopic(_ node: Node, _ path: [String], _ reader: ConfigurationReader) -> String {
+    let topic = reader.topic(node, path, "", place: node)
+    if !followsTables {
+      reader.problem(node, "\(reader.dotted(path)): topics are followed: set master_data.enabled")
+    }
+    return topic
+  }
+
   public var followsTables: Bool { masterDataInterval_ms != nil }
 
   /// What the tables of files hold, as this configuration has them.
@@ -131,9 +206,15 @@ extension Configuration {
   }
 
   /// Reads the files again.
-  public func rereadTables() throws(TableError) -> TableEntries {
+  /// - Parameter topics: What the topics hold.
+  public func rereadTables(topics: TableEntries = [:]) throws(TableError) -> TableEntries {
     var all: TableEntries = [:]
     for source in tableSources {
+      if source.topic != nil {
+        // Entries in the configuration itself win, as over those of a file.
+        all[source.name] = (topics[source.name] ?? [:]).merging(source.inline) { _, inline in inline }
+        continue
+      }
       do throws(TableFile.Fault) {
         all[source.name] = try source.entries()
       } catch { throw TableError(description: "\(source.words): \(error.message)") }
@@ -142,7 +223,7 @@ extension Configuration {
   }
 
   /// The file of the fiscal calendar, where it is followed.
-  public var followedCalendarPath: String? { tableSources.first { $0.kind == .calendar }?.path }
+  public var followedCalendarPath: String? { tableSources.first { $0.kind == .calendar && $0.topic == nil }?.path }
 
   /// Reads the file of the fiscal calendar again.
   public func rereadCalendar() throws(TableError) -> FiscalCalendar? {
@@ -240,7 +321,7 @@ extension Configuration {
 }
 
 extension TableSource {
-  var words: String {
+  public var words: String {
     switch kind {
     case .values: "the table '\(name)'"
     case .calendar: "the calendar"

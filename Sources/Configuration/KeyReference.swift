@@ -161,10 +161,10 @@ public struct KeyReference: Sendable {
     .init("schema_registry.password", "{env: NAME} or {file: path}", "", "Belongs to the user."),
     .init("schema_registry.bearer", "{env: NAME} or {file: path}", "", "A token instead of user and password."),
     .init("schema_registry.timeout", "duration", "10s", "For one request; there are three attempts."),
-    .init("master_data", "map", "", "Tables, periods and rates of files that change while the daemon runs."),
+    .init("master_data", "map", "", "Tables, periods and rates of files and topics that change while the daemon runs."),
     .init(
       "master_data.enabled", "true, false", "false",
-      "Whether files of `tables`, `calendar` and `fx` are read again when they change, and on SIGHUP. Every version is kept in `topics.tables`, so that a recovery or a replay decodes and judges each record with the version it was decoded and judged with."
+      "Whether files and topics of `tables`, `calendar` and `fx` are read again when they change, and on SIGHUP. Every version is kept in `topics.tables`, so that a recovery or a replay decodes and judges each record with the version it was decoded and judged with."
     ),
     .init("master_data.interval", "duration", "30s", "How often the daemon looks for changes."),
     .init("masking", "map", "", "Fields that are masked on the way in (`mask` of a field)."),
@@ -182,8 +182,16 @@ public struct KeyReference: Sendable {
     .init("tables.*.entries", "map of texts", "{}", "The entries."),
     .init("tables.*.entries.*", "text", "", "What the text becomes."),
     .init("tables.*.file", "path", "", "A CSV file with the entries, relative to the configuration file."),
-    .init("tables.*.key", "text", "first column", "Column of the file that holds the key."),
-    .init("tables.*.value", "text", "second column", "Column of the file that holds the value."),
+    .init(
+      "tables.*.topic", "text", "",
+      "In place of a file: a compacted topic of JSON objects, read to its end before the first record is decoded, then followed; a record without a value removes its row. Needs `master_data.enabled`."
+    ),
+    .init(
+      "tables.*.key", "text", "first column, `$key`",
+      "Column of the file, or field of the topic's records, that holds the key; `$key` is the record's own key."),
+    .init(
+      "tables.*.value", "text", "second column, the key",
+      "Column of the file, or field of the topic's records, that holds the value."),
     .init(
       "tables.*.unlisted", "reject, skip, keep, or {replace: text}", "reject",
       "What an unlisted text does: the record goes to dead letters (MASTER_DATA_MISSING), is skipped and counted, keeps its text, or gets another."
@@ -282,6 +290,9 @@ public struct KeyReference: Sendable {
       "calendar.file", "path", "",
       "CSV with the columns `period` (`2026-01`), `start`, `end` (dates, both inclusive), and, where wanted, `state` (open, closed) and `closed_at` (date or time)."
     ),
+    .init(
+      "calendar.topic", "text", "",
+      "The same fields in the records of a compacted topic, as `tables.‹name›.topic`; in place of a file."),
     .init("calendar.periods", "list of maps", "[]", "The same, written out; in place of a file."),
     .init("calendar.periods.*", "map", "", "A period. They follow each other without gap or overlap."),
     .init("calendar.periods.*.period", "year and number", "", "`2026-01`, or `202601`, as postings state it."),
@@ -295,6 +306,9 @@ public struct KeyReference: Sendable {
       "fx.rates", "path", "",
       "CSV with the columns `date`, `from`, `to`, `rate`: one unit of `from` is so many of `to`; one of them is the base currency."
     ),
+    .init(
+      "fx.topic", "text", "",
+      "The same fields in the records of a compacted topic, as `tables.‹name›.topic`; in place of `rates`."),
     .init("fx.maximum_age", "duration", "7d", "How long a rate stands where no newer one is there; whole days."),
     .init("fx.rounding", "half_even, half_up", "half_even", "To the minor unit; `half_up` is half away from zero."),
     .init(

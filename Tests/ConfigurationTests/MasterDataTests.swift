@@ -123,4 +123,73 @@ import Testing
     let unfollowed = try finance.withFiles(files) { try finance.parse(plain, $0) }
     #expect(unfollowed.tableEntries.isEmpty && unfollowed.matchingHash == old.matchingHash)
   }
+
+  /// Tables, periods and rates of topics.
+  @Test func topicsAreTablesToo() throws {
+    let finance = FinanceConfigurationTests()
+    let more = """
+      master_data: {enabled: true}
+      tables:
+        customers: {topic: crm.customers, value: group, entries: {X: Y}}
+        accounts: {topic: erp.accounts, key: id}
+      calendar: {topic: erp.periods}
+      fx: {base: EUR, topic: erp.rates}
+      """
+    let made = try finance.parse(more)
+    #expect(made.topicTables.map(\.topic) == ["erp.periods", "erp.rates", "erp.accounts", "crm.customers"])
+    #expect(made.policy.checks?.calendar == nil && made.policy.checks?.exchange?.rates.count == 0)
+    #expect(try finance.parse(made.effectiveYAML(), base: "") == made)
+    let (periods, rates) = (made.topicTables[0], made.topicTables[1])
+    let (accounts, customers) = (made.topicTables[2], made.topicTables[3])
+    func entry(_ table: TableSource, _ json: String, key: String? = "K") throws -> [String] {
+      let made = try table.entry(key: key.map { Array($0.utf8) }, value: Array(json.utf8))
+      return [made.key, made.value]
+    }
+    #expect(try entry(customers, #"{"group":"C1","more":[]}"#.replacing(#","more":[]"#, with: "")) == ["K", "C1"])
+    #expect(try entry(accounts, #"{"id":4000,"name":null}"#, key: nil) == ["4000", "4000"])
+    let rate = try entry(rates, #"{"date":"2026-01-02","from":"USD","to":"EUR","rate":0.912345678901234567}"#)
+    let period = try entry(periods, #"{"period":"2026-01","start":"2026-01-01","end":"2026-01-31"}"#)
+    let loaded = try made.replacingTables(
+      made.rereadTables(topics: [
+        "customers": ["K": "C1", "X": "Z"], "(rates)": [rate[0]: rate[1]], "(calendar)": [period[0]: period[1]],
+      ]))
+    #expect(loaded.tableEntries["customers"] == ["K": "C1", "X": "Y"])
+    let day = Int32(daysFromCivil(year: 2026, month: 1, day: 3))
+    #expect(loaded.policy.checks?.calendar?.period(ofDay: day) == 202_601)
+    // Exact: a floating-point number would lose digits.
+    let usd = Currency("USD")!
+    #expect(
+      loaded.policy.checks?.exchange?.rates.convert(1_000_000_000_000_000, from: usd, day: day) == 912_345_678_901_235)
+    func problem(_ table: TableSource, _ json: String, key: String? = "K") -> String {
+      do { return try entry(table, json, key: key).joined() } catch { return "\(error)" }
+    }
+    let notPlain = "it is no JSON object whose fields are texts, numbers, true, false or null"
+    #expect(problem(customers, "[1]") == notPlain && problem(customers, #"{"group":{}}"#) == notPlain)
+    #expect(problem(customers, #"{"grp":"a"}"#) == "it has no field 'group'")
+    #expect(problem(customers, #"{"group":"a"}"#, key: nil) == "it has no key, or one that is no UTF-8")
+    #expect(
+      problem(rates, #"{"date":"2026-01-02","from":"USD","to":"EURO","rate":1}"#)
+        == "a rate: 'EURO' is no currency of ISO 4217")
+    #expect(
+      problem(periods, #"{"period":"2026","start":"2026-01-01","end":"2026-01-31"}"#)
+        == "a period: 'period' must be a year and a number such as 2026-01, not '2026'")
+  }
+
+  @Test func topicsNeedToBeFollowed() throws {
+    let finance = FinanceConfigurationTests()
+    let needs = "topics are followed: set master_data.enabled"
+    #expect(try finance.problems("tables: {a: {topic: x}}") == ["tables.a.topic: \(needs)"])
+    #expect(try finance.problems("calendar: {topic: x}") == ["calendar.topic: \(needs)"])
+    #expect(try finance.problems("fx: {base: EUR, topic: x}") == ["fx.topic: \(needs)"])
+    let on = "master_data: {enabled: true}\n"
+    #expect(
+      try finance.problems(on + "calendar: {topic: x, file: y}").contains(
+        "calendar: one of 'file', 'periods' and 'topic' is needed"))
+    #expect(
+      try finance.problems(on + "tables: {a: {topic: x, file: y}}") == ["tables.a: either 'file' or 'topic', not both"])
+    #expect(
+      try finance.problems(on + "tables: {a: {topic: t.breaks}}").contains {
+        $0.contains("the topic 't.breaks' is that of topics.breaks already")
+      })
+  }
 }

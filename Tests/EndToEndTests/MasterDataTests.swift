@@ -159,7 +159,7 @@ import Testing
         .replacing("rules: [{field: customer, one_of: [C1, C2, C9], severity: flag}]", with: "")
         .replacing("{constant: EUR}", with: "c")
         .replacing("event_time: t}", with: "event_time: t, posting_date: d, line_id: o}")
-        .replacing("matching: {", with: "matching: {posting_dates: false, retention: 5000d, open_retention: 5000d, ")
+        .replacing("matching: {", with: "matching: {posting_dates: false, settle: 0s, retention: 5000d, open_retention: 5000d, ")
       }
     }
     try write(closed: "", rates: ["2023-12-31,USD,EUR,0.9"])
@@ -225,5 +225,78 @@ import Testing
     next.stop.stop()
     #expect(next.waitUntilStopped() && next.status.restarts == 0)
     #expect(try types() == all)
+  }
+
+  /// A table that is a compacted topic: read before the first record, followed, with rows that go and rows that are none.
+  @Test(arguments: TestCluster.kinds) func aTopicIsATable(kind: TestCluster.Kind) throws {
+    let world = try World(kind)
+    let (customers, rates) = (world.prefix + ".customers", world.prefix + ".rates")
+    func configuration() throws -> Configuration {
+      try world.configuration {
+        $0.replacing(
+          "{customers: {file: customers.csv}}",
+          with: "{customers: {topic: \(customers), value: group}}\nfx: {base: EUR, topic: \(rates), maximum_age: 60d}")
+      }
+    }
+    let first = try configuration()
+    for source in first.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
+    for topic in first.ownTopics { try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config) }
+    #expect(throws: TopicCheckError.self) { try Daemon(configuration: first, log: silent).start() }
+    let compact = ["cleanup.policy": "compact"]
+    try world.cluster.createTopic(customers, partitions: 2, config: compact)
+    try world.cluster.createTopic(rates, partitions: 1, config: compact)
+    func row(_ key: String, _ group: String?) throws {
+      let partition: Int32 = key == "OLD" ? 0 : 1
+      try world.cluster.produce(customers, [(key, group.map { #"{"group":"\#($0)"}"# }, partition)])
+    }
+    try row("OLD", "C9")
+    try row("OLD", "C1")
+    try world.cluster.produce(customers, [("BAD", "no JSON", 1)])
+    try world.cluster.produce(
+      rates, [("r", #"{"date":"2023-12-31","from":"USD","to":"EUR","rate":"0.9"}"#, 0)])
+    // Before the daemon starts: the first record is decoded by what the topic holds then.
+    try world.send([("A", "OLD"), ("B", "NEW")], first)
+    let daemon = Daemon(configuration: first, log: silent)
+    try daemon.start()
+    wait("the first records") { daemon.status.decode.records == 2 }
+    #expect(daemon.status.deadLetters == 1)
+    try row("OLD", nil)
+    try row("NEW", "C2")
+    daemon.refreshTables()
+    daemon.refreshTables(isForced: true)
+    Thread.sleep(forTimeInterval: 0.5)
+    try world.send([("C", "OLD"), ("D", "NEW")], first)
+    wait("the records after the change") { daemon.status.decode.records == 4 }
+    #expect(daemon.status.deadLetters == 2)
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+    // The next process reads another state of the topic, and does the old epochs again with theirs.
+    try row("NEW", "C9")
+    let next = Daemon(configuration: try configuration(), log: silent)
+    try next.start()
+    wait("the recovery") { next.status.recoveries == 1 }
+    #expect(next.status.recoveryProblems == 0)
+    try world.send([("E", "NEW")], first)
+    func told() throws -> [String: String] {
+      var found: [String: String] = [:]
+      for record in try world.cluster.readAll(first.breaksTopic, partitions: 1) {
+        let message = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
+        found[message["order"] as! String] = message["customer"] as? String
+      }
+      return found
+    }
+    try wait("the breaks") { try told().count == 3 }
+    next.stop.stop()
+    #expect(next.waitUntilStopped() && next.status.restarts == 0)
+    #expect(try told() == ["A": "C1", "D": "C2", "E": "C9"])
+    // A row that is none is a dead letter, with its place, and once.
+    let letters = try world.cluster.readAll(first.deadLettersTopic, partitions: 1).map {
+      try JSONSerialization.jsonObject(with: Data($0.value!.utf8)) as! [String: Any]
+    }
+    let rows = letters.filter { $0["source"] as? String == "customers" }
+    #expect(rows.count == 1 && letters.count == 3)
+    #expect(rows.first?["topic"] as? String == customers && rows.first?["partition"] as? Int == 1)
+    #expect(rows.first?["offset"] as? Int == 0 && rows.first?["payload"] as? String == "no JSON")
+    #expect(rows.first?["reason"] as? String == "SCHEMA_INVALID")
   }
 }

@@ -90,6 +90,12 @@ public struct TopicPlan: Sendable {
               + configuration.kafka.bootstrap))
       }
     }
+    for table in configuration.topicTables where known[table.topic!] == nil {
+      problems.append(
+        Problem(
+          topic: table.topic!,
+          text: "\(table.words): there is no topic '\(table.topic!)' at \(configuration.kafka.bootstrap)"))
+    }
     let direct = sources.filter { !$0.isRouted }.compactMap { known[$0.topic] }
     // Where everything is routed, the widest source decides.
     tasks = direct.first ?? sources.compactMap { known[$0.originalTopic] }.max() ?? 0

@@ -92,6 +92,10 @@ public final class FileReconciler {
   public init(configuration: Configuration, options: FileRunOptions) throws {
     self.configuration = configuration
     self.options = options
+    if let table = configuration.topicTables.first {
+      throw FileRunError(
+        "\(table.words) comes from the topic \(table.topic!), which a run over files does not read: give it a file")
+    }
     let plans = try configuration.sources.map { try MappingPlan($0.mapping) }
     lanes = (0..<options.threads).map { _ in
       zip(plans, configuration.sources).map { Lane($0, rules: $1.rules) }

@@ -310,7 +310,7 @@ extension FlowsJob {
   public static func prepared(
     _ configuration: Configuration, options: Options, stop: StopFlag, log: Logger
   ) throws -> FlowsJob {
-    var configuration = configuration
+    var configuration = try configuration.readingTopicTables(log: log)
     let job = try FlowsJob(configuration: configuration, options: options, stop: stop, log: log)
     let check = TopicCheck(configuration)
     try check.run(log: log)

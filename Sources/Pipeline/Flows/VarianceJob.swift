@@ -273,7 +273,7 @@ extension VarianceJob {
   public static func prepared(
     _ configuration: Configuration, endsAtEnd: Bool = false, stop: StopFlag, log: Logger
   ) throws -> VarianceJob {
-    var configuration = configuration
+    var configuration = try configuration.readingTopicTables(log: log)
     let job = try VarianceJob(configuration: configuration, endsAtEnd: endsAtEnd, stop: stop, log: log)
     let check = TopicCheck(configuration)
     try check.run(log: log)
