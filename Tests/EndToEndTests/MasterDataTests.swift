@@ -31,7 +31,7 @@ import Testing
       let yaml = """
         name: md
         prefix: \(prefix)
-        kafka: {bootstrap: "\(cluster.bootstrap)", group: \(prefix)}
+        kafka: {bootstrap: "\(cluster.bootstrap)", group: \(prefix), consumer: {session.timeout.ms: 6000}}
         master_data: {enabled: true, interval: 1h}
         checkpoints: {store: off}
         epoch: {interval: 20ms}

@@ -115,8 +115,8 @@ final class TaskEngine {
     }
   }
 
-  /// Goes on with another version of the tables: all else of the configuration is the same. The running epoch must have
-  /// taken in nothing yet, because its record names one version.
+  /// Goes on with another version of the tables: all else of the configuration is the same. In the running epoch nothing
+  /// must have happened yet, because its record names one version.
   func use(_ other: DecodeStage) {
     precondition(records == 0 && outbox.isEmpty, "the tables change in the middle of an epoch")
     guard other !== stage else { return }
