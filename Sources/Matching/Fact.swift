@@ -18,7 +18,12 @@ struct Fact {
   var brokenRules: UInt16 = 0
   /// Which amounts there are. Order events: `Amounts.present`, and `quantityBit`. Postings: the amount itself (1), and
   /// `baseBit` and `quantityBit` where the ledger tells these.
-  var mask: UInt16 = 0
+  var mask: UInt16 {
+    @inline(__always) get { UInt16(truncatingIfNeeded: maskWord) }
+    @inline(__always) set { maskWord = UInt32(newValue) }
+  }
+  /// As wide as it is read: a load that is wider than the store before it waits for that.
+  private var maskWord: UInt32 = 0
   /// Place among the facts of the tie, in the order of arrival.
   var number: Int32 = 0
   var time_ms: Int64 = 0
@@ -117,6 +122,17 @@ struct Fact {
   }
 }
 
+extension UnsafePointer<Fact> {
+  /// As `Fact.amount`, in place: the method of the value copies all its amounts, and waits for their narrower stores.
+  @inline(__always)
+  func amount(_ component: AmountComponent) -> Int64 {
+    let bit = UInt16(1) &<< UInt16(component.rawValue)
+    let mask = pointee.mask
+    guard mask & bit != 0 else { return 0 }
+    return pointee.amounts[unchecked: (mask & (bit &- 1)).nonzeroBitCount]
+  }
+}
+
 /// Texts longer than this are cut in what a tie keeps; no order, document or journal number of a real system is longer.
 let maximumTextBytes = 1_024
 /// Dimension values are cut at this many bytes: what one length byte can say.
@@ -150,6 +166,11 @@ extension UnsafeMutablePointer<Fact> {
   /// - Parameter scratch: Room for `maximumDimensions × (maximumDimensionBytes + 1)` bytes.
   @inline(__always)
   func fill(_ event: UnsafePointer<OrderEvent>, dimensionCount: Int, scratch: UnsafeMutablePointer<UInt8>) {
+    // First: they are read again as a whole, which must not wait for the last of them.
+    pointee.dimensionBytes = .empty
+    if dimensionCount > 0 {
+      setDimensions(dimensionCount, scratch) { event.pointee.dimensions[$0] }
+    }
     pointee.isPosting = false
     pointee.code = event.pointee.kind.rawValue
     var mask = event.pointee.amounts.present
@@ -186,15 +207,15 @@ extension UnsafeMutablePointer<Fact> {
     pointee.journal = .empty
     pointee.reverses = .empty
     setIdentity(event.pointee.id, event.pointee.position)
-    pointee.dimensionBytes = .empty
-    if dimensionCount > 0 {
-      setDimensions(dimensionCount, scratch) { event.pointee.dimensions[$0] }
-    }
   }
 
   /// As for an order event.
   @inline(__always)
   func fill(_ posting: UnsafePointer<Posting>, dimensionCount: Int, scratch: UnsafeMutablePointer<UInt8>) {
+    pointee.dimensionBytes = .empty
+    if dimensionCount > 0 {
+      setDimensions(dimensionCount, scratch) { posting.pointee.dimensions[$0] }
+    }
     pointee.isPosting = true
     pointee.code = posting.pointee.role.rawValue
     pointee.mask = 1
@@ -216,10 +237,6 @@ extension UnsafeMutablePointer<Fact> {
     pointee.journal = posting.pointee.journal.prefix(maximumTextBytes)
     pointee.reverses = posting.pointee.reverses.prefix(maximumTextBytes)
     setIdentity(posting.pointee.id, posting.pointee.position)
-    pointee.dimensionBytes = .empty
-    if dimensionCount > 0 {
-      setDimensions(dimensionCount, scratch) { posting.pointee.dimensions[$0] }
-    }
   }
 
   @inline(never)

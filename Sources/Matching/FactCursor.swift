@@ -242,7 +242,7 @@ struct FactPlan {
   private var heads: UInt32 = 0
   private var more: UInt16 = 0
   private var timeDelta: UInt64 = 0
-  private var idTail: ByteView = .empty
+  private(set) var idTail: ByteView = .empty
   /// Bytes that it takes.
   private(set) var size = 4
 
@@ -267,9 +267,10 @@ struct FactPlan {
   }
 
   /// - Parameters:
-  ///   - cursor: Has read to the end, or nothing at all where the fact is to be absolute.
+  ///   - cursor: Has read to the end, or nothing at all where the fact is to be absolute. It stays as it is: by value it
+  ///     would be copied.
   @inline(__always)
-  init(_ fact: UnsafePointer<Fact>, after cursor: FactCursor, isAbsolute: Bool) {
+  init(_ fact: UnsafePointer<Fact>, after cursor: inout FactCursor, isAbsolute: Bool) {
     let isPosting = fact.pointee.isPosting
     heads = UInt32(fact.pointee.code & 31)
     if isPosting { heads |= FactCursor.Bit.isPosting } else { size &+= 2 }
@@ -345,10 +346,20 @@ struct FactPlan {
     }
     let amountCount = fact.pointee.amountCount
     var all: UInt64 = 0
-    for place in 0..<amountCount { all |= FactPlan.zigzag(fact.pointee.amounts[place]) }
+    for place in 0..<amountCount { all |= FactPlan.zigzag(fact.pointee.amounts[unchecked: place]) }
     let amountWidth = FactPlan.width(all)
     heads |= UInt32(amountWidth) << 28
     size &+= amountWidth &* amountCount
+  }
+
+  /// What stands before the id's tail.
+  @inline(__always)
+  func idBase(_ fact: UnsafePointer<Fact>, key: ByteView) -> ByteView {
+    switch heads >> 14 & 3 {
+    case FactCursor.Text.continues: fact.pointee.isPosting ? fact.pointee.journal : fact.pointee.document
+    case FactCursor.Text.continuesKey: key
+    default: .empty
+    }
   }
 
   /// Writes a fact as planned, and nothing behind it.
@@ -399,7 +410,7 @@ struct FactPlan {
     if heads >> 18 & 3 == FactCursor.Period.literal { put(fact.pointee.statedPeriod) }
     let amountWidth = Int(heads >> 28)
     for place in 0..<fact.pointee.amountCount {
-      put(FactPlan.zigzag(fact.pointee.amounts[place]), width: amountWidth)
+      put(FactPlan.zigzag(fact.pointee.amounts[unchecked: place]), width: amountWidth)
     }
     if heads & FactCursor.Bit.literals != 0 {
       if heads & 1 << 8 != 0 { put(fact.pointee.document) }

@@ -75,7 +75,8 @@ extension Matcher {
     _ key: ByteView, with fact: UnsafePointer<Fact>, balance: UInt16
   ) -> (ref: StoreRef, length: Int) {
     let start = UnsafePointer(dimensionSpace)
-    let plan = FactPlan(fact, after: FactCursor(start, end: start, key: key), isAbsolute: false)
+    var nothing = FactCursor(start, end: start, key: key)
+    let plan = FactPlan(fact, after: &nothing, isAbsolute: false)
     let keyBytes = Matcher.keySize(key.count)
     let ref = store.allocate(keyBytes &+ plan.size)
     let body = store.pointer(ref)
@@ -138,7 +139,19 @@ extension Matcher {
     } else {
       while cursor.next() {}
     }
-    let plan = FactPlan(fact, after: cursor, isAbsolute: isAbsolute)
+    let plan = FactPlan(fact, after: &cursor, isAbsolute: isAbsolute)
+    return write(fact, plan, to: slot, balance: balance, length: length, trailer: trailer)
+  }
+
+  /// - Parameters:
+  ///   - length: Of the body before.
+  ///   - trailer: How much of it is the value.
+  /// - Returns: as `resizeBody`.
+  @inline(__always)
+  @discardableResult
+  mutating func write(
+    _ fact: UnsafePointer<Fact>, _ plan: FactPlan, to slot: Int, balance: UInt16, length: Int, trailer: Int
+  ) -> Bool {
     let hasGrown = resizeBody(slot, from: length, to: length + plan.size)
     let body = bodyStart(slot)
     let place = body + (length - trailer)
@@ -146,9 +159,14 @@ extension Matcher {
       UnsafeMutableRawPointer(place + plan.size).copyMemory(from: place, byteCount: trailer)
     }
     plan.write(fact, at: place)
-    let raw = UnsafeMutableRawPointer(body)
-    raw.storeBytes(of: raw.load(as: UInt16.self) &+ balance, as: UInt16.self)
+    Matcher.rebalance(body, by: balance)
     return hasGrown
+  }
+
+  @inline(__always)
+  static func rebalance(_ body: UnsafeMutablePointer<UInt8>, by change: UInt16) {
+    let raw = UnsafeMutableRawPointer(body)
+    raw.storeBytes(of: raw.load(as: UInt16.self) &+ change, as: UInt16.self)
   }
 
   /// Writes the facts of a tie anew: those of `gathered` that were not dropped. Their texts must not be views of the
@@ -172,7 +190,7 @@ extension Matcher {
       let isAbsolute = end - space > Matcher.absoluteFrom
       if isAbsolute { cursor = FactCursor(end, end: end, key: key) }
       withUnsafePointer(to: fact) {
-        let plan = FactPlan($0, after: cursor, isAbsolute: isAbsolute)
+        let plan = FactPlan($0, after: &cursor, isAbsolute: isAbsolute)
         plan.write($0, at: end)
         end += plan.size
         if fact.flags & Fact.Flag.rejected == 0 { balance &+= self.balance(of: $0) }
@@ -193,7 +211,7 @@ extension Matcher {
     var balance: UInt16 = 0
     for entry in expectations[fact.pointee.code] {
       balance &-= Matcher.balance(
-        Int64(entry.sign) &* fact.pointee.amount(entry.component), entry.role.rawValue, fact.pointee.currency)
+        Int64(entry.sign) &* fact.amount(entry.component), entry.role.rawValue, fact.pointee.currency)
     }
     return balance
   }

@@ -312,7 +312,8 @@ extension Matcher {
     known.sort {
       ($0.record.type, $0.record.role, $0.record.idCurrency) < ($1.record.type, $1.record.role, $1.record.idCurrency)
     }
-    var context = EvidenceContext(self.judge, order: key(slot).string, dimensionCount: dimensionCount)
+    let order = key(slot).string
+    var context = EvidenceContext(judge, order: order, dimensionCount: dimensionCount)
     context.deadline_ms = ties[slot].deadline_ms
     context.watermark_ms = min(watermark_ms, max(ties[slot].deadline_ms, ties[slot].quiet_ms))
     if hasAges, isDecided {

@@ -63,7 +63,7 @@ extension Matcher {
     if fact.pointee.isPosting { return Int128(max(0, fact.pointee.amounts[0])) }
     var value: Int128 = 0
     for entry in expectations[fact.pointee.code] {
-      value += Int128(max(0, Int64(entry.sign) &* fact.pointee.amount(entry.component)))
+      value += Int128(max(0, Int64(entry.sign) &* fact.amount(entry.component)))
     }
     return value
   }

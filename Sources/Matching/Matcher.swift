@@ -304,7 +304,6 @@ public struct Matcher: ~Copyable {
       countValue(fact, isMatched: sides & ~side != 0)
     }
     var slot = known
-    var hasGrown = false
     if known == 0 {
       counters.tiesOpened += 1
       slot = takeSlot()
@@ -312,8 +311,6 @@ public struct Matcher: ~Copyable {
       (ties + slot).initialize(to: Tie(body: body.ref, bodyLength: 0, head: fingerprint.head16))
       setBodyLength(slot, body.length)
       index.insert(fingerprint, slot: slot)
-    } else {
-      hasGrown = append(fact, to: slot, balance: change, isMeeting: isMeeting)
     }
     let tie = ties + slot
     tie.pointee.flags |= side | Tie.Flag.dirty
@@ -322,7 +319,23 @@ public struct Matcher: ~Copyable {
     let quiet = Tie.clamped(max(time_ms, watermark_ms).addingSaturating(policy.settle_ms))
     if quiet > tie.pointee.quiet_ms { tie.pointee.quiet_ms = quiet }
     let isBoth = tie.pointee.has(Tie.Flag.hasOrder | Tie.Flag.hasPosting)
-    if isBoth, !hasGrown, tie.pointee.breaks == 0, balance(slot) == 0, settlesAtOnce(slot, watermark_ms) { return }
+    var hasGrown = false
+    if known != 0 {
+      let mayAgree = isBoth && tie.pointee.breaks == 0 && balance(slot) &+ change == 0
+      if mayAgree, mayWriteJudged, !isMeeting, !tie.pointee.has(Tie.Flag.closed),
+        tie.pointee.deadline_ms >= watermark_ms, bodyLength(slot) <= Matcher.absoluteFrom
+      {
+        let (isAgreed, isLarge) = appendSettling(fact, to: slot, balance: change)
+        if isAgreed {
+          settle(slot)
+          return
+        }
+        hasGrown = isLarge
+      } else {
+        hasGrown = append(fact, to: slot, balance: change, isMeeting: isMeeting)
+        if mayAgree, !hasGrown, settlesAtOnce(slot, watermark_ms) { return }
+      }
+    }
     let wantsSettling =
       own < watermark_ms || tie.pointee.has(Tie.Flag.closed) || tie.pointee.breaks != 0
       || isBoth && policy.reportsProvisional
@@ -331,23 +344,32 @@ public struct Matcher: ~Copyable {
     if hasGrown { gather(slot) }
   }
 
-  /// Whether a tie agrees as it now stands. Then it is as good as judged, and nothing need be asked of it before its
-  /// deadline, unless more comes.
+  /// Whether a fact can be judged with its tie before it is written.
+  @inline(__always)
+  private var mayWriteJudged: Bool { judgesQuickly && !hasChecks && !policy.quantities.isEnabled }
+
+  /// Whether a tie agrees as it now stands.
   @inline(__always)
   private mutating func settlesAtOnce(_ slot: Int, _ watermark_ms: Int64) -> Bool {
     guard judgesQuickly, !ties[slot].has(Tie.Flag.closed), ties[slot].deadline_ms >= watermark_ms,
       let value = agreedValue(slot)
     else { return false }
+    replaceValue(slot, value)
+    settle(slot)
+    return true
+  }
+
+  /// A tie agrees. Then it is as good as judged, and nothing need be asked of it before its deadline, unless more comes.
+  @inline(__always)
+  private mutating func settle(_ slot: Int) {
     counters.judgements += 1
     ties[slot].flags = ties[slot].flags & ~Tie.Flag.dirty | Tie.Flag.agreed
-    replaceValue(slot, value)
     let deadline_ms = ties[slot].deadline_ms
     if ties[slot].timer_ms != deadline_ms {
       // The timer moves back: what stands in the calendar for it is passed over.
       ties[slot].timer_ms = Tie.noTimer_ms
       schedule(slot, at: deadline_ms)
     }
-    return true
   }
 
   @inline(__always)
@@ -379,7 +401,7 @@ public struct Matcher: ~Copyable {
     }
     var balance: UInt16 = 0
     for entry in expectations[fact.pointee.code] {
-      let amount = sign &* Int64(entry.sign) &* fact.pointee.amount(entry.component)
+      let amount = sign &* Int64(entry.sign) &* fact.amount(entry.component)
       if amount != 0 {
         running.add(amount, .expected, currency, entry.role.rawValue, &settledTotals)
         balance &-= Matcher.balance(amount, entry.role.rawValue, currency)

@@ -83,6 +83,72 @@ struct QuickJudge: ~Copyable {
   }
 }
 
+/// What a quick judgement needs of a fact: one that a body holds, or one that is on its way into it.
+protocol FactView {
+  var isPosting: Bool { get }
+  var code: UInt8 { get }
+  var flags: UInt16 { get }
+  var currency: Currency { get }
+  var date_d: Int32 { get }
+  /// Postings: as stated, 0 if it is not.
+  var period: Int32 { get }
+  var document: ByteView { get }
+  var customer: ByteView { get }
+  var hasId: Bool { get }
+  var idBase: ByteView { get }
+  var idTail: ByteView { get }
+  /// Of a record without an id.
+  var identity: UInt64 { get }
+  /// The signed amount of a posting.
+  var amount: Int64 { get }
+  func amount(_ component: AmountComponent) -> Int64
+}
+
+extension FactCursor: FactView {
+  @inline(__always) var amount: Int64 { amount(at: 0) }
+}
+
+/// A fact that has been planned and not yet written.
+struct IncomingFact: FactView {
+  let fact: UnsafePointer<Fact>
+  let hasId: Bool
+  let idBase: ByteView
+  let idTail: ByteView
+
+  @inline(__always)
+  init(_ fact: UnsafePointer<Fact>, _ plan: FactPlan, key: ByteView) {
+    self.fact = fact
+    hasId = !fact.pointee.id.isEmpty
+    idBase = plan.idBase(fact, key: key)
+    idTail = plan.idTail
+  }
+
+  @inline(__always) var isPosting: Bool { fact.pointee.isPosting }
+  @inline(__always) var code: UInt8 { fact.pointee.code }
+  @inline(__always) var flags: UInt16 { fact.pointee.flags }
+  @inline(__always) var currency: Currency { fact.pointee.currency }
+  @inline(__always) var date_d: Int32 { fact.pointee.date_d }
+  @inline(__always) var period: Int32 { fact.pointee.statedPeriod }
+  @inline(__always) var document: ByteView { fact.pointee.document }
+  @inline(__always) var customer: ByteView { fact.pointee.customer }
+  @inline(__always) var identity: UInt64 { fact.pointee.idHash }
+  @inline(__always) var amount: Int64 { fact.pointee.amounts[0] }
+  @inline(__always) func amount(_ component: AmountComponent) -> Int64 { fact.amount(component) }
+}
+
+/// What the facts of a tie come to, as far as they have been read.
+struct QuickTally {
+  var eventCount = 0
+  var postingCount = 0
+  var currency = Currency.none
+  var isCurrencyKnown = false
+  /// The full judgement has to look at it.
+  var isUnusual = false
+  var hasCustomer = false
+  /// The roles that have a sum, one bit each.
+  var touched: UInt32 = 0
+}
+
 extension Matcher {
   /// The value of a tie that agrees, for all that the full judgement would look at; nil where that has to say it.
   ///
@@ -93,78 +159,118 @@ extension Matcher {
   @inline(never)
   mutating func agreedValue(_ slot: Int) -> TieValue? {
     guard ties[slot].has(Tie.Flag.hasOrder | Tie.Flag.hasPosting), !policy.quantities.isEnabled else { return nil }
-    let (events, postings) = (quick.events, quick.postings)
-    let (expected, posted) = (quick.expected, quick.posted)
-    var eventCount = 0
-    var postingCount = 0
-    var currency = Currency.none
-    var isCurrencyKnown = false
-    var isUnusual = false
-    var hasCustomer = false
-    // The roles that have a sum, one bit each.
-    var touched: UInt32 = 0
+    var tally = QuickTally()
     var facts = facts(slot)
-    while facts.next() {
-      var takesPart = facts.isPosting
-      isUnusual = isUnusual || facts.flags & QuickJudge.involvedFlags != 0
-      let line: UnsafeMutablePointer<QuickJudge.Line>
-      if facts.isPosting {
-        guard postingCount < QuickJudge.maximumPostings else {
-          isUnusual = true
-          break
-        }
-        let role = Int(facts.code)
-        let (sum, overflow) = posted[role].addingReportingOverflow(facts.amount(at: 0))
-        posted[role] = sum
-        touched |= 1 &<< UInt32(role)
-        isUnusual = isUnusual || overflow
-        line = postings + postingCount
-        line.pointee.period = facts.period
-      } else {
-        guard eventCount < QuickJudge.maximumEvents, QuickJudge.involvedKinds & 1 &<< UInt32(facts.code) == 0 else {
-          isUnusual = true
-          break
-        }
-        var roles: UInt32 = 0
-        for entry in expectations[facts.code] {
-          takesPart = true
-          let amount = facts.amount(entry.component)
-          if amount == 0 { continue }
-          let role = Int(entry.role.rawValue)
-          roles |= 1 &<< UInt32(role)
-          let (sum, overflow) = expected[role].addingReportingOverflow(entry.sign < 0 ? 0 &- amount : amount)
-          expected[role] = sum
-          isUnusual = isUnusual || overflow
-        }
-        touched |= roles
-        line = events + eventCount
-        line.pointee.roles = roles
-        line.pointee.period =
-          policy.checksPostingDates && facts.date_d != absentDate ? quick.period(ofDay: facts.date_d) : 0
-        hasCustomer = hasCustomer || !facts.customer.isEmpty
-      }
-      if takesPart {
-        isUnusual = isUnusual || isCurrencyKnown && facts.currency != currency
-        currency = facts.currency
-        isCurrencyKnown = true
-      }
-      line.pointee.code = facts.code
-      line.pointee.flags = facts.flags
-      line.pointee.date_d = facts.date_d
-      line.pointee.document = facts.document
-      line.pointee.customer = facts.customer
-      line.pointee.idBase = facts.idBase
-      line.pointee.idTail = facts.hasId ? facts.idTail : .empty
-      line.pointee.identity = facts.identity
-      if facts.isPosting {
-        for at in 0..<postingCount where QuickJudge.mayRepeat(postings + at, line) { isUnusual = true }
-        postingCount &+= 1
-      } else {
-        for at in 0..<eventCount where QuickJudge.mayRepeat(events + at, line) { isUnusual = true }
-        eventCount &+= 1
-      }
-      if isUnusual { break }
+    while !tally.isUnusual, facts.next() { add(&facts, to: &tally) }
+    guard let value = conclude(tally), !hasChecks || isSoundOtherwise(slot) else { return nil }
+    return value
+  }
+
+  /// As `append`, for a fact with which its tie may agree as a whole: it is judged with the others before it is written,
+  /// so that they are read once, and the body grows once, by the fact and the value. Not with `hasChecks`, which read
+  /// the body as it will be.
+  /// - Returns: whether the tie agrees; and as `resizeBody`.
+  @inline(never)
+  mutating func appendSettling(
+    _ fact: UnsafePointer<Fact>, to slot: Int, balance: UInt16
+  ) -> (isAgreed: Bool, hasGrown: Bool) {
+    let length = bodyLength(slot)
+    let start = bodyStart(slot)
+    let trailer = ties[slot].has(Tie.Flag.valued) ? TieValue.size(endingAt: start + length) : 0
+    let key = Matcher.key(start)
+    var cursor = FactCursor(start + Matcher.keySize(key.count), end: start + (length - trailer), key: key)
+    var tally = QuickTally()
+    while cursor.next() {
+      if !tally.isUnusual { add(&cursor, to: &tally) }
     }
+    let plan = FactPlan(fact, after: &cursor, isAbsolute: false)
+    var incoming = IncomingFact(fact, plan, key: key)
+    if !tally.isUnusual { add(&incoming, to: &tally) }
+    let value = conclude(tally)
+    let isLarge = RecordStore.granules(length &+ plan.size &+ TieValue.mostBytes) > RecordStore.exactClasses
+    guard let value, !isLarge else {
+      return (false, write(fact, plan, to: slot, balance: balance, length: length, trailer: trailer))
+    }
+    let end = length &- trailer
+    resizeBody(slot, from: length, to: end &+ plan.size &+ value.size)
+    let body = bodyStart(slot)
+    plan.write(fact, at: body + end)
+    value.write(at: body + (end &+ plan.size))
+    ties[slot].set(Tie.Flag.valued)
+    Matcher.rebalance(body, by: balance)
+    return (true, false)
+  }
+
+  /// Takes a fact into the tally. It is not changed: by value it would be copied.
+  @inline(__always)
+  private mutating func add<View: FactView>(_ fact: inout View, to tally: inout QuickTally) {
+    var takesPart = fact.isPosting
+    tally.isUnusual = tally.isUnusual || fact.flags & QuickJudge.involvedFlags != 0
+    let line: UnsafeMutablePointer<QuickJudge.Line>
+    if fact.isPosting {
+      guard tally.postingCount < QuickJudge.maximumPostings else {
+        tally.isUnusual = true
+        return
+      }
+      let role = Int(fact.code)
+      let (sum, overflow) = quick.posted[role].addingReportingOverflow(fact.amount)
+      quick.posted[role] = sum
+      tally.touched |= 1 &<< UInt32(role)
+      tally.isUnusual = tally.isUnusual || overflow
+      line = quick.postings + tally.postingCount
+      line.pointee.period = fact.period
+    } else {
+      guard tally.eventCount < QuickJudge.maximumEvents, QuickJudge.involvedKinds & 1 &<< UInt32(fact.code) == 0 else {
+        tally.isUnusual = true
+        return
+      }
+      var roles: UInt32 = 0
+      for entry in expectations[fact.code] {
+        takesPart = true
+        let amount = fact.amount(entry.component)
+        if amount == 0 { continue }
+        let role = Int(entry.role.rawValue)
+        roles |= 1 &<< UInt32(role)
+        let (sum, overflow) = quick.expected[role].addingReportingOverflow(entry.sign < 0 ? 0 &- amount : amount)
+        quick.expected[role] = sum
+        tally.isUnusual = tally.isUnusual || overflow
+      }
+      tally.touched |= roles
+      line = quick.events + tally.eventCount
+      line.pointee.roles = roles
+      line.pointee.period =
+        policy.checksPostingDates && fact.date_d != absentDate ? quick.period(ofDay: fact.date_d) : 0
+      tally.hasCustomer = tally.hasCustomer || !fact.customer.isEmpty
+    }
+    if takesPart {
+      tally.isUnusual = tally.isUnusual || tally.isCurrencyKnown && fact.currency != tally.currency
+      tally.currency = fact.currency
+      tally.isCurrencyKnown = true
+    }
+    line.pointee.code = fact.code
+    line.pointee.flags = fact.flags
+    line.pointee.date_d = fact.date_d
+    line.pointee.document = fact.document
+    line.pointee.customer = fact.customer
+    line.pointee.idBase = fact.idBase
+    line.pointee.idTail = fact.hasId ? fact.idTail : .empty
+    line.pointee.identity = fact.identity
+    if fact.isPosting {
+      for at in 0..<tally.postingCount where QuickJudge.mayRepeat(quick.postings + at, line) { tally.isUnusual = true }
+      tally.postingCount &+= 1
+    } else {
+      for at in 0..<tally.eventCount where QuickJudge.mayRepeat(quick.events + at, line) { tally.isUnusual = true }
+      tally.eventCount &+= 1
+    }
+  }
+
+  /// The value of a tie whose facts the tally holds, where it agrees. Clears the sums.
+  @inline(__always)
+  private mutating func conclude(_ tally: QuickTally) -> TieValue? {
+    let (expected, posted) = (quick.expected, quick.posted)
+    let (events, postings) = (quick.events, quick.postings)
+    var isUnusual = tally.isUnusual
+    var touched = tally.touched
     var value: Int64 = 0
     for place in 0..<Matcher.valueRoleCount where value == 0 {
       value = posted[Int(Matcher.valueRole(place).rawValue)]
@@ -176,19 +282,20 @@ extension Matcher {
       expected[role] = 0
       posted[role] = 0
     }
-    guard !isUnusual, eventCount > 0, postingCount > 0 else { return nil }
-    if policy.checksCustomers, hasCustomer {
-      for at in 0..<postingCount where !postings[at].customer.isEmpty {
+    guard !isUnusual, tally.eventCount > 0, tally.postingCount > 0 else { return nil }
+    if policy.checksCustomers, tally.hasCustomer {
+      for at in 0..<tally.postingCount where !postings[at].customer.isEmpty {
         var isKnown = false
-        for event in 0..<eventCount where events[event].customer.elementsEqual(postings[at].customer) { isKnown = true }
+        for event in 0..<tally.eventCount where events[event].customer.elementsEqual(postings[at].customer) {
+          isKnown = true
+        }
         if !isKnown { return nil }
       }
     }
     if policy.checksPostingDates {
-      for at in 0..<postingCount where !isInTime(postings + at, events, eventCount) { return nil }
+      for at in 0..<tally.postingCount where !isInTime(postings + at, events, tally.eventCount) { return nil }
     }
-    if hasChecks, !isSoundOtherwise(slot) { return nil }
-    return TieValue(amount: Int64(clamping: value.magnitude), currency: currency)
+    return TieValue(amount: Int64(clamping: value.magnitude), currency: tally.currency)
   }
 
   /// Whether the dates of a posting need no second look (`Judge.judgeDates`).

@@ -119,6 +119,7 @@ struct TieValue: Equatable {
 
   private var width: Int { (71 &- UInt64(bitPattern: amount).leadingZeroBitCount) >> 3 }
   var size: Int { width &+ 3 }
+  static let mostBytes = 11
 
   init(amount: Int64 = 0, currency: Currency = .none) {
     self.amount = amount

@@ -9,6 +9,10 @@ import Domain
 /// only the bucket that the watermark enters is read and sorted; its ties say themselves when they are due. Deadlines
 /// that fall into the opened bucket later go to a small heap beside it. Entries are never taken out early: a tie
 /// remembers its earliest live timer, and an entry that does not agree with it any more is passed over.
+///
+/// How much time a bucket stands for follows the ties: in buckets of one tie each every one would be a cache miss or
+/// two, on the way in and on the way out, and there would be nothing to look ahead to; too many would have to be sorted.
+/// What is popped, and in which order, does not depend on it.
 struct TimerQueue: ~Copyable {
   struct Entry {
     /// Deadline (48 bits), then the head of the fingerprint.
@@ -27,13 +31,27 @@ struct TimerQueue: ~Copyable {
 
   /// Buckets ahead of the opened one; deadlines beyond wait in `far` until the calendar has turned that far.
   static let ringSize = 1 << 16
-  /// Quanta of the window and its grace: a tie's first deadline lies a quarter of the ring ahead, at most some hundred
-  /// ties share a bucket where a million are open.
+  /// The most quanta of window and grace: a tie's first deadline lies a quarter of the ring ahead at the most, and at most
+  /// some hundred ties share a bucket where a million are open.
   static let quantaPerHorizon: Int64 = 1 << 14
+  /// A quantum grows to this many times the smallest.
+  private static let coarsestBits = 8
+  /// Entries of a bucket, on average: below the first quanta grow, above the last they shrink, to about `wanted`.
+  private static let fewest = 4
+  private static let wanted = 12
+  private static let most = 64
+  /// After so many buckets, or so many entries, the average is looked at.
+  private static let adaptEvery = (buckets: 512, entries: 1 << 14)
   /// Slots of one chunk; with the link to the next, a cache line.
   private static let chunkSlots = 15
 
-  private let quantum_ms: Int64
+  /// A quantum is two to the power of this many milliseconds.
+  private(set) var quantumBits: Int
+  private let finestBits: Int
+  private let adapts: Bool
+  /// Buckets passed, and entries that were read from them, since the average was looked at.
+  private var passedBuckets = 0
+  private var readEntries = 0
   /// By bucket: the number of its first chunk (28 bits) and how many slots are in that (4 bits); 0 is empty.
   private var ring: UnsafeMutablePointer<UInt32>
   private var region: Region
@@ -51,8 +69,13 @@ struct TimerQueue: ~Copyable {
   /// Entries, also those that do not count any more.
   private(set) var count = 0
 
-  init(quantum_ms: Int64) {
-    self.quantum_ms = max(1, quantum_ms)
+  /// - Parameters:
+  ///   - quantum_ms: The smallest that is wanted.
+  ///   - adapts: False keeps that one.
+  init(quantum_ms: Int64, adapts: Bool = true) {
+    self.adapts = adapts
+    finestBits = max(1, quantum_ms) > 1 ? Int64.bitWidth - (quantum_ms - 1).leadingZeroBitCount : 0
+    quantumBits = finestBits
     ring = .allocate(capacity: TimerQueue.ringSize)
     ring.initialize(repeating: 0, count: TimerQueue.ringSize)
     run = .allocate(capacity: runCapacity)
@@ -71,9 +94,7 @@ struct TimerQueue: ~Copyable {
   }
 
   @inline(__always)
-  private func bucketNumber(_ deadline_ms: Int64) -> Int64 {
-    deadline_ms >= 0 ? deadline_ms / quantum_ms : (deadline_ms - quantum_ms + 1) / quantum_ms
-  }
+  private func bucketNumber(_ deadline_ms: Int64) -> Int64 { deadline_ms >> Int64(truncatingIfNeeded: quantumBits) }
 
   /// Whether `a` is due before `b`; the fingerprint is asked for where deadline and head say nothing.
   @inline(__always)
@@ -91,6 +112,13 @@ struct TimerQueue: ~Copyable {
     count += 1
     let number = bucketNumber(deadline_ms)
     if opened == .min { opened = number - 1 }
+    put(number, deadline_ms: deadline_ms, slot: slot, head: head, fingerprint: fingerprint)
+  }
+
+  @inline(__always)
+  private mutating func put(
+    _ number: Int64, deadline_ms: Int64, slot: Int, head: UInt16, fingerprint: (Int) -> Fingerprint
+  ) {
     if number <= opened {
       heapPush(Entry(deadline_ms: deadline_ms, head: head, slot: slot), fingerprint)
     } else if number - opened < Int64(TimerQueue.ringSize) {
@@ -172,9 +200,17 @@ struct TimerQueue: ~Copyable {
     before watermark_ms: Int64, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint, bring: (Int) -> Void
   ) -> Bool {
     guard count > 0 else { return false }
-    let last = bucketNumber(min(watermark_ms, Tie.noTimer_ms))
+    var last = bucketNumber(min(watermark_ms, Tie.noTimer_ms))
     var steps = 0
     while opened < last {
+      if passedBuckets >= TimerQueue.adaptEvery.buckets || readEntries >= TimerQueue.adaptEvery.entries,
+        adapt(ties, fingerprint)
+      {
+        if !heap.isEmpty { return true }
+        last = bucketNumber(min(watermark_ms, Tie.noTimer_ms))
+        steps = 0
+        continue
+      }
       if steps > TimerQueue.ringSize {
         // A whole turn held nothing, and nothing came nearer: jump to where the far ones begin.
         guard let nearest = far.min(by: { $0.order < $1.order }) else {
@@ -189,6 +225,7 @@ struct TimerQueue: ~Copyable {
       }
       opened += 1
       steps += 1
+      passedBuckets += 1
       let index = Int(opened & Int64(TimerQueue.ringSize - 1))
       // What comes near now may lie up to a whole turn ahead; what belongs to this very bucket is in the heap then, beside
       // what the bucket holds already.
@@ -204,7 +241,7 @@ struct TimerQueue: ~Copyable {
     _ index: Int, _ ties: UnsafePointer<Tie>, _ fingerprint: (Int) -> Fingerprint, _ bring: (Int) -> Void
   ) -> Bool {
     prefetchNext(index, ties, bring)
-    let first = opened &* quantum_ms
+    let (first, quantum_ms) = (opened << Int64(quantumBits), Int64(1) << Int64(quantumBits))
     let newest = ring[index] >> 4
     let usedOfNewest = Int(ring[index] & 15)
     ring[index] = 0
@@ -222,7 +259,9 @@ struct TimerQueue: ~Copyable {
     while chunk != 0 {
       let base = chunks + Int(chunk) &* 16
       if runCount &+ TimerQueue.chunkSlots > runCapacity { growRun() }
-      for place in 1...(chunk == newest ? usedOfNewest : TimerQueue.chunkSlots) {
+      let used = chunk == newest ? usedOfNewest : TimerQueue.chunkSlots
+      readEntries &+= used
+      for place in 1...used {
         let slot = Int(base[place])
         let tie = ties + slot
         let timer_ms = tie.pointee.timer_ms
@@ -244,6 +283,71 @@ struct TimerQueue: ~Copyable {
     }
     if !isSorted { sortRun(fingerprint) }
     return runCount > 0
+  }
+
+  /// Looks at how many entries the last buckets held, and makes quanta larger or smaller where that is called for.
+  /// - Returns: whether it did.
+  @inline(never)
+  private mutating func adapt(_ ties: UnsafePointer<Tie>, _ fingerprint: (Int) -> Fingerprint) -> Bool {
+    defer { (passedBuckets, readEntries) = (0, 0) }
+    var bits = quantumBits
+    if readEntries < TimerQueue.fewest * passedBuckets {
+      var expected = max(1, readEntries)
+      while bits < finestBits + TimerQueue.coarsestBits, expected < TimerQueue.wanted * passedBuckets {
+        expected *= 2
+        bits += 1
+      }
+    } else if readEntries > TimerQueue.most * passedBuckets {
+      var expected = readEntries
+      while bits > finestBits, expected > TimerQueue.wanted * passedBuckets * 3 / 2 {
+        expected /= 2
+        bits -= 1
+      }
+    }
+    guard adapts, bits != quantumBits else { return false }
+    setQuantum(bits, ties, fingerprint)
+    return true
+  }
+
+  /// Deals the entries of all buckets out anew.
+  private mutating func setQuantum(_ bits: Int, _ ties: UnsafePointer<Tie>, _ fingerprint: (Int) -> Fingerprint) {
+    let old = ring
+    let (oldBits, oldOpened) = (quantumBits, opened)
+    ring = .allocate(capacity: TimerQueue.ringSize)
+    ring.initialize(repeating: 0, count: TimerQueue.ringSize)
+    // Everything before the end of the opened bucket has been read. Where that is no end of a larger one, the rest of
+    // that belongs into the heap.
+    opened = ((oldOpened + 1) << Int64(oldBits) - 1) >> Int64(bits)
+    quantumBits = bits
+    for distance in 1..<Int64(TimerQueue.ringSize) {
+      let number = oldOpened + distance
+      let first = old[Int(number & Int64(TimerQueue.ringSize - 1))]
+      var chunk = first >> 4
+      var used = Int(first & 15)
+      while chunk != 0 {
+        let base = chunks + Int(chunk) * 16
+        let next = base[0]
+        tieout_prefetch(chunks + Int(next) * 16)
+        for place in 1...used { tieout_prefetch(ties + Int(base[place])) }
+        for place in 1...used {
+          let slot = Int(base[place])
+          let tie = ties + slot
+          guard tie.pointee.has(Tie.Flag.live), tie.pointee.timer_ms >> Int64(oldBits) == number else {
+            count -= 1
+            continue
+          }
+          let timer_ms = tie.pointee.timer_ms
+          put(
+            bucketNumber(timer_ms), deadline_ms: timer_ms, slot: slot, head: tie.pointee.head, fingerprint: fingerprint)
+        }
+        base[0] = freeChunk
+        freeChunk = chunk
+        chunk = next
+        used = TimerQueue.chunkSlots
+      }
+    }
+    old.deallocate()
+    refillFromFar(ties, fingerprint)
   }
 
   @inline(never)

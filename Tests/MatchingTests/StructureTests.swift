@@ -93,9 +93,10 @@ struct SeededGenerator: RandomNumberGenerator {
     #expect(seen == 100_000)
   }
 
-  @Test(arguments: [1, 2, 3, 4, 5, 6, 7, 8] as [UInt64]) func timersAgreeWithASortedList(seed: UInt64) {
+  @Test(arguments: [1, 2, 3, 4, 5, 6, 7, 8] as [UInt64], [true, false])
+  func timersAgreeWithASortedList(seed: UInt64, adapts: Bool) {
     var generator = SeededGenerator(state: seed)
-    var queue = TimerQueue(quantum_ms: 50)
+    var queue = TimerQueue(quantum_ms: 50, adapts: adapts)
     var watermark: Int64 = 1_000_000
     let ties = UnsafeMutablePointer<Tie>.allocate(capacity: 3_001)
     defer { ties.deallocate() }
@@ -132,7 +133,7 @@ struct SeededGenerator: RandomNumberGenerator {
       var deadlines = [watermark + Int64.random(in: -100...reach, using: &generator)]
       if slot % 4 == 0 {
         // Many meet in the buckets at which the calendar turns, from near and from far.
-        let turn = Int64(TimerQueue.ringSize) * 50
+        let turn = Int64(TimerQueue.ringSize) << Int64(queue.quantumBits)
         let turns = watermark / turn + Int64.random(in: 1...2, using: &generator)
         deadlines = [turns * turn + Int64.random(in: 0..<50, using: &generator)]
       }
@@ -154,9 +155,9 @@ struct SeededGenerator: RandomNumberGenerator {
   /// The bucket at which the calendar turns may hold what was pushed when it was near already, while others that are due
   /// in it were still beyond the calendar when they came.
   @Test func theBucketWhereTheCalendarTurnsIsOpenedWhole() {
-    let turn = Int64(TimerQueue.ringSize) * 50
-    for place in [Int64(0), 3, 49] {
-      var queue = TimerQueue(quantum_ms: 50)
+    let turn = Int64(TimerQueue.ringSize) * 64
+    for place in [Int64(0), 3, 63] {
+      var queue = TimerQueue(quantum_ms: 64, adapts: false)
       let ties = UnsafeMutablePointer<Tie>.allocate(capacity: 6)
       defer { ties.deallocate() }
       ties.initialize(to: Tie(body: 0, bodyLength: 0, head: 0))
@@ -181,10 +182,62 @@ struct SeededGenerator: RandomNumberGenerator {
       push(5, at: turn * 3 / 2)
       #expect(popped(before: 2 * turn - 5_000) == [5])
       push(3, at: 2 * turn + 20)
-      push(4, at: 2 * turn + 60)
+      push(4, at: 2 * turn + 70)
       #expect(popped(before: 2 * turn + 100) == (place <= 20 ? [2, 3, 4] : [3, 2, 4]))
       #expect(queue.count == 0)
     }
+  }
+
+  /// Quanta grow where ties are few and shrink where they are many; what is popped stays the same, also of what lies in
+  /// the buckets at the seam, beyond the calendar, or has moved.
+  @Test(arguments: [1, 2, 3, 4] as [UInt64]) func quantaFollowTheTies(seed: UInt64) {
+    var generator = SeededGenerator(state: seed)
+    var queue = TimerQueue(quantum_ms: 4)
+    let most = 200_000
+    let ties = UnsafeMutablePointer<Tie>.allocate(capacity: most)
+    defer { ties.deallocate() }
+    ties.initialize(repeating: Tie(body: 0, bodyLength: 0, head: 0), count: most)
+    func fingerprint(_ slot: Int) -> Fingerprint { Fingerprint(high: 0, low: UInt64(slot)) }
+    var used = 1
+    var pending: [(deadline: Int64, slot: Int)] = []
+    func push(_ deadline: Int64) {
+      for time in used % 6 == 0 ? [deadline + 3_000, deadline] : [deadline] {
+        ties[used].timer_ms = time
+        queue.push(deadline_ms: time, slot: used, head: 0, fingerprint: fingerprint)
+      }
+      pending.append((deadline, used))
+      used += 1
+    }
+    func pass(to watermark: Int64) {
+      var popped: [Int] = []
+      while let entry = queue.pop(before: watermark, upTo: .none, ties: ties, fingerprint: fingerprint) {
+        guard ties[Int(entry.slot)].timer_ms == entry.deadline_ms else { continue }
+        ties[Int(entry.slot)].timer_ms = Tie.noTimer_ms
+        popped.append(Int(entry.slot))
+      }
+      let due = pending.filter { $0.deadline < watermark }.sorted { ($0.deadline, $0.slot) < ($1.deadline, $1.slot) }
+      pending.removeAll { $0.deadline < watermark }
+      #expect(popped == due.map(\.slot), "seed \(seed), before \(watermark)")
+    }
+    var time: Int64 = -20_000
+    let finest = queue.quantumBits
+    func live(_ steps: Int, every: Int64, perStep: Int, reach: Int64) {
+      for _ in 0..<steps {
+        for _ in 0..<perStep { push(time + Int64.random(in: 0...reach, using: &generator)) }
+        if used % 50 == 0 { push(time + 4 << 16 + Int64.random(in: 0...1_000_000, using: &generator)) }
+        time += every
+        pass(to: time)
+      }
+    }
+    live(300, every: 100, perStep: 2, reach: 20_000)
+    let coarse = queue.quantumBits
+    #expect(coarse > finest)
+    live(200, every: 100, perStep: 300, reach: 4_000)
+    #expect(queue.quantumBits < coarse)
+    live(200, every: 400, perStep: 1, reach: 20_000)
+    #expect(queue.quantumBits >= coarse)
+    pass(to: .max)
+    #expect(pending.isEmpty && queue.count == 0)
   }
 
   @Test func storeReusesWhatWasFreed() {
