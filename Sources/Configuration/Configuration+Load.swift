@@ -143,6 +143,7 @@ extension Configuration {
     readMatching(nodes["matching"], reader, &checks)
     policy.checks = checks.isEmpty ? nil : checks
     if sources.contains(where: { !$0.rules.flagNames.isEmpty }) { policy.flagNames = sources.map(\.rules.flagNames) }
+    checkHold(nodes["master_data"], reader)
     readPolicy(nodes["policy"], reader)
     readFlows(nodes["flows"], tables, reader)
     readVariance(nodes["variance"], reader)

@@ -150,6 +150,15 @@ public struct TableSource: Sendable, Equatable {
   }
 }
 
+/// How long records wait whose reference no table knows, and how many at the most, for each task.
+public struct HoldSettings: Sendable, Equatable {
+  public var time_ms: Int64 = 600_000
+  public var records = 10_000
+  public var bytes = 16 << 20
+
+  public init() {}
+}
+
 /// Why tables could not be read again.
 public struct TableError: Error, Sendable, Equatable, CustomStringConvertible {
   public var description: String
@@ -165,6 +174,31 @@ extension Configuration {
     let path = ["master_data"]
     guard let nodes = reader.enabledNodes(node, path, "changes of master data") else { return }
     masterDataInterval_ms = reader.duration_ms(nodes["interval"], path + ["interval"], 30_000, atLeast: 100)
+    guard nodes["hold"] != nil else { return }
+    let parts = reader.nodes(nodes["hold"], path + ["hold"])
+    var settings = HoldSettings()
+    settings.time_ms = reader.duration_ms(parts["time"], path + ["hold", "time"], settings.time_ms, atLeast: 1)
+    settings.records = reader.integer(parts["records"], path + ["hold", "records"], settings.records, 1...20_000)
+    settings.bytes = reader.size(parts["bytes"], path + ["hold", "bytes"], settings.bytes)
+    hold = settings
+  }
+
+  /// After matching: what waits must come in time.
+  func checkHold(_ node: Node?, _ reader: ConfigurationReader) {
+    guard let hold else { return }
+    for source in sources where !source.mapping.format.isText {
+      reader.problem(
+        node?.mapping?["hold"] ?? node,
+        "master_data.hold: records of the source '\(source.name)' cannot wait: it is Avro, and their schemas would have to be "
+          + "asked for again")
+    }
+    let horizon_ms = policy.window_ms.addingReportingOverflow(policy.grace_ms).partialValue
+    if hold.time_ms > horizon_ms {
+      reader.problem(
+        node?.mapping?["hold"]?.mapping?["time"] ?? node,
+        "master_data.hold.time: a record would come after window and grace, "
+          + "\(ConfigurationReader.durationText(horizon_ms)), by waiting")
+    }
   }
 
   /// After the sources: a router must find the order without the tables.

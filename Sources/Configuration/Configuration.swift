@@ -114,6 +114,8 @@ public struct Configuration: Sendable, Equatable {
   var tableContents: TableEntries = [:]
   /// How often the files are looked at while the tasks run; nil where they are read at the start alone.
   public var masterDataInterval_ms: Int64?
+  /// nil where records with an unknown reference are dead letters at once.
+  public var hold: HoldSettings?
   public var policy = MatchingPolicy()
   public var governance = Governance()
   /// nil where no aggregates are kept.
@@ -174,7 +176,7 @@ public struct Configuration: Sendable, Equatable {
     a.name == b.name && a.prefix == b.prefix && a.kafka == b.kafka && a.workers == b.workers
       && a.dimensions == b.dimensions && a.sources == b.sources && a.policy == b.policy
       && a.tableSources == b.tableSources && a.tableContents == b.tableContents
-      && a.masterDataInterval_ms == b.masterDataInterval_ms && a.tablesTopic == b.tablesTopic
+      && a.masterDataInterval_ms == b.masterDataInterval_ms && a.hold == b.hold && a.tablesTopic == b.tablesTopic
       && a.schemaRegistry == b.schemaRegistry
       && a.redrivenTopic == b.redrivenTopic
       && a.maskKey == b.maskKey && a.rawDeadLetters == b.rawDeadLetters
@@ -213,6 +215,7 @@ public struct Configuration: Sendable, Equatable {
     if let checks = policy.checks { text += "|\(checks)" }
     if let aggregates { text += "|\(aggregates)".replacing(", countsQuantities: false)", with: ")") }
     if takesActions { text += "|actions" }
+    if let hold { text += "|\(hold)" }
     if let quality { text += "|\(quality)" }
     // Of a table in a file the settings have the path alone.
     if tableSources.contains(where: { $0.kind == .values }) { text += "|tables=" + tablesDigest }

@@ -167,6 +167,13 @@ public struct KeyReference: Sendable {
       "Whether files and topics of `tables`, `calendar` and `fx` are read again when they change, and on SIGHUP. Every version is kept in `topics.tables`, so that a recovery or a replay decodes and judges each record with the version it was decoded and judged with."
     ),
     .init("master_data.interval", "duration", "30s", "How often the daemon looks for changes."),
+    .init(
+      "master_data.hold", "map", "",
+      "Where it is given: a record whose reference no table knows waits for it, instead of becoming a dead letter (MASTER_DATA_MISSING) at once."
+    ),
+    .init("master_data.hold.time", "duration", "10m", "How long, by the clock; at most window and grace."),
+    .init("master_data.hold.records", "integer", "10000", "As many may wait in a task; further ones do not."),
+    .init("master_data.hold.bytes", "size", "16MiB", "As many bytes may wait in a task; further ones do not."),
     .init("masking", "map", "", "Fields that are masked on the way in (`mask` of a field)."),
     .init(
       "masking.key", "{env: NAME} or {file: path}", "",

@@ -192,4 +192,23 @@ import Testing
         $0.contains("the topic 't.breaks' is that of topics.breaks already")
       })
   }
+
+  @Test func recordsMayWait() throws {
+    let finance = FinanceConfigurationTests()
+    func parse(_ hold: String) throws -> Configuration {
+      try finance.withFiles(["a.csv": "a,b\n1,2"]) {
+        try finance.parse("master_data: {enabled: true\(hold)}\ntables: {x: {file: a.csv}}", $0)
+      }
+    }
+    let plain = try parse("")
+    let standard = try parse(", hold: {}")
+    let made = try parse(", hold: {time: 2h, records: 5, bytes: 1MiB}")
+    #expect(plain.hold == nil && standard.hold == HoldSettings())
+    #expect(made.hold?.time_ms == 7_200_000 && made.hold?.records == 5 && made.hold?.bytes == 1 << 20)
+    // What waits decides what becomes of a record.
+    #expect(Set([plain, standard, made].map(\.matchingHash)).count == 3)
+    let problem = try finance.problems(
+      "master_data: {enabled: true, hold: {time: 74h}}\ntables: {x: {file: a.csv}}", ["a.csv": "a,b\n1,2"])
+    #expect(problem == ["master_data.hold.time: a record would come after window and grace, 73h, by waiting"])
+  }
 }

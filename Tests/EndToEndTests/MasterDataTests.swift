@@ -159,7 +159,8 @@ import Testing
         .replacing("rules: [{field: customer, one_of: [C1, C2, C9], severity: flag}]", with: "")
         .replacing("{constant: EUR}", with: "c")
         .replacing("event_time: t}", with: "event_time: t, posting_date: d, line_id: o}")
-        .replacing("matching: {", with: "matching: {posting_dates: false, settle: 0s, retention: 5000d, open_retention: 5000d, ")
+        .replacing(
+          "matching: {", with: "matching: {posting_dates: false, settle: 0s, retention: 5000d, open_retention: 5000d, ")
       }
     }
     try write(closed: "", rates: ["2023-12-31,USD,EUR,0.9"])
@@ -298,5 +299,102 @@ import Testing
     #expect(rows.first?["topic"] as? String == customers && rows.first?["partition"] as? Int == 1)
     #expect(rows.first?["offset"] as? Int == 0 && rows.first?["payload"] as? String == "no JSON")
     #expect(rows.first?["reason"] as? String == "SCHEMA_INVALID")
+  }
+
+  /// Records wait for their master data, over restarts with and without a checkpoint; what finds no room is a dead letter.
+  @Test(arguments: ["off", "topic"]) func recordsWaitForTheirMasterData(store: String) throws {
+    let world = try World()
+    try world.write(["OLD,C1"])
+    let first = try world.configuration {
+      $0.replacing("interval: 1h}", with: "interval: 1h, hold: {time: 20h, records: 3}}")
+        .replacing("{store: off}", with: "{store: \(store), interval: 100ms}")
+    }
+    for source in first.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
+    for topic in first.ownTopics { try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config) }
+    func customers() throws -> [String: String] {
+      var found: [String: String] = [:]
+      for record in try world.cluster.readAll(first.breaksTopic, partitions: 1) {
+        let message = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
+        guard message["type"] as? String == "MISSING_IN_LEDGER" else { continue }
+        found[message["order"] as! String] = message["customer"] as? String
+      }
+      return found
+    }
+    func run(_ configuration: Configuration, _ body: (Daemon) throws -> Void) throws {
+      let daemon = Daemon(configuration: configuration, log: silent)
+      try daemon.start()
+      try body(daemon)
+      daemon.stop.stop()
+      #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0 && daemon.status.recoveryProblems == 0)
+    }
+    try run(first) { daemon in
+      try world.send([("A", "OLD"), ("B", "NEW"), ("C", "NEW"), ("D", "NEVER"), ("E", "NEW")], first)
+      wait("the records") { daemon.status.waiting == 3 && daemon.status.hold.refused == 1 }
+      #expect(daemon.status.hold.held == 3 && daemon.status.decode.records == 2)
+      #expect(daemon.status.decode.deadLetters == 1)
+      if store == "topic" {
+        let done = daemon.status.checkpoints
+        wait("a checkpoint that names them") { daemon.status.checkpoints >= done + 2 }
+      }
+    }
+    // They are still waiting, and go on when the table knows them: by the version that does.
+    try run(first) { daemon in
+      wait("the recovery") { daemon.status.recoveries == 1 && daemon.status.waiting == 3 }
+      try world.write(["OLD,C1", "NEW,C9"])
+      daemon.refreshTables(isForced: true)
+      wait("what was waiting") { daemon.status.hold.released == 2 && daemon.status.waiting == 1 }
+      #expect(daemon.status.hold.expired == 0)
+      try world.send([("F", "NEW")], first)
+      try wait("the breaks") { try customers().count == 4 }
+    }
+    func letters() throws -> [String] {
+      try world.cluster.readAll(first.deadLettersTopic, partitions: 1).map {
+        let letter = try JSONSerialization.jsonObject(with: Data($0.value!.utf8)) as! [String: Any]
+        return "\(letter["reason"]!) \(letter["offset"]!)"
+      }
+    }
+    #expect(try letters() == ["MASTER_DATA_MISSING 4"])
+    // A recovery does all of that again.
+    try run(first) { daemon in
+      wait("the recovery") { daemon.status.recoveries == 1 && daemon.status.waiting == 1 }
+    }
+    #expect(try letters() == ["MASTER_DATA_MISSING 4"])
+    #expect(try customers() == ["A": "C1", "B": "C9", "C": "C9", "F": "C9"])
+  }
+
+  /// Who waits for too long is a dead letter, once, with its place.
+  @Test func waitingHasAnEnd() throws {
+    let world = try World()
+    try world.write(["OLD,C1"])
+    let configuration = try world.configuration {
+      $0.replacing("interval: 1h}", with: "interval: 1h, hold: {time: 1s}}")
+    }
+    for source in configuration.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
+    for topic in configuration.ownTopics {
+      try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config)
+    }
+    func letters() throws -> [String] {
+      try world.cluster.readAll(configuration.deadLettersTopic, partitions: 1).map {
+        let letter = try JSONSerialization.jsonObject(with: Data($0.value!.utf8)) as! [String: Any]
+        return "\(letter["reason"]!) \(letter["topic"]!) \(letter["partition"]!) \(letter["offset"]!)"
+      }
+    }
+    let expected = ["MASTER_DATA_MISSING \(configuration.sources[0].topic) 0 1"]
+    for attempt in 0..<2 {
+      let daemon = Daemon(configuration: configuration, log: silent)
+      try daemon.start()
+      if attempt == 0 {
+        try world.send([("A", "OLD"), ("B", "NEVER")], configuration)
+        wait("it waits") { daemon.status.hold.held == 1 }
+        wait("the end") { daemon.status.hold.expired == 1 && daemon.status.waiting == 0 }
+        #expect(daemon.status.decode.deadLetters == 1 && daemon.status.decode.records == 2)
+      } else {
+        wait("the recovery") { daemon.status.recoveries == 1 }
+        #expect(daemon.status.recoveryProblems == 0 && daemon.status.waiting == 0)
+      }
+      daemon.stop.stop()
+      #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+      #expect(try letters() == expected)
+    }
   }
 }

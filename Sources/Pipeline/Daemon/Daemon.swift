@@ -94,6 +94,8 @@ public final class Daemon: @unchecked Sendable {
       sum.partitions += one.partitions
       sum.partitionsAtEnd += one.partitionsAtEnd
       sum.ties += one.ties
+      sum.waiting += one.waiting
+      sum.hold.add(one.hold)
       sum.stateBytes += one.stateBytes
       sum.lag += one.lag
       sum.epochs += one.epochs

@@ -12,7 +12,12 @@ extension Worker {
 
   func commitEpoch(isForced: Bool) throws {
     try commit(isForced: isForced)
-    if let masterData { try takeUp(masterData) }
+    guard let masterData else { return }
+    try takeUp(masterData)
+    // What waits is tried again in an epoch under the new version, and after a recovery.
+    for (_, task) in inOrder(tasks) where task.engine.held.isRetryDue {
+      task.engine.retryHeld(now_ms: environment.wallClock_ms())
+    }
   }
 
   /// Between two epochs a new version of the tables may take the place of the old one; the records of epochs name it.
@@ -193,7 +198,7 @@ extension Worker {
         log.warning("the checkpoint is put off", metadata: ["error": "\(error)"])
         return ([], [])
       }
-      checkpointer.begin(engine.matcher, epoch: number + 1, epochsOffset: bounds.stable)
+      checkpointer.begin(engine.matcher, epoch: number + 1, epochsOffset: bounds.stable, held: engine.heldPlaces)
       let epochs = max(1, configuration.checkpointInterval_ms / 2 / max(1, configuration.epochInterval_ms))
       task.shardsPerEpoch = max(1, (checkpointer.shardCount + Int(epochs) - 1) / Int(epochs))
     }
