@@ -11,9 +11,9 @@ struct Fact {
   var code: UInt8 = 0
   var flags: UInt16 = 0
   var currency = Currency.none
-  var source: UInt16 = 0
   /// Clamped to 65,535.
   var lineCount: UInt16 = 0
+  var source: UInt16 = 0
   /// Validation rules that flag and that it broke, a bit each; `Flag.flagged` where there are any.
   var brokenRules: UInt16 = 0
   /// Which amounts there are. Order events: `Amounts.present`, and `quantityBit`. Postings: the amount itself (1), and

@@ -36,10 +36,11 @@ struct FactCursor {
   private(set) var idTail: ByteView = .empty
   private(set) var reverses: ByteView = .empty
 
-  // What the next one may refer to.
+  // What the next one may refer to. Currency and source stand apart: side by side they are compared in one load, which
+  // waits for the stores of both.
   private(set) var currency = Currency.none
-  private(set) var source: UInt16 = FactCursor.noSource
   private(set) var time_ms: Int64 = 0
+  private(set) var source: UInt16 = FactCursor.noSource
   private(set) var date_d: Int32 = absentDate
   private(set) var lastPeriod: Int32 = 0
   private(set) var lastDocument: ByteView = .empty
@@ -242,7 +243,7 @@ struct FactPlan {
   private var heads: UInt32 = 0
   private var more: UInt16 = 0
   private var timeDelta: UInt64 = 0
-  private(set) var idTail: ByteView = .empty
+  private var idTail: ByteView = .empty
   /// Bytes that it takes.
   private(set) var size = 4
 
@@ -345,8 +346,16 @@ struct FactPlan {
       }
     }
     let amountCount = fact.pointee.amountCount
+    // One by one, as they have just been written: a loop over places is made to load them in pairs, which waits for the
+    // stores.
     var all: UInt64 = 0
-    for place in 0..<amountCount { all |= FactPlan.zigzag(fact.pointee.amounts[unchecked: place]) }
+    var rest = fact.pointee.mask
+    var place = 0
+    while rest != 0 {
+      all |= FactPlan.zigzag(fact.pointee.amounts[unchecked: place])
+      place &+= 1
+      rest &= rest &- 1
+    }
     let amountWidth = FactPlan.width(all)
     heads |= UInt32(amountWidth) << 28
     size &+= amountWidth &* amountCount

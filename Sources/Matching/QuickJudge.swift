@@ -120,7 +120,7 @@ struct IncomingFact: FactView {
     self.fact = fact
     hasId = !fact.pointee.id.isEmpty
     idBase = plan.idBase(fact, key: key)
-    idTail = plan.idTail
+    idTail = fact.pointee.id.dropped(idBase.count)
   }
 
   @inline(__always) var isPosting: Bool { fact.pointee.isPosting }

@@ -9,7 +9,7 @@ struct Region: ~Copyable {
   private var isHuge = false
 
   /// A small task must not hold whole huge pages for every table.
-  private static let smallBytes = 8 << 20
+  private static let smallBytes = 2 << 20
   /// Less address space than this is of no use to any table.
   private static let leastBytes = 64 << 20
 

@@ -41,17 +41,20 @@ struct StretchFault {
   var fault: DataFault
 }
 
-/// Messages ahead whose bytes are brought close while one is decoded; a record of a few hundred bytes is half a dozen
-/// lines, and the processor fetches on by itself once the first are asked for.
+/// Messages ahead whose bytes are brought close while one is decoded: the library's threads wrote them, and a record of a
+/// few hundred bytes is half a dozen lines. Of longer ones the processor fetches on by itself.
 private let prefetchDistance = 2
+private let prefetchBytes = 448
 @inline(__always)
 private func prefetch(_ messages: UnsafeBufferPointer<ConsumedMessage>, behind at: Int) {
   guard at + prefetchDistance < messages.count, let value = messages[at + prefetchDistance].value,
     let base = value.baseAddress
   else { return }
-  tieout_prefetch_read(base)
-  tieout_prefetch_read(base + 64)
-  tieout_prefetch_read(base + 128)
+  var offset = 0
+  while offset < min(value.count, prefetchBytes) {
+    tieout_prefetch_read(base + offset)
+    offset += 64
+  }
 }
 
 extension ConsumedMessage {
