@@ -29,12 +29,25 @@ public enum DateBasis: Int, CaseIterable, Sendable {
   public var name: String { "\(self)" }
 }
 
-/// The sums of one cell: the order flows, then the postings by role, each by event date and by posting date.
+/// Sums of quantities, in millionths of the unit. They stand behind the amounts, so that a cell that has none is written
+/// as it was before there were any.
+public enum QuantityFlow: Int, CaseIterable, Sendable {
+  /// By the order events: invoiced − cancelled − credited.
+  case billed = 0
+  /// By the ledger, by posting date: of the lines of revenue and returns, sold +, taken back −.
+  case posted
+
+  @inlinable
+  public static var count: Int { 2 }
+}
+
+/// The sums of one cell: the order flows, then the postings by role, each by event date and by posting date, then the
+/// quantities.
 ///
 /// Exact: sums of 64-bit amounts in 128 bits cannot overflow before 2^64 facts.
 public struct CellValues: Hashable, Sendable {
-  /// How many sums a cell has.
-  public static let count = OrderFlow.count + 2 * AccountRole.count
+  /// How many sums a cell has; their presence is written as the bits of 64.
+  public static let count = OrderFlow.count + 2 * AccountRole.count + QuantityFlow.count
   public internal(set) var sums: [Int128]
 
   public init() { sums = Array(repeating: 0, count: CellValues.count) }
@@ -53,6 +66,16 @@ public struct CellValues: Hashable, Sendable {
   @inlinable
   static func index(_ role: AccountRole, _ basis: DateBasis) -> Int {
     OrderFlow.count + 2 * Int(role.rawValue) + basis.rawValue
+  }
+
+  public subscript(quantity: QuantityFlow) -> Int128 {
+    get { sums[CellValues.index(quantity)] }
+    set { sums[CellValues.index(quantity)] = newValue }
+  }
+
+  @inlinable
+  static func index(_ quantity: QuantityFlow) -> Int {
+    OrderFlow.count + 2 * AccountRole.count + quantity.rawValue
   }
 
   public var isZero: Bool { sums.allSatisfy { $0 == 0 } }

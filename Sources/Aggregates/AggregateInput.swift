@@ -21,6 +21,9 @@ public struct AggregateInput {
   public var amount: Int64 = 0
   /// Of an order event.
   public var amounts = Amounts()
+  /// In millionths of the unit; 0 where none is counted. Of a posting with the sign of what is sold: + where the amount
+  /// is a credit, − where it is a debit. Of an order event as it is told.
+  public var quantity_u: Int64 = 0
   public var dimensions: InlineArray<8, ByteView>
 
   /// An order event: its document date decides the period, or its event time where it has none.

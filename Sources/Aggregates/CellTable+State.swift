@@ -219,7 +219,8 @@ private struct StateHead {
     }
     let dimensionCount = Int(try reader.read(UInt8.self))
     guard dimensionCount <= maximumDimensions else { throw ByteCodingError("aggregates of too many dimensions") }
-    guard try reader.read(UInt8.self) == UInt8(CellValues.count) else {
+    // Sums that were added later are zero in an older state.
+    guard (CellValues.count - QuantityFlow.count...CellValues.count).contains(Int(try reader.read(UInt8.self))) else {
       throw ByteCodingError("aggregates of another number of sums")
     }
     horizon = try reader.read()

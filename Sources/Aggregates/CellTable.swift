@@ -156,6 +156,10 @@ public struct CellTable: ~Copyable {
         markChanged(second)
       }
       add(Int128(fact.amount) * Int128(sign), to: second, at + 1)
+      let role = fact.role
+      if fact.quantity_u != 0, role == .revenue || role == .returns {
+        add(Int128(fact.quantity_u) * Int128(sign), to: second, CellValues.index(.posted))
+      }
       return
     }
     let count = Int(effectCounts[Int(fact.kind)])
@@ -167,8 +171,22 @@ public struct CellTable: ~Copyable {
       let amount = fact.amounts[AmountComponent(rawValue: effect.component).unsafelyUnwrapped]
       add(Int128(amount) * Int128(sign * Int64(effect.sign)), to: first, Int(effect.flow))
     }
+    if fact.quantity_u != 0 {
+      let turn = CellTable.billingSign(fact.kind)
+      if turn != 0 { add(Int128(fact.quantity_u) * Int128(sign * turn), to: first, CellValues.index(.billed)) }
+    }
     add(Int128(sign), to: first, OrderFlow.events.rawValue)
     if !isValued { add(Int128(sign), to: first, OrderFlow.unvalued.rawValue) }
+  }
+
+  /// How an order event counts in the billed quantity.
+  @inline(__always)
+  private static func billingSign(_ kind: UInt8) -> Int64 {
+    switch kind {
+    case OrderEventKind.invoiced.rawValue: 1
+    case OrderEventKind.invoiceCancelled.rawValue, OrderEventKind.credited.rawValue: -1
+    default: 0
+    }
   }
 
   @inline(__always)

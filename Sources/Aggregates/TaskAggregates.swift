@@ -5,6 +5,8 @@ public struct AggregateSettings: Sendable, Equatable {
   public var limits = CellTable.Limits()
   /// How long changes are gathered before the second stage is told of them, by the clock readings of the task.
   public var interval_ms: Int64 = 1_000
+  /// Whether quantities are added up too.
+  public var countsQuantities = false
 
   public init() {}
 }
@@ -14,7 +16,9 @@ public struct AggregateSettings: Sendable, Equatable {
 /// Like the matcher it reads no clock: the time is an argument, so that a replay tells the same cells in the same epochs.
 public struct TaskAggregates: ~Copyable {
   public private(set) var table: CellTable
-  public let calendar: PeriodCalendar
+  /// Where it changes, facts are taken back by the new one.
+  public var calendar: PeriodCalendar
+  private let countsQuantities: Bool
   private let interval_ms: Int64
   private var toldAt_ms = Int64.min
   /// How far event time had come, as last told: the task's watermark, then the latest time of each source.
@@ -35,6 +39,7 @@ public struct TaskAggregates: ~Copyable {
     table = CellTable(dimensionCount: dimensionCount, limits: settings.limits)
     self.calendar = calendar
     interval_ms = settings.interval_ms
+    countsQuantities = settings.countsQuantities
   }
 
   @inline(__always)
@@ -46,6 +51,7 @@ public struct TaskAggregates: ~Copyable {
   public mutating func add(
     _ fact: inout AggregateInput, eventDay: Int32, postingDay: Int32, statedPeriod: Int32, sign: Int
   ) {
+    if !countsQuantities { fact.quantity_u = 0 }
     fact.eventPeriod = calendar.period(ofDay: eventDay)
     fact.postingPeriod =
       statedPeriod != 0

@@ -42,6 +42,8 @@ public struct CheckpointManifest: Sendable, Equatable {
   public var next: [Int64]
   /// The next action at `epoch`; nil where actions are not read.
   public var actionsNext: Int64?
+  /// Records that waited for their master data at `from`, in the order in which they came.
+  public var held: [HeldPlace] = []
   /// Format of the shards and the sums.
   public var stateVersion = Matcher.stateVersions.lowerBound
   /// The aggregates at `epoch`, in chunks of their own; 0 chunks where there are none.
@@ -112,6 +114,14 @@ public struct CheckpointManifest: Sendable, Equatable {
       writer.write(UInt8(actionsNext == nil ? 0 : 1))
       if let actionsNext { writer.writeSigned(actionsNext) }
     }
+    if !held.isEmpty {
+      writer.writeVarint(UInt64(held.count))
+      for place in held {
+        writer.write(place.source)
+        writer.write(place.offset)
+        writer.write(place.since_ms)
+      }
+    }
     writer.write(Checksum.of(writer.bytes))
     return writer.array
   }
@@ -154,6 +164,11 @@ public struct CheckpointManifest: Sendable, Equatable {
     aggregateChunks = try reader.readCount(atMost: 1 << 20)
     aggregateBytes = try reader.readCount(atMost: 1 << 32)
     if stateVersion >= 3, try reader.read(UInt8.self) != 0 { actionsNext = try reader.readSigned() }
+    if !reader.isAtEnd {
+      for _ in 0..<(try reader.readCount(atMost: HeldPlace.most)) {
+        held.append(HeldPlace(source: try reader.read(), offset: try reader.read(), since_ms: try reader.read()))
+      }
+    }
   }
 
   init(
@@ -173,6 +188,23 @@ public struct CheckpointManifest: Sendable, Equatable {
     self.time = time
     self.sums = sums
     self.next = next
+  }
+}
+
+/// Where a record stands that waits for its master data.
+public struct HeldPlace: Sendable, Equatable {
+  public var source: UInt16
+  /// In the partition of the task.
+  public var offset: Int64
+  /// The clock reading with which it was taken in.
+  public var since_ms: Int64
+  /// As many fit into a manifest, which is one message.
+  public static let most = 20_000
+
+  public init(source: UInt16, offset: Int64, since_ms: Int64) {
+    self.source = source
+    self.offset = offset
+    self.since_ms = since_ms
   }
 }
 
@@ -262,6 +294,7 @@ public final class Checkpointer {
     var from: UInt64
     var epochsOffset: Int64
     var timeAtStart: [UInt8]
+    var held: [HeldPlace]
     var bits: Int
     var shards: [CheckpointManifest.Shard] = []
   }
@@ -316,9 +349,10 @@ public final class Checkpointer {
   }
 
   /// Begins a round with the state at the end of an epoch.
-  public func begin(_ matcher: borrowing Matcher, epoch: UInt64, epochsOffset: Int64) {
+  /// - Parameter held: Records that wait for their master data then.
+  public func begin(_ matcher: borrowing Matcher, epoch: UInt64, epochsOffset: Int64, held: [HeldPlace] = []) {
     round = Round(
-      from: epoch, epochsOffset: epochsOffset, timeAtStart: timeBytes(matcher),
+      from: epoch, epochsOffset: epochsOffset, timeAtStart: timeBytes(matcher), held: held,
       bits: matcher.shardBits(tiesPerShard: tiesPerShard))
   }
 
@@ -377,6 +411,7 @@ public final class Checkpointer {
         configuration: configuration, sources: sources, bits: done.bits, shards: done.shards,
         timeAtStart: done.timeAtStart, time: timeBytes(matcher), sums: sums.array, next: next)
       manifest.actionsNext = actionsNext
+      manifest.held = done.held
       manifest.stateVersion = matcher.stateVersion
       if matcher.hasAggregates {
         scratch.removeAll()

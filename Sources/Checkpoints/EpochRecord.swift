@@ -11,6 +11,8 @@ public enum EpochEvent: Sendable, Equatable {
   case run(source: UInt16, first: Int64, last: Int64, count: Int, now_ms: Int64)
   /// The source of a run of people's actions, whichever sources the configuration has.
   public static let actions = UInt16.max
+  /// The source of an event that is no run: as many records that waited for master data were tried again.
+  public static let held = UInt16.max - 1
   /// Time moved. Sources in the mask had records waiting; the expiry came as far as the bound.
   case time(now_ms: Int64, waiting: UInt64, bound: ExpiryBound)
 

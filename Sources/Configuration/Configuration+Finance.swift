@@ -13,12 +13,17 @@ extension Configuration {
     var place: String
   }
 
-  func readCalendar(_ node: Node?, _ reader: ConfigurationReader) -> FiscalCalendar? {
+  mutating func readCalendar(_ node: Node?, _ reader: ConfigurationReader) -> FiscalCalendar? {
     guard let node else { return nil }
     let path = ["calendar"]
     let nodes = reader.nodes(node, path)
-    guard (nodes["file"] == nil) != (nodes["periods"] == nil) else {
-      reader.problem(node, "calendar: either 'file' or 'periods' is needed")
+    guard ["file", "periods", "topic"].count(where: { nodes[$0] != nil }) == 1 else {
+      reader.problem(node, "calendar: one of 'file', 'periods' and 'topic' is needed")
+      return nil
+    }
+    if let topicNode = nodes["topic"] {
+      let topic = readTableTopic(topicNode, path + ["topic"], reader)
+      follow(TableSource(kind: .calendar, name: TableSource.calendarName, topic: topic))
       return nil
     }
     var written: [WrittenPeriod] = []
@@ -26,7 +31,7 @@ extension Configuration {
       let file = reader.resolve(reader.name(fileNode, path + ["file"], ""))
       do throws(TableFile.Fault) {
         let rows = try TableFile(path: file).rows(
-          of: ["period", "start", "end"], optional: ["state", "closed_at"])
+          of: TableSource.columns(.calendar), optional: TableSource.optionalColumns(.calendar))
         written = rows.map { WrittenPeriod(texts: $0.cells, node: fileNode, place: "\(file):\($0.line)") }
       } catch {
         reader.problem(fileNode, "calendar.file: \(error.message)")
@@ -45,6 +50,18 @@ extension Configuration {
       reader.problem(nodes["periods"], "calendar.periods: a list is expected")
       return nil
     }
+    return Self.calendar(written, node, reader)
+  }
+
+  /// The calendar of rows as versions keep them.
+  static func calendar(_ rows: [[String: String]], _ reader: ConfigurationReader) -> FiscalCalendar? {
+    calendar(
+      rows.map { WrittenPeriod(texts: $0, node: nil, place: "period '\($0["period"] ?? "")'") }, nil, reader)
+  }
+
+  private static func calendar(
+    _ written: [WrittenPeriod], _ node: Node?, _ reader: ConfigurationReader
+  ) -> FiscalCalendar? {
     let problems = reader.problems.count
     let periods = written.compactMap { readPeriod($0, reader) }
     guard reader.problems.count == problems else { return nil }
@@ -57,7 +74,7 @@ extension Configuration {
     }
   }
 
-  private func readPeriod(_ written: WrittenPeriod, _ reader: ConfigurationReader) -> FiscalCalendar.Period? {
+  private static func readPeriod(_ written: WrittenPeriod, _ reader: ConfigurationReader) -> FiscalCalendar.Period? {
     func problem(_ message: String) { reader.problem(written.node, "\(written.place): \(message)") }
     func text(_ key: String) -> String { written.texts[key] ?? "" }
     func date(_ key: String) -> Int32? {
@@ -98,7 +115,7 @@ extension Configuration {
   }
 
   /// `2026-01`, `2026/1`, `202601` → 202601.
-  private static func period(_ text: String) -> Int32? {
+  static func period(_ text: String) -> Int32? {
     var parts = text.split(whereSeparator: { $0 == "-" || $0 == "/" || $0 == "." }).map(String.init)
     if parts.count == 1, text.utf8.count == 6 { parts = [String(text.prefix(4)), String(text.suffix(2))] }
     guard parts.count == 2, parts[0].utf8.count == 4, (1...2).contains(parts[1].utf8.count),
@@ -108,12 +125,14 @@ extension Configuration {
     return year * 100 + number
   }
 
-  func readExchange(_ node: Node?, _ reader: ConfigurationReader) -> ExchangeChecks? {
+  mutating func readExchange(_ node: Node?, _ reader: ConfigurationReader) -> ExchangeChecks? {
     guard let node else { return nil }
     let path = ["fx"]
     let nodes = reader.nodes(node, path)
-    guard let baseNode = nodes["base"], let fileNode = nodes["rates"] else {
-      reader.problem(node, "fx: 'base' and 'rates' are needed")
+    guard let baseNode = nodes["base"], let fileNode = nodes["rates"] ?? nodes["topic"],
+      nodes["rates"] == nil || nodes["topic"] == nil
+    else {
+      reader.problem(node, "fx: 'base' and either 'rates' or 'topic' are needed")
       return nil
     }
     let code = reader.name(baseNode, path + ["base"], "")
@@ -136,34 +155,24 @@ extension Configuration {
     enum Rounding: String, CaseIterable { case halfEven = "half_even", halfUp = "half_up" }
     let rounding = reader.choice(nodes["rounding"], path + ["rounding"], Rounding.halfEven)
     let tolerance_u = reader.micros(nodes["tolerance"], path + ["tolerance"], 10_000)
-    let file = reader.resolve(reader.name(fileNode, path + ["rates"], ""))
-    var rates: [ExchangeRates.Rate] = []
-    var lines: [Int] = []
+    var written: [WrittenRate] = []
+    if let topicNode = nodes["topic"] {
+      let topic = readTableTopic(topicNode, path + ["topic"], reader)
+      follow(TableSource(kind: .rates, name: TableSource.ratesName, topic: topic))
+    }
+    let file = nodes["rates"] == nil ? "" : reader.resolve(reader.name(fileNode, path + ["rates"], ""))
     do throws(TableFile.Fault) {
-      let problems = reader.problems.count
-      for row in try TableFile(path: file).rows(of: ["date", "from", "to", "rate"], optional: []) {
-        func problem(_ message: String) { reader.problem(fileNode, "\(file):\(row.line): \(message)") }
-        let texts = row.cells
-        let (date, from, to) = (Self.date(texts["date"]!), Currency(texts["from"]!), Currency(texts["to"]!))
-        if date == nil { problem("'\(texts["date"]!)' is no date such as 2026-01-31") }
-        if from == nil { problem("'\(texts["from"]!)' is no currency of ISO 4217") }
-        if to == nil { problem("'\(texts["to"]!)' is no currency of ISO 4217") }
-        var text = texts["rate"]!
-        let rate = text.withUTF8 { try? DecimalText($0) }
-        if rate == nil { problem("'\(text)' is no decimal number") }
-        // The first faults of a file say enough.
-        if reader.problems.count >= problems + 10 { break }
-        guard let date, let from, let to, let rate else { continue }
-        rates.append(.init(day: date, from: from, to: to, rate: rate))
-        lines.append(row.line)
+      if !file.isEmpty {
+        written = try TableFile(path: file).rows(of: TableSource.columns(.rates), optional: []).map {
+          WrittenRate(texts: $0.cells, place: "\(file):\($0.line)")
+        }
       }
-      guard reader.problems.count == problems else { return nil }
     } catch {
       reader.problem(fileNode, "fx.rates: \(error.message)")
       return nil
     }
-    guard let base else { return nil }
-    if let pivot,
+    guard let rates = Self.rates(written, fileNode, reader), let base else { return nil }
+    if let pivot, !file.isEmpty,
       !rates.contains(where: { $0.from == pivot && $0.to == base || $0.from == base && $0.to == pivot })
     {
       reader.problem(
@@ -175,9 +184,89 @@ extension Configuration {
         maximumAge_d: Int32(clamping: age_ms / millisecondsPerDay))
       return ExchangeChecks(rates: made, tolerance_u: tolerance_u)
     } catch {
-      reader.problem(fileNode, "\(file):\(lines[error.index]): \(error.message)")
+      reader.problem(fileNode, "\(written[error.index].place): \(error.message)")
       return nil
     }
+  }
+
+  /// One rate as it is written, with where it stands.
+  private struct WrittenRate {
+    var texts: [String: String]
+    /// `file:line` of a file, else what the rate is of.
+    var place: String
+  }
+
+  /// nil, and problems, where one is none; the first faults say enough.
+  private static func rates(
+    _ written: [WrittenRate], _ node: Node?, _ reader: ConfigurationReader
+  ) -> [ExchangeRates.Rate]? {
+    var rates: [ExchangeRates.Rate] = []
+    let problems = reader.problems.count
+    for row in written {
+      func problem(_ message: String) { reader.problem(node, "\(row.place): \(message)") }
+      func text(_ name: String) -> String { row.texts[name] ?? "" }
+      let (date, from, to) = (Self.date(text("date")), Currency(text("from")), Currency(text("to")))
+      if date == nil { problem("'\(text("date"))' is no date such as 2026-01-31") }
+      if from == nil { problem("'\(text("from"))' is no currency of ISO 4217") }
+      if to == nil { problem("'\(text("to"))' is no currency of ISO 4217") }
+      var number = text("rate")
+      let rate = number.withUTF8 { try? DecimalText($0) }
+      if rate == nil { problem("'\(number)' is no decimal number") }
+      if reader.problems.count >= problems + 10 { break }
+      guard let date, let from, let to, let rate else { continue }
+      rates.append(.init(day: date, from: from, to: to, rate: rate))
+    }
+    return reader.problems.count == problems ? rates : nil
+  }
+
+  /// Rates of rows as versions keep them, with everything else as it was.
+  static func exchange(
+    _ rows: [[String: String]], _ old: ExchangeChecks, _ reader: ConfigurationReader
+  ) -> ExchangeChecks? {
+    let written = rows.map { row in
+      WrittenRate(texts: row, place: ["date", "from", "to"].map { row[$0] ?? "" }.joined(separator: " "))
+    }
+    guard let rates = rates(written, nil, reader) else { return nil }
+    var made = old
+    do throws(ExchangeRates.Fault) {
+      made.rates = try old.rates.replacing(rates)
+    } catch {
+      reader.problem(nil, "\(written[error.index].place): \(error.message)")
+      return nil
+    }
+    return made
+  }
+
+  /// Calendar and rates of files are followed as tables are.
+  mutating func followFinance(_ nodes: [String: Node], _ reader: ConfigurationReader) {
+    guard followsTables else { return }
+    for (kind, name, file) in [
+      (TableSource.Kind.calendar, TableSource.calendarName, nodes["calendar"]?.mapping?["file"]),
+      (.rates, TableSource.ratesName, nodes["fx"]?.mapping?["rates"]),
+    ] {
+      guard let path = file.flatMap({ reader.scalar($0, []) }), !path.isEmpty else { continue }
+      let source = TableSource(kind: kind, name: name, path: reader.resolve(path))
+      // Where it cannot be read, that has been said.
+      guard let entries = try? source.entries() else { continue }
+      follow(source, entries)
+    }
+  }
+
+  private mutating func follow(_ source: TableSource, _ entries: [String: String] = [:]) {
+    tableSources.append(source)
+    tableSources.sort { $0.name < $1.name }
+    tableContents[source.name] = entries
+  }
+
+  /// What is wrong with one row of periods or rates by itself; nil where nothing is.
+  static func problem(_ kind: TableSource.Kind, _ cells: [String: String]) -> String? {
+    let reader = ConfigurationReader(file: "", directory: "", environment: [:])
+    switch kind {
+    case .values: break
+    case .calendar: _ = readPeriod(WrittenPeriod(texts: cells, node: nil, place: "a period"), reader)
+    case .rates: _ = rates([WrittenRate(texts: cells, place: "a rate")], nil, reader)
+    }
+    return reader.problems.first?.message
   }
 }
 

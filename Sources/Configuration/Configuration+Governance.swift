@@ -40,7 +40,9 @@ public struct Governance: Sendable, Equatable {
   public init() {}
 
   /// What is written for people and systems to read, by the last part of its topic's name.
-  public static let outputNames = ["breaks", "dead_letters", "totals", "revenue", "cashflow", "receivables", "quality"]
+  public static let outputNames = [
+    "breaks", "dead_letters", "totals", "revenue", "cashflow", "receivables", "variance", "quality",
+  ]
 
   /// A field's own entry; what it leaves open is that of its source.
   public func field(_ name: String, of source: String) -> GovernanceEntry {

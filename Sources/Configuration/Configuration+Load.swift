@@ -83,6 +83,8 @@ extension Configuration {
     receivablesTopic = reader.topic(
       topics["receivables"], ["topics", "receivables"], prefix + ".receivables",
       place: nodes["prefix"] ?? nodes["name"])
+    varianceTopic = reader.topic(
+      topics["variance"], ["topics", "variance"], prefix + ".variance", place: nodes["prefix"] ?? nodes["name"])
     qualityTopic = reader.topic(
       topics["quality"], ["topics", "quality"], prefix + ".quality", place: nodes["prefix"] ?? nodes["name"])
     readAggregates(nodes["aggregates"], reader)
@@ -127,6 +129,7 @@ extension Configuration {
     var checks = FinanceChecks()
     checks.calendar = readCalendar(nodes["calendar"], reader)
     checks.exchange = readExchange(nodes["fx"], reader)
+    followFinance(nodes, reader)
     if let calendar = checks.calendar { periods = PeriodCalendar { calendar.period(ofDay: $0) } }
     baseCurrency = checks.exchange?.rates.base ?? .none
     for (key, value, keyNode) in reader.mapping(nodes["sources"], ["sources"]) {
@@ -143,8 +146,10 @@ extension Configuration {
     readMatching(nodes["matching"], reader, &checks)
     policy.checks = checks.isEmpty ? nil : checks
     if sources.contains(where: { !$0.rules.flagNames.isEmpty }) { policy.flagNames = sources.map(\.rules.flagNames) }
+    checkHold(nodes["master_data"], reader)
     readPolicy(nodes["policy"], reader)
     readFlows(nodes["flows"], tables, reader)
+    readVariance(nodes["variance"], reader)
     governance = readGovernance(nodes["governance"], reader)
     let epoch = reader.nodes(nodes["epoch"], ["epoch"])
     epochRecords = reader.integer(epoch["records"], ["epoch", "records"], epochRecords, 1...10_000_000)
@@ -186,6 +191,7 @@ extension Configuration {
     settings.limits.valuesPerDimension = reader.integer(
       nodes["values"], path + ["values"], settings.limits.valuesPerDimension, 1...65_533)
     settings.limits.cells = reader.integer(nodes["cells"], path + ["cells"], settings.limits.cells, 1...1_000_000)
+    settings.countsQuantities = reader.bool(nodes["quantities"], path + ["quantities"], false)
     aggregates = settings
   }
 

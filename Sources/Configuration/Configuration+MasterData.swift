@@ -1,18 +1,162 @@
+import Aggregates
 import Decoding
 import Domain
+import Foundation
+import Matching
 import Validation
 import Yams
 
-/// A value table whose entries stand in a file: what is read again when the file changes.
+/// What is read again when it changes: a value table, the fiscal calendar, or rates, of a file or of a compacted topic.
 public struct TableSource: Sendable, Equatable {
+  public enum Kind: Sendable, Equatable {
+    case values
+    /// By the name of the period: first and last day, state, and when it was closed.
+    case calendar
+    /// By date and both currencies.
+    case rates
+  }
+
+  public var kind = Kind.values
+  /// Of the table; of the calendar and the rates a name that no table has.
   public var name: String
-  /// As it is opened.
-  public var path: String
-  /// Names of the columns; nil for the first and the second.
+  /// The file as it is opened; empty where it is a topic.
+  public var path = ""
+  /// nil where it is a file.
+  public var topic: String?
+  /// Names of the columns or fields; nil for the first and the second column, and for the record's key.
   public var key: String?
   public var value: String?
   /// Entries in the configuration itself, which win over those of the file.
   public var inline: [String: String] = [:]
+
+  static let calendarName = "(calendar)"
+  static let ratesName = "(rates)"
+  /// Between the parts of a key or a value that has several.
+  static let separator: Character = "\u{1f}"
+
+  /// What the file holds (of a topic nothing but what the configuration adds), in the form in which versions are kept.
+  func entries() throws(TableFile.Fault) -> [String: String] {
+    if topic != nil { return inline }
+    switch kind {
+    case .values:
+      return try TableFile(path: path).entries(key: key, value: value).merging(inline) { _, inline in inline }
+    case .calendar, .rates:
+      return try TableSource.entries(
+        kind,
+        try TableFile(path: path).rows(of: TableSource.columns(kind), optional: TableSource.optionalColumns(kind)).map {
+          ("\(path):\($0.line)", $0.cells)
+        })
+    }
+  }
+
+  static func columns(_ kind: Kind) -> [String] {
+    switch kind {
+    case .values: []
+    case .calendar: ["period", "start", "end"]
+    case .rates: ["date", "from", "to", "rate"]
+    }
+  }
+
+  static func optionalColumns(_ kind: Kind) -> [String] { kind == .calendar ? ["state", "closed_at"] : [] }
+
+  /// How many of the columns, from the first, make the key.
+  private static func keyCount(_ kind: Kind) -> Int { kind == .rates ? 3 : 1 }
+
+  /// Rows as entries; what comes twice must be the same.
+  static func entries(
+    _ kind: Kind, _ rows: [(place: String, cells: [String: String])]
+  ) throws(TableFile.Fault) -> [String: String] {
+    let names = columns(kind) + optionalColumns(kind)
+    var entries: [String: String] = [:]
+    for row in rows {
+      let texts = names.map { row.cells[$0] ?? "" }
+      let key = texts.prefix(keyCount(kind)).joined(separator: String(separator))
+      let value = texts.dropFirst(keyCount(kind)).joined(separator: String(separator))
+      if let known = entries[key], known != value {
+        throw TableFile.Fault(message: "\(row.place): the same as an earlier row, with another value")
+      }
+      entries[key] = value
+    }
+    return entries
+  }
+
+  /// The entry of a record: a JSON object of plain values under the record's key.
+  /// - Throws: where it is none, a field is missing, or a period or a rate makes no sense by itself.
+  public func entry(key: [UInt8]?, value: [UInt8]) throws(TableError) -> (key: String, value: String) {
+    let fields: [String: CellText]
+    do {
+      fields = try JSONDecoder().decode([String: CellText].self, from: Data(value))
+    } catch {
+      throw TableError(description: "it is no JSON object whose fields are texts, numbers, true, false or null")
+    }
+    func text(_ name: String) throws(TableError) -> String {
+      guard let text = fields[name]?.text else { throw TableError(description: "it has no field '\(name)'") }
+      return text
+    }
+    switch kind {
+    case .values:
+      let own: String
+      if let name = self.key, name != TableSource.recordKey {
+        own = try text(name)
+      } else {
+        guard let key, let made = String(validating: key, as: UTF8.self) else {
+          throw TableError(description: "it has no key, or one that is no UTF-8")
+        }
+        own = made
+      }
+      return (own, try self.value.map { (name) throws(TableError) in try text(name) } ?? own)
+    case .calendar, .rates:
+      var cells: [String: String] = [:]
+      for name in TableSource.columns(kind) { cells[name] = try text(name) }
+      for name in TableSource.optionalColumns(kind) { cells[name] = fields[name]?.text ?? "" }
+      if let problem = Configuration.problem(kind, cells) { throw TableError(description: problem) }
+      do throws(TableFile.Fault) {
+        let made = try TableSource.entries(kind, [("", cells)]).first!
+        return (made.key, made.value)
+      } catch { throw TableError(description: error.message) }
+    }
+  }
+
+  /// In place of a field: the key of the record.
+  static let recordKey = "$key"
+
+  /// A plain value of JSON as text; numbers exactly as many digits as a decimal has, nil for null.
+  private struct CellText: Decodable {
+    var text: String?
+
+    init(from decoder: any Decoder) throws {
+      let value = try decoder.singleValueContainer()
+      if value.decodeNil() {
+        text = nil
+      } else if let known = try? value.decode(String.self) {
+        text = known
+      } else if let known = try? value.decode(Bool.self) {
+        text = known ? "true" : "false"
+      } else {
+        text = try value.decode(Decimal.self).description
+      }
+    }
+  }
+
+  /// Entries as rows, in the order of their keys.
+  static func rows(_ kind: Kind, _ entries: [String: String]) -> [[String: String]] {
+    let names = columns(kind) + optionalColumns(kind)
+    return entries.sorted { $0.key < $1.key }.map { key, value in
+      let texts =
+        (key.split(separator: separator, omittingEmptySubsequences: false)
+        + value.split(separator: separator, omittingEmptySubsequences: false)).map(String.init)
+      return Dictionary(zip(names, texts)) { first, _ in first }
+    }
+  }
+}
+
+/// How long records wait whose reference no table knows, and how many at the most, for each task.
+public struct HoldSettings: Sendable, Equatable {
+  public var time_ms: Int64 = 600_000
+  public var records = 10_000
+  public var bytes = 16 << 20
+
+  public init() {}
 }
 
 /// Why tables could not be read again.
@@ -23,19 +167,48 @@ public struct TableError: Error, Sendable, Equatable, CustomStringConvertible {
 /// By table, by key.
 public typealias TableEntries = [String: [String: String]]
 
-/// Master data that changes while the tasks run: value tables of files, whose every version is kept so that each record is
-/// decoded again as it was decoded first.
+/// Master data that changes while the tasks run: value tables of files, the fiscal calendar, rates. Every version is kept,
+/// so that each record is decoded and judged again as it was first.
 extension Configuration {
   mutating func readMasterData(_ node: Node?, _ reader: ConfigurationReader) {
     let path = ["master_data"]
     guard let nodes = reader.enabledNodes(node, path, "changes of master data") else { return }
     masterDataInterval_ms = reader.duration_ms(nodes["interval"], path + ["interval"], 30_000, atLeast: 100)
+    guard nodes["hold"] != nil else { return }
+    let parts = reader.nodes(nodes["hold"], path + ["hold"])
+    var settings = HoldSettings()
+    settings.time_ms = reader.duration_ms(parts["time"], path + ["hold", "time"], settings.time_ms, atLeast: 1)
+    settings.records = reader.integer(parts["records"], path + ["hold", "records"], settings.records, 1...20_000)
+    settings.bytes = reader.size(parts["bytes"], path + ["hold", "bytes"], settings.bytes)
+    hold = settings
+  }
+
+  /// After matching: what waits must come in time.
+  func checkHold(_ node: Node?, _ reader: ConfigurationReader) {
+    guard let hold else { return }
+    for source in sources where !source.mapping.format.isText {
+      reader.problem(
+        node?.mapping?["hold"] ?? node,
+        "master_data.hold: records of the source '\(source.name)' cannot wait: it is Avro, and their schemas would have to be "
+          + "asked for again")
+    }
+    let horizon_ms = policy.window_ms.addingReportingOverflow(policy.grace_ms).partialValue
+    if hold.time_ms > horizon_ms {
+      reader.problem(
+        node?.mapping?["hold"]?.mapping?["time"] ?? node,
+        "master_data.hold.time: a record would come after window and grace, "
+          + "\(ConfigurationReader.durationText(horizon_ms)), by waiting")
+    }
   }
 
   /// After the sources: a router must find the order without the tables.
   func checkMasterData(_ node: Node?, _ reader: ConfigurationReader) {
     guard followsTables else { return }
-    if tableSources.isEmpty { reader.problem(node, "master_data: no table has a file, so nothing can change") }
+    if tableSources.isEmpty {
+      reader.problem(
+        node,
+        "master_data: neither a table nor the calendar nor rates come from a file or a topic, so nothing can change")
+    }
     let names = Set(tableSources.map(\.name))
     for source in sources where source.isRouted {
       if let table = source.mapping.fields["order"]?.table, names.contains(table.name) {
@@ -47,6 +220,18 @@ extension Configuration {
     }
   }
 
+  /// Tables of topics: they have to be read before the first record is decoded.
+  public var topicTables: [TableSource] { tableSources.filter { $0.topic != nil } }
+
+  /// The topic of a table, of the calendar or of rates, which is followed and so needs `master_data`.
+  mutating func readTableTopic(_ node: Node, _ path: [String], _ reader: ConfigurationReader) -> String {
+    let topic = reader.topic(node, path, "", place: node)
+    if !followsTables {
+      reader.problem(node, "\(reader.dotted(path)): topics are followed: set master_data.enabled")
+    }
+    return topic
+  }
+
   public var followsTables: Bool { masterDataInterval_ms != nil }
 
   /// What the tables of files hold, as this configuration has them.
@@ -55,22 +240,45 @@ extension Configuration {
   }
 
   /// Reads the files again.
-  public func rereadTables() throws(TableError) -> TableEntries {
+  /// - Parameter topics: What the topics hold.
+  public func rereadTables(topics: TableEntries = [:]) throws(TableError) -> TableEntries {
     var all: TableEntries = [:]
     for source in tableSources {
+      if source.topic != nil {
+        // Entries in the configuration itself win, as over those of a file.
+        all[source.name] = (topics[source.name] ?? [:]).merging(source.inline) { _, inline in inline }
+        continue
+      }
       do throws(TableFile.Fault) {
-        let entries = try TableFile(path: source.path).entries(key: source.key, value: source.value)
-        all[source.name] = entries.merging(source.inline) { _, inline in inline }
-      } catch { throw TableError(description: "the table '\(source.name)': \(error.message)") }
+        all[source.name] = try source.entries()
+      } catch { throw TableError(description: "\(source.words): \(error.message)") }
     }
     return all
   }
 
-  /// This configuration with other entries in the tables of files, everywhere they are used.
-  /// - Throws: where a mapping makes no sense with them (a role that is none).
+  /// The file of the fiscal calendar, where it is followed.
+  public var followedCalendarPath: String? { tableSources.first { $0.kind == .calendar && $0.topic == nil }?.path }
+
+  /// Reads the file of the fiscal calendar again.
+  public func rereadCalendar() throws(TableError) -> FiscalCalendar? {
+    guard let source = tableSources.first(where: { $0.kind == .calendar }) else { return nil }
+    var next = self
+    do throws(TableFile.Fault) {
+      let entries = try source.entries()
+      do throws(TableError) { try next.replace(source, entries) } catch { throw TableFile.Fault(message: "\(error)") }
+    } catch { throw TableError(description: "the calendar: \(error.message)") }
+    return next.policy.checks?.calendar
+  }
+
+  /// This configuration with other entries in what is read from files, everywhere it is used.
+  /// - Throws: where a mapping makes no sense with them (a role that is none), or periods or rates do not.
   public func replacingTables(_ entries: TableEntries) throws(TableError) -> Configuration {
     var next = self
     for (name, table) in entries where tableContents[name] != nil { next.tableContents[name] = table }
+    for source in tableSources where source.kind != .values {
+      guard let entries = entries[source.name], entries != tableContents[source.name] else { continue }
+      try next.replace(source, entries)
+    }
     let contents = next.tableContents
     func replace(_ field: inout FieldMapping) {
       if let name = field.table?.name, let known = contents[name] { field.table!.entries = known }
@@ -96,10 +304,45 @@ extension Configuration {
     return next
   }
 
-  /// A hash of what the tables of files hold, in any order of tables and entries.
+  /// Takes other periods, or other rates.
+  private mutating func replace(_ source: TableSource, _ entries: [String: String]) throws(TableError) {
+    let rows = TableSource.rows(source.kind, entries)
+    let reader = ConfigurationReader(file: source.words, directory: "", environment: [:])
+    var checks = policy.checks ?? FinanceChecks()
+    switch source.kind {
+    case .values: return
+    case .calendar:
+      checks.calendar = Configuration.calendar(rows, reader)
+      if let calendar = checks.calendar { periods = PeriodCalendar { calendar.period(ofDay: $0) } }
+    case .rates:
+      guard let old = checks.exchange else { return }
+      checks.exchange = Configuration.exchange(rows, old, reader)
+    }
+    if let problem = reader.problems.first { throw TableError(description: "\(source.words): \(problem.message)") }
+    policy.checks = checks
+  }
+
+  /// Whether another version may follow this one. Sums by period are told by the period's name: one that is moved would
+  /// take back from another cell than it had added to.
+  public func checkSuccessor(_ next: Configuration) throws(TableError) {
+    guard aggregates != nil, let old = policy.checks?.calendar, let new = next.policy.checks?.calendar else { return }
+    for period in old.periods {
+      guard let other = new.period(named: period.name) else {
+        throw TableError(
+          description: "the calendar: period \(period.text) is gone, and aggregates have sums of it")
+      }
+      guard other.first_d == period.first_d, other.last_d == period.last_d else {
+        throw TableError(
+          description: "the calendar: period \(period.text) has other days, and aggregates have sums of it")
+      }
+    }
+  }
+
+  /// A hash of what the tables of files hold, in any order of tables and entries. Periods and rates are part of the policy.
   var tablesDigest: String {
     var parts: [String] = []
-    for (name, entries) in tableEntries {
+    let values = Set(tableSources.lazy.filter { $0.kind == .values }.map(\.name))
+    for (name, entries) in tableEntries where values.contains(name) {
       var sum: UInt64 = 0
       for (key, value) in entries {
         let bytes = Array("\(key.utf8.count):\(key)\(value)".utf8)
@@ -108,6 +351,16 @@ extension Configuration {
       parts.append("\(name)=\(entries.count):\(String(sum, radix: 16))")
     }
     return parts.sorted().joined(separator: ",")
+  }
+}
+
+extension TableSource {
+  public var words: String {
+    switch kind {
+    case .values: "the table '\(name)'"
+    case .calendar: "the calendar"
+    case .rates: "the rates"
+    }
   }
 }
 

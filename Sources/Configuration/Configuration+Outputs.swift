@@ -11,7 +11,7 @@ public enum MessageFormat: String, Sendable, CaseIterable {
 public enum Output: String, Sendable, CaseIterable {
   case breaks
   case deadLetters = "dead_letters"
-  case totals, revenue, cashflow, receivables, quality
+  case totals, revenue, cashflow, receivables, quality, variance
 }
 
 public struct OutputSettings: Sendable, Equatable {
@@ -36,6 +36,7 @@ extension Configuration {
     case .cashflow: cashflowTopic
     case .receivables: receivablesTopic
     case .quality: qualityTopic
+    case .variance: varianceTopic
     }
   }
 

@@ -14,7 +14,17 @@ extension Configuration {
       for (key, value, _) in reader.mapping(parts["entries"], path + ["entries"]) {
         entries[key] = reader.text(value, path + ["entries", key], "")
       }
-      if let fileNode = parts["file"] {
+      if let topicNode = parts["topic"] {
+        isUnread = true
+        if parts["file"] != nil {
+          reader.problem(topicNode, "\(reader.dotted(path)): either 'file' or 'topic', not both")
+        }
+        let topic = readTableTopic(topicNode, path + ["topic"], reader)
+        let key = parts["key"].map { reader.name($0, path + ["key"], "") }
+        let value = parts["value"].map { reader.name($0, path + ["value"], "") }
+        tableSources.append(TableSource(name: name, topic: topic, key: key, value: value, inline: entries))
+        tableContents[name] = entries
+      } else if let fileNode = parts["file"] {
         let file = reader.name(fileNode, path + ["file"], "")
         let key = parts["key"].map { (name: reader.name($0, path + ["key"], ""), node: $0) }
         let value = parts["value"].map { (name: reader.name($0, path + ["value"], ""), node: $0) }
@@ -32,7 +42,9 @@ extension Configuration {
         }
       } else {
         for name in ["key", "value"] {
-          if let node = parts[name] { reader.problem(node, "\(reader.dotted(path)).\(name): there is no 'file'") }
+          if let node = parts[name] {
+            reader.problem(node, "\(reader.dotted(path)).\(name): there is neither 'file' nor 'topic'")
+          }
         }
       }
       if entries.isEmpty, !isUnread { reader.problem(keyNode, "the table '\(name)' has no entries") }

@@ -116,6 +116,8 @@ public struct Configuration: Sendable, Equatable {
   var tableContents: TableEntries = [:]
   /// How often the files are looked at while the tasks run; nil where they are read at the start alone.
   public var masterDataInterval_ms: Int64?
+  /// nil where records with an unknown reference are dead letters at once.
+  public var hold: HoldSettings?
   public var policy = MatchingPolicy()
   public var governance = Governance()
   /// nil where no aggregates are kept.
@@ -128,6 +130,8 @@ public struct Configuration: Sendable, Equatable {
   public var quality: QualitySettings?
   /// nil where `tieout flows` has nothing to do.
   public var flows: FlowSettings?
+  /// nil where nothing is compared with a budget.
+  public var variance: VarianceSettings?
   /// Records and milliseconds after which an epoch ends, whichever comes first.
   /// Of `base_amount`; none where there are no rates.
   var baseCurrency = Currency.none
@@ -149,6 +153,7 @@ public struct Configuration: Sendable, Equatable {
   public var cashflowTopic = ""
   public var qualityTopic = ""
   public var receivablesTopic = ""
+  public var varianceTopic = ""
   public var outputs = OutputSettings()
   /// nil where neither a source nor an output needs it.
   public var schemaRegistry: SchemaRegistrySettings?
@@ -176,12 +181,13 @@ public struct Configuration: Sendable, Equatable {
     a.name == b.name && a.prefix == b.prefix && a.kafka == b.kafka && a.workers == b.workers
       && a.dimensions == b.dimensions && a.sources == b.sources && a.policy == b.policy
       && a.tableSources == b.tableSources && a.tableContents == b.tableContents
-      && a.masterDataInterval_ms == b.masterDataInterval_ms && a.tablesTopic == b.tablesTopic
+      && a.masterDataInterval_ms == b.masterDataInterval_ms && a.hold == b.hold && a.tablesTopic == b.tablesTopic
       && a.schemaRegistry == b.schemaRegistry && a.outputs == b.outputs
       && a.redrivenTopic == b.redrivenTopic
       && a.maskKey == b.maskKey && a.rawDeadLetters == b.rawDeadLetters
       && a.governance == b.governance && a.aggregates == b.aggregates && a.revenueTopic == b.revenueTopic
-      && a.flows == b.flows && a.quality == b.quality && a.qualityTopic == b.qualityTopic
+      && a.variance == b.variance && a.varianceTopic == b.varianceTopic && a.flows == b.flows && a.quality == b.quality
+      && a.qualityTopic == b.qualityTopic
       && a.cashflowTopic == b.cashflowTopic && a.receivablesTopic == b.receivablesTopic
       && a.epochRecords == b.epochRecords && a.epochInterval_ms == b.epochInterval_ms
       && a.memoryLimit == b.memoryLimit && a.maximumUnique == b.maximumUnique && a.logLevel == b.logLevel
@@ -216,11 +222,12 @@ public struct Configuration: Sendable, Equatable {
     if let checks = policy.checks {
       text += "|" + "\(checks)".replacing(", remainder: Matching.RevenueSchedules.Remainder.spread", with: "")
     }
-    if let aggregates { text += "|\(aggregates)" }
+    if let aggregates { text += "|\(aggregates)".replacing(", countsQuantities: false)", with: ")") }
     if takesActions { text += "|actions" }
+    if let hold { text += "|\(hold)" }
     if let quality { text += "|\(quality)" }
     // Of a table in a file the settings have the path alone.
-    if !tableSources.isEmpty { text += "|tables=" + tablesDigest }
+    if tableSources.contains(where: { $0.kind == .values }) { text += "|tables=" + tablesDigest }
     // What is said of a record under another key is something else; and what dead letters hold is an output.
     if let maskKey, sources.contains(where: { $0.mapping.isMasked }) { text += "|mask=" + maskKey.fingerprint }
     if rawDeadLetters != .unmasked { text += "|raw=" + rawDeadLetters.rawValue }

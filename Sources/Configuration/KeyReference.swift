@@ -1,3 +1,4 @@
+import Aggregates
 import Decoding
 import Domain
 
@@ -146,6 +147,10 @@ public struct KeyReference: Sendable {
       "Ageing and ratios, where flows are enabled; to be compacted."
     ),
     .init(
+      "topics.variance", "text", "<prefix>.variance",
+      "Actual against budget, where `variance` is enabled; to be compacted."
+    ),
+    .init(
       "topics.quality", "text", "<prefix>.quality",
       "Counts by source and month, where they are enabled; to be compacted."
     ),
@@ -175,12 +180,19 @@ public struct KeyReference: Sendable {
     .init("schema_registry.password", "{env: NAME} or {file: path}", "", "Belongs to the user."),
     .init("schema_registry.bearer", "{env: NAME} or {file: path}", "", "A token instead of user and password."),
     .init("schema_registry.timeout", "duration", "10s", "For one request; there are three attempts."),
-    .init("master_data", "map", "", "Tables of files that change while the daemon runs."),
+    .init("master_data", "map", "", "Tables, periods and rates of files and topics that change while the daemon runs."),
     .init(
       "master_data.enabled", "true, false", "false",
-      "Whether files of `tables` are read again when they change, and on SIGHUP. Every version is kept in `topics.tables`, so that a recovery or a replay decodes each record with the version it was decoded with."
+      "Whether files and topics of `tables`, `calendar` and `fx` are read again when they change, and on SIGHUP. Every version is kept in `topics.tables`, so that a recovery or a replay decodes and judges each record with the version it was decoded and judged with."
     ),
     .init("master_data.interval", "duration", "30s", "How often the daemon looks for changes."),
+    .init(
+      "master_data.hold", "map", "",
+      "Where it is given: a record whose reference no table knows waits for it, instead of becoming a dead letter (MASTER_DATA_MISSING) at once."
+    ),
+    .init("master_data.hold.time", "duration", "10m", "How long, by the clock; at most window and grace."),
+    .init("master_data.hold.records", "integer", "10000", "As many may wait in a task; further ones do not."),
+    .init("master_data.hold.bytes", "size", "16MiB", "As many bytes may wait in a task; further ones do not."),
     .init("masking", "map", "", "Fields that are masked on the way in (`mask` of a field)."),
     .init(
       "masking.key", "{env: NAME} or {file: path}", "",
@@ -196,8 +208,16 @@ public struct KeyReference: Sendable {
     .init("tables.*.entries", "map of texts", "{}", "The entries."),
     .init("tables.*.entries.*", "text", "", "What the text becomes."),
     .init("tables.*.file", "path", "", "A CSV file with the entries, relative to the configuration file."),
-    .init("tables.*.key", "text", "first column", "Column of the file that holds the key."),
-    .init("tables.*.value", "text", "second column", "Column of the file that holds the value."),
+    .init(
+      "tables.*.topic", "text", "",
+      "In place of a file: a compacted topic of JSON objects, read to its end before the first record is decoded, then followed; a record without a value removes its row. Needs `master_data.enabled`."
+    ),
+    .init(
+      "tables.*.key", "text", "first column, `$key`",
+      "Column of the file, or field of the topic's records, that holds the key; `$key` is the record's own key."),
+    .init(
+      "tables.*.value", "text", "second column, the key",
+      "Column of the file, or field of the topic's records, that holds the value."),
     .init(
       "tables.*.unlisted", "reject, skip, keep, or {replace: text}", "reject",
       "What an unlisted text does: the record goes to dead letters (MASTER_DATA_MISSING), is skipped and counted, keeps its text, or gets another."
@@ -299,6 +319,9 @@ public struct KeyReference: Sendable {
       "calendar.file", "path", "",
       "CSV with the columns `period` (`2026-01`), `start`, `end` (dates, both inclusive), and, where wanted, `state` (open, closed) and `closed_at` (date or time)."
     ),
+    .init(
+      "calendar.topic", "text", "",
+      "The same fields in the records of a compacted topic, as `tables.‹name›.topic`; in place of a file."),
     .init("calendar.periods", "list of maps", "[]", "The same, written out; in place of a file."),
     .init("calendar.periods.*", "map", "", "A period. They follow each other without gap or overlap."),
     .init("calendar.periods.*.period", "year and number", "", "`2026-01`, or `202601`, as postings state it."),
@@ -316,6 +339,9 @@ public struct KeyReference: Sendable {
       "fx.pivot", "currency", "",
       "By way of which a rate is put together where there is none to the base currency: that to the pivot times the pivot's to the base."
     ),
+    .init(
+      "fx.topic", "text", "",
+      "The same fields in the records of a compacted topic, as `tables.‹name›.topic`; in place of `rates`."),
     .init("fx.maximum_age", "duration", "7d", "How long a rate stands where no newer one is there; whole days."),
     .init("fx.rounding", "half_even, half_up", "half_even", "To the minor unit; `half_up` is half away from zero."),
     .init(
@@ -339,6 +365,9 @@ public struct KeyReference: Sendable {
       "aggregates.values", "integer", "1000",
       "Values of a dimension that are kept apart by a task; what comes later is `(other)`."),
     .init("aggregates.cells", "integer", "65536", "Cells of a task; beyond them sums go under `(other)`."),
+    .init(
+      "aggregates.quantities", "true, false", "false",
+      "Whether quantities are added up too, for the price and volume parts of `variance`."),
     .init("quality", "map", "", "What came of each source and month, what matched, and what did not."),
     .init("quality.enabled", "true, false", "false", "Whether it is counted and written to `topics.quality`."),
     .init("quality.interval", "duration", "10s", "How long changes are gathered before they are told."),
@@ -366,6 +395,28 @@ public struct KeyReference: Sendable {
     .init("flows.sources.*", "map", "", "A source."),
     .init("flows.sources.*.due_date", field, "", "Due date of an invoice, or of a line on a receivable account."),
     .init("flows.sources.*.terms", field, "", "Payment terms: `NET30`, `2/10NET30`, `EOM+15`, `COD`."),
+    .init("variance", "map", "", "Actual against budget, by period, dimensions and measure, made by `tieout flows`."),
+    .init(
+      "variance.enabled", "true, false", "false",
+      "Whether it is written to `topics.variance`; needs `aggregates.enabled`."),
+    .init(
+      "variance.budget", "path", "",
+      "CSV with the columns `period` (`2026-01`), `currency`, `amount`, those of `variance.by`, and, where wanted, `measure` and `quantity`. It is read again when it changes, without a restart."
+    ),
+    .init(
+      "variance.by", "list of names", "[]", "Dimensions that the budget is by; actuals are summed over all others."),
+    .init(
+      "variance.measure", Measure.allCases.map(\.rawValue).joined(separator: ", "), "recognised_revenue",
+      "Of rows of the budget that name none. What the ledger holds is taken by posting date."),
+    .init(
+      "variance.view", "transaction, base", "transaction",
+      "Whether actuals are in the currency of the records, or in the base currency (`fx`)."),
+    .init("variance.threshold", "map", "", "From what size on a variance is flagged; both must be reached."),
+    .init("variance.threshold.absolute", "decimal", "0", "Major units of the currency of the amounts."),
+    .init("variance.threshold.percent", "decimal", "0", "Percent of |budget|."),
+    .init(
+      "variance.interval", "duration", "10s",
+      "How long changes are gathered before they are told, and how often the budget is looked at."),
     .init("governance", "map", "", "Who answers for what; `tieout catalog` writes it out. It changes nothing else."),
     .init("governance.required", "true, false", "false", "Whether everything must have an owner."),
     .init("governance.sources", "map", "{}", "By source."),

@@ -37,10 +37,12 @@ final class Intake: Sendable {
   let maximumRecordBytes: Int
 
   init(_ configuration: Configuration) throws {
+    // What tables of topics hold is known to the reconciler alone.
+    let topics = Set(configuration.topicTables.map(\.name))
     sources = try configuration.sources.filter { $0.mapping.format != .csv && $0.mapping.format.isText }.map { source in
       Source(
         name: source.name, kind: source.mapping.kind, topic: source.originalTopic,
-        pool: Pool(try MappingPlan(source.mapping.unmasked)))
+        pool: Pool(try MappingPlan((topics.isEmpty ? source.mapping : source.routingMapping(topics)).unmasked)))
     }
     maximumFuture_ms = configuration.policy.maximumFuture_ms
     maximumRecordBytes = configuration.sources.map(\.mapping.maximumRecordBytes).max() ?? 4 << 20

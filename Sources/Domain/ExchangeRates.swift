@@ -162,6 +162,11 @@ public struct ExchangeRates: Sendable, Equatable, CustomStringConvertible {
     }
   }
 
+  /// Other rates to the same base currency, by the same rules.
+  public func replacing(_ rates: [Rate]) throws(Fault) -> ExchangeRates {
+    try ExchangeRates(base: base, rates, pivot: pivot, rounding: rounding, maximumAge_d: maximumAge_d)
+  }
+
   /// Rates in use.
   public var count: Int { quotes.reduce(0) { $0 + $1.count } + crosses.reduce(0) { $0 + $1.count } }
 

@@ -5,7 +5,7 @@ import Domain
 /// A pure function of the facts that count, whether the tie is final, and the policy. The scratch arrays are kept
 /// between ties so that a judgement allocates nothing in steady state unless it finds something.
 struct Judge {
-  let policy: MatchingPolicy
+  var policy: MatchingPolicy
   let roleCount = AccountRole.count
   let appliesCash: Bool
   let mirrorsIntercompany: Bool

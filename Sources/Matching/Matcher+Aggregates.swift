@@ -20,6 +20,10 @@ extension Matcher {
         place += 1
       }
     }
+    if let quantity_u = fact.pointee.quantity_u {
+      // The sign of a posted quantity says nothing; the side of the amount does.
+      input.quantity_u = !fact.pointee.isPosting ? quantity_u : signed(quantity_u, against: fact.pointee.amount)
+    }
     var offset = 0
     var dimension = 0
     while offset < fact.pointee.dimensionBytes.count, dimension < dimensionCount {
@@ -35,6 +39,11 @@ extension Matcher {
       &input, eventDay: fact.pointee.isPosting ? timeDay : datedDay, postingDay: datedDay,
       statedPeriod: fact.pointee.isPosting ? fact.pointee.statedPeriod : 0, sign: sign)
     if hasExchange { aggregateInBase(fact, input, day: datedDay, sign: sign) }
+  }
+
+  private func signed(_ quantity_u: Int64, against amount: Int64) -> Int64 {
+    let size = Int64(clamping: quantity_u.magnitude)
+    return amount > 0 ? -size : size
   }
 
   /// Of the aggregates and of what has been told of them; 0 where there are none.

@@ -38,7 +38,7 @@ extension Fingerprint {
 /// batches, and the clock readings given as arguments. It does no I/O, reads no clock and draws no random number.
 /// One thread at a time.
 public struct Matcher: ~Copyable {
-  public let policy: MatchingPolicy
+  public internal(set) var policy: MatchingPolicy
   public let dimensionCount: Int
   public var watermarks: Watermarks
   public var counters = MatchCounters()

@@ -55,11 +55,12 @@ public struct Catalog: Sendable {
       "breaks": configuration.breaksTopic, "dead_letters": configuration.deadLettersTopic,
       "totals": configuration.totalsTopic, "revenue": configuration.revenueTopic,
       "cashflow": configuration.cashflowTopic, "receivables": configuration.receivablesTopic,
-      "quality": configuration.qualityTopic,
+      "variance": configuration.varianceTopic, "quality": configuration.qualityTopic,
     ]
     let isWritten = [
       "revenue": configuration.aggregates != nil, "cashflow": configuration.flows != nil,
-      "receivables": configuration.flows != nil, "quality": configuration.quality != nil,
+      "receivables": configuration.flows != nil, "variance": configuration.variance != nil,
+      "quality": configuration.quality != nil,
     ]
     outputs = Governance.outputNames.filter { isWritten[$0] ?? true }.map {
       Output(name: $0, topic: topics[$0] ?? "", entry: configuration.governance.outputs[$0] ?? GovernanceEntry())

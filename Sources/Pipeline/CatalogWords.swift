@@ -58,6 +58,7 @@ enum CatalogWords {
     case "breaks": "What does not agree between orders and ledger, each with its life."
     case "dead_letters": "Records that could not be taken in, with their bytes and the reason."
     case "revenue": "Bookings, billings, revenue and balances by dimensions, currency and period."
+    case "variance": "Actual against budget by period, dimensions and measure."
     default: "Numbers over all tasks."
     }
   }

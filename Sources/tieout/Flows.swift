@@ -7,12 +7,13 @@ import Pipeline
 
 struct Flows: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Tells cash flow and receivables from the topics: 13 weeks, ageing, DSO, and a backtest.",
+    abstract: "Tells cash flow, receivables and variance from the topics: 13 weeks, ageing, DSO, budget.",
     discussion: """
       Follows the source topics and the breaks by the same configuration as the daemon, beside it, and writes \
-      <prefix>.cashflow and <prefix>.receivables: what `tieout forecast` makes of a file. It needs flows.enabled. \
+      <prefix>.cashflow and <prefix>.receivables: what `tieout forecast` makes of a file. It needs flows.enabled or variance.enabled. \
       Receivables are what the ledger holds; due dates and dimensions come from the orders where the ledger has none; \
-      items of orders with an open break on the receivable are in dispute. Ends on SIGTERM or SIGINT.
+      items of orders with an open break on the receivable are in dispute. With variance.enabled it compares the cells \
+      that the daemon adds up with the budget, too, and writes <prefix>.variance. Ends on SIGTERM or SIGINT.
 
       The state is read from the topics at each start; what has not changed is not told again. A second one of the same \
       group takes over: the first ends with exit code 3.
@@ -37,26 +38,49 @@ struct Flows: ParsableCommand {
       var configuration = try Configuration.load(path: config)
       if let bootstrap { configuration.kafka.bootstrap = bootstrap }
       let log = ProcessLog(configuration, label: "tieout").log
+      guard configuration.flows != nil || configuration.variance != nil else {
+        throw FileRunError("there is nothing to tell: set flows.enabled or variance.enabled in the configuration")
+      }
       var options = FlowsJob.Options()
       options.asOf_d = asOf.flatMap { DateStyle.iso.day($0) }
       options.endsAtEnd = once
-      let stop = StopFlag()
-      let job = try FlowsJob.prepared(configuration, options: options, stop: stop, log: log)
+      // Each ends by itself with --once; a failure of one ends both.
+      let flows =
+        configuration.flows == nil
+        ? nil : try FlowsJob.prepared(configuration, options: options, stop: StopFlag(), log: log)
+      let variance =
+        configuration.variance == nil
+        ? nil : try VarianceJob.prepared(configuration, endsAtEnd: once, stop: StopFlag(), log: log)
+      let jobs: [TellingStage] = [flows, variance].compactMap { $0 }
       let signals = onTermination {
         log.info("stopping")
-        stop.stop()
+        for job in jobs { job.stop.stop() }
       }
-      job.run()
+      let running = DispatchGroup()
+      for job in jobs {
+        running.enter()
+        Thread.detachNewThread {
+          job.run()
+          if job.failure != nil { for other in jobs { other.stop.stop() } }
+          running.leave()
+        }
+      }
+      running.wait()
       withExtendedLifetime(signals) {}
-      if job.failure is FlowsJob.TakenOver {
+      let failures = jobs.compactMap(\.failure)
+      if failures.contains(where: { $0 is TellingStage.TakenOver }) {
         log.error("another tieout flows of the same group has taken over")
         throw ExitCode(3)
       }
-      if let failure = job.failure { throw failure }
-      let status = job.status
-      print(
-        "\(status.records) records read, \(status.facts) lines kept, \(status.messages) messages told"
-          + (status.asOf_d.map { ", as of \(formatDate($0))" } ?? ""))
+      if let failure = failures.first { throw failure }
+      if let status = flows?.status {
+        print(
+          "\(status.records) records read, \(status.facts) lines kept, \(status.messages) messages told"
+            + (status.asOf_d.map { ", as of \(formatDate($0))" } ?? ""))
+      }
+      if let status = variance?.status {
+        print("\(status.cells) cells, \(status.lines) lines of variance, \(status.messages) messages told")
+      }
     } catch let code as ExitCode {
       throw code
     } catch { fail(error) }

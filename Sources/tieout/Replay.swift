@@ -59,6 +59,7 @@ struct Replay: ParsableCommand {
       if let bootstrap { configuration.kafka.bootstrap = bootstrap }
       let counts = try TopicCheck(configuration).run(
         log: ProcessLog(configuration, label: "tieout").log, createsOutputs: false)
+      configuration = try configuration.readingTopicTables(log: ProcessLog(configuration, label: "tieout").log)
       configuration.partialsPartitions =
         try Admin(properties: configuration.clientProperties(.admin)).topics()[configuration.partialsTopic] ?? 1
       let tasks = counts[configuration.sources[0].topic] ?? 1

@@ -207,6 +207,23 @@ import Testing
     #expect(folded.lines.isEmpty)
   }
 
+  /// A state from before there were quantities is that of a table without any.
+  @Test func anEarlierStateIsRead() throws {
+    var generator = SeededGenerator(5)
+    var table = CellTable(dimensionCount: 1)
+    for var fact in randomFacts(60, dimensions: 1, &generator) {
+      fact.quantity_u = 0
+      table.add(fact)
+    }
+    var old = bytes(table)
+    #expect(old[2] == UInt8(CellValues.count))
+    old[2] = 62
+    let read = try restored(old)
+    #expect(read.lines == table.lines && read.digest == table.digest)
+    old[2] = 61
+    #expect(throws: ByteCodingError.self) { _ = try restored(old) }
+  }
+
   @Test func damagedStateIsRefused() throws {
     var generator = SeededGenerator(3)
     var table = CellTable(dimensionCount: 2)

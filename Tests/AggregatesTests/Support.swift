@@ -26,6 +26,7 @@ struct Fact {
   var amounts: [AmountComponent: Int64] = [:]
   var dimensions: [String] = []
   var isBase = false
+  var quantity_u: Int64 = 0
 
   func with<Result>(_ body: (borrowing AggregateInput) -> Result) -> Result {
     let bytes = dimensions.map { Array($0.utf8) }
@@ -35,6 +36,7 @@ struct Fact {
         kind: kind?.rawValue ?? AggregateInput.postingKind, role: role, currency: currency, eventPeriod: eventPeriod,
         postingPeriod: postingPeriod, amount: amount)
       input.isBase = isBase
+      input.quantity_u = quantity_u
       for (component, value) in amounts { input.amounts[component] = value }
       var start = 0
       for (at, text) in bytes.enumerated() {
@@ -53,12 +55,17 @@ struct Fact {
     }
     guard let kind else {
       cell(eventPeriod) { $0[role, .event] += sign * Int128(amount) }
-      cell(postingPeriod) { $0[role, .posting] += sign * Int128(amount) }
+      cell(postingPeriod) {
+        $0[role, .posting] += sign * Int128(amount)
+        if [.revenue, .returns].contains(role) { $0[.posted] += sign * Int128(quantity_u) }
+      }
       return
     }
     func value(_ component: AmountComponent) -> Int128 { sign * Int128(amounts[component] ?? 0) }
     cell(eventPeriod) {
       $0[.events] += sign
+      if kind == .invoiced { $0[.billed] += sign * Int128(quantity_u) }
+      if [.invoiceCancelled, .credited].contains(kind) { $0[.billed] -= sign * Int128(quantity_u) }
       let needed: [AmountComponent]
       switch kind {
       case .booked:
@@ -137,6 +144,7 @@ func randomFacts(_ count: Int, dimensions: Int, _ generator: inout SeededGenerat
       return values.randomElement(using: &generator)!
     }
     fact.isBase = Int.random(in: 0..<5, using: &generator) == 0
+    if Bool.random(using: &generator) { fact.quantity_u = Int64.random(in: -9_000_000...9_000_000, using: &generator) }
     if Bool.random(using: &generator) {
       fact.kind = OrderEventKind.allCases.randomElement(using: &generator)!
       fact.postingPeriod = fact.eventPeriod

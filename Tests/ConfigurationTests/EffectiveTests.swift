@@ -145,6 +145,10 @@ import Testing
     let off = try tests.parse(tests.base + "\naggregates: {enabled: false}")
     #expect(off.aggregates == nil && off.matchingHash == plain.matchingHash)
     let on = try tests.parse(tests.base + "\naggregates: {enabled: true, interval: 5s, values: 7, cells: 99}")
+    let counting = try tests.parse(
+      tests.base + "\naggregates: {enabled: true, interval: 5s, values: 7, cells: 99, quantities: true}")
+    #expect(on.aggregates?.countsQuantities == false && counting.aggregates?.countsQuantities == true)
+    #expect(counting.matchingHash != on.matchingHash)
     #expect(on.aggregates?.interval_ms == 5_000 && on.aggregates?.limits == .init(valuesPerDimension: 7, cells: 99))
     // They change what an epoch puts out.
     #expect(on.matchingHash != plain.matchingHash)

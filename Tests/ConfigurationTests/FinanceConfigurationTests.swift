@@ -92,7 +92,7 @@ import Testing
   }
 
   @Test func wrongCalendars() throws {
-    #expect(try problems("calendar: {}") == ["calendar: either 'file' or 'periods' is needed"])
+    #expect(try problems("calendar: {}") == ["calendar: one of 'file', 'periods' and 'topic' is needed"])
     #expect(try problems("calendar: {file: p.csv}") == ["calendar.file: cannot read p.csv"])
     #expect(
       try problems("calendar: {file: p.csv}", ["p.csv": "period,start,ende\n"])
@@ -192,7 +192,7 @@ import Testing
   @Test func wrongExchangeRates() throws {
     let fields = try problems("", base: Self.ledgerBase)
     #expect(fields == ["sources.ledger.fields.base_amount: there is no base currency (fx.base)"])
-    #expect(try problems("fx: {base: EUR}") == ["fx: 'base' and 'rates' are needed"])
+    #expect(try problems("fx: {base: EUR}") == ["fx: 'base' and either 'rates' or 'topic' are needed"])
     #expect(
       try problems("fx: {base: EUX, rates: r.csv}", ["r.csv": "date,from,to,rate\n"])
         == ["fx.base: 'EUX' is no currency of ISO 4217"])

@@ -1,4 +1,5 @@
 import Decoding
+import Domain
 import Foundation
 import Testing
 
@@ -69,5 +70,145 @@ import Testing
     #expect(mapping.fields["role"]?.table?.unlisted == .replace("receivable"))
     #expect(source.routingMapping([]) == source.mapping)
     #expect(throws: Never.self) { try MappingPlan(mapping) }
+  }
+
+  /// Periods and rates of files are versions as tables are.
+  @Test func calendarAndRatesAreFollowed() throws {
+    let finance = FinanceConfigurationTests()
+    let more = """
+      dimensions: [region]
+      aggregates: {enabled: true}
+      master_data: {enabled: true}
+      calendar: {file: p.csv}
+      fx: {base: EUR, rates: r.csv, rounding: half_up, maximum_age: 3d, tolerance: 0.5}
+      """
+    func load(_ periods: [String], _ rates: [String]) throws -> Configuration {
+      try finance.withFiles([
+        "p.csv": (["period,start,end,state,closed_at"] + periods).joined(separator: "\n"),
+        "r.csv": (["date,from,to,rate"] + rates).joined(separator: "\n"),
+      ]) { try finance.parse(more, $0) }
+    }
+    let january = "2026-01,2026-01-01,2026-01-31"
+    let old = try load([january + ",,"], ["2026-01-02,USD,EUR,0.9"])
+    let new = try load(
+      [january + ",closed,2026-02-03T18:00:00Z", "2026-02,2026-02-01,2026-02-28,open,"],
+      ["2026-01-02,USD,EUR,0.9", "2026-01-03,USD,EUR,0.91", "2026-01-03,EUR,USD,1.1"])
+    let replaced = try old.replacingTables(new.tableEntries)
+    #expect(replaced.matchingHash == new.matchingHash && old.matchingHash != new.matchingHash)
+    #expect(replaced.policy == new.policy && replaced.tableEntries == new.tableEntries)
+    let day = Int32(daysFromCivil(year: 2026, month: 2, day: 3))
+    #expect(replaced.periods?.period(ofDay: day) == 202_602 && old.periods?.period(ofDay: day) == 0)
+    #expect(replaced.policy.checks?.exchange?.tolerance_u == 500_000)
+    #expect(throws: Never.self) { try old.checkSuccessor(new) }
+    // A period that has sums stays where it is.
+    for (periods, what) in [
+      (["2026-01,2026-01-01,2026-01-30,,", "2026-02,2026-01-31,2026-02-28,,"], "has other days"),
+      (["2026-02,2026-02-01,2026-02-28,,"], "is gone"),
+    ] {
+      let other = try old.replacingTables(load(periods, ["2026-01-02,USD,EUR,0.9"]).tableEntries)
+      let error = #expect(throws: TableError.self) { try old.checkSuccessor(other) }
+      #expect(error?.description.contains("period 2026-01 \(what)") == true)
+    }
+    var entries = old.tableEntries
+    entries["(rates)"] = ["2026-01-02\u{1f}USD\u{1f}EUR": "-1"]
+    let rates = #expect(throws: TableError.self) { try old.replacingTables(entries) }
+    #expect(rates?.description == "the rates: 2026-01-02 USD EUR: a rate must be above zero")
+    entries = old.tableEntries
+    entries["(calendar)"]?["2026-02"] = "2026-02-02\u{1f}2026-02-28\u{1f}\u{1f}"
+    let gap = #expect(throws: TableError.self) { try old.replacingTables(entries) }
+    #expect(gap?.description.hasPrefix("the calendar: period '2026-02': no period holds 2026-02-01") == true)
+    // Without following, the hash is what it was.
+    let plain = more.replacing("master_data: {enabled: true}\n", with: "")
+    let files = ["p.csv": "period,start,end\n" + january, "r.csv": "date,from,to,rate\n2026-01-02,USD,EUR,0.9"]
+    let unfollowed = try finance.withFiles(files) { try finance.parse(plain, $0) }
+    #expect(unfollowed.tableEntries.isEmpty && unfollowed.matchingHash == old.matchingHash)
+  }
+
+  /// Tables, periods and rates of topics.
+  @Test func topicsAreTablesToo() throws {
+    let finance = FinanceConfigurationTests()
+    let more = """
+      master_data: {enabled: true}
+      tables:
+        customers: {topic: crm.customers, value: group, entries: {X: Y}}
+        accounts: {topic: erp.accounts, key: id}
+      calendar: {topic: erp.periods}
+      fx: {base: EUR, topic: erp.rates}
+      """
+    let made = try finance.parse(more)
+    #expect(made.topicTables.map(\.topic) == ["erp.periods", "erp.rates", "erp.accounts", "crm.customers"])
+    #expect(made.policy.checks?.calendar == nil && made.policy.checks?.exchange?.rates.count == 0)
+    #expect(try finance.parse(made.effectiveYAML(), base: "") == made)
+    let (periods, rates) = (made.topicTables[0], made.topicTables[1])
+    let (accounts, customers) = (made.topicTables[2], made.topicTables[3])
+    func entry(_ table: TableSource, _ json: String, key: String? = "K") throws -> [String] {
+      let made = try table.entry(key: key.map { Array($0.utf8) }, value: Array(json.utf8))
+      return [made.key, made.value]
+    }
+    #expect(try entry(customers, #"{"group":"C1","more":[]}"#.replacing(#","more":[]"#, with: "")) == ["K", "C1"])
+    #expect(try entry(accounts, #"{"id":4000,"name":null}"#, key: nil) == ["4000", "4000"])
+    let rate = try entry(rates, #"{"date":"2026-01-02","from":"USD","to":"EUR","rate":0.912345678901234567}"#)
+    let period = try entry(periods, #"{"period":"2026-01","start":"2026-01-01","end":"2026-01-31"}"#)
+    let loaded = try made.replacingTables(
+      made.rereadTables(topics: [
+        "customers": ["K": "C1", "X": "Z"], "(rates)": [rate[0]: rate[1]], "(calendar)": [period[0]: period[1]],
+      ]))
+    #expect(loaded.tableEntries["customers"] == ["K": "C1", "X": "Y"])
+    let day = Int32(daysFromCivil(year: 2026, month: 1, day: 3))
+    #expect(loaded.policy.checks?.calendar?.period(ofDay: day) == 202_601)
+    // Exact: a floating-point number would lose digits.
+    let usd = Currency("USD")!
+    #expect(
+      loaded.policy.checks?.exchange?.rates.convert(1_000_000_000_000_000, from: usd, day: day) == 912_345_678_901_235)
+    func problem(_ table: TableSource, _ json: String, key: String? = "K") -> String {
+      do { return try entry(table, json, key: key).joined() } catch { return "\(error)" }
+    }
+    let notPlain = "it is no JSON object whose fields are texts, numbers, true, false or null"
+    #expect(problem(customers, "[1]") == notPlain && problem(customers, #"{"group":{}}"#) == notPlain)
+    #expect(problem(customers, #"{"grp":"a"}"#) == "it has no field 'group'")
+    #expect(problem(customers, #"{"group":"a"}"#, key: nil) == "it has no key, or one that is no UTF-8")
+    #expect(
+      problem(rates, #"{"date":"2026-01-02","from":"USD","to":"EURO","rate":1}"#)
+        == "a rate: 'EURO' is no currency of ISO 4217")
+    #expect(
+      problem(periods, #"{"period":"2026","start":"2026-01-01","end":"2026-01-31"}"#)
+        == "a period: 'period' must be a year and a number such as 2026-01, not '2026'")
+  }
+
+  @Test func topicsNeedToBeFollowed() throws {
+    let finance = FinanceConfigurationTests()
+    let needs = "topics are followed: set master_data.enabled"
+    #expect(try finance.problems("tables: {a: {topic: x}}") == ["tables.a.topic: \(needs)"])
+    #expect(try finance.problems("calendar: {topic: x}") == ["calendar.topic: \(needs)"])
+    #expect(try finance.problems("fx: {base: EUR, topic: x}") == ["fx.topic: \(needs)"])
+    let on = "master_data: {enabled: true}\n"
+    #expect(
+      try finance.problems(on + "calendar: {topic: x, file: y}").contains(
+        "calendar: one of 'file', 'periods' and 'topic' is needed"))
+    #expect(
+      try finance.problems(on + "tables: {a: {topic: x, file: y}}") == ["tables.a: either 'file' or 'topic', not both"])
+    #expect(
+      try finance.problems(on + "tables: {a: {topic: t.breaks}}").contains {
+        $0.contains("the topic 't.breaks' is that of topics.breaks already")
+      })
+  }
+
+  @Test func recordsMayWait() throws {
+    let finance = FinanceConfigurationTests()
+    func parse(_ hold: String) throws -> Configuration {
+      try finance.withFiles(["a.csv": "a,b\n1,2"]) {
+        try finance.parse("master_data: {enabled: true\(hold)}\ntables: {x: {file: a.csv}}", $0)
+      }
+    }
+    let plain = try parse("")
+    let standard = try parse(", hold: {}")
+    let made = try parse(", hold: {time: 2h, records: 5, bytes: 1MiB}")
+    #expect(plain.hold == nil && standard.hold == HoldSettings())
+    #expect(made.hold?.time_ms == 7_200_000 && made.hold?.records == 5 && made.hold?.bytes == 1 << 20)
+    // What waits decides what becomes of a record.
+    #expect(Set([plain, standard, made].map(\.matchingHash)).count == 3)
+    let problem = try finance.problems(
+      "master_data: {enabled: true, hold: {time: 74h}}\ntables: {x: {file: a.csv}}", ["a.csv": "a,b\n1,2"])
+    #expect(problem == ["master_data.hold.time: a record would come after window and grace, 73h, by waiting"])
   }
 }

@@ -137,6 +137,9 @@ import Testing
     ])
     #expect(
       (10...17).map { direct.convert(1_00, from: gbp, day: $0) } == [6_00, 4_00, 4_00, 4_00, 4_00, 6_00, 6_00, 6_00])
+    // Other rates are put together by way of it too.
+    let other = try direct.replacing([rate(11, "EUR", "USD", "2"), rate(11, "GBP", "EUR", "3")])
+    #expect(other.convert(1_00, from: gbp, day: 11) == 6_00)
     // Nothing of a pivot that is not used.
     let plain = try rates([rate(10, "USD", "EUR", "0.9")])
     let pivoted = try ExchangeRates(base: eur, [rate(10, "USD", "EUR", "0.9")], pivot: gbp, maximumAge_d: 3)

@@ -162,4 +162,43 @@ import Testing
     #expect(parsed["revision"] as? Int == 2 && parsed["open"] as? String == "1050.00")
     #expect(try runFlows(avro).messages == 0)
   }
+
+  @Test func variancesAreWrittenAndReadToo() throws {
+    let registry = try TinyRegistry()
+    defer { registry.stop() }
+    let world = try VarianceTests.World(partitions: 1)
+    try world.budget(["2026-01,EUR,north,,1000,100"])
+    let json = try world.configuration()
+    try world.createTopics(json)
+    try world.sell("north", 900, quantity: 80, on: "2026-01-15", json)
+    let daemon = Daemon(configuration: json, log: silent)
+    try daemon.start()
+    defer {
+      daemon.stop.stop()
+      _ = daemon.waitUntilStopped()
+    }
+    try MasterDataTests().wait("the first variance") {
+      _ = try world.runOnce(json)
+      return try world.newest(json).values.contains { $0["actual"] as? String == "900.00" }
+    }
+    let before = try raw(json.varianceTopic, json).count
+    var avro = json
+    avro.outputs.formats = [.variance: .avro]
+    avro.schemaRegistry = SchemaRegistrySettings()
+    avro.schemaRegistry!.url = registry.url
+    #expect(try world.runOnce(avro).messages == 0)
+    try world.budget(["2026-01,EUR,north,,800,100"])
+    #expect(try world.runOnce(avro).messages == 1)
+    var all: [[UInt8]] = []
+    try MasterDataTests().wait("the revision") {
+      all = try raw(avro.varianceTopic, avro)
+      return all.count == before + 1
+    }
+    let last = try #require(all.last)
+    #expect(last.first == 0)
+    let message = try last.withUnsafeBufferPointer { try OutputReader(avro).json($0) }
+    let parsed = try #require(try JSONSerialization.jsonObject(with: Data(message)) as? [String: Any])
+    #expect(parsed["budget"] as? String == "800.00" && parsed["variance"] as? String == "100.00")
+    #expect(try world.runOnce(avro).messages == 0)
+  }
 }

@@ -31,7 +31,7 @@ import Testing
       let yaml = """
         name: md
         prefix: \(prefix)
-        kafka: {bootstrap: "\(cluster.bootstrap)", group: \(prefix)}
+        kafka: {bootstrap: "\(cluster.bootstrap)", group: \(prefix), consumer: {session.timeout.ms: 6000}}
         master_data: {enabled: true, interval: 1h}
         checkpoints: {store: off}
         epoch: {interval: 20ms}
@@ -137,5 +137,264 @@ import Testing
     // Without the versions it cannot: what makes the difference is that they are kept.
     let plain = try world.configuration { $0.replacing("master_data: {enabled: true, interval: 1h}", with: "") }
     #expect(throws: RecoveryError.self) { try derived(plain) }
+  }
+
+  /// Periods that are closed and rates that come while the daemon runs: what was judged by one version is judged so again.
+  @Test func calendarAndRatesAreVersionsToo() throws {
+    let world = try World()
+    func write(closed: String, rates: [String]) throws {
+      try "period,start,end,closed_at\n2024-01,2024-01-01,2024-01-31,\(closed)\n2024-02,2024-02-01,2024-02-29,\n".write(
+        toFile: world.directory + "/periods.csv", atomically: true, encoding: .utf8)
+      try (["date,from,to,rate"] + rates).joined(separator: "\n").write(
+        toFile: world.directory + "/rates.csv", atomically: true, encoding: .utf8)
+    }
+    func configuration() throws -> Configuration {
+      try world.configuration {
+        $0.replacing(
+          "tables: {customers: {file: customers.csv}}",
+          with: "calendar: {file: periods.csv}\n"
+            + "fx: {base: EUR, rates: rates.csv, maximum_age: 60d}\naggregates: {enabled: true, interval: 50ms}"
+        )
+        .replacing("customer: {path: c, table: customers}, ", with: "")
+        .replacing("rules: [{field: customer, one_of: [C1, C2, C9], severity: flag}]", with: "")
+        .replacing("{constant: EUR}", with: "c")
+        .replacing("event_time: t}", with: "event_time: t, posting_date: d, line_id: o}")
+        .replacing(
+          "matching: {", with: "matching: {posting_dates: false, settle: 0s, retention: 5000d, open_retention: 5000d, ")
+      }
+    }
+    try write(closed: "", rates: ["2023-12-31,USD,EUR,0.9"])
+    let first = try configuration()
+    for source in first.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
+    for topic in first.ownTopics { try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config) }
+    func send(_ key: String, _ currency: String) throws {
+      let common = #""o":"\#(key)","t":"2024-01-20T00:00:00Z","c":"\#(currency)""#
+      try world.cluster.produce(first.sources[0].topic, [(key, #"{\#(common),"g":10}"#, 0)])
+      try world.cluster.produce(first.sources[1].topic, [(key, #"{\#(common),"d":"2024-01-20","a":10}"#, 0)])
+    }
+    func types() throws -> [String] {
+      var found: Set<String> = []
+      for record in try world.cluster.readAll(first.breaksTopic, partitions: 1) {
+        let message = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
+        // All these records are late by the clock, which has moved on while nothing came.
+        guard let type = message["type"] as? String, ["FX_RATE_MISSING", "CLOSED_PERIOD"].contains(type) else {
+          continue
+        }
+        found.insert("\(message["order"]!) \(type)")
+      }
+      return found.sorted()
+    }
+    func base() throws -> String? {
+      var newest: (revision: Int, amount: String?) = (0, nil)
+      for record in try world.cluster.readAll(first.revenueTopic, partitions: 1) {
+        let message = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
+        guard message["view"] as? String == "base", let revision = message["revision"] as? Int else { continue }
+        if revision >= newest.revision {
+          newest = (revision, (message["orders"] as? [String: String])?["billed_gross"])
+        }
+      }
+      return newest.amount
+    }
+    let daemon = Daemon(configuration: first, log: silent)
+    try daemon.start()
+    try send("A", "USD")
+    try send("B", "CHF")
+    let noRate = ["B FX_RATE_MISSING"]
+    try wait("no rate") { try types() == noRate }
+    // A period that is moved while there are sums of it changes nothing; one that is closed does.
+    try write(closed: "", rates: ["2023-12-31,USD,EUR,0.9", "2023-12-31,CHF,EUR,-1"])
+    daemon.refreshTables(isForced: true)
+    try write(closed: "2024-01-10", rates: ["2023-12-31,USD,EUR,0.9", "2023-12-31,CHF,EUR,1.1"])
+    daemon.refreshTables(isForced: true)
+    Thread.sleep(forTimeInterval: 0.5)
+    try send("C", "CHF")
+    let all = noRate + ["C CLOSED_PERIOD"]
+    try wait("the closed period") { try types() == all }
+    try wait("the base currency") { try base() == "20.00" }
+    #expect(try world.cluster.readAll(world.prefix + ".tables", partitions: 1).count == 2)
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+
+    // The next process finds it open again and other rates, and rebuilds the state as it was.
+    try write(closed: "", rates: ["2023-12-31,USD,EUR,0.5", "2023-12-31,CHF,EUR,2"])
+    let next = Daemon(configuration: try configuration(), log: silent)
+    try next.start()
+    wait("the recovery") { next.status.recoveries == 1 }
+    #expect(next.status.recoveryProblems == 0)
+    try send("D", "CHF")
+    try wait("the newest rates") { try base() == "40.00" }
+    next.stop.stop()
+    #expect(next.waitUntilStopped() && next.status.restarts == 0)
+    #expect(try types() == all)
+  }
+
+  /// A table that is a compacted topic: read before the first record, followed, with rows that go and rows that are none.
+  @Test(arguments: TestCluster.kinds) func aTopicIsATable(kind: TestCluster.Kind) throws {
+    let world = try World(kind)
+    let (customers, rates) = (world.prefix + ".customers", world.prefix + ".rates")
+    func configuration() throws -> Configuration {
+      try world.configuration {
+        $0.replacing(
+          "{customers: {file: customers.csv}}",
+          with: "{customers: {topic: \(customers), value: group}}\nfx: {base: EUR, topic: \(rates), maximum_age: 60d}")
+      }
+    }
+    let first = try configuration()
+    for source in first.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
+    for topic in first.ownTopics { try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config) }
+    #expect(throws: TopicCheckError.self) { try Daemon(configuration: first, log: silent).start() }
+    let compact = ["cleanup.policy": "compact"]
+    try world.cluster.createTopic(customers, partitions: 2, config: compact)
+    try world.cluster.createTopic(rates, partitions: 1, config: compact)
+    func row(_ key: String, _ group: String?) throws {
+      let partition: Int32 = key == "OLD" ? 0 : 1
+      try world.cluster.produce(customers, [(key, group.map { #"{"group":"\#($0)"}"# }, partition)])
+    }
+    try row("OLD", "C9")
+    try row("OLD", "C1")
+    try world.cluster.produce(customers, [("BAD", "no JSON", 1)])
+    try world.cluster.produce(
+      rates, [("r", #"{"date":"2023-12-31","from":"USD","to":"EUR","rate":"0.9"}"#, 0)])
+    // Before the daemon starts: the first record is decoded by what the topic holds then.
+    try world.send([("A", "OLD"), ("B", "NEW")], first)
+    let daemon = Daemon(configuration: first, log: silent)
+    try daemon.start()
+    wait("the first records") { daemon.status.decode.records == 2 }
+    #expect(daemon.status.deadLetters == 1)
+    try row("OLD", nil)
+    try row("NEW", "C2")
+    daemon.refreshTables()
+    daemon.refreshTables(isForced: true)
+    Thread.sleep(forTimeInterval: 0.5)
+    try world.send([("C", "OLD"), ("D", "NEW")], first)
+    wait("the records after the change") { daemon.status.decode.records == 4 }
+    #expect(daemon.status.deadLetters == 2)
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+    // The next process reads another state of the topic, and does the old epochs again with theirs.
+    try row("NEW", "C9")
+    let next = Daemon(configuration: try configuration(), log: silent)
+    try next.start()
+    wait("the recovery") { next.status.recoveries == 1 }
+    #expect(next.status.recoveryProblems == 0)
+    try world.send([("E", "NEW")], first)
+    func told() throws -> [String: String] {
+      var found: [String: String] = [:]
+      for record in try world.cluster.readAll(first.breaksTopic, partitions: 1) {
+        let message = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
+        found[message["order"] as! String] = message["customer"] as? String
+      }
+      return found
+    }
+    try wait("the breaks") { try told().count == 3 }
+    next.stop.stop()
+    #expect(next.waitUntilStopped() && next.status.restarts == 0)
+    #expect(try told() == ["A": "C1", "D": "C2", "E": "C9"])
+    // A row that is none is a dead letter, with its place, and once.
+    let letters = try world.cluster.readAll(first.deadLettersTopic, partitions: 1).map {
+      try JSONSerialization.jsonObject(with: Data($0.value!.utf8)) as! [String: Any]
+    }
+    let rows = letters.filter { $0["source"] as? String == "customers" }
+    #expect(rows.count == 1 && letters.count == 3)
+    #expect(rows.first?["topic"] as? String == customers && rows.first?["partition"] as? Int == 1)
+    #expect(rows.first?["offset"] as? Int == 0 && rows.first?["payload"] as? String == "no JSON")
+    #expect(rows.first?["reason"] as? String == "SCHEMA_INVALID")
+  }
+
+  /// Records wait for their master data, over restarts with and without a checkpoint; what finds no room is a dead letter.
+  @Test(arguments: ["off", "topic"]) func recordsWaitForTheirMasterData(store: String) throws {
+    let world = try World()
+    try world.write(["OLD,C1"])
+    let first = try world.configuration {
+      $0.replacing("interval: 1h}", with: "interval: 1h, hold: {time: 20h, records: 3}}")
+        .replacing("{store: off}", with: "{store: \(store), interval: 100ms}")
+    }
+    for source in first.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
+    for topic in first.ownTopics { try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config) }
+    func customers() throws -> [String: String] {
+      var found: [String: String] = [:]
+      for record in try world.cluster.readAll(first.breaksTopic, partitions: 1) {
+        let message = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
+        guard message["type"] as? String == "MISSING_IN_LEDGER" else { continue }
+        found[message["order"] as! String] = message["customer"] as? String
+      }
+      return found
+    }
+    func run(_ configuration: Configuration, _ body: (Daemon) throws -> Void) throws {
+      let daemon = Daemon(configuration: configuration, log: silent)
+      try daemon.start()
+      try body(daemon)
+      daemon.stop.stop()
+      #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0 && daemon.status.recoveryProblems == 0)
+    }
+    try run(first) { daemon in
+      try world.send([("A", "OLD"), ("B", "NEW"), ("C", "NEW"), ("D", "NEVER"), ("E", "NEW")], first)
+      wait("the records") { daemon.status.waiting == 3 && daemon.status.hold.refused == 1 }
+      #expect(daemon.status.hold.held == 3 && daemon.status.decode.records == 2)
+      #expect(daemon.status.decode.deadLetters == 1)
+      if store == "topic" {
+        let done = daemon.status.checkpoints
+        wait("a checkpoint that names them") { daemon.status.checkpoints >= done + 2 }
+      }
+    }
+    // They are still waiting, and go on when the table knows them: by the version that does.
+    try run(first) { daemon in
+      wait("the recovery") { daemon.status.recoveries == 1 && daemon.status.waiting == 3 }
+      try world.write(["OLD,C1", "NEW,C9"])
+      daemon.refreshTables(isForced: true)
+      wait("what was waiting") { daemon.status.hold.released == 2 && daemon.status.waiting == 1 }
+      #expect(daemon.status.hold.expired == 0)
+      try world.send([("F", "NEW")], first)
+      try wait("the breaks") { try customers().count == 4 }
+    }
+    func letters() throws -> [String] {
+      try world.cluster.readAll(first.deadLettersTopic, partitions: 1).map {
+        let letter = try JSONSerialization.jsonObject(with: Data($0.value!.utf8)) as! [String: Any]
+        return "\(letter["reason"]!) \(letter["offset"]!)"
+      }
+    }
+    #expect(try letters() == ["MASTER_DATA_MISSING 4"])
+    // A recovery does all of that again.
+    try run(first) { daemon in
+      wait("the recovery") { daemon.status.recoveries == 1 && daemon.status.waiting == 1 }
+    }
+    #expect(try letters() == ["MASTER_DATA_MISSING 4"])
+    #expect(try customers() == ["A": "C1", "B": "C9", "C": "C9", "F": "C9"])
+  }
+
+  /// Who waits for too long is a dead letter, once, with its place.
+  @Test func waitingHasAnEnd() throws {
+    let world = try World()
+    try world.write(["OLD,C1"])
+    let configuration = try world.configuration {
+      $0.replacing("interval: 1h}", with: "interval: 1h, hold: {time: 1s}}")
+    }
+    for source in configuration.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
+    for topic in configuration.ownTopics {
+      try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config)
+    }
+    func letters() throws -> [String] {
+      try world.cluster.readAll(configuration.deadLettersTopic, partitions: 1).map {
+        let letter = try JSONSerialization.jsonObject(with: Data($0.value!.utf8)) as! [String: Any]
+        return "\(letter["reason"]!) \(letter["topic"]!) \(letter["partition"]!) \(letter["offset"]!)"
+      }
+    }
+    let expected = ["MASTER_DATA_MISSING \(configuration.sources[0].topic) 0 1"]
+    for attempt in 0..<2 {
+      let daemon = Daemon(configuration: configuration, log: silent)
+      try daemon.start()
+      if attempt == 0 {
+        try world.send([("A", "OLD"), ("B", "NEVER")], configuration)
+        wait("it waits") { daemon.status.hold.held == 1 }
+        wait("the end") { daemon.status.hold.expired == 1 && daemon.status.waiting == 0 }
+        #expect(daemon.status.decode.deadLetters == 1 && daemon.status.decode.records == 2)
+      } else {
+        wait("the recovery") { daemon.status.recoveries == 1 }
+        #expect(daemon.status.recoveryProblems == 0 && daemon.status.waiting == 0)
+      }
+      daemon.stop.stop()
+      #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+      #expect(try letters() == expected)
+    }
   }
 }

@@ -43,7 +43,7 @@ public final class Daemon: @unchecked Sendable {
       configuration.kafka.delivery = .atLeastOnce
     }
     let (configuration, stop, log) = (configuration, stop, log)
-    let ofFlows: [Output] = [.cashflow, .receivables]
+    let ofFlows: [Output] = [.cashflow, .receivables, .variance]
     let outputs = try OutputEncoding(configuration, configuration.writtenOutputs.filter { !ofFlows.contains($0) })
     if configuration.followsTables { masterData = try MasterData(configuration, log: log) }
     let masterData = masterData
@@ -57,7 +57,8 @@ public final class Daemon: @unchecked Sendable {
       }
     }
     let totals = TotalsStage(
-      configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment(), outputs: outputs)
+      configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment(), outputs: outputs,
+      masterData: masterData)
     self.totals = totals
     start { totals.run() }
     log.info("started", metadata: ["workers": "\(workers.count)", "group": "\(configuration.kafka.group)"])
@@ -98,6 +99,8 @@ public final class Daemon: @unchecked Sendable {
       sum.partitions += one.partitions
       sum.partitionsAtEnd += one.partitionsAtEnd
       sum.ties += one.ties
+      sum.waiting += one.waiting
+      sum.hold.add(one.hold)
       sum.stateBytes += one.stateBytes
       sum.lag += one.lag
       sum.epochs += one.epochs

@@ -66,6 +66,12 @@ public struct DaemonMetrics {
     tell(
       "accepted_breaks", .gauge, "Accepted, explained and force-closed breaks of the tasks here, by type.",
       byType(match.accepted))
+    tell("held_records", .gauge, "Records of the tasks here that wait for their master data.", status.waiting)
+    tell("held", .gauge, "Records of the tasks here that began to wait.", status.hold.held)
+    tell("held_released", .gauge, "Of these, those that went on when the tables had changed.", status.hold.released)
+    tell(
+      "held_expired", .gauge, "Of these, those that became dead letters when their time was over.", status.hold.expired)
+    tell("held_refused", .gauge, "Records that found no room to wait, and became dead letters.", status.hold.refused)
     tell("dead_letters_total", .counter, "Records that could not be taken in.", status.deadLetters)
     tell(
       "trimmed_records_total", .counter, "Records deleted before they were read, at most.", Int(status.trimmedRecords))

@@ -90,6 +90,12 @@ public struct TopicPlan: Sendable {
               + configuration.kafka.bootstrap))
       }
     }
+    for table in configuration.topicTables where known[table.topic!] == nil {
+      problems.append(
+        Problem(
+          topic: table.topic!,
+          text: "\(table.words): there is no topic '\(table.topic!)' at \(configuration.kafka.bootstrap)"))
+    }
     let direct = sources.filter { !$0.isRouted }.compactMap { known[$0.topic] }
     // Where everything is routed, the widest source decides.
     tasks = direct.first ?? sources.compactMap { known[$0.originalTopic] }.max() ?? 0
@@ -144,6 +150,7 @@ extension Configuration {
     if aggregates != nil { topics.append((revenueTopic, compact)) }
     if quality != nil { topics.append((qualityTopic, compact)) }
     if flows != nil { topics += [(cashflowTopic, compact), (receivablesTopic, compact)] }
+    if variance != nil { topics.append((varianceTopic, compact)) }
     if followsTables {
       // The version in use is written again twice in that time.
       let kept = "\(max(epochRetention_ms, 3_600_000) * 2)"

@@ -45,11 +45,15 @@ public final class TotalsStage: Stage {
   /// Milliseconds between two tellings: sums that change with every epoch of every task are told once a second.
   static let interval_ms: Int64 = 1_000
 
+  /// Where the calendar changes while the stage runs.
+  private let masterData: MasterData?
+
   public init(
     configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment,
-    outputs: OutputEncoding? = nil
+    outputs: OutputEncoding? = nil, masterData: MasterData? = nil
   ) {
     self.outputs = outputs
+    self.masterData = masterData
     (revenue, times) = TotalsStage.mergers(configuration)
     encoder = FinanceEncoder(dimensionNames: configuration.dimensions)
     breakEncoder = BreakEncoder(dimensionNames: configuration.dimensions)
@@ -140,6 +144,7 @@ public final class TotalsStage: Stage {
   private func tellChanges() throws {
     // Sums of half a history would be wrong ones.
     guard group != nil, behind.isEmpty, knowsWhatWasTold else { return }
+    if let calendar = masterData?.current.configuration.policy.checks?.calendar { revenue.use(calendar) }
     if configuration.aggregates != nil { pending += revenue.take() }
     if configuration.quality != nil {
       pendingQuality += quality.take(times, now_ms: environment.wallClock_ms())

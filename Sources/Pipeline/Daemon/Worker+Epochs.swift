@@ -12,16 +12,25 @@ extension Worker {
 
   func commitEpoch(isForced: Bool) throws {
     try commit(isForced: isForced)
-    if let masterData { try takeUp(masterData) }
+    guard let masterData else { return }
+    try takeUp(masterData)
+    // What waits is tried again in an epoch under the new version, and after a recovery.
+    for (_, task) in inOrder(tasks) where task.engine.held.isRetryDue {
+      task.engine.retryHeld(now_ms: environment.wallClock_ms())
+    }
   }
 
   /// Between two epochs a new version of the tables may take the place of the old one; the records of epochs name it.
   private func takeUp(_ masterData: MasterData) throws {
     let version = masterData.current
     guard version.hash != stage.configurationHash else { return }
-    // An epoch that was put off goes on under the version with which it began.
+    // An epoch that was put off goes on under the version with which it began; one in which only time has moved ends,
+    // because what was judged then was judged by the old version.
+    if tasks.values.contains(where: { $0.engine.hasEvents }) { try commit(isForced: true) }
+    // One that was given back in the middle of such an epoch is recovered when it comes back.
+    parked = parked.filter { !$0.value.engine.hasEvents }
     let engines = (tasks.values.map(\.engine) + parked.values.map(\.engine))
-    guard engines.allSatisfy({ $0.records == 0 && $0.outbox.isEmpty }) else { return }
+    guard engines.allSatisfy({ $0.records == 0 && $0.outbox.isEmpty && !$0.hasEvents }) else { return }
     stage = try DecodeStage(version.configuration, hash: version.hash, earlier: stage.counters)
     for engine in engines { engine.use(stage) }
     log.info("tables taken up", metadata: ["version": "\(TableVersions.name(version.hash))"])
@@ -189,7 +198,7 @@ extension Worker {
         log.warning("the checkpoint is put off", metadata: ["error": "\(error)"])
         return ([], [])
       }
-      checkpointer.begin(engine.matcher, epoch: number + 1, epochsOffset: bounds.stable)
+      checkpointer.begin(engine.matcher, epoch: number + 1, epochsOffset: bounds.stable, held: engine.heldPlaces)
       let epochs = max(1, configuration.checkpointInterval_ms / 2 / max(1, configuration.epochInterval_ms))
       task.shardsPerEpoch = max(1, (checkpointer.shardCount + Int(epochs) - 1) / Int(epochs))
     }

@@ -373,11 +373,15 @@ public final class Worker: @unchecked Sendable {
     status.checkpoints = 0
     status.checkpointBytes = 0
     status.watermark_ms = nil
+    status.waiting = 0
+    status.hold = HoldCounts()
     for (partition, task) in tasks {
       let engine = task.engine
       status.match.add(engine.matcher.counters)
       status.totals.merge(engine.matcher.totals)
       status.ties += engine.matcher.tieCount
+      status.waiting += engine.held.records.count
+      status.hold.add(engine.held.counts)
       status.stateBytes += engine.matcher.liveBytes
       status.checkpoints += task.checkpointer.finished
       status.checkpointBytes += task.checkpointer.writtenBytes

@@ -9,6 +9,27 @@ public final class StopFlag: Sendable {
   public var isStopped: Bool { flag.load(ordering: .acquiring) }
 }
 
+/// What became of records whose reference no table knew, since their task came to this process.
+public struct HoldCounts: Sendable, Equatable {
+  /// Began to wait.
+  public var held = 0
+  /// Were taken in, or refused for another reason, after the tables had changed.
+  public var released = 0
+  /// Waited for as long as they may, and became dead letters.
+  public var expired = 0
+  /// Became dead letters at once, because as many waited as may.
+  public var refused = 0
+
+  public init() {}
+
+  public mutating func add(_ other: HoldCounts) {
+    held += other.held
+    released += other.released
+    expired += other.expired
+    refused += other.refused
+  }
+}
+
 /// What a worker tells the rest of the process, once an epoch.
 public struct WorkerStatus: Sendable {
   public var decode = DecodeCounters()
@@ -27,6 +48,9 @@ public struct WorkerStatus: Sendable {
   /// Event time that the slowest task has reached; nil before the first watermark.
   public var watermark_ms: Int64?
   public var isThrottled = false
+  /// Records that wait for their master data now, and what became of others.
+  public var waiting = 0
+  public var hold = HoldCounts()
   public var restarts = 0
   public var recoveries = 0
   public var replayedRecords = 0

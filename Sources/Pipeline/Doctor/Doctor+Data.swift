@@ -145,6 +145,7 @@ extension Configuration {
     if aggregates != nil { written.append(.revenue) }
     if quality != nil { written.append(.quality) }
     if flows != nil { written += [.cashflow, .receivables] }
+    if variance != nil { written.append(.variance) }
     return written
   }
 }

@@ -306,6 +306,12 @@ enum FinanceFields {
       .optionalAmount("price", "Δprice × actual quantity: with volume it adds up to the variance.") {
         ($0.message.parts?.price, $0.message.series.currency)
       },
+      .ratio("actual_quantity", "In units; null where none is counted.") { $0.message.actualQuantity_u },
+      .ratio("budget_quantity", "In units; null where none is planned.") { $0.message.budgetQuantity_u },
+      .ratio("quantity_variance", "Actual − budget quantity; null without either.") {
+        guard let actual = $0.message.actualQuantity_u, let budget = $0.message.budgetQuantity_u else { return nil }
+        return actual - budget
+      },
     ] + status { $0.status }
 
   private static let money: [MessageField<QualityMessage.Money>] = [

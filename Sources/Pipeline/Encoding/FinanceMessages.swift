@@ -170,13 +170,18 @@ public struct VarianceMessage: Sendable, Equatable {
   public var measure: String
   public var variance: Variance
   public var parts: PriceVolume?
+  /// Millionths of the unit; nil where none is counted, or planned.
+  public var actualQuantity_u: Int128?
+  public var budgetQuantity_u: Int128?
   public var isFlagged: Bool
   public var status: MessageStatus
 
   public init(
-    series: MessageSeries, period: Int32, measure: String, variance: Variance, parts: PriceVolume?, isFlagged: Bool,
-    status: MessageStatus
+    series: MessageSeries, period: Int32, measure: String, variance: Variance, parts: PriceVolume?,
+    actualQuantity_u: Int128? = nil, budgetQuantity_u: Int128? = nil, isFlagged: Bool, status: MessageStatus
   ) {
+    self.actualQuantity_u = actualQuantity_u
+    self.budgetQuantity_u = budgetQuantity_u
     self.series = series
     self.period = period
     self.measure = measure

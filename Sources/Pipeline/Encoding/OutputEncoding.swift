@@ -14,6 +14,7 @@ extension Output {
     case .cashflow: TopicSchemas.cashflow
     case .receivables: TopicSchemas.receivables
     case .quality: TopicSchemas.quality
+    case .variance: TopicSchemas.variance
     }
   }
 }

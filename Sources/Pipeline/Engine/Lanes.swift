@@ -25,6 +25,12 @@ public struct DecodeCounters: Sendable, Equatable {
 
   mutating func count(_ fault: DataFault) { faults[DataFaultReason.allCases.firstIndex(of: fault.reason)!] += 1 }
 
+  /// A record that was counted is not to be: it is taken in another time.
+  mutating func uncount(_ fault: DataFault) {
+    records -= 1
+    faults[DataFaultReason.allCases.firstIndex(of: fault.reason)!] -= 1
+  }
+
   public var deadLetters: Int { faults.reduce(0, +) }
 }
 
@@ -245,6 +251,13 @@ enum Lane {
     switch self {
     case .orders(let lane): lane.decode(key: key, payload: payload, position: position)
     case .ledger(let lane): lane.decode(key: key, payload: payload, position: position)
+    }
+  }
+
+  func uncount(_ fault: DataFault) {
+    switch self {
+    case .orders(let lane): lane.counters.uncount(fault)
+    case .ledger(let lane): lane.counters.uncount(fault)
     }
   }
 

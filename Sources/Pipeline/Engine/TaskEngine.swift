@@ -74,8 +74,10 @@ final class TaskEngine {
   var onLostAction: ((BreakAction, ActionOutcome) -> Void)?
 
   // The running run of one partition.
-  private var runSource = -1
-  private var runNow_ms: Int64 = 0
+  private(set) var runSource = -1
+  private(set) var runNow_ms: Int64 = 0
+  /// Records that wait for their master data.
+  var held = HeldRecords()
   /// Messages handed over one by one.
   private var runMessages = RecordBuffer<ConsumedMessage>(capacity: 1_024)
   /// A run without what it repeats.
@@ -120,11 +122,14 @@ final class TaskEngine {
     }
   }
 
-  /// Goes on with another version of the tables: all else of the configuration is the same. The running epoch must have
-  /// taken in nothing yet, because its record names one version.
+  /// Goes on with another version of the tables: all else of the configuration is the same. In the running epoch nothing
+  /// must have happened yet, because its record names one version.
   func use(_ other: DecodeStage) {
     precondition(records == 0 && outbox.isEmpty, "the tables change in the middle of an epoch")
+    guard other !== stage else { return }
     stage = other
+    held.isRetryDue = true
+    matcher.use(configuration.policy, periods: configuration.periods ?? .months)
   }
 
   // MARK: - What happens
@@ -247,6 +252,21 @@ final class TaskEngine {
     if !outputs.breaks.isEmpty { encodeBreaks() }
   }
 
+  /// A record that has waited is taken in, or refused, as if it came now.
+  func takeHeld(_ record: HeldRecord, now_ms: Int64) {
+    guard record.source < stage.lanes.count else { return }
+    runSource = record.source
+    runNow_ms = now_ms
+    record.withMessage { take(stretch: $0, isRouted: isRoutedSource[record.source]) }
+    runSource = -1
+  }
+
+  /// The waiting records are tried again: an event of the running epoch.
+  func noteRetry(count: Int, now_ms: Int64) {
+    events.append(.run(source: EpochEvent.held, first: 0, last: 0, count: count, now_ms: now_ms))
+    records += count
+  }
+
   /// The input behind the sources.
   var actionsInput: Int { configuration.sources.count }
 
@@ -294,7 +314,14 @@ final class TaskEngine {
   }
 
   private func reportFaults(_ stretch: UnsafeBufferPointer<ConsumedMessage>) {
-    for fault in faults { deadLetter(stretch[fault.at], fault.fault) }
+    for fault in faults {
+      if fault.fault.reason == .masterDataMissing, hold(stretch[fault.at]) {
+        // It has been counted as one that could not be taken in, and is counted again when it is tried again.
+        stage.lanes[runSource].uncount(fault.fault)
+        continue
+      }
+      deadLetter(stretch[fault.at], fault.fault)
+    }
     faults.removeAll(keepingCapacity: true)
   }
 
@@ -331,6 +358,7 @@ final class TaskEngine {
       // Records are waiting in Kafka: the partition is slow, not idle.
       matcher.watermarks.keepAlive(source: UInt16(source), partition: partition, now_ms: now_ms)
     }
+    if !held.records.isEmpty { expireHeld(now_ms: now_ms) }
     laps?.end(.other)
     let bound = matcher.advance(now_ms: now_ms, pace: pace, outputs: &outputs)
     laps?.end(.judge)
@@ -497,6 +525,7 @@ final class TaskEngine {
     var writer = ByteWriter(capacity: 2_048)
     matcher.exportSums(into: &writer)
     if configuration.aggregates != nil { writer.write(matcher.aggregatesDigest) }
+    writeHeld(into: &writer)
     return Checksum.of(writer.bytes)
   }
 

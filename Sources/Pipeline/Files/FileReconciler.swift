@@ -32,7 +32,7 @@ public struct FileRunOptions: Sendable {
 
 public struct FileRunError: Error, CustomStringConvertible {
   public var description: String
-  init(_ description: String) { self.description = description }
+  public init(_ description: String) { self.description = description }
 }
 
 /// Reconciles files with the same decoders and the same matcher as the daemon.
@@ -95,6 +95,10 @@ public final class FileReconciler {
   public init(configuration: Configuration, options: FileRunOptions) throws {
     self.configuration = configuration
     self.options = options
+    if let table = configuration.topicTables.first {
+      throw FileRunError(
+        "\(table.words) comes from the topic \(table.topic!), which a run over files does not read: give it a file")
+    }
     let plans = try configuration.sources.map { try MappingPlan($0.mapping) }
     lanes = (0..<options.threads).map { _ in
       zip(plans, configuration.sources).map { Lane($0, rules: $1.rules) }
@@ -416,7 +420,8 @@ public final class FileReconciler {
     try tellDuplicates()
   }
 
-  /// The cells of all tasks, where aggregates are wanted: `revenue.jsonl`, one message a line, by key.
+  /// The cells of all tasks, where aggregates are wanted: `revenue.jsonl`, one message a line, by key; and their
+  /// comparison with a budget, where there is one: `variance.jsonl`.
   private func writeRevenue() throws {
     guard let settings = configuration.aggregates else { return }
     var table = CellTable(dimensionCount: configuration.dimensions.count, limits: settings.limits)
@@ -442,7 +447,21 @@ public final class FileReconciler {
       for message in messages { bytes += encoder.encode(message) + [0x0a] }
       start = end
     }
-    let path = options.directory + "/revenue.jsonl"
+    try write(bytes, to: "revenue.jsonl")
+    guard let settings = configuration.variance else { return }
+    encoder = FinanceEncoder(dimensionNames: settings.by)
+    bytes = []
+    let figures = VarianceFigures(settings: settings, dimensions: configuration.dimensions)
+    let status = MessageStatus(
+      revision: 1, asOf_ms: asOf_ms, watermarks: latest, isProvisional: options.asOf_ms != nil)
+    for message in figures.messages(lines, budget: settings.budget, status: { _ in status }) {
+      bytes += encoder.encode(message) + [0x0a]
+    }
+    try write(bytes, to: "variance.jsonl")
+  }
+
+  private func write(_ bytes: [UInt8], to name: String) throws {
+    let path = options.directory + "/" + name
     guard FileManager.default.createFile(atPath: path, contents: Data(bytes)) else {
       throw FileRunError("\(path): cannot be written")
     }

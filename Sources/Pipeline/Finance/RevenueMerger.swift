@@ -18,6 +18,9 @@ struct RevenueMerger {
     times = TaskTimes(settling_ms: settling_ms, calendar: calendar)
   }
 
+  /// Periods may end on other days from now on.
+  mutating func use(_ calendar: FiscalCalendar?) { times.calendar = calendar }
+
   mutating func apply(_ partial: CellPartial) {
     cells.apply(task: partial.task, epoch: partial.epoch, key: partial.line.key, values: partial.line.values)
   }

@@ -8,7 +8,8 @@ struct TaskTimes {
   /// By source, then task: the latest event time seen.
   private var sources: [String: [Int32: Int64]] = [:]
   private let settling_ms: Int64
-  private let calendar: FiscalCalendar?
+  /// What ends periods, where they are not calendar months.
+  var calendar: FiscalCalendar?
 
   /// - Parameters:
   ///   - settling_ms: How long after the end of a period its figures are provisional: window + grace.

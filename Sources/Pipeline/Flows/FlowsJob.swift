@@ -13,7 +13,7 @@ import Matching
 /// Its state is what the topics hold: it reads them from the beginning, its own two as well, and tells nothing before it
 /// has come to their end. What it told before is compared with what it would tell now, so that a restart tells only what
 /// has changed, and revisions go on. A second one takes over from the first, which ends.
-public final class FlowsJob: Stage {
+public final class FlowsJob: TellingStage {
   /// How the job runs.
   public struct Options: Sendable {
     /// The last day of what is to be known; nil follows event time: the last day that is over in all sources.
@@ -36,24 +36,12 @@ public final class FlowsJob: Stage {
     public var isAtEnd = false
   }
 
-  /// Somebody else runs the same job.
-  public struct TakenOver: Error, CustomStringConvertible {
-    public var description: String { "another tieout flows of the same group has taken over" }
-  }
-
-  /// Making the figures may take a tenth of the time: the more there is, the less often it happens.
-  static let restFactor: Int64 = 9
-
   private let settings: FlowSettings
   private let options: Options
   private let state = NSLock()
   private var told = Status()
-  /// Why the job ended by itself; nil while it has not, or was told to.
-  public private(set) var failure: (any Error)?
 
   private let topics: [String]
-  private var consumer: (any GroupConsumer)!
-  private var producer: (any RecordProducer)!
   private var lanes: [FlowLane] = []
   private var ledger: FlowLedger
   private var watermarks: Watermarks
@@ -63,14 +51,10 @@ public final class FlowsJob: Stage {
   private var trimmed: Set<TopicPartition> = []
   private var broken: FlowLedger.Full?
   private var schemas: SchemaLookup?
-  private var schemaProblem: SchemaRegistryError?
   private var unreadableBreaks = 0
   /// When the batch that is being taken in was asked for.
   private var now_ms: Int64 = 0
   private var encoder: FinanceEncoder
-  /// The formats of the outputs; nil where both are JSON.
-  private let outputs: OutputEncoding?
-  private let outputReader: OutputReader
   /// What the last figures were made for.
   private var lastAsOf_d: Int32?
   private var lastIsProvisional: Bool?
@@ -91,9 +75,9 @@ public final class FlowsJob: Stage {
     ledger = FlowLedger(settings: settings, dimensions: configuration.dimensions)
     watermarks = FlowsJob.watermarks(configuration)
     encoder = FinanceEncoder(dimensionNames: settings.by)
-    outputs = try OutputEncoding(configuration, [.cashflow, .receivables])
-    outputReader = OutputReader(configuration)
-    super.init("flows", configuration: configuration, stop: stop, log: log, environment: environment)
+    try super.init(
+      "flows", outputs: [.cashflow, .receivables], configuration: configuration, stop: stop, log: log,
+      environment: environment)
   }
 
   private static func watermarks(_ configuration: Configuration) -> Watermarks {
@@ -105,27 +89,11 @@ public final class FlowsJob: Stage {
 
   private func note(_ change: (inout Status) -> Void) { state.withLock { change(&told) } }
 
-  private func end(_ error: (any Error)?) {
-    failure = error
-    stop.stop()
-  }
-
   // MARK: - The way of the records
 
   override func runOnce() throws {
-    producer = try environment.makeProducer(
-      configuration, transactionalID: isExactlyOnce ? configuration.kafka.group + "-flows" : nil)
-    if isExactlyOnce {
-      try retrying { () throws(KafkaError) in try producer.initTransactions(timeout_ms: 30_000) }
-    }
-    // A group of its own, in which it is alone: it needs every partition.
-    let group = "\(configuration.kafka.group)-flows-\(String(environment.identity(), radix: 36))"
-    consumer = try environment.makeConsumer(configuration, group: group, topics: topics, member: "")
-    defer {
-      consumer.close()
-      consumer = nil
-      producer = nil
-    }
+    try open(role: "flows", topics: topics)
+    defer { close() }
     let lookup = SchemaLookup(configuration)
     (schemas, schemaProblem) = (lookup, nil)
     lanes = try configuration.sources.map {
@@ -211,16 +179,6 @@ public final class FlowsJob: Stage {
     case ..<0: takeRecord(message)
     case 0: takeBreak(message)
     default: takePublished(message)
-    }
-  }
-
-  /// The JSON form of a message of an output topic. A registry that does not answer holds all back.
-  private func json(_ value: UnsafeBufferPointer<UInt8>) throws -> [UInt8] {
-    do {
-      return try outputReader.json(value)
-    } catch let problem as SchemaRegistryError {
-      schemaProblem = problem
-      throw problem
     }
   }
 
@@ -320,7 +278,15 @@ public final class FlowsJob: Stage {
         if published.isNew(message) { changed.append(message) }
       }
     }
-    if try !send(changed) { return false }
+    let messages = changed.map {
+      Message(output: $0.isCash ? .cashflow : .receivables, key: $0.key, value: $0.value)
+    }
+    guard try send(messages) else {
+      lastAsOf_d = nil
+      return false
+    }
+    for message in changed { published.keep(message) }
+    published.isChanged = false
     (lastAsOf_d, lastIsProvisional) = (asOf_d, isProvisional)
     note {
       $0.asOf_d = asOf_d
@@ -330,62 +296,6 @@ public final class FlowsJob: Stage {
       log.info("told", metadata: ["messages": "\(changed.count)", "as_of": "\(formatDate(asOf_d))"])
     }
     return true
-  }
-
-  /// - Returns: whether they are there. What is not is told the next time.
-  private func send(_ messages: [PublishedFlows.Message]) throws -> Bool {
-    guard !messages.isEmpty else {
-      published.isChanged = false
-      return true
-    }
-    do throws(KafkaError) {
-      if isExactlyOnce { try producer.beginTransaction() }
-      for message in messages {
-        let output = message.isCash ? Output.cashflow : .receivables
-        try producer.produce(
-          topic: configuration.topic(output), key: message.key,
-          value: outputs?.bytes(output, message.value) ?? message.value)
-      }
-      if isExactlyOnce {
-        try retrying { () throws(KafkaError) in try producer.commitTransaction(timeout_ms: 30_000) }
-      } else {
-        try retrying { () throws(KafkaError) in try producer.flush(timeout_ms: 60_000) }
-      }
-    } catch {
-      if error.isFencing {
-        end(TakenOver())
-        return false
-      }
-      if error.isFatal { throw error }
-      log.warning("figures not told, and tried again", metadata: ["error": "\(error)"])
-      if isExactlyOnce {
-        try retrying { () throws(KafkaError) in try producer.abortTransaction(timeout_ms: 30_000) }
-      }
-      lastAsOf_d = nil
-      return false
-    }
-    for message in messages { published.keep(message) }
-    published.isChanged = false
-    return true
-  }
-}
-
-extension KafkaError {
-  /// Somebody else has taken the transactional id.
-  fileprivate var isFencing: Bool { name == "_FENCED" || name == "PRODUCER_FENCED" || name == "INVALID_PRODUCER_EPOCH" }
-}
-
-extension RecordProducer {
-  fileprivate func produce(topic: String, key: [UInt8], value: [UInt8]) throws(KafkaError) {
-    var failure: KafkaError?
-    key.withUnsafeBufferPointer { key in
-      value.withUnsafeBufferPointer { value in
-        do throws(KafkaError) { try produce(topic: topic, partition: nil, key: key, value: value) } catch {
-          failure = error
-        }
-      }
-    }
-    if let failure { throw failure }
   }
 }
 
@@ -408,7 +318,7 @@ extension FlowsJob {
   public static func prepared(
     _ configuration: Configuration, options: Options, stop: StopFlag, log: Logger
   ) throws -> FlowsJob {
-    var configuration = configuration
+    var configuration = try configuration.readingTopicTables(log: log)
     let job = try FlowsJob(configuration: configuration, options: options, stop: stop, log: log)
     let check = TopicCheck(configuration)
     try check.run(log: log)

@@ -20,17 +20,31 @@ public final class MasterData: @unchecked Sendable {
   private let producer: Producer
 
   // Of the thread that calls `refresh`.
+  private let topics: TopicTables?
   private var nextLook_ms: Int64
   private var nextWrite_ms: Int64 = 0
   private var lastProblem = ""
   private let interval_ms: Int64
   private let rewrite_ms: Int64
 
-  /// Writes down the version of the configuration.
+  /// Reads the topics to their ends, and writes down the version that this gives.
   init(_ configuration: Configuration, log: Logger) throws {
     self.log = log
-    version = Mutex(Version(configuration: configuration, hash: configuration.matchingHash))
     producer = try Producer(properties: configuration.clientProperties(.producer))
+    topics = try TopicTables(configuration, log: log)
+    var configuration = configuration
+    if let topics {
+      try topics.readPositions()
+      let entries = try MasterData.read(topics, configuration, producer)
+      configuration = try configuration.replacingTables(entries)
+      log.info(
+        "tables read",
+        metadata: [
+          "rows":
+            "\(configuration.topicTables.map { "\($0.name) \(entries[$0.name]?.count ?? 0)" }.joined(separator: ", "))"
+        ])
+    }
+    version = Mutex(Version(configuration: configuration, hash: configuration.matchingHash))
     interval_ms = configuration.masterDataInterval_ms ?? 30_000
     rewrite_ms = max(configuration.epochRetention_ms, 3_600_000) / 2
     nextLook_ms = monotonic_ms() + interval_ms
@@ -47,13 +61,15 @@ public final class MasterData: @unchecked Sendable {
     nextLook_ms = now_ms + interval_ms
     do {
       let old = current
-      let entries = try old.configuration.rereadTables()
+      let entries =
+        try topics.map { try MasterData.read($0, old.configuration, producer) } ?? old.configuration.rereadTables()
       guard entries != old.configuration.tableEntries else {
         if now_ms >= nextWrite_ms { try write(old) }
         lastProblem = ""
         return
       }
       let configuration = try old.configuration.replacingTables(entries)
+      try old.configuration.checkSuccessor(configuration)
       let next = Version(configuration: configuration, hash: configuration.matchingHash)
       try write(next)
       version.withLock { $0 = next }
@@ -74,20 +90,52 @@ public final class MasterData: @unchecked Sendable {
     }
   }
 
+  /// Files and topics as they are now. What makes no row is a dead letter.
+  private static func read(
+    _ topics: TopicTables, _ configuration: Configuration, _ producer: Producer
+  ) throws -> TableEntries {
+    var letters = 0
+    let entries = try topics.read { key, value in
+      letters += 1
+      try send(producer, configuration.deadLettersTopic, nil, key ?? [], value)
+    }
+    if letters > 0 {
+      try producer.flush(timeout_ms: 60_000)
+      try sendPositions(topics, configuration, producer)
+      try producer.flush(timeout_ms: 60_000)
+    }
+    return try configuration.rereadTables(topics: entries)
+  }
+
+  private static func sendPositions(
+    _ topics: TopicTables, _ configuration: Configuration, _ producer: Producer
+  ) throws(KafkaError) {
+    for (key, offset) in topics.positions {
+      try send(producer, configuration.tablesTopic, 0, Array(key.utf8), Array("\(offset)".utf8))
+    }
+  }
+
+  private static func send(
+    _ producer: Producer, _ topic: String, _ partition: Int32?, _ key: [UInt8], _ value: [UInt8]
+  ) throws(KafkaError) {
+    var failure: KafkaError?
+    key.withUnsafeBufferPointer { key in
+      value.withUnsafeBufferPointer { value in
+        do throws(KafkaError) {
+          try producer.produce(topic: topic, partition: partition, key: key, value: value)
+        } catch { failure = error }
+      }
+    }
+    if let failure { throw failure }
+  }
+
   private func write(_ version: Version) throws(KafkaError) {
     let messages = PackedBytes.pack(TableVersions.encode(version.configuration.tableEntries))
     for (number, message) in messages.enumerated() {
       let key = Array("\(TableVersions.name(version.hash))/\(number)/\(messages.count)".utf8)
-      var failure: KafkaError?
-      key.withUnsafeBufferPointer { key in
-        message.withUnsafeBufferPointer { value in
-          do throws(KafkaError) {
-            try producer.produce(topic: version.configuration.tablesTopic, partition: 0, key: key, value: value)
-          } catch { failure = error }
-        }
-      }
-      if let failure { throw failure }
+      try MasterData.send(producer, version.configuration.tablesTopic, 0, key, message)
     }
+    if let topics { try MasterData.sendPositions(topics, version.configuration, producer) }
     try producer.flush(timeout_ms: 60_000)
     nextWrite_ms = monotonic_ms() + rewrite_ms
   }

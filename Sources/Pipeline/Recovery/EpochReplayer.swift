@@ -46,6 +46,7 @@ final class EpochReplayer {
     }
     if let manifest {
       try engine.beginRestore(manifest)
+      for place in manifest.held { try restoreHeld(place, manifest.task) }
       try takeIn(asOf: manifest.from)
     }
     let live = engine.stage
@@ -59,6 +60,21 @@ final class EpochReplayer {
       try checkShards(record)
     }
     if versions != nil { engine.use(live) }
+  }
+
+  /// Reads a waiting record again.
+  private func restoreHeld(_ held: HeldPlace, _ task: Int32) throws {
+    guard Int(held.source) < configuration.sources.count else { return }
+    let place = TopicPartition(configuration.sources[Int(held.source)].topic, task)
+    var isFound = false
+    try reader.read(place, from: held.offset, end: held.offset + 1) { message in
+      isFound = true
+      engine.restoreHeld(HeldRecord(message, source: Int(held.source), since_ms: held.since_ms))
+      return true
+    }
+    guard isFound else {
+      throw RecoveryError("\(place) has no record at offset \(held.offset) any more, which waits for its master data")
+    }
   }
 
   /// - Parameter isRestoring: Not all shards are in yet: outputs and sums cannot be compared.
@@ -90,6 +106,7 @@ final class EpochReplayer {
       case .time(let now_ms, let waiting, let bound):
         let now_ms = environment.defect == .replayByTheClock ? environment.wallClock_ms() : now_ms
         engine.moveTime(now_ms: now_ms, waiting: waiting, pace: .upTo(bound))
+      case .run(EpochEvent.held, _, _, _, let now_ms): engine.retryHeld(now_ms: now_ms)
       case .run(let source, let first, let last, let count, let now_ms):
         let index = source == EpochEvent.actions ? engine.actionsInput : Int(source)
         guard source == EpochEvent.actions || index < configuration.sources.count else {

@@ -187,6 +187,8 @@ final class TaskRecovery {
         engine.setNext(next)
       }
     }
+    engine.held.isRetryDue = true
+    engine.held.counts = HoldCounts()
     report.ties = engine.matcher.tieCount
     let kept = manifests.filter { $0.epoch <= (manifest?.epoch ?? 0) }
     return Recovered(

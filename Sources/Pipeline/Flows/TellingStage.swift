@@ -1,0 +1,122 @@
+import Configuration
+import Kafka
+import Logging
+import SchemaRegistry
+
+/// A job beside the daemon that makes figures of what topics hold and tells those that have changed.
+///
+/// Its state is what the topics hold, its own among them: it reads them from the beginning, and tells nothing before it
+/// has come to their end. A second one of the same group takes over from the first, which ends.
+public class TellingStage: Stage {
+  /// Somebody else runs the same job.
+  public struct TakenOver: Error, CustomStringConvertible {
+    public var description: String { "another tieout flows of the same group has taken over" }
+  }
+
+  /// Making figures may take a tenth of the time: the more there is, the less often it happens.
+  static let restFactor: Int64 = 9
+
+  struct Message {
+    var output: Output
+    var key: [UInt8]
+    var value: [UInt8]
+  }
+
+  /// Why the job ended by itself; nil while it has not, or was told to.
+  public private(set) var failure: (any Error)?
+  var consumer: (any GroupConsumer)!
+  private var producer: (any RecordProducer)!
+  /// The formats of its outputs; nil where all are JSON.
+  private let outputs: OutputEncoding?
+  private let outputReader: OutputReader
+  /// A registry of schemas that did not answer.
+  var schemaProblem: SchemaRegistryError?
+
+  /// - Throws: where the registry does not take the schemas of its topics.
+  init(
+    _ name: String, outputs: [Output], configuration: Configuration, stop: StopFlag, log: Logger,
+    environment: any WorkerEnvironment
+  ) throws {
+    self.outputs = try OutputEncoding(configuration, outputs)
+    outputReader = OutputReader(configuration)
+    super.init(name, configuration: configuration, stop: stop, log: log, environment: environment)
+  }
+
+  /// The JSON form of a message of an output topic. A registry that does not answer holds all back.
+  func json(_ value: UnsafeBufferPointer<UInt8>) throws -> [UInt8] {
+    do {
+      return try outputReader.json(value)
+    } catch let problem as SchemaRegistryError {
+      schemaProblem = problem
+      throw problem
+    }
+  }
+
+  func end(_ error: (any Error)?) {
+    failure = error
+    stop.stop()
+  }
+
+  /// Makes the clients. The consumer is alone in a group of its own: it needs every partition.
+  /// - Parameter role: Behind the group's name; of the transactional id too, so that a second job fences the first.
+  func open(role: String, topics: [String]) throws {
+    producer = try environment.makeProducer(
+      configuration, transactionalID: isExactlyOnce ? "\(configuration.kafka.group)-\(role)" : nil)
+    if isExactlyOnce {
+      try retrying { () throws(KafkaError) in try producer.initTransactions(timeout_ms: 30_000) }
+    }
+    let group = "\(configuration.kafka.group)-\(role)-\(String(environment.identity(), radix: 36))"
+    consumer = try environment.makeConsumer(configuration, group: group, topics: topics, member: "")
+  }
+
+  func close() {
+    consumer?.close()
+    consumer = nil
+    producer = nil
+  }
+
+  /// Sends messages, all of them or, with `exactly_once`, none.
+  /// - Returns: whether they are there. What is not is told the next time.
+  func send(_ messages: [Message]) throws -> Bool {
+    guard !messages.isEmpty else { return true }
+    do throws(KafkaError) {
+      if isExactlyOnce { try producer.beginTransaction() }
+      for message in messages { try produce(message) }
+      if isExactlyOnce {
+        try retrying { () throws(KafkaError) in try producer.commitTransaction(timeout_ms: 30_000) }
+      } else {
+        try retrying { () throws(KafkaError) in try producer.flush(timeout_ms: 60_000) }
+      }
+    } catch {
+      if error.isFencing {
+        end(TakenOver())
+        return false
+      }
+      if error.isFatal { throw error }
+      log.warning("figures not told, and tried again", metadata: ["error": "\(error)"])
+      if isExactlyOnce {
+        try retrying { () throws(KafkaError) in try producer.abortTransaction(timeout_ms: 30_000) }
+      }
+      return false
+    }
+    return true
+  }
+
+  private func produce(_ message: Message) throws(KafkaError) {
+    var failure: KafkaError?
+    let topic = configuration.topic(message.output)
+    message.key.withUnsafeBufferPointer { key in
+      (outputs?.bytes(message.output, message.value) ?? message.value).withUnsafeBufferPointer { value in
+        do throws(KafkaError) {
+          try producer.produce(topic: topic, partition: nil, key: key, value: value)
+        } catch { failure = error }
+      }
+    }
+    if let failure { throw failure }
+  }
+}
+
+extension KafkaError {
+  /// Somebody else has taken the transactional id.
+  fileprivate var isFencing: Bool { name == "_FENCED" || name == "PRODUCER_FENCED" || name == "INVALID_PRODUCER_EPOCH" }
+}

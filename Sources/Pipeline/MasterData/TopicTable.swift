@@ -1,0 +1,86 @@
+import Configuration
+import Domain
+import Kafka
+
+/// A table, the calendar or rates as a compacted topic holds them: the newest record under each key, those without a value
+/// left out. What it holds does not depend on how often it was read, nor on what compaction has removed.
+final class TopicTable {
+  /// A record that makes no row: it is a dead letter, and what stood under its key is gone.
+  struct BadRow {
+    var partition: Int32
+    var offset: Int64
+    var timestamp_ms: Int64
+    var key: [UInt8]?
+    var value: [UInt8]?
+    var message: String
+  }
+
+  private struct Identity: Hashable {
+    var partition: Int32
+    var key: [UInt8]
+  }
+
+  let source: TableSource
+  var topic: String { source.topic! }
+  private var rows: [Identity: (offset: Int64, key: String, value: String)] = [:]
+  /// By partition: the next record to read.
+  private(set) var next: [Int32: Int64] = [:]
+  /// The most rows that a table may have, at some 200 bytes each.
+  static let maximumRows = 1_000_000
+
+  init(_ source: TableSource) { self.source = source }
+
+  /// Reads on to the end of every partition.
+  /// - Returns: what made no row.
+  func read(
+    _ reader: any LogReader, partitions: Int,
+    _ retrying: (() throws(KafkaError) -> (low: Int64, stable: Int64)) throws
+      -> (low: Int64, stable: Int64)
+  ) throws -> [BadRow] {
+    var bad: [BadRow] = []
+    for partition in 0..<Int32(partitions) {
+      let place = TopicPartition(topic, partition)
+      let (low, stable) = try retrying { () throws(KafkaError) in try reader.bounds(place, timeout_ms: 30_000) }
+      let from = max(low, next[partition] ?? low)
+      try reader.read(place, from: from, end: stable) { message in
+        take(message, partition, &bad)
+        return true
+      }
+      next[partition] = max(stable, from)
+    }
+    guard rows.count <= TopicTable.maximumRows else {
+      throw TableError(
+        file: topic, line: 0, message: "\(source.words) has more than \(TopicTable.maximumRows) rows")
+    }
+    return bad
+  }
+
+  private func take(_ message: ConsumedMessage, _ partition: Int32, _ bad: inout [BadRow]) {
+    let key = message.key.map { Array($0) }
+    let identity = Identity(partition: partition, key: key ?? [])
+    rows[identity] = nil
+    guard let value = message.value.map({ Array($0) }) else { return }
+    func refuse(_ text: String) {
+      bad.append(
+        BadRow(
+          partition: partition, offset: message.offset, timestamp_ms: message.timestamp_ms, key: key, value: value,
+          message: text))
+    }
+    guard key != nil else { return refuse("it has no key, and a compacted topic's records have one") }
+    do {
+      let entry = try source.entry(key: key, value: value)
+      rows[identity] = (message.offset, entry.key, entry.value)
+    } catch { refuse("\(error)") }
+  }
+
+  /// The rows by their own key. Where records under different keys say the same row, the one that comes last in the order
+  /// of partitions and offsets counts.
+  var entries: [String: String] {
+    var entries: [String: String] = [:]
+    entries.reserveCapacity(rows.count)
+    for (_, row) in rows.sorted(by: { ($0.key.partition, $0.value.offset) < ($1.key.partition, $1.value.offset) }) {
+      entries[row.key] = row.value
+    }
+    return entries
+  }
+}
