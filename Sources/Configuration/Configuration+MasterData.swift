@@ -83,14 +83,9 @@ public struct TableSource: Sendable, Equatable {
   /// The entry of a record: a JSON object of plain values under the record's key.
   /// - Throws: where it is none, a field is missing, or a period or a rate makes no sense by itself.
   public func entry(key: [UInt8]?, value: [UInt8]) throws(TableError) -> (key: String, value: String) {
-    let fields: [String: CellText]
-    do {
-      fields = try JSONDecoder().decode([String: CellText].self, from: Data(value))
-    } catch {
-      throw TableError(description: "it is no JSON object whose fields are texts, numbers, true, false or null")
-    }
+    let fields = try TableSource.fields(value)
     func text(_ name: String) throws(TableError) -> String {
-      guard let text = fields[name]?.text else { throw TableError(description: "it has no field '\(name)'") }
+      guard let text = fields[name] else { throw TableError(description: "it has no field '\(name)'") }
       return text
     }
     switch kind {
@@ -108,12 +103,21 @@ public struct TableSource: Sendable, Equatable {
     case .calendar, .rates:
       var cells: [String: String] = [:]
       for name in TableSource.columns(kind) { cells[name] = try text(name) }
-      for name in TableSource.optionalColumns(kind) { cells[name] = fields[name]?.text ?? "" }
+      for name in TableSource.optionalColumns(kind) { cells[name] = fields[name] ?? "" }
       if let problem = Configuration.problem(kind, cells) { throw TableError(description: problem) }
       do throws(TableFile.Fault) {
         let made = try TableSource.entries(kind, [("", cells)]).first!
         return (made.key, made.value)
       } catch { throw TableError(description: error.message) }
+    }
+  }
+
+  /// The fields of a JSON object of plain values, as texts; those that are null are left out.
+  static func fields(_ value: [UInt8]) throws(TableError) -> [String: String] {
+    do {
+      return try JSONDecoder().decode([String: CellText].self, from: Data(value)).compactMapValues(\.text)
+    } catch {
+      throw TableError(description: "it is no JSON object whose fields are texts, numbers, true, false or null")
     }
   }
 
@@ -241,12 +245,18 @@ extension Configuration {
 
   /// Reads the files again.
   /// - Parameter topics: What the topics hold.
+  /// - Throws: where a file cannot be read, or a topic has no fiscal period: sums by calendar months would have to become
+  ///   those of other periods later.
   public func rereadTables(topics: TableEntries = [:]) throws(TableError) -> TableEntries {
     var all: TableEntries = [:]
     for source in tableSources {
       if source.topic != nil {
         // Entries in the configuration itself win, as over those of a file.
-        all[source.name] = (topics[source.name] ?? [:]).merging(source.inline) { _, inline in inline }
+        let entries = (topics[source.name] ?? [:]).merging(source.inline) { _, inline in inline }
+        guard source.kind != .calendar || !entries.isEmpty else {
+          throw TableError(description: "\(source.words): there is no period in the topic '\(source.topic!)'")
+        }
+        all[source.name] = entries
         continue
       }
       do throws(TableFile.Fault) {
@@ -360,6 +370,15 @@ extension TableSource {
     case .values: "the table '\(name)'"
     case .calendar: "the calendar"
     case .rates: "the rates"
+    }
+  }
+
+  /// Where the configuration names it.
+  public var settingName: String {
+    switch kind {
+    case .values: "tables.\(name)"
+    case .calendar: "calendar"
+    case .rates: "fx"
     }
   }
 }

@@ -154,6 +154,9 @@ import Testing
         "customers": ["K": "C1", "X": "Z"], "(rates)": [rate[0]: rate[1]], "(calendar)": [period[0]: period[1]],
       ]))
     #expect(loaded.tableEntries["customers"] == ["K": "C1", "X": "Y"])
+    // Periods cannot come later, nor all of them go: sums have been added up by them.
+    let none = #expect(throws: TableError.self) { try made.rereadTables(topics: ["(rates)": [rate[0]: rate[1]]]) }
+    #expect(none?.description == "the calendar: there is no period in the topic 'erp.periods'")
     let day = Int32(daysFromCivil(year: 2026, month: 1, day: 3))
     #expect(loaded.policy.checks?.calendar?.period(ofDay: day) == 202_601)
     // Exact: a floating-point number would lose digits.

@@ -301,6 +301,45 @@ import Testing
     #expect(rows.first?["reason"] as? String == "SCHEMA_INVALID")
   }
 
+  /// Without a period there is no calendar: it can neither come while the daemon runs, nor go.
+  @Test func aCalendarOfATopicNeedsAPeriod() throws {
+    let world = try World()
+    try world.write(["OLD,C1"])
+    let periods = world.prefix + ".periods"
+    let configuration = try world.configuration {
+      $0.replacing("tables: {customers", with: "calendar: {topic: \(periods)}\ntables: {customers")
+    }
+    for source in configuration.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
+    for topic in configuration.ownTopics {
+      try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config)
+    }
+    try world.cluster.createTopic(periods, partitions: 1, config: ["cleanup.policy": "compact"])
+    let error = #expect(throws: (any Error).self) {
+      try Daemon(configuration: configuration, log: silent).start()
+    }
+    #expect(error.map { "\($0)" } == "the calendar: there is no period in the topic '\(periods)'")
+    try world.cluster.produce(
+      periods, [("1", #"{"period":"2024-01","start":"2024-01-01","end":"2024-01-31"}"#, 0)])
+    let daemon = Daemon(configuration: configuration, log: silent)
+    try daemon.start()
+    try world.cluster.produce(periods, [("1", nil, 0)])
+    daemon.refreshTables(isForced: true)
+    try world.cluster.produce(
+      periods,
+      [
+        ("1", #"{"period":"2024-01","start":"2024-01-01","end":"2024-01-31"}"#, 0),
+        ("2", #"{"period":"2024-02","start":"2024-02-01","end":"2024-02-29"}"#, 0),
+      ])
+    daemon.refreshTables(isForced: true)
+    #expect(
+      try world.cluster.readAll(world.prefix + ".tables", partitions: 1).filter { $0.key?.hasSuffix("/1") == true }
+        .count == 2)
+    try world.send([("A", "OLD")], configuration)
+    wait("the record") { daemon.status.decode.records == 1 }
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+  }
+
   /// Records wait for their master data, over restarts with and without a checkpoint; what finds no room is a dead letter.
   @Test(arguments: ["off", "topic"]) func recordsWaitForTheirMasterData(store: String) throws {
     let world = try World()

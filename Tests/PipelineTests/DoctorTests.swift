@@ -227,6 +227,34 @@ private final class FakeProbe: ClusterProbe {
         == "failed fx.rates: no rate to EUR at all")
   }
 
+  /// What topics hold is not read here, and so is no fault.
+  @Test func tablesOfTopicsAreNamed() throws {
+    let made = try Configuration.parse(
+      yaml: """
+        name: shop
+        kafka: {bootstrap: "a:9092"}
+        master_data: {enabled: true}
+        tables: {accounts: {topic: erp.accounts, value: role}}
+        fx: {base: EUR, topic: erp.rates}
+        calendar: {topic: erp.periods}
+        sources:
+          orders: {kind: orders, topic: orders, fields: {order: o, event: {constant: invoiced}, event_time: at}}
+          ledger:
+            kind: ledger
+            topic: ledger
+            fields: {order: o, role: {path: r, table: accounts}, currency: c, event_time: at}
+            amount: a
+        """, file: "shop.yaml", directory: "/nonexistent", environment: [:])
+    var report = DoctorReport()
+    report.add(Doctor(configuration: made, probe: healthy(), machine: good, timeout_ms: 100).run())
+    let read = "which the daemon reads before the first record"
+    #expect(
+      report.checks.filter { $0.area == "data" }.map { "\($0.status) \($0.subject): \($0.found)" } == [
+        "ok calendar: rows of the topic erp.periods, \(read)", "ok fx: rows of the topic erp.rates, \(read)",
+        "ok tables.accounts: rows of the topic erp.accounts, \(read)",
+      ])
+  }
+
   /// One thing is wrong: that is told, with what to do, and nothing else is.
   private func expect(
     _ report: DoctorReport, _ status: DoctorFinding.Status, _ area: String, _ subject: String, _ found: String,

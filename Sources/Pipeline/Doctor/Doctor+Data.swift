@@ -76,12 +76,17 @@ extension Doctor {
 
   private func tables(now_ms: Int64) -> [DoctorFinding] {
     let entries = configuration.tableEntries
-    return configuration.tableSources.map { source in
+    // Calendar and rates of files are looked at by themselves.
+    return configuration.tableSources.filter { $0.kind == .values || $0.topic != nil }.map { source in
+      if let topic = source.topic {
+        return DoctorFinding(
+          .ok, "data", source.settingName, "rows of the topic \(topic), which the daemon reads before the first record")
+      }
       let count = entries[source.name]?.count ?? 0
       let changed = (try? FileManager.default.attributesOfItem(atPath: source.path))?[.modificationDate] as? Date
       let age = changed.map { ", changed \(DoctorText.duration(now_ms - Int64($0.timeIntervalSince1970 * 1_000))) ago" }
       return DoctorFinding(
-        .ok, "data", "tables.\(source.name)",
+        .ok, "data", source.settingName,
         "\(count) \(count == 1 ? "entry" : "entries") of \(source.path)\(age ?? "")")
     }
   }
@@ -106,7 +111,10 @@ extension Doctor {
   }
 
   private func rates(today: Int32) -> [DoctorFinding] {
-    guard let rates = configuration.policy.checks?.exchange?.rates else { return [] }
+    // Those of a topic are not read here.
+    guard let rates = configuration.policy.checks?.exchange?.rates,
+      !configuration.topicTables.contains(where: { $0.kind == .rates })
+    else { return [] }
     let advice =
       "Add the rates of the days since, or lengthen fx.maximum_age: amounts of these currencies are FX_RATE_MISSING, and "
       + "are not in the base currency's view."
