@@ -17,12 +17,15 @@ public struct VarianceSettings: Sendable, Equatable {
   public var percent_u: Int64 = 0
   /// How long changes are gathered before they are told, and how often the file of the budget is looked at.
   public var interval_ms: Int64 = 10_000
+  /// The file of the budget; empty where it is a topic.
   public var budgetPath = ""
+  /// The compacted topic of the budget; nil where it is a file.
+  public var budgetTopic: String?
   /// Currency of every amount, where actuals are in the base currency.
   var baseCurrency = Currency.none
   /// Whether quantities of the actuals are counted.
   public var countsQuantities = false
-  /// As it was read at the start.
+  /// As it was read at the start; of a topic nothing.
   public var budget = Budget()
 
   public init() {}
@@ -33,6 +36,23 @@ public struct VarianceSettings: Sendable, Equatable {
     for _ in 0..<currency.exponent { scale *= 10 }
     let minor = (Int128(absolute_u) * scale + 999_999) / 1_000_000
     return VarianceThreshold(absolute: Int64(clamping: minor), percent_u: percent_u)
+  }
+
+  /// The line of a record of the budget's topic: a JSON object of plain values.
+  /// - Throws: where it is none or has no key, a field is missing, or the line makes no sense.
+  public func budgetLine(
+    hasKey: Bool = true, _ value: [UInt8]
+  ) throws(TableError) -> (key: BudgetKey, line: Budget.Line) {
+    guard hasKey else {
+      throw TableError(description: "it has no key, and a compacted topic's records have one")
+    }
+    let fields = try TableSource.fields(value)
+    for name in ["period", "currency", "amount"] + by where fields[name] == nil {
+      throw TableError(description: "it has no field '\(name)'")
+    }
+    do throws(Budget.RowFault) { return try Budget.line(fields, self) } catch {
+      throw TableError(description: error.message)
+    }
   }
 
   /// Reads the file of the budget again.
@@ -119,13 +139,13 @@ public struct Budget: Sendable, Equatable {
     return (budget, problems)
   }
 
-  private struct RowFault: Error {
+  fileprivate struct RowFault: Error {
     var message: String
     init(_ message: String) { self.message = message }
   }
 
-  private static func line(_ cells: [String: String], _ settings: VarianceSettings) throws(RowFault) -> (
-    BudgetKey, Line
+  fileprivate static func line(_ cells: [String: String], _ settings: VarianceSettings) throws(RowFault) -> (
+    key: BudgetKey, line: Line
   ) {
     func text(_ name: String) -> String { cells[name] ?? "" }
     guard let period = Configuration.period(text("period")) else {
@@ -227,8 +247,14 @@ extension Configuration {
       return
     }
     settings.countsQuantities = aggregates.countsQuantities
+    if let topicNode = nodes["topic"] {
+      if nodes["budget"] != nil { reader.problem(topicNode, "variance: either 'budget' or 'topic', not both") }
+      settings.budgetTopic = reader.topic(topicNode, path + ["topic"], "", place: topicNode)
+      variance = settings
+      return
+    }
     guard let budgetNode = nodes["budget"] else {
-      reader.problem(node, "variance: 'budget' is missing")
+      reader.problem(node, "variance: 'budget' or 'topic' is missing")
       return
     }
     settings.budgetPath = reader.resolve(reader.name(budgetNode, path + ["budget"], ""))

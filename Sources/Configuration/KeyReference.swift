@@ -404,6 +404,10 @@ public struct KeyReference: Sendable {
       "CSV with the columns `period` (`2026-01`), `currency`, `amount`, those of `variance.by`, and, where wanted, `measure` and `quantity`. It is read again when it changes, without a restart."
     ),
     .init(
+      "variance.topic", "text", "",
+      "The same fields in the records of a compacted topic, in place of a file; a record without a value removes its line."
+    ),
+    .init(
       "variance.by", "list of names", "[]", "Dimensions that the budget is by; actuals are summed over all others."),
     .init(
       "variance.measure", Measure.allCases.map(\.rawValue).joined(separator: ", "), "recognised_revenue",

@@ -49,13 +49,42 @@ import Testing
     }
   }
 
+  @Test func aBudgetMayBeATopic() throws {
+    let made = try files.parse(head + "variance: {enabled: true, topic: plan.budget, by: [region]}")
+    let settings = try #require(made.variance)
+    #expect(settings.budgetTopic == "plan.budget" && settings.budgetPath.isEmpty && settings.budget.lines.isEmpty)
+    #expect(try files.parse(made.effectiveYAML(), base: "") == made)
+    func line(_ json: String) -> String {
+      do {
+        let (key, line) = try settings.budgetLine(Array(json.utf8))
+        return "\(key.dimensions) \(key.currency.code) \(key.period) \(key.measure.rawValue) \(line.amount) "
+          + (line.quantity_u.map(String.init) ?? "nil")
+      } catch { return "\(error)" }
+    }
+    let start = #"{"period":"2026-01","currency":"EUR","region":"north","#
+    #expect(
+      line(start + #""amount":1000.5,"quantity":10}"#) == #"["north"] EUR 202601 recognised_revenue 100050 10000000"#)
+    #expect(line(start + #""amount":"-7","measure":"cogs","quantity":null}"#) == #"["north"] EUR 202601 cogs -700 nil"#)
+    #expect(line(start + #""quantity":10}"#) == "it has no field 'amount'")
+    #expect(
+      line(start + #""amount":[]}"#) == "it is no JSON object whose fields are texts, numbers, true, false or null")
+    #expect(
+      line(start + #""amount":1,"measure":"billing"}"#) == "there is no measure 'billing'; did you mean 'billings'?")
+    #expect(
+      try files.problems(head + "variance: {enabled: true, topic: b, budget: b.csv}", ["b.csv": ""])
+        == ["variance: either 'budget' or 'topic', not both"])
+    #expect(
+      try files.problems(head + "variance: {enabled: true, topic: t.breaks}")
+        == ["variance.topic: the topic 't.breaks' is that of topics.breaks already"])
+  }
+
   @Test func whatIsWrongIsSaid() throws {
     let good = "period,currency,amount\n2026-01,EUR,1\n"
     func problems(_ variance: String, _ budget: String = good, head: String? = nil) throws -> [String] {
       try files.problems((head ?? self.head) + "variance: {enabled: true, \(variance)}", ["b.csv": budget])
     }
     #expect(try problems("budget: b.csv") == [])
-    #expect(try problems("by: [region]") == ["variance: 'budget' is missing"])
+    #expect(try problems("by: [region]") == ["variance: 'budget' or 'topic' is missing"])
     #expect(
       try problems("budget: b.csv", head: "")
         == ["variance: actuals are what aggregates add up, and aggregates are not enabled"])

@@ -28,7 +28,7 @@ import Testing
         toFile: directory + "/budget.csv", atomically: true, encoding: .utf8)
     }
 
-    func configuration() throws -> Configuration {
+    func configuration(budget: String = "budget: budget.csv") throws -> Configuration {
       let yaml = """
         name: va
         prefix: \(prefix)
@@ -37,7 +37,7 @@ import Testing
         epoch: {interval: 20ms}
         dimensions: [region, channel]
         aggregates: {enabled: true, interval: 50ms, quantities: true}
-        variance: {enabled: true, budget: budget.csv, by: [region], interval: 50ms, threshold: {absolute: 50, percent: 5}}
+        variance: {enabled: true, \(budget), by: [region], interval: 50ms, threshold: {absolute: 50, percent: 5}}
         matching: {window: 1d, grace: 1h, idle_timeout: 10m, out_of_orderness: 0s}
         sources:
           orders:
@@ -190,6 +190,70 @@ import Testing
     #expect(brief(last[north]) == "1145.00 900.00 245.00 0.272222 180.00 65.00 120.000000 20.000000 good flagged")
     // Files of the same records give the same figures.
     try compareWithFiles(world, configuration, last)
+  }
+
+  /// A budget in a compacted topic: read before anything is told, followed, with lines that go and lines that are none.
+  @Test(arguments: TestCluster.kinds) func aBudgetMayBeATopic(kind: TestCluster.Kind) throws {
+    let world = try World(kind, partitions: 2)
+    let topic = world.prefix + ".budget"
+    let configuration = try world.configuration(budget: "topic: \(topic)")
+    try world.createTopics(configuration)
+    #expect(throws: TopicCheckError.self) {
+      try VarianceJob.prepared(configuration, stop: StopFlag(), log: silent)
+    }
+    try world.cluster.createTopic(topic, partitions: 2, config: ["cleanup.policy": "compact"])
+    func plan(_ key: String, _ region: String?, _ amount: String = "", partition: Int32 = 0) throws {
+      let json = region.map {
+        #"{"period":"2026-01","currency":"EUR","region":"\#($0)","amount":\#(amount),"quantity":100}"#
+      }
+      try world.cluster.produce(topic, [(key, json, partition)])
+    }
+    try plan("a", "north", "1")
+    try plan("a", "north", "1000")
+    try plan("b", "south", "30", partition: 1)
+    try plan("c", "west", "1.001", partition: 1)
+    try world.sell("north", 545, quantity: 50, on: "2026-01-15", configuration)
+    let daemon = Daemon(configuration: configuration, log: silent)
+    try daemon.start()
+    wait("the records") { daemon.status.decode.records == 3 }
+    let job = try VarianceJob.prepared(configuration, stop: StopFlag(), log: silent)
+    let ended = DispatchSemaphore(value: 0)
+    Thread.detachNewThread {
+      job.run()
+      ended.signal()
+    }
+    func key(_ region: String) -> String { "\(region)|EUR|transaction|202601|recognised_revenue" }
+    func told(_ region: String) throws -> String { brief(try world.newest(configuration)[key(region)]) }
+    let south = "0.00 30.00 -30.00 -1.000000 -30.00 0.00 0.000000 -100.000000 bad"
+    try wait("the variances") {
+      try told("north") == "545.00 1000.00 -455.00 -0.455000 -500.00 45.00 50.000000 -50.000000 bad flagged"
+        && told("south") == south
+    }
+    // A line that makes no sense is none.
+    #expect(try world.newest(configuration).count == 2 && job.status.budgets == 0)
+    // Of two keys that say the same line the last counts; one whose record goes is compared with nothing.
+    try plan("z", "north", "500", partition: 1)
+    try plan("b", nil, partition: 1)
+    try wait("the other budget") {
+      try told("north") == "545.00 500.00 45.00 0.090000 -250.00 295.00 50.000000 -50.000000 good"
+        && told("south") == "0.00 0.00 0.00 null null null 0.000000 null"
+    }
+    #expect((1...2).contains(job.status.budgets))
+    job.stop.stop()
+    #expect(ended.wait(timeout: .now() + 30) == .success && job.failure == nil)
+    // A restart tells nothing; what changed in between is told.
+    #expect(try world.runOnce(configuration).messages == 0)
+    try plan("z", nil, partition: 1)
+    #expect(try world.runOnce(configuration).messages == 1)
+    #expect(try told("north") == "545.00 1000.00 -455.00 -0.455000 -500.00 45.00 50.000000 -50.000000 bad flagged")
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+    #expect(throws: FileRunError.self) {
+      try FileReconciler(
+        configuration: configuration,
+        options: FileRunOptions(
+          orders: [], ledger: [], directory: world.directory + "/out", threads: 1, now_ms: wallClock_ms()))
+    }
   }
 
   func compareWithFiles(_ world: World, _ configuration: Configuration, _ last: [String: [String: Any]]) throws {

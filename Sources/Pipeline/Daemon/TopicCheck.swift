@@ -96,6 +96,10 @@ public struct TopicPlan: Sendable {
           topic: table.topic!,
           text: "\(table.words): there is no topic '\(table.topic!)' at \(configuration.kafka.bootstrap)"))
     }
+    if let topic = configuration.variance?.budgetTopic, known[topic] == nil {
+      problems.append(
+        Problem(topic: topic, text: "the budget: there is no topic '\(topic)' at \(configuration.kafka.bootstrap)"))
+    }
     let direct = sources.filter { !$0.isRouted }.compactMap { known[$0.topic] }
     // Where everything is routed, the widest source decides.
     tasks = direct.first ?? sources.compactMap { known[$0.originalTopic] }.max() ?? 0

@@ -99,6 +99,10 @@ public final class FileReconciler {
       throw FileRunError(
         "\(table.words) comes from the topic \(table.topic!), which a run over files does not read: give it a file")
     }
+    if let topic = configuration.variance?.budgetTopic {
+      throw FileRunError(
+        "the budget comes from the topic \(topic), which a run over files does not read: give it a file")
+    }
     let plans = try configuration.sources.map { try MappingPlan($0.mapping) }
     lanes = (0..<options.threads).map { _ in
       zip(plans, configuration.sources).map { Lane($0, rules: $1.rules) }

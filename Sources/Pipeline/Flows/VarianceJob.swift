@@ -10,16 +10,17 @@ import Logging
 ///
 /// The cells are cumulative and the newest of each task counts, so that reading their compacted topic from the beginning
 /// is the whole recovery. What was told before is compared with what would be told now, so that a restart tells only
-/// what has changed, another budget revises what it changes, and revisions go on. The file of the budget is read again
-/// when it changes; one that cannot be read changes nothing.
+/// what has changed, another budget revises what it changes, and revisions go on. A file of the budget is read again
+/// when it changes; one that cannot be read changes nothing. A topic of it is read to its end before anything is told, and
+/// then followed.
 public final class VarianceJob: TellingStage {
   public struct Status: Sendable, Equatable {
-    /// Messages of both topics that have been read.
+    /// Messages of the topics that have been read.
     public var records = 0
     public var cells = 0
     public var lines = 0
     public var messages = 0
-    /// How often another budget was taken up.
+    /// How often another budget was taken up, after the first.
     public var budgets = 0
     public var isAtEnd = false
   }
@@ -35,6 +36,8 @@ public final class VarianceJob: TellingStage {
   private var stamp: FileStamp?
   private var calendarStamp: FileStamp?
   private var lastProblem = ""
+  /// Of a topic.
+  private var rows = BudgetRows()
   private var cells = MergedCells()
   private var times: TaskTimes
   private var published = PublishedFigures()
@@ -44,6 +47,8 @@ public final class VarianceJob: TellingStage {
   private var isAssigned = false
   /// Something has come that may change figures.
   private var isChanged = true
+  /// Figures have been told since the process began.
+  private var hasTold = false
   /// Periods that were last told as provisional.
   private var provisional: Set<Int32> = []
   private var encoder: FinanceEncoder
@@ -72,7 +77,7 @@ public final class VarianceJob: TellingStage {
     self.endsAtEnd = endsAtEnd
     budget = settings.budget
     figures = VarianceFigures(settings: settings, dimensions: configuration.dimensions)
-    topics = [configuration.partialsTopic, configuration.varianceTopic]
+    topics = [configuration.partialsTopic, configuration.varianceTopic] + [settings.budgetTopic].compactMap { $0 }
     times = VarianceJob.times(configuration)
     encoder = FinanceEncoder(dimensionNames: settings.by)
     try super.init(
@@ -122,7 +127,7 @@ public final class VarianceJob: TellingStage {
       guard isAtEnd, environment.monotonic_ms() >= nextTelling_ms else { continue }
       let started_ms = environment.monotonic_ms()
       refreshCalendar()
-      refreshBudget()
+      if settings.budgetTopic == nil { refreshBudget() } else { takeUpRows() }
       guard try tell() else { continue }
       let taken_ms = environment.monotonic_ms() - started_ms
       nextTelling_ms = environment.monotonic_ms() + max(settings.interval_ms, VarianceJob.restFactor * taken_ms)
@@ -137,6 +142,7 @@ public final class VarianceJob: TellingStage {
     cells = MergedCells()
     times = VarianceJob.times(configuration)
     published = PublishedFigures()
+    rows = BudgetRows()
     (known, next, behind, provisional) = ([], [:], [], [])
     (isAssigned, isChanged) = (false, true)
   }
@@ -147,7 +153,9 @@ public final class VarianceJob: TellingStage {
     // The library may hand some out again after a rebalance.
     guard message.offset >= next[place] ?? 0 else { return }
     next[place] = message.offset + 1
-    if message.topic == 1 {
+    if message.topic == 2 {
+      takeRow(message)
+    } else if message.topic == 1 {
       takePublished(message)
     } else if let key = message.key, CellPartial.isKey(UnsafeRawBufferPointer(key)) {
       guard let value = message.value else { return }
@@ -195,7 +203,37 @@ public final class VarianceJob: TellingStage {
     return BudgetKey(dimensions: Array(parts[..<count]), currency: currency, period: period, measure: measure)
   }
 
+  private func takeRow(_ message: ConsumedMessage) {
+    do {
+      try rows.take(message, settings)
+    } catch {
+      log.error(
+        "a line of the budget cannot be taken in",
+        metadata: [
+          "topic": "\(topics[2])", "partition": "\(message.partition)", "offset": "\(message.offset)",
+          "key": "\(message.key.map { String(decoding: $0, as: UTF8.self) } ?? "")", "error": "\(error)",
+        ])
+    }
+  }
+
   // MARK: - Telling
+
+  /// Goes on with the budget as its topic says it now.
+  private func takeUpRows() {
+    guard rows.isChanged else { return }
+    rows.isChanged = false
+    guard let read = rows.budget else {
+      log.error(
+        "the budget stays as it is",
+        metadata: ["topic": "\(topics[2])", "error": "it has more than \(Budget.maximumLines) lines"])
+      return
+    }
+    guard read != budget else { return }
+    budget = read
+    isChanged = true
+    if hasTold { note { $0.budgets += 1 } }
+    log.notice("budget read", metadata: ["topic": "\(topics[2])", "lines": "\(read.lines.count)"])
+  }
 
   /// Reads the budget again where its file has changed.
   private func refreshBudget() {
@@ -262,7 +300,7 @@ public final class VarianceJob: TellingStage {
       known.insert(made.key)
     }
     published.isChanged = false
-    isChanged = false
+    (isChanged, hasTold) = (false, true)
     provisional = Set(messages.filter(\.status.isProvisional).map(\.period))
     note {
       $0.lines = messages.count
