@@ -125,10 +125,13 @@ public struct ExchangeRates: Sendable, Equatable, CustomStringConvertible {
 
   /// The products of two series, from each day on on which one of them changes.
   private static func crosses(_ first: [Quote], _ second: [Quote], maximumAge_d: Int32) -> [Cross] {
-    Set(first.map(\.day) + second.map(\.day)).sorted().compactMap { day in
-      guard let a = first.last(where: { $0.day <= day }), let b = second.last(where: { $0.day <= day }) else {
-        return nil
-      }
+    // How many of each stand on the day or before.
+    var (ofFirst, ofSecond) = (0, 0)
+    return Set(first.map(\.day) + second.map(\.day)).sorted().compactMap { day in
+      while ofFirst < first.count, first[ofFirst].day <= day { ofFirst += 1 }
+      while ofSecond < second.count, second[ofSecond].day <= day { ofSecond += 1 }
+      guard ofFirst > 0, ofSecond > 0 else { return nil }
+      let (a, b) = (first[ofFirst - 1], second[ofSecond - 1])
       let (last, overflow) = min(a.day, b.day).addingReportingOverflow(maximumAge_d)
       let last_d = overflow ? Int32.max : last
       guard last_d >= day else { return nil }
