@@ -165,6 +165,8 @@ public struct Configuration: Sendable, Equatable {
   /// nil where the daemon answers nobody.
   public var monitoring: MonitoringSettings?
   public var partialsPartitions = 1
+  /// As many tasks as the sources have partitions.
+  public var taskCount = 1
   /// Epochs are kept as long, for replays by an auditor.
   public var epochRetention_ms: Int64 = 7 * 86_400_000
   public var checkpoints = CheckpointStorage.topic

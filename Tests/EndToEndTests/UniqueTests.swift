@@ -137,4 +137,59 @@ import Testing
     #expect(others.count == 3 && others.allSatisfy { Auditor.isOfSecondStage($0) })
     #expect(derived.allSatisfy { !Auditor.isOfSecondStage($0) })
   }
+
+  /// A partition that is months behind another one finds its duplicates all the same: nothing is too old before every task
+  /// has said how far it is.
+  @Test func aTaskThatIsBehindFindsItsDuplicates() throws {
+    let cluster = try TestCluster()
+    let prefix = cluster.unique("behind")
+    let configuration = try Configuration.parse(
+      yaml: """
+        name: behind
+        prefix: \(prefix)
+        kafka: {bootstrap: "\(cluster.bootstrap)", group: \(prefix)}
+        epoch: {interval: 20ms}
+        checkpoints: {store: off}
+        matching: {window: 1d, grace: 1h, out_of_orderness: 0s, idle_timeout: 10h}
+        sources:
+          orders:
+            kind: orders
+            fields: {order: o, event: {constant: paid}, event_time: t, event_id: o, document: d,
+              currency: {constant: EUR}, applied: a}
+            rules: [{field: document, unique: 3d, severity: flag, name: payment}]
+          ledger:
+            kind: ledger
+            fields: {order: o, role: {constant: cash}, currency: {constant: EUR}, event_time: t, line_id: o}
+            amount: a
+        policy: {replace_defaults: true, paid: {cash: +applied}}
+        """, file: "u.yaml", directory: ".", environment: [:])
+    for source in configuration.sources { try cluster.createTopic(source.topic, partitions: 2) }
+    for topic in configuration.ownTopics { try cluster.createTopic(topic.name, partitions: 2, config: topic.config) }
+    func send(_ source: Int, _ order: String, _ document: String, _ date: String, partition: Int32) throws {
+      try cluster.produce(
+        configuration.sources[source].topic,
+        [(order, #"{"o":"\#(order)","t":"\#(date)T00:00:00Z","d":"\#(document)","a":5}"#, partition)])
+    }
+    func found() throws -> Int {
+      try newest(configuration.breaksTopic, cluster).byKey.keys.count { $0.contains(":DATA_QUALITY:receivable:=") }
+    }
+    let wait = MasterDataTests()
+    let daemon = Daemon(configuration: configuration, log: silent)
+    try daemon.start()
+    try send(1, "Z", "", "2024-06-01", partition: 1)
+    wait.wait("the posting") { daemon.status.decode.records == 1 }
+    try send(0, "Z", "P9", "2024-06-01", partition: 1)
+    wait.wait("its value") { daemon.metricsPage().contains("tieout_daemon_unique_values 1\n") }
+    try send(0, "A", "P1", "2024-01-02", partition: 0)
+    try send(0, "B", "P1", "2024-01-03", partition: 0)
+    try wait.wait("the duplicate") { try found() == 1 }
+    #expect(daemon.metricsPage().contains("tieout_daemon_unique_values 3\n"))
+    // Both tasks are in June now.
+    try send(1, "Y", "", "2024-06-01", partition: 0)
+    try send(0, "Y", "P8", "2024-06-01", partition: 0)
+    wait.wait("the old ones are gone") { daemon.metricsPage().contains("tieout_daemon_unique_values 2\n") }
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+    #expect(try found() == 1)
+  }
 }

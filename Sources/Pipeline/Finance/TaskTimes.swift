@@ -30,6 +30,9 @@ struct TaskTimes {
   /// Event time up to which all tasks are complete; the least possible before any has spoken.
   var asOf_ms: Int64 { watermarks.values.min() ?? .min }
 
+  /// Tasks that have said how far they have come.
+  var taskCount: Int { watermarks.count }
+
   /// The latest event time of each source, by its name.
   var latest: [(source: String, time_ms: Int64)] {
     sources.map { (source: $0.key, time_ms: $0.value.values.max() ?? .min) }.sorted { $0.source < $1.source }

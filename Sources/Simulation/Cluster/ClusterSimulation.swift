@@ -116,6 +116,7 @@ public final class ClusterSimulation {
     configuration.policy.maximumExpiries = 1 + random.below(4)
     configuration.policy.idleTimeout_ms = Int64(1_000 + random.below(8_000))
     configuration.partialsPartitions = partitions
+    configuration.taskCount = partitions
     if seed % 2 == 1 {
       var settings = AggregateSettings()
       settings.interval_ms = seed % 4 == 1 ? 1 : 300
