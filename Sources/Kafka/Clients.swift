@@ -182,3 +182,19 @@ extension GroupConsumer {
     }
   }
 }
+
+extension RecordProducer {
+  /// Hands a message over, nil for a tombstone; its bytes are copied.
+  public func produce(topic: String, partition: Int32? = nil, key: [UInt8], value: [UInt8]?) throws(KafkaError) {
+    var failure: KafkaError?
+    key.withUnsafeBufferPointer { key in
+      func send(_ value: UnsafeBufferPointer<UInt8>?) {
+        do throws(KafkaError) {
+          try produce(topic: topic, partition: partition, key: key, value: value)
+        } catch { failure = error }
+      }
+      if let value { value.withUnsafeBufferPointer { send($0) } } else { send(nil) }
+    }
+    if let failure { throw failure }
+  }
+}

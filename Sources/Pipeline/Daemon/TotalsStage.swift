@@ -322,28 +322,10 @@ public final class TotalsStage: Stage {
   }
 
   private func producePartial(_ partition: Int32, _ key: [UInt8], _ value: [UInt8]?) throws(KafkaError) {
-    var failure: KafkaError?
-    key.withUnsafeBufferPointer { key in
-      func send(_ value: UnsafeBufferPointer<UInt8>?) {
-        do throws(KafkaError) {
-          try producer.produce(topic: configuration.partialsTopic, partition: partition, key: key, value: value)
-        } catch { failure = error }
-      }
-      if let value { value.withUnsafeBufferPointer { send($0) } } else { send(nil) }
-    }
-    if let failure { throw failure }
+    try producer.produce(topic: configuration.partialsTopic, partition: partition, key: key, value: value)
   }
 
   private func produce(_ output: Output, _ key: [UInt8], _ json: [UInt8]) throws(KafkaError) {
-    let (topic, value) = (configuration.topic(output), outputs?.bytes(output, json) ?? json)
-    var failure: KafkaError?
-    key.withUnsafeBufferPointer { key in
-      value.withUnsafeBufferPointer { value in
-        do throws(KafkaError) {
-          try producer.produce(topic: topic, partition: nil, key: key, value: value)
-        } catch { failure = error }
-      }
-    }
-    if let failure { throw failure }
+    try producer.produce(topic: configuration.topic(output), key: key, value: outputs?.bytes(output, json) ?? json)
   }
 }

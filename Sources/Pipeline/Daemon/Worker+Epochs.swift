@@ -245,16 +245,7 @@ extension Worker {
   }
 
   func produce(_ topic: String, _ partition: Int32, key: [UInt8], value: [UInt8]?) throws(KafkaError) {
-    var failure: KafkaError?
-    key.withUnsafeBufferPointer { key in
-      func send(_ value: UnsafeBufferPointer<UInt8>?) {
-        do throws(KafkaError) {
-          try producer.produce(topic: topic, partition: partition, key: key, value: value)
-        } catch { failure = error }
-      }
-      if let value { value.withUnsafeBufferPointer { send($0) } } else { send(nil) }
-    }
-    if let failure { throw failure }
+    try producer.produce(topic: topic, partition: partition, key: key, value: value)
   }
 
   /// Runs a transaction to its end. Errors go the way that Kafka's rules ask for: what can be called again is, what

@@ -318,13 +318,11 @@ extension FlowsJob {
   public static func prepared(
     _ configuration: Configuration, options: Options, stop: StopFlag, log: Logger
   ) throws -> FlowsJob {
-    var configuration = try configuration.readingTopicTables(log: log)
+    let configuration = try configuration.readingTopicTables(log: log)
+    // What is wrong with the configuration is said before the cluster is asked.
     let job = try FlowsJob(configuration: configuration, options: options, stop: stop, log: log)
-    let check = TopicCheck(configuration)
-    try check.run(log: log)
-    guard configuration.kafka.delivery == .exactlyOnce, try check.isEmbeddedBroker() else { return job }
-    log.warning("the embedded broker knows no transactions: delivery is at least once")
-    configuration.kafka.delivery = .atLeastOnce
-    return try FlowsJob(configuration: configuration, options: options, stop: stop, log: log)
+    let settled = try settled(configuration, log: log)
+    if settled.kafka.delivery == configuration.kafka.delivery { return job }
+    return try FlowsJob(configuration: settled, options: options, stop: stop, log: log)
   }
 }

@@ -103,16 +103,21 @@ public class TellingStage: Stage {
   }
 
   private func produce(_ message: Message) throws(KafkaError) {
-    var failure: KafkaError?
-    let topic = configuration.topic(message.output)
-    message.key.withUnsafeBufferPointer { key in
-      (outputs?.bytes(message.output, message.value) ?? message.value).withUnsafeBufferPointer { value in
-        do throws(KafkaError) {
-          try producer.produce(topic: topic, partition: nil, key: key, value: value)
-        } catch { failure = error }
-      }
-    }
-    if let failure { throw failure }
+    try producer.produce(
+      topic: configuration.topic(message.output), key: message.key,
+      value: outputs?.bytes(message.output, message.value) ?? message.value)
+  }
+
+  /// The configuration as it holds for the cluster that is there, with the topics looked at: the embedded broker is told
+  /// at least once.
+  static func settled(_ configuration: Configuration, log: Logger) throws -> Configuration {
+    let check = TopicCheck(configuration)
+    try check.run(log: log)
+    guard configuration.kafka.delivery == .exactlyOnce, try check.isEmbeddedBroker() else { return configuration }
+    log.warning("the embedded broker knows no transactions: delivery is at least once")
+    var settled = configuration
+    settled.kafka.delivery = .atLeastOnce
+    return settled
   }
 }
 

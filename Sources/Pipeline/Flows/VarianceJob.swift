@@ -316,13 +316,11 @@ extension VarianceJob {
   public static func prepared(
     _ configuration: Configuration, endsAtEnd: Bool = false, stop: StopFlag, log: Logger
   ) throws -> VarianceJob {
-    var configuration = try configuration.readingTopicTables(log: log)
+    let configuration = try configuration.readingTopicTables(log: log)
+    // What is wrong with the configuration is said before the cluster is asked.
     let job = try VarianceJob(configuration: configuration, endsAtEnd: endsAtEnd, stop: stop, log: log)
-    let check = TopicCheck(configuration)
-    try check.run(log: log)
-    guard configuration.kafka.delivery == .exactlyOnce, try check.isEmbeddedBroker() else { return job }
-    log.warning("the embedded broker knows no transactions: delivery is at least once")
-    configuration.kafka.delivery = .atLeastOnce
-    return try VarianceJob(configuration: configuration, endsAtEnd: endsAtEnd, stop: stop, log: log)
+    let settled = try settled(configuration, log: log)
+    if settled.kafka.delivery == configuration.kafka.delivery { return job }
+    return try VarianceJob(configuration: settled, endsAtEnd: endsAtEnd, stop: stop, log: log)
   }
 }

@@ -97,7 +97,7 @@ public final class MasterData: @unchecked Sendable {
     var letters = 0
     let entries = try topics.read { key, value in
       letters += 1
-      try send(producer, configuration.deadLettersTopic, nil, key ?? [], value)
+      try producer.produce(topic: configuration.deadLettersTopic, key: key ?? [], value: value)
     }
     if letters > 0 {
       try producer.flush(timeout_ms: 60_000)
@@ -111,29 +111,16 @@ public final class MasterData: @unchecked Sendable {
     _ topics: TopicTables, _ configuration: Configuration, _ producer: Producer
   ) throws(KafkaError) {
     for (key, offset) in topics.positions {
-      try send(producer, configuration.tablesTopic, 0, Array(key.utf8), Array("\(offset)".utf8))
+      try producer.produce(
+        topic: configuration.tablesTopic, partition: 0, key: Array(key.utf8), value: Array("\(offset)".utf8))
     }
-  }
-
-  private static func send(
-    _ producer: Producer, _ topic: String, _ partition: Int32?, _ key: [UInt8], _ value: [UInt8]
-  ) throws(KafkaError) {
-    var failure: KafkaError?
-    key.withUnsafeBufferPointer { key in
-      value.withUnsafeBufferPointer { value in
-        do throws(KafkaError) {
-          try producer.produce(topic: topic, partition: partition, key: key, value: value)
-        } catch { failure = error }
-      }
-    }
-    if let failure { throw failure }
   }
 
   private func write(_ version: Version) throws(KafkaError) {
     let messages = PackedBytes.pack(TableVersions.encode(version.configuration.tableEntries))
     for (number, message) in messages.enumerated() {
       let key = Array("\(TableVersions.name(version.hash))/\(number)/\(messages.count)".utf8)
-      try MasterData.send(producer, version.configuration.tablesTopic, 0, key, message)
+      try producer.produce(topic: version.configuration.tablesTopic, partition: 0, key: key, value: message)
     }
     if let topics { try MasterData.sendPositions(topics, version.configuration, producer) }
     try producer.flush(timeout_ms: 60_000)
