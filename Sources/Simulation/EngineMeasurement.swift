@@ -19,6 +19,10 @@ public final class EngineMeasurement {
     public var batch = 10_000
     /// Whether counts of quality are kept.
     public var countsQuality = false
+    /// Whether sums by dimensions, currency and period are kept.
+    public var addsUp = false
+    /// So many customers, which are a third dimension (flat); nil where they are none.
+    public var customers: Int?
     public init() {}
   }
 
@@ -37,6 +41,8 @@ public final class EngineMeasurement {
     public var breakMessages = 0
     public var breaksInMeasurement = 0
     public var deadLetters = 0
+    /// Cells of the sums.
+    public var cells = 0
     public var comparison: TruthComparison?
 
     public func nsPerRecord(_ stage: StageLaps.Stage) -> Double {
@@ -68,9 +74,12 @@ public final class EngineMeasurement {
     let perOrder = options.workload.shape == .flat ? Double(1 + options.workload.postingsPerOrder) : 4.75
     // A little more than is measured: the load ends when the shuffle has run empty.
     options.workload.orders = options.openTies + Int(Double(options.records) / perOrder) + options.workload.shuffle
+    if let customers = options.customers { options.workload.customers = customers }
     self.options = options
     var configuration = try LoadConfiguration.configuration(
-      options.workload.shape, name: "measure", options: options.workload, openTies: options.openTies)
+      options.workload.shape, name: "measure", options: options.workload, openTies: options.openTies,
+      byCustomer: options.customers != nil)
+    if options.addsUp { configuration.aggregates = AggregateSettings() }
     if options.countsQuality { configuration.quality = QualitySettings() }
     self.configuration = configuration
     now_ms =
@@ -162,6 +171,7 @@ public final class EngineMeasurement {
     result.ties = engine.tieCount
     result.footprintBytes = engine.footprintBytes
     result.liveBytes = engine.liveBytes
+    result.cells = engine.cellCount
     result.breaksInMeasurement = engine.breakMessages - before
     // What is left of the load, so that the whole truth can come out.
     while generate(EngineMeasurement.chunk) {

@@ -54,10 +54,18 @@ public enum LoadConfiguration {
   /// further orders have come that `openTies` are held at a time.
   ///
   /// Every tie is judged once, at its deadline, and forgotten right after it.
+  /// - Parameter byCustomer: Whether the customer is a third dimension (flat).
   public static func configuration(
-    _ shape: WorkloadShape, name: String, options: WorkloadOptions, openTies: Int
+    _ shape: WorkloadShape, name: String, options: WorkloadOptions, openTies: Int, byCustomer: Bool = false
   ) throws -> Configuration {
-    var configuration = try Configuration.parse(yaml: yaml(shape, name: name), file: name, directory: ".")
+    var text = yaml(shape, name: name)
+    if byCustomer {
+      precondition(shape == .flat, "only the flat shape has customers for a dimension")
+      text.replace("dimensions: [region, channel]", with: "dimensions: [region, channel, customer]")
+      text.replace("channel: channel}", with: "channel: channel, customer: customer_id}")
+      text.replace("    amount: amount\n", with: "    amount: amount\n    dimensions: {customer: customer_id}\n")
+    }
+    var configuration = try Configuration.parse(yaml: text, file: name, directory: ".")
     setHorizon(&configuration.policy, options: options, openTies: openTies)
     return configuration
   }

@@ -26,12 +26,17 @@ struct MeasureEngine: ParsableCommand {
   @Option(help: "Records of a batch.") var batch = 10_000
   @Option(help: "Seed of the load.") var seed: UInt64 = 1
   @Flag(help: "Count quality by source and month as well.") var quality = false
+  @Flag(help: "Add up by dimensions, currency and period as well.") var aggregates = false
+  @Option(help: "Make the customer a third dimension, of so many (flat).") var customers: Int?
   @Flag(help: "One JSON line instead of the table.") var json = false
   @Flag(help: "Say on standard error how far it is.") var verbose = false
 
   func validate() throws {
     guard records > 0, ties > 0, shuffle >= 0, (0...10_000).contains(faults), (1...100).contains(postings), batch > 0
     else { throw ValidationError("--records, --ties, --postings and --batch must be at least 1.") }
+    guard customers ?? 1 > 0, customers == nil || shape == .flat else {
+      throw ValidationError("--customers must be at least 1, and needs --shape flat.")
+    }
   }
 
   func run() throws {
@@ -47,6 +52,8 @@ struct MeasureEngine: ParsableCommand {
       options.openTies = ties
       options.batch = batch
       options.countsQuality = quality
+      options.addsUp = aggregates
+      options.customers = customers
       let measurement = try EngineMeasurement(options)
       let result = measurement.run { if verbose { FileHandle.standardError.write(Data(($0 + "\n").utf8)) } }
       let comparison = result.comparison!
@@ -64,7 +71,7 @@ struct MeasureEngine: ParsableCommand {
           ("records_per_second", Int(1e9 / result.nsPerRecord)), ("bytes_per_tie", Int(perTie)),
           ("touched_bytes_per_tie", Int(touchedPerTie)),
           ("breaks_found", comparison.found), ("breaks_missed", comparison.missed.count),
-          ("breaks_false", comparison.wrong.count), ("dead_letters", result.deadLetters),
+          ("breaks_false", comparison.wrong.count), ("dead_letters", result.deadLetters), ("cells", result.cells),
         ] {
           writer.key(name)
           writer.integer(value)
@@ -94,6 +101,7 @@ struct MeasureEngine: ParsableCommand {
               + "(%.0f with what is kept free)",
             result.records, result.orders, Double(result.bytes) / Double(max(1, result.records)),
             1_000 / result.nsPerRecord, result.ties, perTie, touchedPerTie))
+        if aggregates { print("\(result.cells) cells of sums") }
         print(
           "breaks: \(comparison.found) found, \(comparison.missed.count) missed, \(comparison.wrong.count) false or "
             + "wrong; \(result.breaksInMeasurement) messages while measured; \(result.deadLetters) dead letters")

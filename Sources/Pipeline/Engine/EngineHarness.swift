@@ -1,3 +1,4 @@
+import Aggregates
 import Configuration
 import Domain
 import Kafka
@@ -85,6 +86,12 @@ public final class EngineHarness {
   /// Bytes of memory that the state has touched.
   public var footprintBytes: Int { engine.matcher.footprintBytes }
   public var liveBytes: Int { engine.matcher.liveBytes }
+  /// Cells of the aggregates.
+  public var cellCount: Int {
+    var table = CellTable(dimensionCount: configuration.dimensions.count)
+    engine.matcher.mergeAggregates(into: &table)
+    return table.count
+  }
 
   /// Takes one batch: a stretch of records of each source, in the order of the sources.
   public func take(_ source: Int, _ records: borrowing PackedRecords, _ range: Range<Int>, now_ms: Int64) {
