@@ -322,19 +322,23 @@ public struct Matcher: ~Copyable {
     let isBoth = tie.pointee.has(Tie.Flag.hasOrder | Tie.Flag.hasPosting)
     var hasGrown = false
     if known != 0 {
-      let mayAgree = isBoth && tie.pointee.breaks == 0 && balance(slot) &+ change == 0
-      if mayAgree, mayWriteJudged, !isMeeting, !tie.pointee.has(Tie.Flag.closed),
-        tie.pointee.deadline_ms >= watermark_ms, bodyLength(slot) <= Matcher.absoluteFrom
-      {
-        let (isAgreed, isLarge) = appendSettling(fact, to: slot, balance: change)
-        if isAgreed {
-          settle(slot)
-          return
-        }
-        hasGrown = isLarge
+      let mayAgree =
+        judgesQuickly && !policy.quantities.isEnabled && isBoth && tie.pointee.breaks == 0
+        && !tie.pointee.has(Tie.Flag.closed) && tie.pointee.deadline_ms >= watermark_ms
+        && balance(slot) &+ change == 0
+      var isAgreed = false
+      if mayAgree, !hasChecks, !isMeeting, bodyLength(slot) <= Matcher.absoluteFrom {
+        (isAgreed, hasGrown) = appendSettling(fact, to: slot, balance: change)
       } else {
         hasGrown = append(fact, to: slot, balance: change, isMeeting: isMeeting)
-        if mayAgree, !hasGrown, settlesAtOnce(slot, watermark_ms) { return }
+        if mayAgree, !hasGrown, let value = agreedValue(slot) {
+          replaceValue(slot, value)
+          isAgreed = true
+        }
+      }
+      if isAgreed {
+        settle(slot)
+        return
       }
     }
     let wantsSettling =
@@ -343,21 +347,6 @@ public struct Matcher: ~Copyable {
     schedule(slot, at: wantsSettling ? min(own, tie.pointee.quiet_ms) : own)
     // A storm of re-deliveries stays bounded: before a large body doubles again, they are taken out.
     if hasGrown { gather(slot) }
-  }
-
-  /// Whether a fact can be judged with its tie before it is written.
-  @inline(__always)
-  private var mayWriteJudged: Bool { judgesQuickly && !hasChecks && !policy.quantities.isEnabled }
-
-  /// Whether a tie agrees as it now stands.
-  @inline(__always)
-  private mutating func settlesAtOnce(_ slot: Int, _ watermark_ms: Int64) -> Bool {
-    guard judgesQuickly, !ties[slot].has(Tie.Flag.closed), ties[slot].deadline_ms >= watermark_ms,
-      let value = agreedValue(slot)
-    else { return false }
-    replaceValue(slot, value)
-    settle(slot)
-    return true
   }
 
   /// A tie agrees. Then it is as good as judged, and nothing need be asked of it before its deadline, unless more comes.

@@ -19,33 +19,44 @@ import Testing
     return (records.count, found)
   }
 
+  /// Payments against cash, by such sources.
+  private func configuration(
+    _ name: String, _ cluster: TestCluster, idle: String, _ sources: String
+  ) throws -> Configuration {
+    let prefix = cluster.unique(name)
+    let settings = """
+      name: \(name)
+      prefix: \(prefix)
+      kafka: {bootstrap: "\(cluster.bootstrap)", group: \(prefix)}
+      epoch: {interval: 20ms}
+      checkpoints: {store: off}
+      matching: {window: 1d, grace: 1h, out_of_orderness: 0s, idle_timeout: \(idle)}
+      policy: {replace_defaults: true, paid: {cash: +applied}}
+      """
+    return try Configuration.parse(
+      yaml: settings + "\n" + sources, file: "u.yaml", directory: ".", environment: [:])
+  }
+
   @Test func duplicatesAreFoundAcrossPartitionsAndRestarts() throws {
     let cluster = try TestCluster()
-    let prefix = cluster.unique("unique")
-    var configuration = try Configuration.parse(
-      yaml: """
-        name: unique
-        prefix: \(prefix)
-        kafka: {bootstrap: "\(cluster.bootstrap)", group: \(prefix)}
-        epoch: {interval: 20ms}
-        checkpoints: {store: off}
-        matching: {window: 1d, grace: 1h, out_of_orderness: 0s, idle_timeout: 2s}
-        dimensions: [region]
-        sources:
-          orders:
-            kind: orders
-            fields: {order: o, event: {constant: paid}, event_time: t, event_id: i, document: d,
-              currency: {constant: EUR}, applied: a}
-            dimensions: {region: r}
-            rules: [{field: document, unique: 30d, severity: flag, name: payment}]
-          ledger:
-            kind: ledger
-            routed: true
-            fields: {order: o, role: {constant: cash}, currency: {constant: EUR}, event_time: t, journal: j, document: d}
-            amount: a
-            rules: [{field: document, unique: 30d, severity: count, name: reference}]
-        policy: {replace_defaults: true, paid: {cash: +applied}}
-        """, file: "u.yaml", directory: ".", environment: [:])
+    var configuration = try configuration(
+      "unique", cluster, idle: "2s",
+      """
+      dimensions: [region]
+      sources:
+        orders:
+          kind: orders
+          fields: {order: o, event: {constant: paid}, event_time: t, event_id: i, document: d,
+            currency: {constant: EUR}, applied: a}
+          dimensions: {region: r}
+          rules: [{field: document, unique: 30d, severity: flag, name: payment}]
+        ledger:
+          kind: ledger
+          routed: true
+          fields: {order: o, role: {constant: cash}, currency: {constant: EUR}, event_time: t, journal: j, document: d}
+          amount: a
+          rules: [{field: document, unique: 30d, severity: count, name: reference}]
+      """)
     for source in configuration.sources { try cluster.createTopic(source.originalTopic, partitions: 2) }
     for topic in configuration.ownTopics { try cluster.createTopic(topic.name, partitions: 2, config: topic.config) }
     try cluster.createTopic(configuration.sources[1].topic, partitions: 2)
@@ -142,27 +153,20 @@ import Testing
   /// has said how far it is.
   @Test func aTaskThatIsBehindFindsItsDuplicates() throws {
     let cluster = try TestCluster()
-    let prefix = cluster.unique("behind")
-    let configuration = try Configuration.parse(
-      yaml: """
-        name: behind
-        prefix: \(prefix)
-        kafka: {bootstrap: "\(cluster.bootstrap)", group: \(prefix)}
-        epoch: {interval: 20ms}
-        checkpoints: {store: off}
-        matching: {window: 1d, grace: 1h, out_of_orderness: 0s, idle_timeout: 10h}
-        sources:
-          orders:
-            kind: orders
-            fields: {order: o, event: {constant: paid}, event_time: t, event_id: o, document: d,
-              currency: {constant: EUR}, applied: a}
-            rules: [{field: document, unique: 3d, severity: flag, name: payment}]
-          ledger:
-            kind: ledger
-            fields: {order: o, role: {constant: cash}, currency: {constant: EUR}, event_time: t, line_id: o}
-            amount: a
-        policy: {replace_defaults: true, paid: {cash: +applied}}
-        """, file: "u.yaml", directory: ".", environment: [:])
+    let configuration = try configuration(
+      "behind", cluster, idle: "10h",
+      """
+      sources:
+        orders:
+          kind: orders
+          fields: {order: o, event: {constant: paid}, event_time: t, event_id: o, document: d,
+            currency: {constant: EUR}, applied: a}
+          rules: [{field: document, unique: 3d, severity: flag, name: payment}]
+        ledger:
+          kind: ledger
+          fields: {order: o, role: {constant: cash}, currency: {constant: EUR}, event_time: t, line_id: o}
+          amount: a
+      """)
     for source in configuration.sources { try cluster.createTopic(source.topic, partitions: 2) }
     for topic in configuration.ownTopics { try cluster.createTopic(topic.name, partitions: 2, config: topic.config) }
     func send(_ source: Int, _ order: String, _ document: String, _ date: String, partition: Int32) throws {

@@ -169,6 +169,28 @@ private final class FakeProbe: ClusterProbe {
     #expect(examine(healthy()).checks.allSatisfy { $0.area != "registry" && $0.area != "data" })
   }
 
+  /// What is found of the data of two sources with such tables, calendar and rates; the directory reads `.`.
+  private func dataFindings(_ settings: String, directory: String) throws -> [String] {
+    let sources = """
+      name: shop
+      kafka: {bootstrap: "a:9092"}
+      sources:
+        orders: {kind: orders, topic: orders, fields: {order: o, event: {constant: invoiced}, event_time: at}}
+        ledger:
+          kind: ledger
+          topic: ledger
+          fields: {order: o, role: {path: r, table: accounts}, currency: c, event_time: at}
+          amount: a
+      """
+    let made = try Configuration.parse(
+      yaml: sources + "\n" + settings, file: "shop.yaml", directory: directory, environment: [:])
+    var report = DoctorReport()
+    report.add(Doctor(configuration: made, probe: healthy(), machine: good, timeout_ms: 100).run())
+    return report.checks.filter { $0.area == "data" }.map {
+      "\($0.status) \($0.subject): \($0.found.replacing(directory, with: "."))"
+    }
+  }
+
   @Test func tablesCalendarAndRatesAreLookedAt() throws {
     let directory = NSTemporaryDirectory() + "tieout-doctor-\(UUID().uuidString)"
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
@@ -181,26 +203,12 @@ private final class FakeProbe: ClusterProbe {
       try write("t.csv", ["key,value"] + entries)
       try write("r.csv", ["date,from,to,rate"] + rates.map { "\(formatDate($0.1)),\($0.0),EUR,2" })
       try write("c.csv", ["period,start,end", "2020-01,2020-01-01,\(formatDate(calendarEnd))"])
-      let made = try Configuration.parse(
-        yaml: """
-          name: shop
-          kafka: {bootstrap: "a:9092"}
-          tables: {accounts: {file: t.csv, unlisted: keep}}
-          fx: {base: EUR, rates: r.csv, maximum_age: 7d}
-          calendar: {file: c.csv}
-          sources:
-            orders: {kind: orders, topic: orders, fields: {order: o, event: {constant: invoiced}, event_time: at}}
-            ledger:
-              kind: ledger
-              topic: ledger
-              fields: {order: o, role: {path: r, table: accounts}, currency: c, event_time: at}
-              amount: a
-          """, file: "shop.yaml", directory: directory, environment: [:])
-      var report = DoctorReport()
-      report.add(Doctor(configuration: made, probe: healthy(), machine: good, timeout_ms: 100).run())
-      return report.checks.filter { $0.area == "data" }.map {
-        "\($0.status) \($0.subject): \($0.found.replacing(directory, with: "."))"
-      }
+      return try dataFindings(
+        """
+        tables: {accounts: {file: t.csv, unlisted: keep}}
+        fx: {base: EUR, rates: r.csv, maximum_age: 7d}
+        calendar: {file: c.csv}
+        """, directory: directory)
     }
     func date(_ ahead: Int32) -> String { formatDate(today + ahead) }
     let well = try findings(rates: [("USD", today), ("GBP", today - 3)], calendarEnd: today + 30, entries: ["1,cash"])
@@ -229,27 +237,16 @@ private final class FakeProbe: ClusterProbe {
 
   /// What topics hold is not read here, and so is no fault.
   @Test func tablesOfTopicsAreNamed() throws {
-    let made = try Configuration.parse(
-      yaml: """
-        name: shop
-        kafka: {bootstrap: "a:9092"}
-        master_data: {enabled: true}
-        tables: {accounts: {topic: erp.accounts, value: role}}
-        fx: {base: EUR, topic: erp.rates}
-        calendar: {topic: erp.periods}
-        sources:
-          orders: {kind: orders, topic: orders, fields: {order: o, event: {constant: invoiced}, event_time: at}}
-          ledger:
-            kind: ledger
-            topic: ledger
-            fields: {order: o, role: {path: r, table: accounts}, currency: c, event_time: at}
-            amount: a
-        """, file: "shop.yaml", directory: "/nonexistent", environment: [:])
-    var report = DoctorReport()
-    report.add(Doctor(configuration: made, probe: healthy(), machine: good, timeout_ms: 100).run())
+    let findings = try dataFindings(
+      """
+      master_data: {enabled: true}
+      tables: {accounts: {topic: erp.accounts, value: role}}
+      fx: {base: EUR, topic: erp.rates}
+      calendar: {topic: erp.periods}
+      """, directory: "/nonexistent")
     let read = "which the daemon reads before the first record"
     #expect(
-      report.checks.filter { $0.area == "data" }.map { "\($0.status) \($0.subject): \($0.found)" } == [
+      findings == [
         "ok calendar: rows of the topic erp.periods, \(read)", "ok fx: rows of the topic erp.rates, \(read)",
         "ok tables.accounts: rows of the topic erp.accounts, \(read)",
       ])

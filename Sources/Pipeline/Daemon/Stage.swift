@@ -51,7 +51,7 @@ public class Stage: @unchecked Sendable {
 /// key: through an internal topic with as many partitions as the other sources have.
 ///
 /// A record that cannot be read goes on as it is, under its own key, so that the task that gets it reports it.
-public final class Router: Stage {
+public final class Router: Stage, @unchecked Sendable {
   private var lanes: [Lane] = []
   private var producer: (any RecordProducer)!
   private var consumer: (any GroupConsumer)!

@@ -11,7 +11,7 @@ import Synchronization
 ///
 /// What it commits is of no use for reading on. It is there for the group to fence a stage that has been replaced and
 /// does not know it yet: its old sums must not be the last ones that are told.
-public final class TotalsStage: Stage {
+public final class TotalsStage: Stage, @unchecked Sendable {
   private var consumer: (any GroupConsumer)!
   private var producer: (any RecordProducer)!
   private var group: GroupMetadata?

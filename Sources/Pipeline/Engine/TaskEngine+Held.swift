@@ -44,8 +44,10 @@ struct HeldRecord {
 
 /// Records that wait for their master data: which ones, in the order in which they came, and what became of others.
 struct HeldRecords {
-  var records: [HeldRecord] = []
-  var bytes = 0
+  private(set) var records: [HeldRecord] = []
+  private(set) var bytes = 0
+  /// Since when the first of them has been waiting.
+  private(set) var oldest_ms = Int64.max
   /// A version came that may know what some wait for, or the state has just been brought back.
   var isRetryDue = false
   /// While a record is tried again: since when it has been waiting.
@@ -54,6 +56,21 @@ struct HeldRecords {
   var isExpiring = false
   /// Since the task came to this process.
   var counts = HoldCounts()
+
+  mutating func append(_ record: HeldRecord) {
+    records.append(record)
+    bytes += record.bytes
+    oldest_ms = min(oldest_ms, record.since_ms)
+  }
+
+  /// Takes out those that a condition is true of.
+  /// - Returns: them, in the order in which they came.
+  mutating func take(where isWanted: (HeldRecord) -> Bool = { _ in true }) -> [HeldRecord] {
+    let all = records
+    (records, bytes, oldest_ms) = ([], 0, .max)
+    for record in all where !isWanted(record) { append(record) }
+    return all.filter(isWanted)
+  }
 }
 
 /// Waiting for master data: a record is decoded again when the tables change, and is a dead letter when its time is over.
@@ -70,8 +87,7 @@ extension TaskEngine {
       held.counts.refused += 1
       return false
     }
-    held.records.append(record)
-    held.bytes += record.bytes
+    held.append(record)
     if held.since_ms == nil { held.counts.held += 1 }
     return true
   }
@@ -81,9 +97,7 @@ extension TaskEngine {
     held.isRetryDue = false
     guard !held.records.isEmpty else { return }
     noteRetry(count: held.records.count, now_ms: now_ms)
-    let waiting = held.records
-    (held.records, held.bytes) = ([], 0)
-    for record in waiting {
+    for record in held.take() {
       let before = held.records.count
       held.since_ms = record.since_ms
       takeHeld(record, now_ms: now_ms)
@@ -96,13 +110,9 @@ extension TaskEngine {
   func expireHeld(now_ms: Int64) {
     // Where nothing is held any more, what was held is given up at once.
     let limit_ms = stage.configuration.hold?.time_ms ?? 0
-    func isOver(_ record: HeldRecord) -> Bool { now_ms - record.since_ms >= limit_ms }
-    guard held.records.contains(where: isOver) else { return }
-    let over = held.records.filter(isOver)
-    held.records.removeAll(where: isOver)
-    held.bytes = held.records.reduce(0) { $0 + $1.bytes }
+    guard !held.records.isEmpty, now_ms - held.oldest_ms >= limit_ms else { return }
     held.isExpiring = true
-    for record in over {
+    for record in held.take(where: { now_ms - $0.since_ms >= limit_ms }) {
       takeHeld(record, now_ms: now_ms)
       held.counts.expired += 1
     }
@@ -115,10 +125,7 @@ extension TaskEngine {
   }
 
   /// A record that a checkpoint names waits again.
-  func restoreHeld(_ record: HeldRecord) {
-    held.records.append(record)
-    held.bytes += record.bytes
-  }
+  func restoreHeld(_ record: HeldRecord) { held.append(record) }
 
   func writeHeld(into writer: inout ByteWriter) {
     for record in held.records {

@@ -358,7 +358,7 @@ final class TaskEngine {
       // Records are waiting in Kafka: the partition is slow, not idle.
       matcher.watermarks.keepAlive(source: UInt16(source), partition: partition, now_ms: now_ms)
     }
-    if !held.records.isEmpty { expireHeld(now_ms: now_ms) }
+    expireHeld(now_ms: now_ms)
     laps?.end(.other)
     let bound = matcher.advance(now_ms: now_ms, pace: pace, outputs: &outputs)
     laps?.end(.judge)

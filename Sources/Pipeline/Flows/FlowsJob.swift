@@ -13,7 +13,7 @@ import Matching
 /// Its state is what the topics hold: it reads them from the beginning, its own two as well, and tells nothing before it
 /// has come to their end. What it told before is compared with what it would tell now, so that a restart tells only what
 /// has changed, and revisions go on. A second one takes over from the first, which ends.
-public final class FlowsJob: TellingStage {
+public final class FlowsJob: TellingStage, @unchecked Sendable {
   /// How the job runs.
   public struct Options: Sendable {
     /// The last day of what is to be known; nil follows event time: the last day that is over in all sources.

@@ -7,7 +7,7 @@ import SchemaRegistry
 ///
 /// Its state is what the topics hold, its own among them: it reads them from the beginning, and tells nothing before it
 /// has come to their end. A second one of the same group takes over from the first, which ends.
-public class TellingStage: Stage {
+public class TellingStage: Stage, @unchecked Sendable {
   /// Somebody else runs the same job.
   public struct TakenOver: Error, CustomStringConvertible {
     public var description: String { "another tieout flows of the same group has taken over" }

@@ -13,7 +13,7 @@ import Logging
 /// what has changed, another budget revises what it changes, and revisions go on. A file of the budget is read again
 /// when it changes; one that cannot be read changes nothing. A topic of it is read to its end before anything is told, and
 /// then followed.
-public final class VarianceJob: TellingStage {
+public final class VarianceJob: TellingStage, @unchecked Sendable {
   public struct Status: Sendable, Equatable {
     /// Messages of the topics that have been read.
     public var records = 0

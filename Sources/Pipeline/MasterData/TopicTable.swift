@@ -23,6 +23,8 @@ final class TopicTable {
   let source: TableSource
   var topic: String { source.topic! }
   private var rows: [Identity: (offset: Int64, key: String, value: String)] = [:]
+  /// `entries`, until something comes: a large table is seldom another one when it is looked at.
+  private var made: [String: String]?
   /// By partition: the next record to read.
   private(set) var next: [Int32: Int64] = [:]
   /// The most rows that a table may have, at some 200 bytes each.
@@ -59,6 +61,7 @@ final class TopicTable {
     let key = message.key.map { Array($0) }
     let identity = Identity(partition: partition, key: key ?? [])
     rows[identity] = nil
+    made = nil
     guard let value = message.value.map({ Array($0) }) else { return }
     func refuse(_ text: String) {
       bad.append(
@@ -76,11 +79,13 @@ final class TopicTable {
   /// The rows by their own key. Where records under different keys say the same row, the one that comes last in the order
   /// of partitions and offsets counts.
   var entries: [String: String] {
+    if let made { return made }
     var entries: [String: String] = [:]
     entries.reserveCapacity(rows.count)
     for (_, row) in rows.sorted(by: { ($0.key.partition, $0.value.offset) < ($1.key.partition, $1.value.offset) }) {
       entries[row.key] = row.value
     }
+    made = entries
     return entries
   }
 }
