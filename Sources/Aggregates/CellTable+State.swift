@@ -168,11 +168,11 @@ extension CellTable {
     let head = try StateHead(from: &reader)
     var wide = limits
     wide.cells = max(limits.cells, head.cells)
-    wide.valuesPerDimension = max(limits.valuesPerDimension, head.texts.map(\.count).max() ?? 0)
+    wide.valuesByDimension = head.texts.enumerated().map { max(limits.values(of: $0.offset), $0.element.count) }
     var table = CellTable(dimensionCount: head.texts.count, limits: wide)
     try table.fill(head, from: &reader)
     table.limits = limits
-    table.dimensions.valuesPerDimension = min(max(1, limits.valuesPerDimension), DimensionTable.maximumValues)
+    table.dimensions.limits = head.texts.indices.map(limits.values)
     return table
   }
 

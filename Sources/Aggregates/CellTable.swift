@@ -18,7 +18,7 @@ public struct CellLine: Hashable, Sendable {
 /// are looked up by fingerprint, cells are blocks of plain 64-bit sums behind an open-addressed index (what goes beyond
 /// 64 bits is kept beside them). Facts are taken in at once and added up in batches (`settle`).
 ///
-/// Bounded: a dimension has at most `limits.valuesPerDimension` values and the table `limits.cells` cells. What goes
+/// Bounded: a dimension has at most `limits.values(of:)` values and the table `limits.cells` cells. What goes
 /// beyond is summed under `CellKey.other`, so that totals stay right, and is counted. Which values are among the first
 /// depends on arrival order; sums over a dimension do not.
 public struct CellTable: ~Copyable {
@@ -32,6 +32,8 @@ public struct CellTable: ~Copyable {
   public struct Limits: Sendable, Equatable {
     /// A thousand values: more than a report is read by; customers beyond it are `other`.
     public var valuesPerDimension: Int
+    /// By dimension, where one has a bound of its own; 0 for those that have none.
+    public var valuesByDimension: [Int] = []
     /// 65,536 cells are 38 MB.
     public var cells: Int
 
@@ -39,14 +41,36 @@ public struct CellTable: ~Copyable {
       self.valuesPerDimension = valuesPerDimension
       self.cells = cells
     }
+
+    public func values(of dimension: Int) -> Int {
+      let own = dimension < valuesByDimension.count ? valuesByDimension[dimension] : 0
+      return min(max(1, own > 0 ? own : valuesPerDimension), DimensionTable.maximumValues)
+    }
   }
 
   /// What did not fit. Net of facts taken back.
   public struct Overflow: Sendable, Equatable {
     /// By dimension: facts whose value is counted under `other`.
-    public var byDimension: [Int64]
+    public var byDimension: [Int64] = []
     /// Facts without a cell of their own.
-    public var cells: Int64
+    public var cells: Int64 = 0
+
+    public init() {}
+
+    init(byDimension: [Int64], cells: Int64) {
+      self.byDimension = byDimension
+      self.cells = cells
+    }
+
+    public var isAny: Bool { cells != 0 || byDimension.contains { $0 != 0 } }
+
+    public mutating func add(_ other: Overflow) {
+      if byDimension.count < other.byDimension.count {
+        byDimension += Array(repeating: 0, count: other.byDimension.count - byDimension.count)
+      }
+      for at in other.byDimension.indices { byDimension[at] += other.byDimension[at] }
+      cells += other.cells
+    }
   }
 
   struct Header {
@@ -104,7 +128,7 @@ public struct CellTable: ~Copyable {
   public init(dimensionCount: Int, limits: Limits = Limits()) {
     self.limits = limits
     self.dimensionCount = dimensionCount
-    dimensions = DimensionTable(dimensionCount: dimensionCount, valuesPerDimension: limits.valuesPerDimension)
+    dimensions = DimensionTable(dimensionCount: dimensionCount, limits: (0..<dimensionCount).map(limits.values))
     let most = max(1, limits.cells) + CellTable.sparePeriodCells + CellTable.spareCurrencyCells
     precondition(most < Int(UInt32.max))
     chunkCapacity = (most + CellTable.cellsPerChunk - 1) / CellTable.cellsPerChunk

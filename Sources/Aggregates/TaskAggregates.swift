@@ -99,6 +99,9 @@ public struct TaskAggregates: ~Copyable {
     (toldAt_ms, toldTimes) = before
   }
 
+  /// `count` and `overflow` of the table, for a value behind an optional.
+  public func counts() -> (cells: Int, overflow: CellTable.Overflow) { (table.count, table.overflow) }
+
   /// Of everything that decides what is told next.
   public var digest: UInt64 { makeDigest() }
 

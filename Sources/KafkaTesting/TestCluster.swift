@@ -58,7 +58,8 @@ public final class TestCluster: @unchecked Sendable {
     let until = Date().addingTimeInterval(120)
     func failure(_ error: KafkaError) -> KafkaError {
       KafkaError(
-        name: error.name, "\(error); with few brokers transaction.state.log.replication.factor, "
+        name: error.name,
+        "\(error); with few brokers transaction.state.log.replication.factor, "
           + "transaction.state.log.min.isr and offsets.topic.replication.factor must not ask for more than there are",
         context: "the first transaction on \(address ?? "")")
     }
@@ -96,6 +97,9 @@ public final class TestCluster: @unchecked Sendable {
 
   /// The embedded broker, for fault injection; nil on the others.
   public var embedded: EmbeddedBroker? { broker }
+
+  /// The broker in memory; nil on the others.
+  public var transactional: MemoryBroker? { memory }
 
   /// A name that no other test uses.
   public func unique(_ name: String) -> String { "tieout-test-\(suffix)-\(name)" }

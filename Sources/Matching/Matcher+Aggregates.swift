@@ -60,6 +60,12 @@ extension Matcher {
 
   public var hasAggregates: Bool { aggregates != nil }
 
+  /// Cells that are held, and what found none; nil where there are no aggregates.
+  public var aggregateCounts: (cells: Int, overflow: CellTable.Overflow)? {
+    guard aggregates != nil else { return nil }
+    return aggregates!.counts()
+  }
+
   /// Writes the aggregates as a checkpoint keeps them, where there are any.
   public func exportAggregates(into writer: inout ByteWriter) {
     if aggregates != nil { aggregates!.export(into: &writer) }
