@@ -49,18 +49,31 @@ public struct ReceivableItem: Hashable, Sendable {
     return applications.reduce(amount) { $1.day <= day ? $0 - $1.amount : $0 }
   }
 
-  /// The application that settled the item; nil while it is open.
-  var settlement: Application? {
-    var rest = amount
+  /// The application that settled the item, as far as was known at the end of a day: the one from which on nothing was
+  /// left to be settled. A payment that was taken back has settled nothing; one that came to more than was open has.
+  /// nil while something is open.
+  func settlement(by day: Int32 = .max) -> Application? {
+    var (rest, found) = (amount, nil as Application?)
     for application in applications.count > 1 ? applications.sorted(by: { $0.day < $1.day }) : applications {
+      guard application.day <= day else { break }
       rest -= application.amount
-      if rest == 0 { return application }
+      if rest != 0, (rest < 0) == (amount < 0) {
+        found = nil
+      } else if found == nil {
+        found = application
+      }
     }
-    return nil
+    return found
   }
 
   /// The day of the application that settled the item; nil while it is open.
-  public var settled_d: Int32? { settlement?.day }
+  public var settled_d: Int32? { settlement()?.day }
+
+  /// Whether the item says nothing about the time from a day on: nothing of it is open at the end of `asOf`, and nothing
+  /// has happened to it since that day. What was settled with more than it came to is not over, as the rest is owed.
+  public func isOver(before day: Int32, asOf: Int32) -> Bool {
+    invoiced_d < day && applications.allSatisfy { $0.day < day } && open(at: asOf) == 0
+  }
 }
 
 /// Receivables at the end of a day, by how long they are past their due date, in one currency.

@@ -217,6 +217,66 @@ import Testing
     #expect(made.items(asOf_d: 1_001).isEmpty)
   }
 
+  /// A payment that bounced has settled nothing: the invoice is open, however long ago that was, and nothing is learned.
+  @Test func whatBouncedIsStillOpen() throws {
+    var made = ledger { $0.history_d = 30 }
+    for posting in [
+      line("o", 1_000_00, day: 0, document: "A"), line("o", -1_000_00, day: 5, document: "A", journal: "P"),
+      line("o", 1_000_00, day: 5, .cash, journal: "P"), line("o", 1_000_00, day: 7, document: "A", journal: "Q"),
+      line("o", -1_000_00, day: 7, .cash, journal: "Q"), line("p", 500_00, day: 200, document: "B"),
+    ] { try made.add(posting, due: absentDate, terms: nil) }
+    let items = made.items(asOf_d: 220).map(\.item)
+    #expect(items.reduce(0) { $0 + $1.open(at: 220) } == 1_500_00)
+    #expect(items.allSatisfy { $0.settled_d == nil })
+    var model = CollectionModel()
+    model.learn(items, until: 220)
+    #expect(model.learned == 0)
+    // Paid again, for good.
+    try made.add(line("o", -1_000_00, day: 210, document: "A"), due: absentDate, terms: nil)
+    #expect(made.items(asOf_d: 220).compactMap(\.item.settled_d) == [210])
+  }
+
+  /// What is open, what came in and what was sold do not depend on how much history is kept.
+  @Test(arguments: Array(1...40) as [UInt64]) func historyDoesNotChangeWhatIsOpen(_ seed: UInt64) throws {
+    var random = SeededRandom(seed: seed)
+    var postings: [Posting] = []
+    for number in 0..<120 {
+      let order = "o\(number / 4)"
+      let (from, journal) = (Int32(number / 4) * 20, "J\(number)")
+      let amount = random.pick([100, 100, 100, 40, 60, 150] as [Int64])
+      let isDebit = number % 4 == 0 || random.below(4) == 0
+      let day = from + Int32(random.below(30))
+      postings.append(
+        line(
+          order, isDebit ? amount : -amount, day: day, document: random.pick(["A", "A", "A", "B", ""]),
+          journal: journal))
+      if number % 4 != 0 { postings.append(line(order, isDebit ? -amount : amount, day: day, .cash, journal: journal)) }
+    }
+    func figures(_ history_d: Int32, asOf_d: Int32) throws -> (
+      open: Int64, sales: Int64, dso: Int128?, received: [Int64]
+    ) {
+      var settings = FlowSettings()
+      settings.history_d = history_d
+      var made = FlowLedger(settings: settings, dimensions: [])
+      for posting in postings { try made.add(posting, due: absentDate, terms: nil) }
+      let told = FlowReport(settings: settings).figures(
+        made.items(asOf_d: asOf_d), asOf_d: asOf_d, completeness: FlowCompleteness())[0]
+      return (
+        told.receivables.ageing.total, told.receivables.ratios.sales, told.receivables.ratios.dso_u,
+        told.cashflow.past.map(\.received)
+      )
+    }
+    for asOf_d in [300, 500, 640] as [Int32] {
+      let all = try figures(100_000, asOf_d: asOf_d)
+      for history_d in [1, 30, 100, 365] as [Int32] {
+        #expect(try figures(history_d, asOf_d: asOf_d) == all, "\(history_d) days at \(asOf_d)")
+      }
+      // Behind the last posting what is open is what the ledger holds.
+      let balance = postings.reduce(0) { $1.role == .receivable ? $0 + $1.amount : $0 }
+      #expect(asOf_d < 640 || all.open == balance)
+    }
+  }
+
   @Test func thereIsALimit() throws {
     var made = ledger { $0.maximumFacts = 2 }
     try made.add(line("o", 1, day: 1), due: absentDate, terms: nil)

@@ -214,11 +214,12 @@ struct FlowLedger {
 
   // MARK: - Items
 
-  /// All items, in no particular order, without those that were settled longer before `asOf_d` than history is kept.
+  /// All items, in no particular order, without those of which nothing is open and nothing has been heard for longer
+  /// before `asOf_d` than history is kept, or looked back upon.
   /// Orders of which nothing is left and nothing has been heard since then are forgotten.
   mutating func items(asOf_d: Int32) -> [FlowItem] {
     isChanged = false
-    let oldest = asOf_d - settings.history_d
+    let oldest = asOf_d - max(settings.history_d, settings.days, FlowReport.past_d)
     var items: [FlowItem] = []
     var forgotten: [Fingerprint] = []
     var forgottenFacts = 0
@@ -235,7 +236,7 @@ struct FlowLedger {
         at = facts[Int(at)].next
       }
       let before = items.count
-      append(chain, isDisputed: disputes[order] != nil, oldest: oldest, to: &items)
+      append(chain, isDisputed: disputes[order] != nil, oldest: oldest, asOf_d: asOf_d, to: &items)
       if items.count == before, latest < oldest {
         forgotten.append(order)
         forgottenFacts += chain.count
@@ -304,7 +305,9 @@ struct FlowLedger {
     }
   }
 
-  private mutating func append(_ chain: [Int32], isDisputed: Bool, oldest: Int32, to items: inout [FlowItem]) {
+  private mutating func append(
+    _ chain: [Int32], isDisputed: Bool, oldest: Int32, asOf_d: Int32, to items: inout [FlowItem]
+  ) {
     // By identity first: what is made of them must not depend on how they came.
     let own = chain.map { facts[Int($0)] }.sorted { ($0.day, $0.identity) < ($1.day, $1.identity) }
     guard own.contains(where: { $0.kind == .receivable }) else { return }
@@ -362,7 +365,7 @@ struct FlowLedger {
         id: "", customer: names[draft.customer], segment: segment(draft.labels), currency: draft.currency,
         invoiced_d: draft.day, due_d: draft.due, amount: draft.amount, isDisputed: isDisputed,
         applications: draft.applications)
-      if let settled = item.settled_d, settled < oldest { continue }
+      if item.isOver(before: oldest, asOf: asOf_d) { continue }
       items.append(
         FlowItem(
           item: item, labels: draft.labels < 0 ? labelDimensions.map { _ in "" } : labelSets[Int(draft.labels)],
