@@ -268,13 +268,24 @@ enum FinanceFields {
             (Int128($0.message.ageing[bucket]), $0.message.series.currency)
           }
         }),
-      .amount("open", "Of all buckets.") { (Int128($0.message.ageing.total), $0.message.series.currency) },
+      .amount(
+        "on_account",
+        "What is put to no invoice, in no bucket: negative where money or credit of the customer stands there."
+      ) { (Int128($0.message.ageing.onAccount), $0.message.series.currency) },
+      .amount("open", "Of all buckets and on account.") {
+        (Int128($0.message.ageing.total), $0.message.series.currency)
+      },
       .amount("disputed", "Of these, in dispute.") { (Int128($0.message.ageing.disputed), $0.message.series.currency) },
-      .integer("items", "Open items.") { $0.message.ageing.counts.reduce(0, +) },
+      .integer("items", "Open items.") { $0.message.ageing.count },
       .integer("days", "Days over which sales and the ratios are taken.") { Int($0.message.ratios.days) },
-      .amount("sales", "Credit sales of these days.") { (Int128($0.message.ratios.sales), $0.message.series.currency) },
+      .amount("sales", "Credit sales of these days: invoices less those reversed; money on account is none.") {
+        (Int128($0.message.ratios.sales), $0.message.series.currency)
+      },
       .ratio("dso", "Days sales outstanding: open / sales × days.") { $0.message.ratios.dso_u },
-      .ratio("best_possible_dso", "The same of what is not overdue.") { $0.message.ratios.bestPossibleDSO_u },
+      .ratio(
+        "best_possible_dso",
+        "The same of what is not overdue, less what stands on account beyond what is overdue."
+      ) { $0.message.ratios.bestPossibleDSO_u },
       .ratio("average_days_delinquent", "DSO − best possible DSO.") { $0.message.ratios.add_u },
       .ratio("collection_effectiveness", "(opening + sales − closing) / (opening + sales − closing current).") {
         $0.message.ratios.cei_u

@@ -135,7 +135,7 @@ struct FlowReport {
     }
     for item in items {
       for application in item.item.applications where application.isCash { add(application.day, application.amount) }
-      add(item.item.invoiced_d, item.received)
+      add(item.item.invoiced_d, item.item.received)
     }
     return weeks
   }

@@ -9,8 +9,6 @@ struct FlowItem {
   var labels: [String]
   /// No source says when it is due.
   var isDueAssumed = false
-  /// Money on account: what came in with the item itself.
-  var received: Int64 = 0
 }
 
 /// The receivables that a ledger holds, put together from its postings: invoices are debits of receivable accounts,
@@ -23,7 +21,7 @@ struct FlowItem {
 /// which they came.
 struct FlowLedger {
   /// A line of the ledger, or an invoice of the order side: 56 bytes, plain.
-  private struct Fact {
+  fileprivate struct Fact {
     enum Kind: UInt8 { case gone, receivable, cashLeg, otherLeg, invoice }
     var identity: UInt64
     /// 0 where none is named.
@@ -284,7 +282,10 @@ struct FlowLedger {
     var rest: Int64 = 0
     var isDueAssumed = false
     var document: UInt64
+    /// What is put to no invoice, and what of it is money that came in.
+    var isOnAccount = false
     var received: Int64 = 0
+    var hasReversal = false
     var applications: [ReceivableItem.Application] = []
   }
 
@@ -355,21 +356,23 @@ struct FlowLedger {
     }
     drafts.sort { ($0.due, $0.day, $0.key) < ($1.due, $1.day, $1.key) }
     settle(&drafts, credits, Places(drafts, isWide: own.count > 32))
+    for at in drafts.indices where drafts[at].hasReversal { drafts[at].settleReversals() }
     for at in drafts.indices {
       guard let invoice = invoices[drafts[at].document] ?? only else { continue }
       if names[drafts[at].customer].isEmpty { drafts[at].customer = invoice.customer }
       drafts[at].labels = merged(drafts[at].labels, invoice.labels)
     }
     for draft in drafts {
-      let item = ReceivableItem(
+      var item = ReceivableItem(
         id: "", customer: names[draft.customer], segment: segment(draft.labels), currency: draft.currency,
         invoiced_d: draft.day, due_d: draft.due, amount: draft.amount, isDisputed: isDisputed,
         applications: draft.applications)
+      (item.isOnAccount, item.received) = (draft.isOnAccount, draft.received)
       if item.isOver(before: oldest, asOf: asOf_d) { continue }
       items.append(
         FlowItem(
           item: item, labels: draft.labels < 0 ? labelDimensions.map { _ in "" } : labelSets[Int(draft.labels)],
-          isDueAssumed: draft.isDueAssumed, received: draft.received))
+          isDueAssumed: draft.isDueAssumed))
     }
   }
 
@@ -382,7 +385,7 @@ struct FlowLedger {
         unnamed.append(credit)
         continue
       }
-      drafts[at].apply(-credit.fact.amount, credit.fact.day, credit.isCash)
+      drafts[at].apply(-credit.fact.amount, credit.fact, credit.isCash)
     }
     let invoices = drafts.count
     var first = 0
@@ -391,11 +394,11 @@ struct FlowLedger {
       while first < invoices, drafts[first].rest <= 0 { first += 1 }
       for at in first..<invoices where left > 0 && drafts[at].currency == fact.currency && drafts[at].rest > 0 {
         let part = min(left, drafts[at].rest)
-        drafts[at].apply(part, fact.day, isCash)
+        drafts[at].apply(part, fact, isCash)
         left -= part
       }
       if left < 0, let at = (0..<invoices).last(where: { drafts[$0].currency == fact.currency }) {
-        drafts[at].apply(left, fact.day, isCash)
+        drafts[at].apply(left, fact, isCash)
         left = 0
       }
       guard left != 0 else { continue }
@@ -403,7 +406,7 @@ struct FlowLedger {
       drafts.append(
         Draft(
           key: fact.identity, currency: fact.currency, amount: -left, day: fact.day, due: fact.day,
-          customer: fact.customer, labels: fact.labels, document: fact.document,
+          customer: fact.customer, labels: fact.labels, document: fact.document, isOnAccount: true,
           received: isCash ? left : 0))
     }
   }
@@ -423,9 +426,26 @@ struct FlowLedger {
 }
 
 extension FlowLedger.Draft {
-  fileprivate mutating func apply(_ amount: Int64, _ day: Int32, _ isCash: Bool) {
-    applications.append(.init(day: day, amount: amount, isCash: isCash))
+  fileprivate mutating func apply(_ amount: Int64, _ fact: FlowLedger.Fact, _ isCash: Bool) {
+    let isReversal = fact.isReversal && !isCash
+    if isReversal { hasReversal = true }
+    applications.append(.init(day: fact.day, amount: amount, isCash: isCash, isReversal: isReversal))
     rest -= amount
+  }
+
+  /// A reversal on the credit side takes the invoice back. One on the debit side takes back what settled it, which makes
+  /// no sale; but where the invoice had been taken back, it stands again.
+  fileprivate mutating func settleReversals() {
+    var reversed: Int64 = 0
+    for at in applications.indices.sorted(by: {
+      (applications[$0].day, -applications[$0].amount, $0) < (applications[$1].day, -applications[$1].amount, $1)
+    }) where applications[at].isReversal {
+      if reversed + applications[at].amount >= 0 {
+        reversed += applications[at].amount
+      } else {
+        applications[at].isReversal = false
+      }
+    }
   }
 }
 
