@@ -65,7 +65,8 @@ public enum Measure: String, CaseIterable, Sendable {
     case .billedGross: "Gross invoiced."
     case .creditedGross: "Gross credited."
     case .shippedCost: "Cost of goods shipped minus cost of goods returned."
-    case .releasesDue: "Releases of deferred revenue that the billing side says are due."
+    case .releasesDue:
+      "Releases of deferred revenue that the billing side says are due in the period, by `recognised` events or schedules."
     case .receivableExpected:
       "Gross invoiced + refunds and chargebacks − gross credited − payments − discounts taken − deposits applied − write-offs."
     case .cashExpected: "Payments and deposits received and settled net amounts, minus refunds and chargebacks."

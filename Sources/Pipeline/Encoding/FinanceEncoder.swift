@@ -148,6 +148,11 @@ enum FinanceFields {
       .integer("unvalued_events", "Of these, those without an amount that their kind needs.", minimum: nil) {
         Int(clamping: $0.message.line.values[.unvalued])
       },
+      .integer(
+        "unvalued_postings",
+        "In the base view: postings by posting date that no rate converts, so that their amounts are missing.",
+        minimum: nil
+      ) { Int(clamping: $0.message.line.values[.unrated]) },
     ] + status { $0.status }
 
   private struct Week: Sendable {
