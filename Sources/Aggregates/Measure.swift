@@ -153,6 +153,9 @@ public struct RollForward: Hashable, Sendable {
     case deferred
     /// Bookings come in, billings go out.
     case backlog
+    /// Remaining performance obligations: bookings come in; what is billed and not deferred, and what is released of the
+    /// deferred, goes out.
+    case rpo
     /// The ledger's receivables: debits come in, credits go out (here as one movement).
     case receivable
   }
@@ -172,6 +175,9 @@ public struct RollForward: Hashable, Sendable {
       switch balance {
       case .deferred: (plus, minus) = (line.values.value(.billedRevenue), line.values.value(.recognisedRevenue, basis))
       case .backlog: (plus, minus) = (line.values.value(.bookings), line.values.value(.billings))
+      case .rpo:
+        plus = line.values.value(.bookings)
+        minus = plus - line.values.value(.rpoMovement, basis)
       case .receivable: (plus, minus) = (line.values.value(.receivableMovement, basis), 0)
       }
       let made = RollForward(key: line.key, opening: carried, additions: plus, reductions: minus)

@@ -242,7 +242,7 @@ import Testing
     #expect(folded.lines.allSatisfy { $0.key.period == 0 || $0.key.period == 1 || $0.key.period >= 199_612 })
     let again = try restored(bytes(folded))
     #expect(again.digest == folded.digest && again.horizon == 199_612)
-    for balance in [RollForward.Balance.deferred, .backlog, .receivable] {
+    for balance in RollForward.Balance.allCases {
       func closings(_ lines: [CellLine]) -> [CellKey: Int128] {
         var last: [CellKey: Int128] = [:]
         for roll in RollForward.of(balance, lines) { last[roll.key.series] = roll.closing }

@@ -137,6 +137,10 @@ enum FinanceFields {
         measures(Measure.allCases.filter(\.isPosted), .event)),
       balance("deferred", "Billed revenue comes in, recognised revenue goes out, by posting date.") { $0.deferred },
       balance("backlog", "Bookings come in, billings go out.") { $0.backlog },
+      balance(
+        "rpo",
+        "Remaining performance obligations, deferred + backlog, by posting date: bookings come in; what is billed and not deferred, and what is released, goes out."
+      ) { $0.rpo },
       balance("receivable", "The ledger's receivables, by posting date.") { $0.receivable },
       .ratio("book_to_bill", "Bookings / billings; null without billings.") { $0.message.line.values.bookToBill_u },
       .ratio("margin_rate", "Gross margin / recognised revenue, by posting date; null without revenue.") {
@@ -170,7 +174,7 @@ enum FinanceFields {
       (Int128($0.forecast.expected[$0.number - 1]), $0.forecast.currency)
     },
     .amount("by_due_date", "If everything is paid when it is due.") { (Int128($0.byDueDate), $0.forecast.currency) },
-    .optionalAmount("actual", "What came in; null before the week is over.") {
+    .optionalAmount("actual", "Null: the week is not over. What came in stands in `past_weeks`.") {
       ($0.actual.map { Int128($0) }, $0.forecast.currency)
     },
   ]
@@ -218,6 +222,10 @@ enum FinanceFields {
     .integer("assumed_due_dates", "Open items for which no source says when they are due: `flows.terms` stand in.") {
       $0.assumedDueDates
     },
+    .integer(
+      "unvalued_items",
+      "In the base view: items that no rate of `as_of_date` converts; they are in none of its figures."
+    ) { $0.unvaluedItems },
   ]
 
   static let cashflow: [MessageField<Named<CashflowMessage>>] =
@@ -315,7 +323,9 @@ enum FinanceFields {
       .optionalBool("favourable", "By the account's nature; null where there is no difference or no good side.") {
         $0.message.variance.isFavourable
       },
-      .bool("flagged", "Over the absolute and the percent threshold.") { $0.message.isFlagged },
+      .bool("flagged", "Over the absolute and the percent threshold; without a budget over the absolute one.") {
+        $0.message.isFlagged
+      },
       .optionalAmount("volume", "Δquantity × budget price; null without quantities.") {
         ($0.message.parts?.volume, $0.message.series.currency)
       },
