@@ -417,7 +417,7 @@ public struct KeyReference: Sendable {
     .init(
       "variance.view", "transaction, base", "transaction",
       "Whether actuals are in the currency of the records, or in the base currency (`fx`)."),
-    .init("variance.threshold", "map", "", "From what size on a variance is flagged; both must be reached."),
+    .init("variance.threshold", "map", "", "Beyond what size a variance is flagged; it must be over both."),
     .init("variance.threshold.absolute", "decimal", "0", "Major units of the currency of the amounts."),
     .init("variance.threshold.percent", "decimal", "0", "Percent of |budget|."),
     .init(

@@ -227,4 +227,27 @@ import Testing
     #expect(!tooMuch.isOver(before: 50, asOf: 55) && !tooMuch.isOver(before: 60, asOf: 70))
     #expect(tooMuch.isOver(before: 61, asOf: 70) && !bounced.isOver(before: 900, asOf: 900))
   }
+
+  /// With more customers than may have sketches of their own the figures do not depend on the order of the items.
+  @Test(arguments: Array(1...10) as [UInt64]) func whoHasASketchDoesNotDependOnTheOrder(_ seed: UInt64) {
+    var generator = SeededGenerator(seed)
+    let items = (0..<200).map { number in
+      item(
+        "C\(number % 23)", segment: "S\(number % 3)", invoiced: 0, due: 30, amount: 100,
+        paid: [(Int32.random(in: 10...90, using: &generator), Int64(100))])
+    }
+    func learned(_ items: [ReceivableItem], _ maximum: Int) -> [UInt8] {
+      var model = CollectionModel()
+      model.maximumCustomers = maximum
+      model.learn(items, until: 60)
+      model.learn(items.reversed(), until: 40)
+      var writer = ByteWriter()
+      model.export(into: &writer)
+      return writer.array
+    }
+    for maximum in [1, 7, 22, 23, 100] {
+      let reference = learned(items, maximum)
+      for _ in 0..<5 { #expect(learned(items.shuffled(using: &generator), maximum) == reference) }
+    }
+  }
 }
