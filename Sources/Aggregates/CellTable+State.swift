@@ -20,8 +20,9 @@ extension CellTable {
 
   private func isZero(_ cell: Int) -> Bool {
     let base = sums(pointer(cell))
-    guard (0..<CellValues.count).allSatisfy({ base[$0] == 0 }) else { return false }
-    return carries.isEmpty || (0..<CellValues.count).allSatisfy { carries[cell * 64 + $0] == nil }
+    guard (0..<CellValues.count).allSatisfy({ base[CellTable.place($0)] == 0 }) else { return false }
+    return carries.isEmpty
+      || (0..<CellValues.count).allSatisfy { carries[cell * CellTable.carryStride + $0] == nil }
   }
 
   /// Every cell that holds anything, by key.
@@ -223,7 +224,7 @@ private struct StateHead {
     let dimensionCount = Int(try reader.read(UInt8.self))
     guard dimensionCount <= maximumDimensions else { throw ByteCodingError("aggregates of too many dimensions") }
     // Sums that were added later are zero in an older state.
-    guard (CellValues.count - QuantityFlow.count...CellValues.count).contains(Int(try reader.read(UInt8.self))) else {
+    guard (CellValues.firstCount...CellValues.count).contains(Int(try reader.read(UInt8.self))) else {
       throw ByteCodingError("aggregates of another number of sums")
     }
     horizon = try reader.read()

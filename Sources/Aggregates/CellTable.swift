@@ -85,9 +85,10 @@ public struct CellTable: ~Copyable {
     var isChanged: UInt8
   }
 
-  /// Header, then the sums; a multiple of 64 so that a cell begins on a cache line.
+  /// Header, then the first 64 sums; a multiple of 64 so that a cell begins on a cache line. The sums beyond stand at the
+  /// end of the header's line.
   static let headerBytes = 64
-  static let strideBytes = (headerBytes + CellValues.count * MemoryLayout<Int64>.stride + 63) / 64 * 64
+  static let strideBytes = headerBytes + CellValues.wordCount * MemoryLayout<Int64>.stride
   static let cellsPerChunk = 256
   /// Cells for facts that find no other place: by currency and period, then by currency alone (there are less than
   /// 512 currencies, in two views).
@@ -109,7 +110,7 @@ public struct CellTable: ~Copyable {
   /// Facts whose cells are being brought close.
   let pending: UnsafeMutablePointer<Addition>
   var pendingCount = 0
-  /// What of a sum does not fit into 64 bits, in units of 2⁶⁴, by cell × 64 + sum: next to never anything.
+  /// What of a sum does not fit into 64 bits, in units of 2⁶⁴, by cell × 128 + sum: next to never anything.
   var carries: [Int: Int64] = [:]
   var changed = RecordBuffer<UInt32>(capacity: 1_024)
   /// What `takeChanged` returned last.
@@ -131,6 +132,9 @@ public struct CellTable: ~Copyable {
     dimensions = DimensionTable(dimensionCount: dimensionCount, limits: (0..<dimensionCount).map(limits.values))
     let most = max(1, limits.cells) + CellTable.sparePeriodCells + CellTable.spareCurrencyCells
     precondition(most < Int(UInt32.max))
+    precondition(
+      MemoryLayout<Header>.size - CellTable.place(CellValues.count - 1) * MemoryLayout<Int64>.stride
+        <= CellTable.headerBytes)
     chunkCapacity = (most + CellTable.cellsPerChunk - 1) / CellTable.cellsPerChunk
     chunks = .allocate(capacity: chunkCapacity)
     indexMask = 1_023
@@ -182,7 +186,7 @@ public struct CellTable: ~Copyable {
   /// Adds ±`amount` to a sum.
   @inline(__always)
   mutating func add(_ amount: Int64, isNegative: Bool, to cell: Int, _ sum: Int, seed: UInt64) {
-    let place = sums(pointer(cell)) + sum
+    let place = sums(pointer(cell)) + CellTable.place(sum)
     let old = place.pointee
     let (new, overflow) =
       isNegative ? old.subtractingReportingOverflow(amount) : old.addingReportingOverflow(amount)
@@ -194,15 +198,21 @@ public struct CellTable: ~Copyable {
 
   @inline(never)
   private mutating func carry(_ count: Int64, _ cell: Int, _ sum: Int) {
-    let place = cell * 64 + sum
+    let place = cell * CellTable.carryStride + sum
     let new = (carries[place] ?? 0) + count
     carries[place] = new == 0 ? nil : new
   }
 
+  static let carryStride = 128
+
+  /// Where a sum stands, counted from behind the header.
+  @inline(__always)
+  static func place(_ sum: Int) -> Int { sum < CellValues.wordCount ? sum : CellValues.wordCount - 1 - sum }
+
   /// A sum, whole.
   func value(_ cell: Int, _ sum: Int) -> Int128 {
-    let low = Int128(sums(pointer(cell))[sum])
-    guard !carries.isEmpty, let carry = carries[cell * 64 + sum] else { return low }
+    let low = Int128(sums(pointer(cell))[CellTable.place(sum)])
+    guard !carries.isEmpty, let carry = carries[cell * CellTable.carryStride + sum] else { return low }
     return low + Int128(carry) << 64
   }
 

@@ -387,7 +387,9 @@ public struct KeyReference: Sendable {
       "flows.terms", "text", "NET30", "Payment terms of items for which no source says when they are due."),
     .init("flows.days", "integer", "90", "Days over which sales and the collection ratios are taken."),
     .init("flows.backtest", "integer", "70", "Percent of the time that the backtest learns from."),
-    .init("flows.history", "duration", "1095d", "How long an item counts after it has been settled."),
+    .init(
+      "flows.history", "duration", "1095d",
+      "How long an item counts after it has been settled; at least `flows.days` and 13 weeks."),
     .init("flows.interval", "duration", "10s", "How long changes are gathered before they are told."),
     .init(
       "flows.facts", "integer", "20000000",
@@ -417,7 +419,7 @@ public struct KeyReference: Sendable {
     .init(
       "variance.view", "transaction, base", "transaction",
       "Whether actuals are in the currency of the records, or in the base currency (`fx`)."),
-    .init("variance.threshold", "map", "", "From what size on a variance is flagged; both must be reached."),
+    .init("variance.threshold", "map", "", "Beyond what size a variance is flagged; it must be over both."),
     .init("variance.threshold.absolute", "decimal", "0", "Major units of the currency of the amounts."),
     .init("variance.threshold.percent", "decimal", "0", "Percent of |budget|."),
     .init(
