@@ -124,6 +124,9 @@ public final class TestCluster: @unchecked Sendable {
     }
   }
 
+  /// Adds partitions to a topic, up to so many: on the broker in memory alone.
+  public func addPartitions(_ name: String, upTo count: Int) { memory!.addPartitions(name, upTo: count) }
+
   /// Has a topic deleted that the program under test created.
   public func adopt(_ name: String) { lock.withLock { created.append(name) } }
 

@@ -133,6 +133,13 @@ public final class MemoryBroker: @unchecked Sendable {
     topics[name] = Topic(partitions: (0..<partitions).map { _ in PartitionLog() }, config: config)
   }
 
+  /// Adds partitions to a topic from inside the process, up to so many.
+  public func addPartitions(_ name: String, upTo count: Int) {
+    condition.lock()
+    defer { condition.unlock() }
+    while let have = topics[name]?.partitions.count, have < count { topics[name]!.partitions.append(PartitionLog()) }
+  }
+
   func partition(_ place: TopicPartitionName) -> PartitionLog? {
     guard let topic = topics[place.topic], topic.partitions.indices.contains(Int(place.partition)) else { return nil }
     return topic.partitions[Int(place.partition)]

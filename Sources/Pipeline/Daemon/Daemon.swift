@@ -32,7 +32,7 @@ public final class Daemon: @unchecked Sendable {
     let check = TopicCheck(configuration)
     let counts = try check.run(log: log)
     configuration.partialsPartitions = counts[configuration.partialsTopic] ?? 1
-    configuration.taskCount = configuration.sources.compactMap { counts[$0.topic] }.max() ?? 1
+    configuration.setTaskCount(counts)
     let isEmbedded = try check.isEmbeddedBroker()
     let wait = "fetch.wait.max.ms"
     if !isEmbedded, !(configuration.kafka.properties + configuration.kafka.consumer).contains(where: { $0.0 == wait }) {

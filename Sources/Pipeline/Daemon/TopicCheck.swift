@@ -145,6 +145,11 @@ public struct TopicPlan: Sendable {
 }
 
 extension Configuration {
+  /// A task for each partition of the sources.
+  mutating func setTaskCount(_ partitions: [String: Int]) {
+    taskCount = sources.compactMap { partitions[$0.topic] }.max() ?? 1
+  }
+
   /// The topics that tieout itself writes, with what they are to be configured with.
   public var ownTopics: [(name: String, config: [String: String])] {
     let compact = ["cleanup.policy": "compact"]
