@@ -275,6 +275,10 @@ public struct KeyReference: Sendable {
       "matching.quantities.basis", "delivered, shipped", "delivered",
       "What billing is compared with; with `delivered`, goods issues are compared with deliveries too."),
     .init("matching.quantities.tolerance", "decimal", "0", "Largest difference that counts as equal."),
+    .init(
+      "matching.quantities.ordered", "true, false", "false",
+      "Whether no more may be delivered, shipped or billed than `booked` and `changed` have ordered, less `cancelled`; "
+        + "orders without a quantity are not held against it."),
     .init("matching.tolerances", "map", "{}", "Tolerance by account role; `default` for all others."),
     .init("matching.tolerances.*", "map", "", "Inclusive; on the cumulative difference of an order."),
     .init("matching.tolerances.*.absolute", "decimal", "0", "Major units, both ways."),
