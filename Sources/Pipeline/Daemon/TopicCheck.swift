@@ -156,7 +156,7 @@ extension Configuration {
       (breaksTopic, compact), (deadLettersTopic, [:]), (epochsTopic, retained), (partialsTopic, compact),
       (totalsTopic, compact),
     ]
-    if aggregates != nil { topics.append((revenueTopic, compact)) }
+    if aggregates != nil { topics += [(revenueTopic, compact), (periodsTopic, compact)] }
     if quality != nil { topics.append((qualityTopic, compact)) }
     if flows != nil { topics += [(cashflowTopic, compact), (receivablesTopic, compact)] }
     if variance != nil { topics.append((varianceTopic, compact)) }

@@ -63,6 +63,7 @@ public final class MasterData: TableVersionSource, @unchecked Sendable {
             "\(configuration.topicTables.map { "\($0.name) \(entries[$0.name]?.count ?? 0)" }.joined(separator: ", "))"
         ])
     }
+    try KnownPeriods.settle(configuration, producer: producer)
     version = Mutex(TableVersion(configuration))
     interval_ms = configuration.masterDataInterval_ms ?? 30_000
     rewrite_ms = max(configuration.epochRetention_ms, 3_600_000) / 2
@@ -89,6 +90,7 @@ public final class MasterData: TableVersionSource, @unchecked Sendable {
       }
       let configuration = try old.configuration.replacingTables(entries)
       try old.configuration.checkSuccessor(configuration)
+      try KnownPeriods.write(configuration, producer)
       let next = TableVersion(configuration)
       try write(next)
       version.withLock { $0 = next }
