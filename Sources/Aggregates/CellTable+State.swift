@@ -12,15 +12,17 @@ extension CellTable {
   }
 
   func values(_ cell: Int) -> CellValues {
+    assert(pendingCount == 0)
     var values = CellValues()
-    let base = sums(pointer(cell))
-    for at in 0..<CellValues.count { values.sums[at] = base[at] }
+    for at in 0..<CellValues.count { values.sums[at] = value(cell, at) }
     return values
   }
 
   private func isZero(_ cell: Int) -> Bool {
     let base = sums(pointer(cell))
-    return (0..<CellValues.count).allSatisfy { base[$0] == 0 }
+    guard (0..<CellValues.count).allSatisfy({ base[CellTable.place($0)] == 0 }) else { return false }
+    return carries.isEmpty
+      || (0..<CellValues.count).allSatisfy { carries[cell * CellTable.carryStride + $0] == nil }
   }
 
   /// Every cell that holds anything, by key.
@@ -34,6 +36,7 @@ extension CellTable {
 
   /// The cells that have changed since the last call, by key; those that have become zero too.
   public mutating func takeChanged() -> [CellLine] {
+    assert(pendingCount == 0)
     var lines: [CellLine] = []
     lines.reserveCapacity(changed.count)
     for at in 0..<changed.count {
@@ -130,6 +133,7 @@ extension CellTable {
   /// Writes the whole state: values in the order of their numbers and cells in the order in which they came to be, so
   /// that it costs little more than copying. Equal contents have an equal `digest`; their bytes may differ.
   public func export(into writer: inout ByteWriter) {
+    assert(pendingCount == 0)
     writer.write(CellTable.stateVersion)
     writer.write(UInt8(dimensionCount))
     writer.write(UInt8(CellValues.count))
@@ -148,7 +152,7 @@ extension CellTable {
       writer.write(header.currency)
       writer.write(header.isBase | header.isChanged << 1)
       writer.write(header.period)
-      CellValues.write(UnsafePointer(sums(pointer(cell))), into: &writer)
+      CellValues.write(into: &writer) { value(cell, $0) }
     }
     writer.write(digest)
   }
@@ -165,11 +169,11 @@ extension CellTable {
     let head = try StateHead(from: &reader)
     var wide = limits
     wide.cells = max(limits.cells, head.cells)
-    wide.valuesPerDimension = max(limits.valuesPerDimension, head.texts.map(\.count).max() ?? 0)
+    wide.valuesByDimension = head.texts.enumerated().map { max(limits.values(of: $0.offset), $0.element.count) }
     var table = CellTable(dimensionCount: head.texts.count, limits: wide)
     try table.fill(head, from: &reader)
     table.limits = limits
-    table.dimensions.valuesPerDimension = min(max(1, limits.valuesPerDimension), DimensionTable.maximumValues)
+    table.dimensions.limits = head.texts.indices.map(limits.values)
     return table
   }
 
@@ -220,7 +224,7 @@ private struct StateHead {
     let dimensionCount = Int(try reader.read(UInt8.self))
     guard dimensionCount <= maximumDimensions else { throw ByteCodingError("aggregates of too many dimensions") }
     // Sums that were added later are zero in an older state.
-    guard (CellValues.count - QuantityFlow.count...CellValues.count).contains(Int(try reader.read(UInt8.self))) else {
+    guard (CellValues.firstCount...CellValues.count).contains(Int(try reader.read(UInt8.self))) else {
       throw ByteCodingError("aggregates of another number of sums")
     }
     horizon = try reader.read()

@@ -42,8 +42,17 @@ public struct TaskAggregates: ~Copyable {
     countsQuantities = settings.countsQuantities
   }
 
+  /// Takes a fact in; `settle` adds up what has been taken in, and must be called before anything else is asked.
   @inline(__always)
-  public mutating func add(_ fact: borrowing AggregateInput, sign: Int) { table.add(fact, sign: sign) }
+  public mutating func add(_ fact: borrowing AggregateInput, sign: Int) { table.addLater(fact, sign: sign) }
+
+  /// Takes a release of deferred revenue in, which a schedule makes of a fact, in minor units of the fact's currency.
+  public mutating func addRelease(_ amount: Int64, of fact: borrowing AggregateInput, period: Int32, sign: Int) {
+    table.addLater(release: amount, of: fact, period: period, sign: sign)
+  }
+
+  @inline(__always)
+  public mutating func settle() { table.settle() }
 
   /// As `add`, with periods by the calendar: of the day of the event or document, and of the posting date, or as the
   /// ledger states it (0: it does not).
@@ -56,7 +65,7 @@ public struct TaskAggregates: ~Copyable {
     fact.postingPeriod =
       statedPeriod != 0
       ? statedPeriod : postingDay == eventDay ? fact.eventPeriod : calendar.period(ofDay: postingDay)
-    table.add(fact, sign: sign)
+    table.addLater(fact, sign: sign)
   }
 
   /// Whether there is something to tell, and the interval is over.
@@ -94,6 +103,9 @@ public struct TaskAggregates: ~Copyable {
     table.untakeChanged()
     (toldAt_ms, toldTimes) = before
   }
+
+  /// `count` and `overflow` of the table, for a value behind an optional.
+  public func counts() -> (cells: Int, overflow: CellTable.Overflow) { (table.count, table.overflow) }
 
   /// Of everything that decides what is told next.
   public var digest: UInt64 { makeDigest() }

@@ -366,8 +366,10 @@ public struct KeyReference: Sendable {
     .init("aggregates.enabled", "true, false", "false", "Whether they are kept and written to `topics.revenue`."),
     .init("aggregates.interval", "duration", "1s", "How long changes are gathered before they are told."),
     .init(
-      "aggregates.values", "integer", "1000",
-      "Values of a dimension that are kept apart by a task; what comes later is `(other)`."),
+      "aggregates.values", "integer, map", "1000",
+      "Values of a dimension that are kept apart by a task; what comes later is `(other)`. A map of dimensions gives "
+        + "single ones a number of their own, and leaves the others 1000."),
+    .init("aggregates.values.*", "integer", "", "Of this dimension."),
     .init("aggregates.cells", "integer", "65536", "Cells of a task; beyond them sums go under `(other)`."),
     .init(
       "aggregates.quantities", "true, false", "false",
@@ -389,7 +391,9 @@ public struct KeyReference: Sendable {
       "flows.terms", "text", "NET30", "Payment terms of items for which no source says when they are due."),
     .init("flows.days", "integer", "90", "Days over which sales and the collection ratios are taken."),
     .init("flows.backtest", "integer", "70", "Percent of the time that the backtest learns from."),
-    .init("flows.history", "duration", "1095d", "How long an item counts after it has been settled."),
+    .init(
+      "flows.history", "duration", "1095d",
+      "How long an item counts after it has been settled; at least `flows.days` and 13 weeks."),
     .init("flows.interval", "duration", "10s", "How long changes are gathered before they are told."),
     .init(
       "flows.facts", "integer", "20000000",
@@ -419,14 +423,16 @@ public struct KeyReference: Sendable {
     .init(
       "variance.view", "transaction, base", "transaction",
       "Whether actuals are in the currency of the records, or in the base currency (`fx`)."),
-    .init("variance.threshold", "map", "", "From what size on a variance is flagged; both must be reached."),
+    .init("variance.threshold", "map", "", "Beyond what size a variance is flagged; it must be over both."),
     .init("variance.threshold.absolute", "decimal", "0", "Major units of the currency of the amounts."),
     .init("variance.threshold.percent", "decimal", "0", "Percent of |budget|."),
     .init(
       "variance.interval", "duration", "10s",
       "How long changes are gathered before they are told, and how often the budget is looked at."),
     .init("governance", "map", "", "Who answers for what; `tieout catalog` writes it out. It changes nothing else."),
-    .init("governance.required", "true, false", "false", "Whether everything must have an owner."),
+    .init(
+      "governance.required", "true, false", "false",
+      "Whether a configuration in which something has no owner, classification or definition is refused."),
     .init("governance.sources", "map", "{}", "By source."),
     .init("governance.sources.*", "map", "", "A source. Its fields inherit owner and classification."),
     .init("governance.sources.*.owner", "text", "", "Team or person who answers for it."),
@@ -437,6 +443,13 @@ public struct KeyReference: Sendable {
     .init("governance.sources.*.fields.*.owner", "text", "that of the source", "Team or person."),
     .init("governance.sources.*.fields.*.definition", "text", "that of the canonical field", "What it is."),
     .init("governance.sources.*.fields.*.classification", classification, "that of the source", "How freely."),
+    .init(
+      "governance.master_data", "map", "{}",
+      "By table of a file or topic; and `calendar`, `fx`, `budget`, where they are configured."),
+    .init("governance.master_data.*", "map", "", "A table, the calendar, the rates or the budget."),
+    .init("governance.master_data.*.owner", "text", "", "Team or person who answers for it."),
+    .init("governance.master_data.*.definition", "text", "", "What it is."),
+    .init("governance.master_data.*.classification", classification, "", "How freely it may be passed on."),
     .init("governance.outputs", "map", "{}", "By output: \(Governance.outputNames.joined(separator: ", "))."),
     .init("governance.outputs.*", "map", "", "An output."),
     .init("governance.outputs.*.owner", "text", "", "Team or person who answers for it."),

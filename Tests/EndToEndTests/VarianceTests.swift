@@ -38,7 +38,7 @@ import Testing
         dimensions: [region, channel]
         aggregates: {enabled: true, interval: 50ms, quantities: true}
         quality: {enabled: true, interval: 50ms}
-        variance: {enabled: true, \(budget), by: [region], interval: 50ms, threshold: {absolute: 50, percent: 5}}
+        variance: {enabled: true, \(budget), by: [region], interval: 50ms, threshold: {absolute: 49, percent: 5}}
         matching: {window: 1d, grace: 1h, idle_timeout: \(idle), out_of_orderness: 0s}
         sources:
           orders:

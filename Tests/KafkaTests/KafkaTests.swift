@@ -252,11 +252,14 @@ import Testing
     for topic in topics { try cluster.createTopic(topic, partitions: 1) }
     let group = cluster.unique("try-group")
     func attempt() throws -> TransactionTrial {
-      try Producer(
-        properties: cluster.properties + [
-          KafkaProperty("transaction.timeout.ms", "10000"), KafkaProperty("transactional.id", cluster.unique("try")),
-        ]
-      ).tryAccess(topics: topics, commits: [(group, TopicPartition(topics[0], 0), 5)], timeout_ms: 20_000)
+      try TransactionTrial.run(
+        topics: topics, commits: [(group, TopicPartition(topics[0], 0), 5)], timeout_ms: 20_000
+      ) { () throws(KafkaError) in
+        try Producer(
+          properties: cluster.properties + [
+            KafkaProperty("transaction.timeout.ms", "10000"), KafkaProperty("transactional.id", cluster.unique("try")),
+          ])
+      }
     }
     #expect(try attempt() == TransactionTrial(), "everything is allowed")
     let reader = try PartitionReader(properties: cluster.properties + [KafkaProperty("group.id", group)])
@@ -264,6 +267,14 @@ import Testing
     #expect(try reader.committed([TopicPartition(topics[0], 0)]) == [:], "no offset was left")
     guard let broker = cluster.embedded else {
       #expect(try cluster.readAll(topics[0], partitions: 1).isEmpty, "no record was left")
+      // The coordinator has never heard of a transaction whose first topic was refused, and refuses to end it.
+      guard let broker = cluster.transactional else { return }
+      for refused in [[topics[0]], [topics[0], topics[1]], [topics[1], topics[2]], topics] {
+        broker.refuse(Set(refused))
+        let trial = try attempt()
+        #expect(trial.takeover == nil && trial.transaction == nil && trial.committing.isEmpty)
+        #expect(trial.writing.mapValues(\.name) == refused.reduce(into: [:]) { $0[$1] = "TOPIC_AUTHORIZATION_FAILED" })
+      }
       return
     }
     // AddPartitionsToTxn is refused for the first topic, TxnOffsetCommit for the group.

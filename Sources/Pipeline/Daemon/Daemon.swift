@@ -106,6 +106,8 @@ public final class Daemon: @unchecked Sendable {
       sum.partitionsAtEnd += one.partitionsAtEnd
       sum.ties += one.ties
       sum.waiting += one.waiting
+      sum.cells += one.cells
+      sum.overflow.add(one.overflow)
       sum.hold.add(one.hold)
       sum.stateBytes += one.stateBytes
       sum.lag += one.lag

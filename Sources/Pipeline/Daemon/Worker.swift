@@ -1,3 +1,4 @@
+import Aggregates
 import Checkpoints
 import Configuration
 import Decoding
@@ -66,6 +67,8 @@ public final class Worker: @unchecked Sendable {
   /// Where a partition begins whose next records Kafka no longer has.
   var beginnings: [TopicPartition: Int64] = [:]
   var lastPoll_ms: Int64 = 0
+  /// What was decoded in recoveries, and does not count as taken in.
+  var replayedDecode = DecodeCounters()
   var stage: DecodeStage!
   var producer: (any RecordProducer)!
   var consumer: (any GroupConsumer)!
@@ -340,7 +343,9 @@ public final class Worker: @unchecked Sendable {
     }
     var unheard: [Int32: UInt64] = [:]
     for (task, source, place, isDue) in asked {
-      if let end = ends[place], end <= task.ends[source] {
+      // What stands behind the last stable offset belongs to a transaction that is not over yet: it may still come.
+      let high = consumer?.cachedOffsets(place)?.high ?? 0
+      if let end = ends[place], max(end, high) <= task.ends[source] {
         task.silentUntil_ms[source] = now_ms
       } else if isDue || ends[place] != nil {
         unheard[place.partition, default: 0] |= 1 << UInt64(source)
@@ -363,6 +368,7 @@ public final class Worker: @unchecked Sendable {
   func publish() {
     guard !isLeaving else { return }
     status.decode = stage?.counters ?? DecodeCounters()
+    status.decode.subtract(replayedDecode)
     status.match = MatchCounters()
     status.totals = ControlTotals()
     status.isReady = group != nil && !isRecoveryDue
@@ -375,6 +381,9 @@ public final class Worker: @unchecked Sendable {
     status.checkpointBytes = 0
     status.watermark_ms = nil
     status.waiting = 0
+    status.cells = 0
+    let overflow = status.overflow
+    status.overflow = CellTable.Overflow()
     status.hold = HoldCounts()
     for (partition, task) in tasks {
       let engine = task.engine
@@ -383,6 +392,10 @@ public final class Worker: @unchecked Sendable {
       status.ties += engine.matcher.tieCount
       status.waiting += engine.held.records.count
       status.hold.add(engine.held.counts)
+      if let counts = engine.matcher.aggregateCounts {
+        status.cells += counts.cells
+        status.overflow.add(counts.overflow)
+      }
       status.stateBytes += engine.matcher.liveBytes
       status.checkpoints += task.checkpointer.finished
       status.checkpointBytes += task.checkpointer.writtenBytes
@@ -396,6 +409,15 @@ public final class Worker: @unchecked Sendable {
           status.lag += max(0, high - next)
         }
       }
+    }
+    if !overflow.isAny, status.overflow.isAny {
+      log.warning(
+        "sums go under (other): more values or cells than are kept apart",
+        metadata: [
+          "facts":
+            "\(zip(configuration.dimensions, status.overflow.byDimension).map { "\($0): \($1)" }.joined(separator: ", "))",
+          "without_cell": "\(status.overflow.cells)", "bounds": "aggregates.values, aggregates.cells",
+        ])
     }
     state.withLock { $0 = status }
   }
