@@ -35,7 +35,7 @@ public final class VarianceJob: TellingStage, @unchecked Sendable {
   private var budget: Budget
   /// Of the file as it was last read: when it was changed, and its size.
   private var stamp: FileStamp?
-  private var calendarStamp: FileStamp?
+  private var follower: TableFollower?
   private var lastProblem = ""
   /// Of a topic.
   private var rows = BudgetRows()
@@ -111,6 +111,7 @@ public final class VarianceJob: TellingStage, @unchecked Sendable {
   override func runOnce() throws {
     try open(role: "variance", topics: topics)
     defer { close() }
+    if follower == nil { follower = try TableFollower(configuration, log: log, environment: environment) }
     forget()
     if settings.budgetTopic != nil {
       let reader = try environment.makeReader(configuration)
@@ -161,7 +162,7 @@ public final class VarianceJob: TellingStage, @unchecked Sendable {
 
   private func forget() {
     cells = MergedCells()
-    times = VarianceJob.times(configuration)
+    times = VarianceJob.times(follower?.configuration ?? configuration)
     published = PublishedFigures()
     rows = BudgetRows()
     badRows = []
@@ -309,14 +310,9 @@ public final class VarianceJob: TellingStage, @unchecked Sendable {
 
   /// Where the daemon follows the calendar, so does the job: it says when a period is over.
   private func refreshCalendar() {
-    guard let path = configuration.followedCalendarPath else { return }
-    let now = FileStamp(path)
-    guard now != calendarStamp else { return }
-    calendarStamp = now
-    do {
-      times.calendar = try configuration.rereadCalendar()
-      isChanged = true
-    } catch { log.error("the calendar stays as it is", metadata: ["error": "\(error)"]) }
+    guard let follower, follower.refresh()?.contains(where: { $0.kind == .calendar }) == true else { return }
+    times.calendar = follower.configuration.policy.checks?.calendar
+    isChanged = true
   }
 
   /// Makes the figures and sends what has changed.
