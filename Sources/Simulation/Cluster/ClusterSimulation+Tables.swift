@@ -110,6 +110,7 @@ extension ClusterSimulation {
     try Configuration.parse(
       yaml: tableYAML.replacing("document: document", with: "document: {path: document, mask: hash}")
         .replacing(" journal: journal", with: " journal: {path: journal, mask: hash}")
+        .replacing("constant: \"-\"}, line]}", with: "constant: \"-\"}, line], mask: hash}")
         .replacing("reverses: reverses", with: "reverses: {path: reverses, mask: hash}")
         + "\nmasking: {key: {env: MASK}}",
       file: "simulation", directory: ".", environment: ["MASK": "a key of thirty-two bytes, or more"])
