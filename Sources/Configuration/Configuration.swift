@@ -158,6 +158,8 @@ public struct Configuration: Sendable, Equatable {
   /// nil where neither a source nor an output needs it.
   public var schemaRegistry: SchemaRegistrySettings?
   public var tablesTopic = ""
+  /// The periods by which there are sums.
+  public var periodsTopic = ""
   public var redrivenTopic = ""
   public var actionsTopic = ""
   public var proposalsTopic = ""
@@ -184,6 +186,7 @@ public struct Configuration: Sendable, Equatable {
       && a.dimensions == b.dimensions && a.sources == b.sources && a.policy == b.policy
       && a.tableSources == b.tableSources && a.tableContents == b.tableContents
       && a.masterDataInterval_ms == b.masterDataInterval_ms && a.hold == b.hold && a.tablesTopic == b.tablesTopic
+      && a.periodsTopic == b.periodsTopic
       && a.schemaRegistry == b.schemaRegistry && a.outputs == b.outputs
       && a.redrivenTopic == b.redrivenTopic
       && a.maskKey == b.maskKey && a.rawDeadLetters == b.rawDeadLetters

@@ -156,7 +156,11 @@ public struct KeyReference: Sendable {
     ),
     .init(
       "topics.tables", "text", "<prefix>.tables",
-      "Versions of the tables, where `master_data` is enabled."),
+      "Versions of the tables, where `master_data` is enabled, and how far topics of tables and of the budget were looked at."
+    ),
+    .init(
+      "topics.known_periods", "text", "<prefix>.known-periods",
+      "The days of the periods by which there are sums, where `aggregates` are enabled; to be compacted."),
     .init("topics.redriven", "text", "<prefix>.redriven", "What `tieout redrive` has sent; to be compacted."),
     .init("topics.actions", "text", "<prefix>.actions", "What people do to breaks, keyed by order; kept for ever."),
     .init("topics.proposals", "text", "<prefix>.proposals", "Journals that write differences off; to be compacted."),
