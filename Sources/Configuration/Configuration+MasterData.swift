@@ -190,12 +190,6 @@ extension Configuration {
   /// After matching: what waits must come in time.
   func checkHold(_ node: Node?, _ reader: ConfigurationReader) {
     guard let hold else { return }
-    for source in sources where !source.mapping.format.isText {
-      reader.problem(
-        node?.mapping?["hold"] ?? node,
-        "master_data.hold: records of the source '\(source.name)' cannot wait: it is Avro, and their schemas would have to be "
-          + "asked for again")
-    }
     let horizon_ms = policy.window_ms.addingReportingOverflow(policy.grace_ms).partialValue
     if hold.time_ms > horizon_ms {
       reader.problem(

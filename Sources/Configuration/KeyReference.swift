@@ -57,7 +57,7 @@ public struct KeyReference: Sendable {
     .init("name", "text", "the field or the check", "What dead letters and counts call it."),
     .init(
       "severity", "reject, flag, count", "reject",
-      "A record that breaks the rule goes to dead letters, or is taken in and counted; with `flag` its order also has the break DATA_QUALITY, which names the rule. At most 16 names of rules of a source can flag."
+      "A record that breaks the rule goes to dead letters, or is taken in and counted; with `flag` its order also has the break DATA_QUALITY, or MASTER_DATA_MISSING for a `table`, which names the rule. At most 16 names of rules of a source can flag."
     ),
     .init("when", "list of order events (orders) or account roles (ledger)", "all", "Records to which it applies."),
     .init(
@@ -188,7 +188,7 @@ public struct KeyReference: Sendable {
     .init("master_data.interval", "duration", "30s", "How often the daemon looks for changes."),
     .init(
       "master_data.hold", "map", "",
-      "Where it is given: a record whose reference no table knows waits for it, instead of becoming a dead letter (MASTER_DATA_MISSING) at once."
+      "Where it is given: a record whose reference no table knows waits for it, instead of becoming a dead letter (MASTER_DATA_MISSING), or giving its order a break where the rule flags, at once."
     ),
     .init("master_data.hold.time", "duration", "10m", "How long, by the clock; at most window and grace."),
     .init("master_data.hold.records", "integer", "10000", "As many may wait in a task; further ones do not."),

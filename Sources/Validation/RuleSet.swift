@@ -45,6 +45,8 @@ public struct RuleSet: ~Copyable {
   }
 
   public let specifications: [RuleSpecification]
+  /// Of the rules that flag, those by which a table does not know a record's reference: bits of `brokenRules`.
+  public let missingFlags: UInt16
   private let rules: UnsafeMutablePointer<Rule>
   private let ruleCount: Int
   private let violations: UnsafeMutablePointer<Int>
@@ -52,6 +54,8 @@ public struct RuleSet: ~Copyable {
   private let flags: UnsafeMutablePointer<Int>
   /// One number: the rules that flag which the last record broke.
   private let broken: UnsafeMutablePointer<UInt16>
+  /// Places of the rules that the last record broke, and before them how many those are.
+  private let marks: UnsafeMutablePointer<Int>
   /// Three letters of a currency, to be looked at like any text.
   private let letters: UnsafeMutablePointer<UInt8>
   private var owned: [UnsafeMutableRawPointer] = []
@@ -59,6 +63,7 @@ public struct RuleSet: ~Copyable {
   public init(_ specifications: [RuleSpecification]) {
     self.specifications = specifications
     ruleCount = specifications.count
+    missingFlags = specifications.missingFlags
     rules = .allocate(capacity: max(1, ruleCount))
     violations = .allocate(capacity: max(1, ruleCount))
     violations.initialize(repeating: 0, count: max(1, ruleCount))
@@ -66,12 +71,13 @@ public struct RuleSet: ~Copyable {
     flags.initialize(to: 0)
     broken = .allocate(capacity: 1)
     broken.initialize(to: 0)
+    marks = .allocate(capacity: 1 + ruleCount)
+    marks.initialize(repeating: 0, count: 1 + ruleCount)
     letters = .allocate(capacity: 4)
-    let names = specifications.flagNames
-    precondition(names.count <= RuleSpecification.maximumFlags, "more rules flag than a record can tell apart")
+    precondition(specifications.flagNames.count <= RuleSpecification.maximumFlags, "more rules flag than a record can tell apart")
     for (at, specification) in specifications.enumerated() {
       var rule = compile(specification)
-      if specification.severity == .flag { rule.flag = 1 << UInt16(names.firstIndex(of: specification.name)!) }
+      rule.flag = specifications.flag(of: specification)
       (rules + at).initialize(to: rule)
     }
   }
@@ -81,6 +87,7 @@ public struct RuleSet: ~Copyable {
     violations.deallocate()
     flags.deallocate()
     broken.deallocate()
+    marks.deallocate()
     letters.deallocate()
     for memory in owned { memory.deallocate() }
   }
@@ -92,6 +99,17 @@ public struct RuleSet: ~Copyable {
   public var brokenRules: UInt16 { broken.pointee }
   /// By rule: records that broke it.
   public var violationCounts: [Int] { (0..<ruleCount).map { violations[$0] } }
+
+  /// Places of the rules that the record checked last broke.
+  public var lastBroken: [Int] { (0..<marks[0]).map { marks[1 + $0] } }
+
+  /// Takes a record's violations back, which is not taken in now: it is checked another time.
+  public func uncount(_ broken: [Int]) {
+    for at in broken {
+      violations[at] -= 1
+      if !rules[at].isReject { flags.pointee -= 1 }
+    }
+  }
 
   private mutating func own<Element>(_ values: [Element]) -> UnsafePointer<Element> {
     let memory = UnsafeMutablePointer<Element>.allocate(capacity: max(1, values.count))
@@ -174,6 +192,7 @@ public struct RuleSet: ~Copyable {
   @inline(__always)
   private func walk<Record: RuleRecord>(_ record: borrowing Record, bit: UInt32) -> DataFault? {
     broken.pointee = 0
+    marks[0] = 0
     for at in 0..<ruleCount where rules[at].applies & bit != 0 {
       let field = rules[at].field
       let holds: Bool
@@ -191,6 +210,8 @@ public struct RuleSet: ~Copyable {
 
   private func note(_ at: Int) -> DataFault? {
     violations[at] += 1
+    marks[0] += 1
+    marks[marks[0]] = at
     guard rules[at].isReject else {
       flags.pointee += 1
       broken.pointee |= rules[at].flag

@@ -94,6 +94,8 @@ public struct RuleSpecification: Sendable, Equatable {
     /// Days since 1970-01-01, inclusive; and at most so many days from the event time, either way.
     case dates(RuleField, first_d: Int32?, last_d: Int32?, fromEvent_d: Int32?)
     case sum(RuleSum)
+
+    var isTable: Bool { if case .inTable = self { true } else { false } }
   }
 
   public var name: String
@@ -116,10 +118,31 @@ public struct RuleSpecification: Sendable, Equatable {
 }
 
 extension [RuleSpecification] {
-  /// Names of the rules that flag: which bit of a record stands for which. A rule of several conditions has one.
-  public var flagNames: [String] {
-    reduce(into: []) { names, rule in
-      if rule.severity == .flag, !names.contains(rule.name) { names.append(rule.name) }
+  /// Names of the rules that flag: which bit of a record stands for which. A rule of several conditions has one; where a
+  /// table is among them, that condition has another, behind those of all rules.
+  public var flagNames: [String] { flags.map(\.name) }
+
+  /// Which of them say that a table does not know a record's reference, a bit each.
+  public var missingFlags: UInt16 {
+    flags.enumerated().reduce(0) { $1.element.isMissing ? $0 | 1 << UInt16($1.offset) : $0 }
+  }
+
+  /// The bit of one of the rules, 0 where it does not flag.
+  func flag(of rule: RuleSpecification) -> UInt16 {
+    guard rule.severity == .flag else { return 0 }
+    let at = flags.lastIndex { $0.name == rule.name && (!$0.isMissing || rule.condition.isTable) }
+    return 1 << UInt16(at!)
+  }
+
+  private var flags: [(name: String, isMissing: Bool)] {
+    var flags: [(name: String, isMissing: Bool)] = []
+    let flagging = filter { $0.severity == .flag }
+    for rule in flagging where !flags.contains(where: { $0.name == rule.name }) {
+      flags.append((rule.name, flagging.allSatisfy { $0.name != rule.name || $0.condition.isTable }))
     }
+    for rule in flagging where rule.condition.isTable {
+      if !flags.contains(where: { $0.name == rule.name && $0.isMissing }) { flags.append((rule.name, true)) }
+    }
+    return flags
   }
 }

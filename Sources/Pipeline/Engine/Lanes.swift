@@ -39,6 +39,15 @@ struct StretchFault {
   /// Index in the stretch.
   var at: Int
   var fault: DataFault
+  /// Of an unknown reference: places of the rules that the record broke.
+  var broken: [Int] = []
+  /// Whether the rule only flags: the record is to be taken in, unless it waits.
+  var mayGoOn = false
+}
+
+extension DataFault {
+  /// A rule that flags has found a reference that no table knows.
+  fileprivate static let unknownReference = DataFault(.masterDataMissing, detail: "a reference that no table knows")
 }
 
 /// Messages ahead whose bytes are brought close while one is decoded: the library's threads wrote them, and a record of a
@@ -91,6 +100,10 @@ final class OrderLane {
   var counters = DecodeCounters()
   /// Places of the records that broke a rule which does not reject.
   private(set) var flagged: [Int] = []
+  /// Whether a record that flags an unknown reference is a fault, so that it can wait for its master data.
+  var holdsMissing = false
+  /// Of the fault found last, where a rule found a reference that no table knows.
+  private var missing: (broken: [Int], mayGoOn: Bool) = ([], false)
   let rules: RuleSet
   let source: String
 
@@ -111,16 +124,9 @@ final class OrderLane {
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
       case .appended:
-        if !rules.isEmpty {
-          let flags = rules.flagCount
-          if let fault = rules.check(records[records.count - 1]) {
-            records.truncate(to: records.count - 1)
-            throw fault
-          }
-          if rules.flagCount != flags {
-            flagged.append(records.count - 1)
-            records[records.count - 1].brokenRules = rules.brokenRules
-          }
+        if !rules.isEmpty, let fault = check() {
+          records.truncate(to: records.count - 1)
+          throw fault
         }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
@@ -130,6 +136,36 @@ final class OrderLane {
       counters.count(error)
       return error
     }
+  }
+
+  /// Holds the record decoded last against the rules.
+  @inline(__always)
+  private func check() -> DataFault? {
+    let at = records.count - 1
+    let flags = rules.flagCount
+    if let fault = rules.check(records[at]) {
+      if fault.reason == .masterDataMissing { missing = (rules.lastBroken, false) }
+      return fault
+    }
+    guard rules.flagCount != flags else { return nil }
+    if holdsMissing, rules.brokenRules & rules.missingFlags != 0 {
+      missing = (rules.lastBroken, true)
+      return .unknownReference
+    }
+    flagged.append(at)
+    records[at].brokenRules = rules.brokenRules
+    return nil
+  }
+
+  /// Decodes one record of a stretch that was not to wait.
+  func goOn(_ message: ConsumedMessage, source: UInt16, isRouted: Bool) {
+    let holds = holdsMissing
+    holdsMissing = false
+    var faults: [StretchFault] = []
+    withUnsafePointer(to: message) {
+      decode(UnsafeBufferPointer(start: $0, count: 1), source: source, isRouted: isRouted, faults: &faults)
+    }
+    holdsMissing = holds
   }
 
   /// Decodes a stretch of one partition into `records`. The texts borrow from the messages until `reset`.
@@ -147,7 +183,10 @@ final class OrderLane {
         continue
       }
       let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
-      if let fault = take(content.key, content.payload, position) { faults.append(StretchFault(at: at, fault: fault)) }
+      if let fault = take(content.key, content.payload, position) {
+        faults.append(StretchFault(at: at, fault: fault, broken: missing.broken, mayGoOn: missing.mayGoOn))
+        missing = ([], false)
+      }
     }
   }
 
@@ -166,6 +205,10 @@ final class LedgerLane {
   var counters = DecodeCounters()
   /// Places of the records that broke a rule which does not reject.
   private(set) var flagged: [Int] = []
+  /// Whether a record that flags an unknown reference is a fault, so that it can wait for its master data.
+  var holdsMissing = false
+  /// Of the fault found last, where a rule found a reference that no table knows.
+  private var missing: (broken: [Int], mayGoOn: Bool) = ([], false)
   let rules: RuleSet
   let source: String
 
@@ -186,16 +229,9 @@ final class LedgerLane {
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
       case .appended:
-        if !rules.isEmpty {
-          let flags = rules.flagCount
-          if let fault = rules.check(records[records.count - 1]) {
-            records.truncate(to: records.count - 1)
-            throw fault
-          }
-          if rules.flagCount != flags {
-            flagged.append(records.count - 1)
-            records[records.count - 1].brokenRules = rules.brokenRules
-          }
+        if !rules.isEmpty, let fault = check() {
+          records.truncate(to: records.count - 1)
+          throw fault
         }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
@@ -205,6 +241,36 @@ final class LedgerLane {
       counters.count(error)
       return error
     }
+  }
+
+  /// Holds the record decoded last against the rules.
+  @inline(__always)
+  private func check() -> DataFault? {
+    let at = records.count - 1
+    let flags = rules.flagCount
+    if let fault = rules.check(records[at]) {
+      if fault.reason == .masterDataMissing { missing = (rules.lastBroken, false) }
+      return fault
+    }
+    guard rules.flagCount != flags else { return nil }
+    if holdsMissing, rules.brokenRules & rules.missingFlags != 0 {
+      missing = (rules.lastBroken, true)
+      return .unknownReference
+    }
+    flagged.append(at)
+    records[at].brokenRules = rules.brokenRules
+    return nil
+  }
+
+  /// Decodes one record of a stretch that was not to wait.
+  func goOn(_ message: ConsumedMessage, source: UInt16, isRouted: Bool) {
+    let holds = holdsMissing
+    holdsMissing = false
+    var faults: [StretchFault] = []
+    withUnsafePointer(to: message) {
+      decode(UnsafeBufferPointer(start: $0, count: 1), source: source, isRouted: isRouted, faults: &faults)
+    }
+    holdsMissing = holds
   }
 
   /// Decodes a stretch of one partition into `records`. The texts borrow from the messages until `reset`.
@@ -222,7 +288,10 @@ final class LedgerLane {
         continue
       }
       let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
-      if let fault = take(content.key, content.payload, position) { faults.append(StretchFault(at: at, fault: fault)) }
+      if let fault = take(content.key, content.payload, position) {
+        faults.append(StretchFault(at: at, fault: fault, broken: missing.broken, mayGoOn: missing.mayGoOn))
+        missing = ([], false)
+      }
     }
   }
 
@@ -254,10 +323,31 @@ enum Lane {
     }
   }
 
-  func uncount(_ fault: DataFault) {
+  /// A record that could not be taken in is not to be counted: it is taken in another time.
+  func uncount(_ fault: StretchFault) {
     switch self {
-    case .orders(let lane): lane.counters.uncount(fault)
-    case .ledger(let lane): lane.counters.uncount(fault)
+    case .orders(let lane):
+      lane.counters.uncount(fault.fault)
+      lane.rules.uncount(fault.broken)
+    case .ledger(let lane):
+      lane.counters.uncount(fault.fault)
+      lane.rules.uncount(fault.broken)
+    }
+  }
+
+  /// Takes in one record of a stretch that may neither wait nor be refused.
+  func goOn(_ message: ConsumedMessage, source: UInt16, isRouted: Bool) {
+    switch self {
+    case .orders(let lane): lane.goOn(message, source: source, isRouted: isRouted)
+    case .ledger(let lane): lane.goOn(message, source: source, isRouted: isRouted)
+    }
+  }
+
+  /// Whether records that flag an unknown reference wait.
+  func setHolds(_ holds: Bool) {
+    switch self {
+    case .orders(let lane): lane.holdsMissing = holds
+    case .ledger(let lane): lane.holdsMissing = holds
     }
   }
 
