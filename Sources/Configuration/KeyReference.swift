@@ -82,7 +82,7 @@ public struct KeyReference: Sendable {
       "with", "list of fields", "[]", "Beside `unique`: texts that make up the value together with that of `field`."),
     .init(
       "check", "comparison of amounts", "",
-      "Instead of a field: `net + tax + freight - discount = gross`, with `= <= >= < >`, whole factors (`2 * fee`) and decimal constants. Absent amounts count as 0; where none of a side is there, it holds."
+      "Instead of a field: `net + tax + freight - discount = gross`, with `= <= >= < >`, whole factors (`2 * fee`) and decimal constants. Absent amounts count as 0; where none of a side is there, it holds. `sum(lines[].net)` adds up a field of the record's nested lines (json and debezium; the path is that of the record, the amounts are written like the others of the check): `sum(lines[].net) = net`, `sum(lines[].debit) = sum(lines[].credit)`."
     ),
     .init("tolerance", "decimal", "0", "Of a check, in major units, inclusive."),
   ]

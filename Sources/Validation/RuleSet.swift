@@ -3,7 +3,7 @@ import Domain
 /// The rules of one source, compiled: plain data that is walked for every record, without an allocation, a reference
 /// count or an indirect call. For one thread.
 public struct RuleSet: ~Copyable {
-  private enum Code: UInt8 { case required, pattern, oneOf, range, dates, sum }
+  private enum Code: UInt8 { case required, pattern, oneOf, range, dates, sum, lines }
 
   private struct Rule {
     var code: Code
@@ -27,6 +27,8 @@ public struct RuleSet: ~Copyable {
     // A sum.
     var terms: UnsafePointer<Term>?
     var termCount = 0
+    /// Of a sum with lines: the place of its first one in `lineSums`.
+    var firstLine = 0
     var constant_u: Int64 = 0
     var relation = RuleSum.Relation.equal
     var tolerance_u: Int64 = 0
@@ -56,6 +58,10 @@ public struct RuleSet: ~Copyable {
   private let broken: UnsafeMutablePointer<UInt16>
   /// Places of the rules that the last record broke, and before them how many those are.
   private let marks: UnsafeMutablePointer<Int>
+  /// By path of `linePaths`: what the lines of the record add up to that is checked next; to be filled by whoever has it.
+  public let lineSums: UnsafeMutablePointer<LineSum>
+  /// Where the amounts of nested lines stand, of all rules.
+  public let linePaths: [LinePath]
   /// Three letters of a currency, to be looked at like any text.
   private let letters: UnsafeMutablePointer<UInt8>
   private var owned: [UnsafeMutableRawPointer] = []
@@ -71,12 +77,18 @@ public struct RuleSet: ~Copyable {
     flags.initialize(to: 0)
     broken = .allocate(capacity: 1)
     broken.initialize(to: 0)
+    linePaths = specifications.flatMap(\.condition.lines)
+    lineSums = .allocate(capacity: max(1, linePaths.count))
+    lineSums.initialize(repeating: LineSum(), count: max(1, linePaths.count))
     marks = .allocate(capacity: 1 + ruleCount)
     marks.initialize(repeating: 0, count: 1 + ruleCount)
     letters = .allocate(capacity: 4)
     precondition(specifications.flagNames.count <= RuleSpecification.maximumFlags, "more rules flag than a record can tell apart")
+    var lines = 0
     for (at, specification) in specifications.enumerated() {
       var rule = compile(specification)
+      rule.firstLine = lines
+      lines += specification.condition.lines.count
       rule.flag = specifications.flag(of: specification)
       (rules + at).initialize(to: rule)
     }
@@ -88,6 +100,7 @@ public struct RuleSet: ~Copyable {
     flags.deallocate()
     broken.deallocate()
     marks.deallocate()
+    lineSums.deallocate()
     letters.deallocate()
     for memory in owned { memory.deallocate() }
   }
@@ -145,7 +158,7 @@ public struct RuleSet: ~Copyable {
       made.fromEvent = fromEvent.map(Int64.init) ?? -1
       return made
     case .sum(let sum):
-      var made = rule(.sum, RuleField(.amount))
+      var made = rule(sum.lines.isEmpty ? .sum : .lines, RuleField(.amount))
       made.terms = own(
         sum.terms.map { Term(field: $0.field, coefficient: $0.coefficient, isLeft: $0.isLeft) })
       made.termCount = sum.terms.count
@@ -202,6 +215,7 @@ public struct RuleSet: ~Copyable {
       case .range: holds = isInRange(at, record.value(field), record.currency)
       case .dates: holds = areDatesRight(at, record.date_d, record.time_ms)
       case .sum: holds = adds(at, record)
+      case .lines: holds = addsLines(at, record)
       }
       if !holds, let fault = note(at) { return fault }
     }
@@ -296,7 +310,39 @@ public struct RuleSet: ~Copyable {
     }
     if left && !leftSeen || right && !rightSeen { return true }
     for _ in record.currency.exponent..<6 { sum *= 10 }
-    sum += Int128(rule.pointee.constant_u)
+    return compares(at, sum)
+  }
+
+  /// The same where sums over nested lines are among the terms. What is no amount breaks the rule.
+  @inline(never)
+  private func addsLines<Record: RuleRecord>(_ at: Int, _ record: borrowing Record) -> Bool {
+    let rule = rules + at
+    var sum: Int128 = 0
+    var (left, right, leftSeen, rightSeen) = (false, false, false, false)
+    for place in 0..<rule.pointee.termCount {
+      let term = rule.pointee.terms![place]
+      if term.isLeft { left = true } else { right = true }
+      if term.field.name == .lines {
+        let lines = lineSums[rule.pointee.firstLine + Int(term.field.index)]
+        if lines.isBroken { return false }
+        guard lines.isPresent else { continue }
+        let (product, over) = lines.value_u.multipliedReportingOverflow(by: Int128(term.coefficient))
+        if over { return false }
+        sum += product
+      } else {
+        guard let amount = record.value(term.field) else { continue }
+        sum += micros(amount, record.currency) * Int128(term.coefficient)
+      }
+      if term.isLeft { leftSeen = true } else { rightSeen = true }
+    }
+    if left && !leftSeen || right && !rightSeen { return true }
+    return compares(at, sum)
+  }
+
+  @inline(__always)
+  private func compares(_ at: Int, _ amounts: Int128) -> Bool {
+    let rule = rules + at
+    let sum = amounts + Int128(rule.pointee.constant_u)
     let tolerance = Int128(rule.pointee.tolerance_u)
     switch rule.pointee.relation {
     case .equal: return sum.magnitude <= tolerance.magnitude

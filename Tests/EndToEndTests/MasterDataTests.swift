@@ -445,12 +445,12 @@ import Testing
     try world.write(["OLD,C1"])
     func configuration() throws -> Configuration {
       try world.configuration {
-        $0.replacing("interval: 1h}", with: "interval: 1h, hold: {time: 25s, records: 3}}")
+        $0.replacing("interval: 1h}", with: "interval: 1h, hold: {time: 30s, records: 3}}")
           .replacing("{store: off}", with: "{store: \(store), interval: 100ms}")
           .replacing("{path: c, table: customers}", with: "c")
           .replacing("one_of: [C1, C2, C9], severity", with: "table: customers, name: known, severity")
           // In the ledger nothing is missing yet: only what flags is told.
-          .replacing("window: 1d", with: "window: 3650d, settle: 0s")
+          .replacing("window: 1d", with: "window: 3650d, settle: 0s, out_of_orderness: 0s")
       }
     }
     let first = try configuration()

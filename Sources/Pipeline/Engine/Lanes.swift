@@ -105,12 +105,17 @@ final class OrderLane {
   /// Of the fault found last, where a rule found a reference that no table knows.
   private var missing: (broken: [Int], mayGoOn: Bool) = ([], false)
   let rules: RuleSet
+  /// For rules about nested lines.
+  private let lines: LineReader
+  private let hasLines: Bool
   let source: String
 
   init(plan: MappingPlan, rules: [RuleSpecification], schemas: (any AvroSchemas)?) {
     source = plan.specification.sourceName
     decoder = OrderDecoder(plan: plan, schemas: schemas)
     self.rules = RuleSet(rules)
+    lines = LineReader(plan.specification, rules)
+    hasLines = !self.rules.linePaths.isEmpty
   }
 
   /// Decodes one record; the fault if it is none.
@@ -124,7 +129,7 @@ final class OrderLane {
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
       case .appended:
-        if !rules.isEmpty, let fault = check() {
+        if !rules.isEmpty, let fault = check(payload) {
           records.truncate(to: records.count - 1)
           throw fault
         }
@@ -140,8 +145,9 @@ final class OrderLane {
 
   /// Holds the record decoded last against the rules.
   @inline(__always)
-  private func check() -> DataFault? {
+  private func check(_ payload: ByteView) -> DataFault? {
     let at = records.count - 1
+    if hasLines { lines.read(payload, into: rules.lineSums) }
     let flags = rules.flagCount
     if let fault = rules.check(records[at]) {
       if fault.reason == .masterDataMissing { missing = (rules.lastBroken, false) }
@@ -210,12 +216,17 @@ final class LedgerLane {
   /// Of the fault found last, where a rule found a reference that no table knows.
   private var missing: (broken: [Int], mayGoOn: Bool) = ([], false)
   let rules: RuleSet
+  /// For rules about nested lines.
+  private let lines: LineReader
+  private let hasLines: Bool
   let source: String
 
   init(plan: MappingPlan, rules: [RuleSpecification], schemas: (any AvroSchemas)?) {
     source = plan.specification.sourceName
     decoder = PostingDecoder(plan: plan, schemas: schemas)
     self.rules = RuleSet(rules)
+    lines = LineReader(plan.specification, rules)
+    hasLines = !self.rules.linePaths.isEmpty
   }
 
   /// Decodes one record; the fault if it is none.
@@ -229,7 +240,7 @@ final class LedgerLane {
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
       case .appended:
-        if !rules.isEmpty, let fault = check() {
+        if !rules.isEmpty, let fault = check(payload) {
           records.truncate(to: records.count - 1)
           throw fault
         }
@@ -245,8 +256,9 @@ final class LedgerLane {
 
   /// Holds the record decoded last against the rules.
   @inline(__always)
-  private func check() -> DataFault? {
+  private func check(_ payload: ByteView) -> DataFault? {
     let at = records.count - 1
+    if hasLines { lines.read(payload, into: rules.lineSums) }
     let flags = rules.flagCount
     if let fault = rules.check(records[at]) {
       if fault.reason == .masterDataMissing { missing = (rules.lastBroken, false) }
@@ -381,5 +393,37 @@ extension DecodeCounters {
       all.violations["\(source): \(rule.name)", default: 0] += count
     }
     return all
+  }
+}
+
+extension LineReader {
+  /// For the sums over lines of the rules. Their amounts are written like those of the record that they are held against.
+  fileprivate init(_ mapping: MappingSpecification, _ rules: [RuleSpecification]) {
+    var paths: [(LinePath, DecimalStyle)] = []
+    for rule in rules {
+      guard case .sum(let sum) = rule.condition, !sum.lines.isEmpty else { continue }
+      let style = sum.terms.lazy.compactMap { mapping.style(of: $0.field) }.first
+      paths += sum.lines.map { ($0, style ?? mapping.amountStyle ?? DecimalStyle()) }
+    }
+    self.init(mapping.format, paths)
+  }
+}
+
+extension MappingSpecification {
+  fileprivate func style(of field: RuleField) -> DecimalStyle? {
+    switch field.name {
+    case .component: AmountComponent(rawValue: field.index).flatMap { fields[$0.name]?.decimal }
+    case .amount: amountStyle
+    default: nil
+    }
+  }
+
+  fileprivate var amountStyle: DecimalStyle? {
+    switch amount {
+    case nil: nil
+    case .signed(let field): field.decimal
+    case .debitCredit(let debit, _): debit.decimal
+    case .indicated(let value, _): value.decimal
+    }
   }
 }
