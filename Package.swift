@@ -43,7 +43,7 @@ let package = Package(
     .systemLibrary(name: "CPostgres", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
     .target(name: "CShims", swiftSettings: hot),
     .target(name: "Domain", swiftSettings: hot),
-    .target(name: "Aggregates", dependencies: ["Domain"], swiftSettings: hot),
+    .target(name: "Aggregates", dependencies: ["Domain", "CShims"], swiftSettings: hot),
     .target(name: "Forecasting", dependencies: ["Domain"], swiftSettings: settings),
     .target(name: "Validation", dependencies: ["Domain"], swiftSettings: hot),
     .target(

@@ -17,6 +17,25 @@ public enum OrderFlow: Int, CaseIterable, Sendable {
 
   @inlinable
   public static var count: Int { 26 }
+
+  /// Those to which some order event adds an amount.
+  public static func flows(of component: AmountComponent) -> [OrderFlow] {
+    var found: Set<UInt8> = []
+    for kind in OrderEventKind.allCases {
+      for effect in FlowEffect.effects(of: kind) where effect.component == component.rawValue {
+        found.insert(effect.flow)
+      }
+    }
+    return allCases.filter { found.contains(UInt8($0.rawValue)) }
+  }
+
+  /// As a person says it: billedNet → "billed net".
+  public var words: String {
+    "\(self)".reduce(into: "") { words, letter in
+      if letter.isUppercase { words += " " }
+      words += letter.lowercased()
+    }
+  }
 }
 
 /// By which date a posting falls into a period.

@@ -57,23 +57,25 @@ public struct CellKey: Hashable, Sendable, Comparable {
 extension CellValues {
   /// Only what is not zero, small numbers short.
   public func write(into writer: inout ByteWriter) {
-    sums.withUnsafeBufferPointer { CellValues.write($0.baseAddress!, into: &writer) }
+    CellValues.write(into: &writer) { sums[$0] }
   }
 
-  static func write(_ sums: UnsafePointer<Int128>, into writer: inout ByteWriter) {
+  @inline(__always)
+  static func write(into writer: inout ByteWriter, _ sum: (Int) -> Int128) {
     var present: UInt64 = 0
     var wide: UInt64 = 0
-    for index in 0..<CellValues.count where sums[index] != 0 {
-      present |= 1 << UInt64(index)
-      if Int64(exactly: sums[index]) == nil { wide |= 1 << UInt64(index) }
+    for index in 0..<CellValues.count {
+      let value = sum(index)
+      if value != 0 { present |= 1 << UInt64(index) }
+      if Int64(exactly: value) == nil { wide |= 1 << UInt64(index) }
     }
     writer.writeVarint(present)
     writer.writeVarint(wide)
     for index in 0..<CellValues.count where present & 1 << UInt64(index) != 0 {
       if wide & 1 << UInt64(index) != 0 {
-        writer.write(sums[index])
+        writer.write(sum(index))
       } else {
-        writer.writeSigned(Int64(sums[index]))
+        writer.writeSigned(Int64(sum(index)))
       }
     }
   }

@@ -12,15 +12,16 @@ extension CellTable {
   }
 
   func values(_ cell: Int) -> CellValues {
+    assert(pendingCount == 0)
     var values = CellValues()
-    let base = sums(pointer(cell))
-    for at in 0..<CellValues.count { values.sums[at] = base[at] }
+    for at in 0..<CellValues.count { values.sums[at] = value(cell, at) }
     return values
   }
 
   private func isZero(_ cell: Int) -> Bool {
     let base = sums(pointer(cell))
-    return (0..<CellValues.count).allSatisfy { base[$0] == 0 }
+    guard (0..<CellValues.count).allSatisfy({ base[$0] == 0 }) else { return false }
+    return carries.isEmpty || (0..<CellValues.count).allSatisfy { carries[cell * 64 + $0] == nil }
   }
 
   /// Every cell that holds anything, by key.
@@ -34,6 +35,7 @@ extension CellTable {
 
   /// The cells that have changed since the last call, by key; those that have become zero too.
   public mutating func takeChanged() -> [CellLine] {
+    assert(pendingCount == 0)
     var lines: [CellLine] = []
     lines.reserveCapacity(changed.count)
     for at in 0..<changed.count {
@@ -130,6 +132,7 @@ extension CellTable {
   /// Writes the whole state: values in the order of their numbers and cells in the order in which they came to be, so
   /// that it costs little more than copying. Equal contents have an equal `digest`; their bytes may differ.
   public func export(into writer: inout ByteWriter) {
+    assert(pendingCount == 0)
     writer.write(CellTable.stateVersion)
     writer.write(UInt8(dimensionCount))
     writer.write(UInt8(CellValues.count))
@@ -148,7 +151,7 @@ extension CellTable {
       writer.write(header.currency)
       writer.write(header.isBase | header.isChanged << 1)
       writer.write(header.period)
-      CellValues.write(UnsafePointer(sums(pointer(cell))), into: &writer)
+      CellValues.write(into: &writer) { value(cell, $0) }
     }
     writer.write(digest)
   }

@@ -15,7 +15,8 @@ public struct CellLine: Hashable, Sendable {
 ///
 /// A fact is added with sign +1 when it comes and taken back with −1 when it is dropped. Adding is commutative and
 /// exact, so neither arrival order nor partitioning nor a restart changes a sum. Nothing is allocated per fact: texts
-/// are looked up by fingerprint, cells are blocks of plain 128-bit sums behind an open-addressed index.
+/// are looked up by fingerprint, cells are blocks of plain 64-bit sums behind an open-addressed index (what goes beyond
+/// 64 bits is kept beside them). Facts are taken in at once and added up in batches (`settle`).
 ///
 /// Bounded: a dimension has at most `limits.valuesPerDimension` values and the table `limits.cells` cells. What goes
 /// beyond is summed under `CellKey.other`, so that totals stay right, and is counted. Which values are among the first
@@ -31,7 +32,7 @@ public struct CellTable: ~Copyable {
   public struct Limits: Sendable, Equatable {
     /// A thousand values: more than a report is read by; customers beyond it are `other`.
     public var valuesPerDimension: Int
-    /// 65,536 cells are 66 MB.
+    /// 65,536 cells are 38 MB.
     public var cells: Int
 
     public init(valuesPerDimension: Int = 1_000, cells: Int = 65_536) {
@@ -62,7 +63,7 @@ public struct CellTable: ~Copyable {
 
   /// Header, then the sums; a multiple of 64 so that a cell begins on a cache line.
   static let headerBytes = 64
-  static let strideBytes = (headerBytes + CellValues.count * MemoryLayout<Int128>.stride + 63) / 64 * 64
+  static let strideBytes = (headerBytes + CellValues.count * MemoryLayout<Int64>.stride + 63) / 64 * 64
   static let cellsPerChunk = 256
   /// Cells for facts that find no other place: by currency and period, then by currency alone (there are less than
   /// 512 currencies, in two views).
@@ -77,10 +78,15 @@ public struct CellTable: ~Copyable {
   private let chunkCapacity: Int
   var cellCount = 0
   /// Upper half: tag; lower half: cell number + 1.
-  private var index: UnsafeMutablePointer<UInt64>
-  private var indexMask: Int
-  private let effects: UnsafeMutablePointer<FlowEffect>
-  private let effectCounts: UnsafeMutablePointer<UInt8>
+  var index: UnsafeMutablePointer<UInt64>
+  var indexMask: Int
+  let effects: UnsafeMutablePointer<FlowEffect>
+  let effectCounts: UnsafeMutablePointer<UInt8>
+  /// Facts whose cells are being brought close.
+  let pending: UnsafeMutablePointer<Addition>
+  var pendingCount = 0
+  /// What of a sum does not fit into 64 bits, in units of 2⁶⁴, by cell × 64 + sum: next to never anything.
+  var carries: [Int: Int64] = [:]
   var changed = RecordBuffer<UInt32>(capacity: 1_024)
   /// What `takeChanged` returned last.
   var taken = RecordBuffer<UInt32>(capacity: 1_024)
@@ -89,7 +95,11 @@ public struct CellTable: ~Copyable {
   public internal(set) var horizon: Int32 = 0
   /// Of all sums, in any order, from any parts: equal for equal contents. Kept up with every fact, so that an epoch
   /// costs nothing to check.
-  public private(set) var digest: UInt64 = 0
+  public var digest: UInt64 {
+    assert(pendingCount == 0)
+    return sumsDigest
+  }
+  private var sumsDigest: UInt64 = 0
 
   public init(dimensionCount: Int, limits: Limits = Limits()) {
     self.limits = limits
@@ -105,6 +115,8 @@ public struct CellTable: ~Copyable {
     effects = .allocate(capacity: OrderEventKind.allCases.count * FlowEffect.maximum)
     effectCounts = .allocate(capacity: 256)
     effectCounts.initialize(repeating: 0, count: 256)
+    pending = .allocate(capacity: Addition.batch)
+    pending.initialize(repeating: Addition(), count: Addition.batch)
     for kind in OrderEventKind.allCases {
       let list = FlowEffect.effects(of: kind)
       precondition(list.count <= FlowEffect.maximum)
@@ -119,6 +131,7 @@ public struct CellTable: ~Copyable {
     index.deallocate()
     effects.deallocate()
     effectCounts.deallocate()
+    pending.deallocate()
   }
 
   /// Cells that exist, those whose sums are all zero included.
@@ -132,69 +145,41 @@ public struct CellTable: ~Copyable {
     Overflow(byDimension: (0..<dimensionCount).map { dimensions.otherFacts[$0] }, cells: overflowFacts)
   }
 
-  // MARK: - Facts
+  // MARK: - Sums
 
-  /// Adds a fact (`sign` +1), or takes it back (−1). Taking back names the same fact as adding did.
-  public mutating func add(_ fact: borrowing AggregateInput, sign: Int) {
-    let sign = Int64(sign)
-    var low: UInt64 = 0
-    var high: UInt64 = 0
-    for at in 0..<dimensionCount {
-      let number = UInt64(dimensions.number(at, fact.dimensions[at], sign: sign))
-      if at < 4 { low |= number << UInt64(16 * at) } else { high |= number << UInt64(16 * (at - 4)) }
-    }
-    let isBase: UInt8 = fact.isBase ? 1 : 0
-    let currency = fact.currency.rawValue
-    let first = cell(low, high, currency, isBase, fact.eventPeriod, sign: sign)
-    markChanged(first)
-    if fact.kind == AggregateInput.postingKind {
-      let at = CellValues.index(fact.role, .event)
-      add(Int128(fact.amount) * Int128(sign), to: first, at)
-      var second = first
-      if fact.postingPeriod != fact.eventPeriod {
-        second = cell(low, high, currency, isBase, fact.postingPeriod, sign: sign)
-        markChanged(second)
-      }
-      add(Int128(fact.amount) * Int128(sign), to: second, at + 1)
-      let role = fact.role
-      if fact.quantity_u != 0, role == .revenue || role == .returns {
-        add(Int128(fact.quantity_u) * Int128(sign), to: second, CellValues.index(.posted))
-      }
-      return
-    }
-    let count = Int(effectCounts[Int(fact.kind)])
-    var isValued = count == 0
-    for position in 0..<count {
-      let effect = effects[Int(fact.kind) * FlowEffect.maximum + position]
-      guard fact.amounts.present & 1 << UInt16(effect.component) != 0 else { continue }
-      isValued = true
-      let amount = fact.amounts[AmountComponent(rawValue: effect.component).unsafelyUnwrapped]
-      add(Int128(amount) * Int128(sign * Int64(effect.sign)), to: first, Int(effect.flow))
-    }
-    if fact.quantity_u != 0 {
-      let turn = CellTable.billingSign(fact.kind)
-      if turn != 0 { add(Int128(fact.quantity_u) * Int128(sign * turn), to: first, CellValues.index(.billed)) }
-    }
-    add(Int128(sign), to: first, OrderFlow.events.rawValue)
-    if !isValued { add(Int128(sign), to: first, OrderFlow.unvalued.rawValue) }
-  }
-
-  /// How an order event counts in the billed quantity.
-  @inline(__always)
-  private static func billingSign(_ kind: UInt8) -> Int64 {
-    switch kind {
-    case OrderEventKind.invoiced.rawValue: 1
-    case OrderEventKind.invoiceCancelled.rawValue, OrderEventKind.credited.rawValue: -1
-    default: 0
-    }
-  }
-
-  @inline(__always)
+  /// Adds any number to a sum.
   mutating func add(_ delta: Int128, to cell: Int, _ sum: Int) {
-    let base = pointer(cell)
-    sums(base)[sum] += delta
-    let seed = base.load(fromByteOffset: 16, as: UInt64.self)
-    digest &+= UInt64(truncatingIfNeeded: delta) &* CellTable.weight(seed, sum)
+    let low = Int64(truncatingIfNeeded: delta)
+    add(low, isNegative: false, to: cell, sum, seed: header(cell).pointee.content)
+    let rest = (delta - Int128(low)) >> 64
+    if rest != 0 { carry(Int64(rest), cell, sum) }
+  }
+
+  /// Adds ±`amount` to a sum.
+  @inline(__always)
+  mutating func add(_ amount: Int64, isNegative: Bool, to cell: Int, _ sum: Int, seed: UInt64) {
+    let place = sums(pointer(cell)) + sum
+    let old = place.pointee
+    let (new, overflow) =
+      isNegative ? old.subtractingReportingOverflow(amount) : old.addingReportingOverflow(amount)
+    place.pointee = new
+    if overflow { carry(old < 0 ? -1 : 1, cell, sum) }
+    let delta = UInt64(bitPattern: isNegative ? 0 &- amount : amount)
+    sumsDigest &+= delta &* CellTable.weight(seed, sum)
+  }
+
+  @inline(never)
+  private mutating func carry(_ count: Int64, _ cell: Int, _ sum: Int) {
+    let place = cell * 64 + sum
+    let new = (carries[place] ?? 0) + count
+    carries[place] = new == 0 ? nil : new
+  }
+
+  /// A sum, whole.
+  func value(_ cell: Int, _ sum: Int) -> Int128 {
+    let low = Int128(sums(pointer(cell))[sum])
+    guard !carries.isEmpty, let carry = carries[cell * 64 + sum] else { return low }
+    return low + Int128(carry) << 64
   }
 
   /// By how much one unit in a sum of a cell moves the digest.
@@ -216,8 +201,8 @@ public struct CellTable: ~Copyable {
   func header(_ cell: Int) -> UnsafeMutablePointer<Header> { pointer(cell).assumingMemoryBound(to: Header.self) }
 
   @inline(__always)
-  func sums(_ base: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Int128> {
-    (base + CellTable.headerBytes).assumingMemoryBound(to: Int128.self)
+  func sums(_ base: UnsafeMutableRawPointer) -> UnsafeMutablePointer<Int64> {
+    (base + CellTable.headerBytes).assumingMemoryBound(to: Int64.self)
   }
 
   @inline(__always)
@@ -229,7 +214,7 @@ public struct CellTable: ~Copyable {
   }
 
   @inline(__always)
-  private static func hash(_ low: UInt64, _ high: UInt64, _ currency: UInt16, _ isBase: UInt8, _ period: Int32)
+  static func hash(_ low: UInt64, _ high: UInt64, _ currency: UInt16, _ isBase: UInt8, _ period: Int32)
     -> UInt64
   {
     let rest = UInt64(UInt32(bitPattern: period)) << 32 | UInt64(currency) << 8 | UInt64(isBase)
@@ -240,18 +225,28 @@ public struct CellTable: ~Copyable {
 
   /// The cell of a key: found, made, or the one for what does not fit.
   @inline(__always)
-  private mutating func cell(
-    _ low: UInt64, _ high: UInt64, _ currency: UInt16, _ isBase: UInt8, _ wanted: Int32, sign: Int64
+  mutating func cell(
+    _ low: UInt64, _ high: UInt64, _ currency: UInt16, _ isBase: UInt8, _ period: Int32, hash: UInt64, sign: Int64
   ) -> Int {
-    let period = wanted < horizon && wanted > CellTable.openingPeriod ? CellTable.openingPeriod : wanted
-    let found = find(low, high, currency, isBase, period)
+    let found = find(low, high, currency, isBase, period, hash: hash)
     if found >= 0 { return found }
     return make(low, high, currency, isBase, period, sign: sign)
   }
 
+  /// What is older than the horizon belongs to the opening cell.
   @inline(__always)
+  func folded(_ period: Int32) -> Int32 {
+    period < horizon && period > CellTable.openingPeriod ? CellTable.openingPeriod : period
+  }
+
   func find(_ low: UInt64, _ high: UInt64, _ currency: UInt16, _ isBase: UInt8, _ period: Int32) -> Int {
-    let hash = CellTable.hash(low, high, currency, isBase, period)
+    find(low, high, currency, isBase, period, hash: CellTable.hash(low, high, currency, isBase, period))
+  }
+
+  @inline(__always)
+  private func find(
+    _ low: UInt64, _ high: UInt64, _ currency: UInt16, _ isBase: UInt8, _ period: Int32, hash: UInt64
+  ) -> Int {
     let tag = hash >> 32
     var at = Int(truncatingIfNeeded: hash) & indexMask
     while true {
@@ -349,6 +344,8 @@ public struct CellTable: ~Copyable {
       let number = UInt64(text.withUTF8 { dimensions.number(at, ByteView($0), sign: 1) })
       if at < 4 { low |= number << UInt64(16 * at) } else { high |= number << UInt64(16 * (at - 4)) }
     }
-    return cell(low, high, key.currency.rawValue, key.isBase ? 1 : 0, key.period, sign: 1)
+    let (currency, isBase, period) = (key.currency.rawValue, UInt8(key.isBase ? 1 : 0), folded(key.period))
+    let hash = CellTable.hash(low, high, currency, isBase, period)
+    return cell(low, high, currency, isBase, period, hash: hash, sign: 1)
   }
 }

@@ -42,8 +42,12 @@ public struct TaskAggregates: ~Copyable {
     countsQuantities = settings.countsQuantities
   }
 
+  /// Takes a fact in; `settle` adds up what has been taken in, and must be called before anything else is asked.
   @inline(__always)
-  public mutating func add(_ fact: borrowing AggregateInput, sign: Int) { table.add(fact, sign: sign) }
+  public mutating func add(_ fact: borrowing AggregateInput, sign: Int) { table.addLater(fact, sign: sign) }
+
+  @inline(__always)
+  public mutating func settle() { table.settle() }
 
   /// As `add`, with periods by the calendar: of the day of the event or document, and of the posting date, or as the
   /// ledger states it (0: it does not).
@@ -56,7 +60,7 @@ public struct TaskAggregates: ~Copyable {
     fact.postingPeriod =
       statedPeriod != 0
       ? statedPeriod : postingDay == eventDay ? fact.eventPeriod : calendar.period(ofDay: postingDay)
-    table.add(fact, sign: sign)
+    table.addLater(fact, sign: sign)
   }
 
   /// Whether there is something to tell, and the interval is over.

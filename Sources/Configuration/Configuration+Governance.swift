@@ -22,7 +22,7 @@ public struct GovernanceEntry: Sendable, Equatable {
   }
 }
 
-/// Who answers for the sources, their fields and the outputs. It changes nothing of what is matched.
+/// Who answers for the sources, their fields, the master data and the outputs. It changes nothing of what is matched.
 public struct Governance: Sendable, Equatable {
   public struct Source: Sendable, Equatable {
     public var entry = GovernanceEntry()
@@ -32,16 +32,19 @@ public struct Governance: Sendable, Equatable {
     public init() {}
   }
 
-  /// Whether everything must have an owner.
+  /// Whether a configuration in which something has no owner, definition or classification is refused.
   public var isRequired = false
   public var sources: [String: Source] = [:]
+  /// By table; and `calendar`, `fx`, `budget`.
+  public var masterData: [String: GovernanceEntry] = [:]
   public var outputs: [String: GovernanceEntry] = [:]
 
   public init() {}
 
   /// What is written for people and systems to read, by the last part of its topic's name.
   public static let outputNames = [
-    "breaks", "dead_letters", "totals", "revenue", "cashflow", "receivables", "variance", "quality",
+    "breaks", "dead_letters", "totals", "revenue", "cashflow", "receivables", "variance", "quality", "actions",
+    "proposals",
   ]
 
   /// A field's own entry; what it leaves open is that of its source.
@@ -84,6 +87,18 @@ extension Configuration {
       }
       governance.sources[name] = made
     }
+    let masterDataNames = masterDataNames
+    for (name, value, keyNode) in reader.mapping(nodes["master_data"], path + ["master_data"]) {
+      guard masterDataNames.contains(name) else {
+        reader.problem(
+          keyNode,
+          "governance.master_data: '\(name)' is no table of a file or topic, nor calendar, fx or budget as they are "
+            + "configured\(reader.hint(name, masterDataNames))")
+        continue
+      }
+      let path = path + ["master_data", name]
+      governance.masterData[name] = readEntry(reader.nodes(value, path), path, reader)
+    }
     for (name, value, keyNode) in reader.mapping(nodes["outputs"], path + ["outputs"]) {
       guard Governance.outputNames.contains(name) else {
         reader.problem(
@@ -93,10 +108,59 @@ extension Configuration {
       let path = path + ["outputs", name]
       governance.outputs[name] = readEntry(reader.nodes(value, path), path, reader)
     }
+    // A slip in the section is a problem of its own.
+    if governance.isRequired, reader.problems.isEmpty {
+      for gap in gaps(of: governance) { reader.problem(node, "governance.required: \(gap)") }
+    }
     return governance
   }
 
-  /// Canonical fields and dimensions that a source maps, in the order of the reference.
+  /// What stands in files and topics of its own: tables by name, and `calendar`, `fx`, `budget`.
+  public var masterDataNames: [String] {
+    var names = tableSources.filter { $0.kind == .values }.map(\.name)
+    if policy.checks?.calendar != nil { names.append("calendar") }
+    if policy.checks?.exchange != nil { names.append("fx") }
+    if variance != nil { names.append("budget") }
+    return names
+  }
+
+  /// Outputs that are written under these settings.
+  public var governedOutputs: [String] {
+    let isWritten = [
+      "revenue": aggregates != nil, "cashflow": flows != nil, "receivables": flows != nil, "variance": variance != nil,
+      "quality": quality != nil, "actions": takesActions, "proposals": takesActions,
+    ]
+    return Governance.outputNames.filter { isWritten[$0] ?? true }
+  }
+
+  /// What has no owner, no classification, or no definition, a sentence each. Fields and outputs have a definition of
+  /// their own where none is given.
+  public var governanceGaps: [String] { gaps(of: governance) }
+
+  private func gaps(of governance: Governance) -> [String] {
+    var gaps: [String] = []
+    func look(_ what: String, _ entry: GovernanceEntry, isDefined: Bool) {
+      if entry.owner.isEmpty { gaps.append("\(what) has no owner") }
+      if entry.classification == nil { gaps.append("\(what) has no classification") }
+      if entry.definition.isEmpty, !isDefined { gaps.append("\(what) has no definition") }
+    }
+    for source in sources {
+      let whole = governance.sources[source.name]?.entry ?? GovernanceEntry()
+      look("source \(source.name)", whole, isDefined: false)
+      for field in fieldNames(of: source) {
+        look("field \(field) of source \(source.name)", governance.field(field, of: source.name), isDefined: true)
+      }
+    }
+    for name in masterDataNames {
+      look("master data \(name)", governance.masterData[name] ?? GovernanceEntry(), isDefined: false)
+    }
+    for name in governedOutputs {
+      look("output \(name)", governance.outputs[name] ?? GovernanceEntry(), isDefined: true)
+    }
+    return gaps
+  }
+
+  /// Canonical fields and dimensions that a source maps, in the order of the reference; behind them what `flows` reads.
   public func fieldNames(of source: SourceSettings) -> [String] {
     let canonical =
       source.mapping.kind == .orders ? OrderField.allCases.map(\.rawValue) : PostingField.allCases.map(\.rawValue)
@@ -105,6 +169,10 @@ extension Configuration {
     for (at, name) in dimensions.enumerated()
     where at < source.mapping.dimensions.count && source.mapping.dimensions[at] != nil {
       names.append(name)
+    }
+    if let flow = flows?.sources[source.name] {
+      if flow.dueDate != nil { names.append("due_date") }
+      if flow.terms != nil { names.append("terms") }
     }
     return names
   }

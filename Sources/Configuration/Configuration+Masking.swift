@@ -45,6 +45,34 @@ extension Configuration {
     return mask
   }
 
+  /// What a masked field reads must not come through another field in the clear. Fields that are computed with (amounts,
+  /// dates) and those that become words of the reconciler (events, roles) show nothing.
+  private func checkLeaks(_ node: Node?, _ reader: ConfigurationReader) {
+    for source in sources where source.mapping.isMasked {
+      let isOrders = source.mapping.kind == .orders
+      var fields = source.mapping.fields.sorted { $0.key < $1.key }.map { (name: $0.key, field: $0.value) }
+      fields.removeAll {
+        (isOrders ? OrderField(rawValue: $0.name)?.masks : PostingField(rawValue: $0.name)?.masks)?.isEmpty ?? true
+      }
+      for (name, field) in zip(dimensions, source.mapping.dimensions) {
+        if let field { fields.append((name, field)) }
+      }
+      for masked in fields where masked.field.mask != .none {
+        for path in masked.field.value.paths {
+          guard
+            let other = fields.first(where: {
+              $0.name != masked.name && $0.field.mask == .none && $0.field.value.paths.contains(path)
+            })
+          else { continue }
+          reader.problem(
+            node,
+            "sources.\(source.name): '\(other.name)' reads '\(path)' in the clear, which '\(masked.name)' masks: mask "
+              + "both, or read something else")
+        }
+      }
+    }
+  }
+
   /// What is compared with each other must be masked in the same way.
   func checkMasks(_ node: Node?, _ reader: ConfigurationReader) {
     typealias Place = (source: SourceSettings, field: String, mask: FieldMask)
@@ -76,6 +104,7 @@ extension Configuration {
         "sources: \(what) must be masked in all sources in the same way: \(masked.field) of '\(masked.source.name)' has "
           + "'\(masked.mask.rawValue)', \(other.field) of '\(other.source.name)' has '\(other.mask.rawValue)'")
     }
+    checkLeaks(node, reader)
     // A routed record goes to the partition of the hashed key, another to that of the clear one.
     guard places(["order"]).contains(where: { $0.mask != .none }),
       let routed = sources.first(where: \.isRouted), let other = sources.first(where: { !$0.isRouted })

@@ -88,6 +88,15 @@ public indirect enum ValueExpression: Sendable, Equatable {
   case concatenation([ValueExpression])
   /// The first that is present and not empty.
   case firstPresent([ValueExpression])
+
+  /// Every path that is read, those of parts too.
+  public var paths: [String] {
+    switch self {
+    case .path(let path): [path]
+    case .constant: []
+    case .concatenation(let parts), .firstPresent(let parts): parts.flatMap(\.paths)
+    }
+  }
 }
 
 /// What becomes of a field's text before anything else sees it.

@@ -26,7 +26,9 @@ extension Matcher {
   /// Takes an action in, and sends a revision where it changes a break.
   public mutating func apply(_ action: BreakAction, now_ms: Int64, outputs: inout MatchOutputs) -> ActionOutcome {
     var order = action.order
-    return order.withUTF8 { apply(action, ByteView($0), now_ms: now_ms, outputs: &outputs) }
+    let outcome = order.withUTF8 { apply(action, ByteView($0), now_ms: now_ms, outputs: &outputs) }
+    settleAggregates()
+    return outcome
   }
 
   private mutating func apply(

@@ -41,6 +41,12 @@ extension Matcher {
     if hasExchange { aggregateInBase(fact, input, day: datedDay, sign: sign) }
   }
 
+  /// At the end of every step that takes facts in or takes them back.
+  @inline(__always)
+  mutating func settleAggregates() {
+    if aggregates != nil { aggregates!.settle() }
+  }
+
   private func signed(_ quantity_u: Int64, against amount: Int64) -> Int64 {
     let size = Int64(clamping: quantity_u.magnitude)
     return amount > 0 ? -size : size

@@ -69,6 +69,7 @@ extension Matcher {
       // What is due no later than the last one goes with it.
       if done == limit { bound = reached }
     }
+    settleAggregates()
     return bound
   }
 

@@ -248,6 +248,7 @@ public struct Matcher: ~Copyable {
       start += count
     }
     watermarks.observe(source: run.source, partition: run.partition, largest_ms: largest, now_ms: now_ms)
+    settleAggregates()
   }
 
   /// Inlined: a call would copy the matcher.

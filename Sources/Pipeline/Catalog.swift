@@ -30,14 +30,30 @@ public struct Catalog: Sendable {
     public var entry: GovernanceEntry
   }
 
+  public struct MasterData: Sendable, Equatable {
+    public var name: String
+    /// File or topic.
+    public var origin: String
+    /// Fields that are translated by it, or what it decides.
+    public var uses: [String]
+    public var entry: GovernanceEntry
+  }
+
   public let name: String
   public let sources: [Source]
+  public let masterData: [MasterData]
   public let outputs: [Output]
-  public let isRequired: Bool
+  /// What has no owner, no classification or no definition, a sentence each.
+  public let gaps: [String]
 
   public init(_ configuration: Configuration) {
     name = configuration.name
-    isRequired = configuration.governance.isRequired
+    gaps = configuration.governanceGaps
+    masterData = configuration.masterDataNames.map { name in
+      MasterData(
+        name: name, origin: CatalogWords.origin(name, configuration), uses: CatalogWords.uses(name, configuration),
+        entry: configuration.governance.masterData[name] ?? GovernanceEntry())
+    }
     sources = configuration.sources.map { source in
       let governance = configuration.governance
       return Source(
@@ -47,7 +63,7 @@ public struct Catalog: Sendable {
           var entry = governance.field(name, of: source.name)
           if entry.definition.isEmpty { entry.definition = CatalogWords.definition(name, source.mapping.kind) }
           return Field(
-            name: name, rule: CatalogWords.rule(name, source.mapping, configuration.dimensions),
+            name: name, rule: CatalogWords.rule(name, source, configuration),
             outputs: CatalogWords.outputs(name, source.mapping.kind, configuration), entry: entry)
         })
     }
@@ -56,28 +72,11 @@ public struct Catalog: Sendable {
       "totals": configuration.totalsTopic, "revenue": configuration.revenueTopic,
       "cashflow": configuration.cashflowTopic, "receivables": configuration.receivablesTopic,
       "variance": configuration.varianceTopic, "quality": configuration.qualityTopic,
+      "actions": configuration.actionsTopic, "proposals": configuration.proposalsTopic,
     ]
-    let isWritten = [
-      "revenue": configuration.aggregates != nil, "cashflow": configuration.flows != nil,
-      "receivables": configuration.flows != nil, "variance": configuration.variance != nil,
-      "quality": configuration.quality != nil,
-    ]
-    outputs = Governance.outputNames.filter { isWritten[$0] ?? true }.map {
+    outputs = configuration.governedOutputs.map {
       Output(name: $0, topic: topics[$0] ?? "", entry: configuration.governance.outputs[$0] ?? GovernanceEntry())
     }
-  }
-
-  /// What nobody answers for.
-  public var withoutOwner: [String] {
-    var missing: [String] = []
-    for source in sources {
-      if source.entry.owner.isEmpty { missing.append("source \(source.name)") }
-      for field in source.fields where field.entry.owner.isEmpty {
-        missing.append("field \(field.name) of source \(source.name)")
-      }
-    }
-    for output in outputs where output.entry.owner.isEmpty { missing.append("output \(output.name)") }
-    return missing
   }
 
   // MARK: - Documents
@@ -97,6 +96,17 @@ public struct Catalog: Sendable {
     outputs.map {
       [
         $0.name, $0.topic, $0.entry.definition.isEmpty ? CatalogWords.output($0.name) : $0.entry.definition,
+        $0.entry.classification?.rawValue ?? "", $0.entry.owner,
+      ]
+    }
+  }
+
+  private static let masterDataHeader = ["master data", "from", "used by", "definition", "classification", "owner"]
+
+  private var masterDataRows: [[String]] {
+    masterData.map {
+      [
+        $0.name, $0.origin, $0.uses.joined(separator: "; "), $0.entry.definition,
         $0.entry.classification?.rawValue ?? "", $0.entry.owner,
       ]
     }
@@ -125,6 +135,9 @@ public struct Catalog: Sendable {
       lines += facts(source).map { "- \($0.0): \(cell($0.1))" }
       lines += [""] + table(Catalog.fieldHeader, rows(source))
     }
+    if !masterData.isEmpty {
+      lines += ["", "## Master data", ""] + table(Catalog.masterDataHeader, masterDataRows)
+    }
     lines += ["", "## Outputs", ""]
     lines += table(["output", "topic", "definition", "classification", "owner"], outputRows)
     return lines.joined(separator: "\n") + "\n"
@@ -145,6 +158,9 @@ public struct Catalog: Sendable {
       let facts = facts(source).map { "<dt>\(text($0.0))</dt><dd>\(text($0.1))</dd>" }.joined()
       parts.append(
         "<h2>Source \(text(source.name))</h2>\n<dl>\(facts)</dl>\n\(table(Catalog.fieldHeader, rows(source)))")
+    }
+    if !masterData.isEmpty {
+      parts.append("<h2>Master data</h2>\n" + table(Catalog.masterDataHeader, masterDataRows))
     }
     parts.append(
       "<h2>Outputs</h2>\n" + table(["output", "topic", "definition", "classification", "owner"], outputRows))

@@ -1,3 +1,4 @@
+import Aggregates
 import Configuration
 import Decoding
 import Domain
@@ -50,7 +51,12 @@ enum CatalogWords {
       case .baseAmount: "The amount in the base currency, as the ledger has converted it."
       }
     }
-    return field == "amount" ? "Debit − credit." : "Dimension by which breaks are sliced."
+    return switch field {
+    case "amount": "Debit − credit."
+    case "due_date": "When the invoice is due."
+    case "terms": "Payment terms, by which the invoice is due."
+    default: "Dimension by which breaks and sums are sliced."
+    }
   }
 
   static func output(_ name: String) -> String {
@@ -59,13 +65,20 @@ enum CatalogWords {
     case "dead_letters": "Records that could not be taken in, with their bytes and the reason."
     case "revenue": "Bookings, billings, revenue and balances by dimensions, currency and period."
     case "variance": "Actual against budget by period, dimensions and measure."
-    default: "Numbers over all tasks."
+    case "cashflow": "Expected and actual cash by week, with the forecast held against what came."
+    case "receivables": "Ageing of what is open, and collection ratios (DSO, ADD, CEI)."
+    case "quality": "How complete, timely and matched each source is, and how the control totals stand."
+    case "actions": "What people decide about breaks."
+    case "proposals": "Journals that write differences off, for the ledger to post."
+    case "totals": "Open breaks by type, over all tasks."
+    default: ""
     }
   }
 
   // MARK: - Rules
 
-  static func rule(_ field: String, _ mapping: MappingSpecification, _ dimensions: [String]) -> String {
+  static func rule(_ field: String, _ source: SourceSettings, _ configuration: Configuration) -> String {
+    let mapping = source.mapping
     if let own = mapping.fields[field] { return rule(own) }
     if field == "amount", let amount = mapping.amount {
       switch amount {
@@ -74,9 +87,14 @@ enum CatalogWords {
       case .indicated(let amount, let side): return "\(rule(amount)), signed by \(rule(side))"
       }
     }
-    if let at = dimensions.firstIndex(of: field), at < mapping.dimensions.count, let own = mapping.dimensions[at] {
+    if let at = configuration.dimensions.firstIndex(of: field), at < mapping.dimensions.count,
+      let own = mapping.dimensions[at]
+    {
       return rule(own)
     }
+    let flow = configuration.flows?.sources[source.name]
+    if field == "due_date", let own = flow?.dueDate { return rule(own) }
+    if field == "terms", let own = flow?.terms { return rule(own) }
     return ""
   }
 
@@ -128,19 +146,112 @@ enum CatalogWords {
 
   /// Where a field's value shows or what it decides, by output.
   static func outputs(_ field: String, _ kind: SourceKind, _ configuration: Configuration) -> [String] {
-    let breaks = breakOutputs(field, kind, configuration)
-    guard let flows = configuration.flows else { return breaks }
+    var outputs = breakOutputs(field, kind, configuration)
+    if configuration.aggregates != nil {
+      let uses = revenueUses(field, kind, configuration)
+      if !uses.isEmpty { outputs.append("revenue: " + uses.joined(separator: ", ")) }
+      if configuration.variance != nil, !uses.isEmpty {
+        let slices = configuration.dimensions.contains(field) && !configuration.variance!.by.contains(field)
+        if !slices { outputs.append("variance: actual") }
+      }
+    }
+    if configuration.quality != nil {
+      let uses = qualityUses(field, kind)
+      if !uses.isEmpty { outputs.append("quality: " + uses) }
+    }
+    let uses = flowUses(field, kind, configuration)
+    if !uses.isEmpty { outputs.append("cashflow, receivables: " + uses.joined(separator: ", ")) }
+    return outputs
+  }
+
+  /// What of the messages of revenue a field decides: of an amount those measures to which an event adds it.
+  private static func revenueUses(
+    _ field: String, _ kind: SourceKind, _ configuration: Configuration
+  ) -> [String] {
+    if configuration.dimensions.contains(field) { return ["dimensions.\(field)"] }
+    if kind == .orders, let component = AmountComponent.allCases.first(where: { $0.name == field }) {
+      return OrderFlow.flows(of: component).map(\.words)
+    }
+    switch (field, kind) {
+    case ("amount", .ledger), ("role", .ledger): return ["what is posted"]
+    case ("event", .orders): return ["what an event adds to"]
+    case ("currency", _): return ["currency"]
+    case ("event_time", _), ("document_date", .orders), ("posting_date", .ledger), ("period", .ledger):
+      return ["period"]
+    case ("base_amount", .ledger): return configuration.policy.checks?.exchange == nil ? [] : ["base view"]
+    case ("quantity", _): return configuration.aggregates!.countsQuantities ? ["quantities"] : []
+    default: return []
+    }
+  }
+
+  private static func qualityUses(_ field: String, _ kind: SourceKind) -> String {
+    switch field {
+    case "order": "matched, orders_closed, orders_tied_out"
+    case "event_id", "line_id": "duplicates, superseded"
+    case "event_time": "period, late, time_to_match_ms, freshness_lag_ms"
+    case "currency", "amount": "amounts"
+    default: kind == .orders && AmountComponent.allCases.contains { $0.name == field } ? "amounts" : ""
+    }
+  }
+
+  private static func flowUses(_ field: String, _ kind: SourceKind, _ configuration: Configuration) -> [String] {
+    guard let flows = configuration.flows else { return [] }
     var uses: [String] = []
     switch (field, kind) {
     case ("amount", .ledger): uses = ["open", "expected cash", "actual cash"]
     case ("posting_date", .ledger), ("document_date", .orders): uses = ["due date", "ageing", "actual cash"]
+    case ("due_date", _), ("terms", _): return ["due date", "ageing", "expected cash"]
     case ("document", _), ("journal", .ledger), ("reverses", .ledger): uses = ["what settles what"]
     case ("customer", _): uses = ["expected cash"] + (flows.by.contains(field) ? ["dimensions.customer"] : [])
     default: break
     }
     if field == flows.segment { uses.append("expected cash") }
     if configuration.dimensions.contains(field), flows.by.contains(field) { uses.append("dimensions.\(field)") }
-    return breaks + (uses.isEmpty ? [] : ["cashflow, receivables: " + uses.joined(separator: ", ")])
+    return uses
+  }
+
+  // MARK: - Master data
+
+  /// File or topic of a table, the calendar, the rates or the budget.
+  static func origin(_ name: String, _ configuration: Configuration) -> String {
+    let file: String?
+    let topic: String?
+    switch name {
+    case "budget":
+      (file, topic) = (configuration.variance?.budgetPath, configuration.variance?.budgetTopic)
+    case "calendar", "fx":
+      let kind: TableSource.Kind = name == "fx" ? .rates : .calendar
+      let source = configuration.tableSources.first { $0.kind == kind }
+      (file, topic) = (source?.path, source?.topic)
+    default:
+      let source = configuration.tableSources.first { $0.kind == .values && $0.name == name }
+      (file, topic) = (source?.path, source?.topic)
+    }
+    if let topic { return "topic \(topic)" }
+    let last = file?.split(separator: "/").last.map(String.init) ?? ""
+    return last.isEmpty ? "the configuration" : "file \(last)"
+  }
+
+  /// The fields that a table translates, or what the calendar, the rates and the budget decide.
+  static func uses(_ name: String, _ configuration: Configuration) -> [String] {
+    switch name {
+    case "calendar": return ["accounting periods of breaks, revenue and variance"]
+    case "fx": return ["base currency: FX_DIFFERENCE, FX_RATE_MISSING, the base view of revenue"]
+    case "budget": return ["variance: budget"]
+    default: break
+    }
+    var uses: [String] = []
+    for source in configuration.sources {
+      var fields = source.mapping.fields.filter { $0.value.table?.name == name }.map(\.key).sorted()
+      for (at, field) in source.mapping.dimensions.enumerated() where field?.table?.name == name {
+        fields.append(configuration.dimensions[at])
+      }
+      let flow = configuration.flows?.sources[source.name]
+      if flow?.dueDate?.table?.name == name { fields.append("due_date") }
+      if flow?.terms?.table?.name == name { fields.append("terms") }
+      uses += fields.map { "\($0) of \(source.name)" }
+    }
+    return uses
   }
 
   private static func breakOutputs(_ field: String, _ kind: SourceKind, _ configuration: Configuration) -> [String] {
@@ -151,7 +262,6 @@ enum CatalogWords {
           uses.append("\(event.name) → \(entry.sign > 0 ? "+" : "−")\(entry.role.name)")
         }
       }
-      // An amount that no policy uses decides nothing.
       return uses.isEmpty ? [] : ["breaks: expected of " + uses.joined(separator: ", ")]
     }
     switch field {

@@ -9,17 +9,17 @@ struct CatalogCommand: ParsableCommand {
     abstract: "Writes the data catalog of a configuration: mappings, lineage, owners.",
     discussion: """
       Writes catalog.md and catalog.html: every source field, the rule by which it becomes a canonical field, the outputs \
-      it shows in, its definition, classification and owner (configuration: governance). With --require-owners, or \
-      governance.required, exit code 1 where something has no owner.
+      it shows in, its definition, classification and owner (configuration: governance), the master data and the \
+      outputs. Exit code 1 where something has no owner, classification or definition, unless --allow-gaps is given.
 
       EXAMPLES
         tieout catalog --config shop.yaml --out docs/catalog
-        tieout catalog --config shop.yaml --out docs/catalog --require-owners
+        tieout catalog --config shop.yaml --out docs/catalog --allow-gaps
       """)
 
   @Option(help: "Configuration file.") var config: String
   @Option(help: "Directory for the documents; made if it does not exist.") var out: String
-  @Flag(help: "Fail where something has no owner.") var requireOwners = false
+  @Flag(help: "Say what has no owner, classification or definition, and succeed all the same.") var allowGaps = false
 
   func run() throws {
     do {
@@ -27,9 +27,8 @@ struct CatalogCommand: ParsableCommand {
       try FileManager.default.createDirectory(atPath: out, withIntermediateDirectories: true)
       try catalog.markdown.write(toFile: out + "/catalog.md", atomically: true, encoding: .utf8)
       try catalog.html.write(toFile: out + "/catalog.html", atomically: true, encoding: .utf8)
-      guard requireOwners || catalog.isRequired, !catalog.withoutOwner.isEmpty else { return }
-      for missing in catalog.withoutOwner { print("\(missing) has no owner") }
-      throw ExitCode(1)
+      for gap in catalog.gaps { print(gap) }
+      if !catalog.gaps.isEmpty, !allowGaps { throw ExitCode(1) }
     } catch let code as ExitCode {
       throw code
     } catch { fail(error) }

@@ -144,6 +144,53 @@ import Testing
     #expect(tight.count <= 10 + CellTable.sparePeriodCells + CellTable.spareCurrencyCells)
   }
 
+  /// What batches leave is what facts leave one by one, to the byte: also which values and cells were among the first.
+  @Test(arguments: seeds) func batchesAreTheSameAsOneByOne(_ seed: UInt64) {
+    var generator = SeededGenerator(seed)
+    let limits = CellTable.Limits(valuesPerDimension: Int(seed % 5) + 1, cells: Int(seed % 7) * 5 + 1)
+    var single = CellTable(dimensionCount: 3, limits: limits)
+    var batched = CellTable(dimensionCount: 3, limits: limits)
+    for fact in randomFacts(700, dimensions: 3, &generator) {
+      let sign = Int.random(in: 0..<4, using: &generator) == 0 ? -1 : 1
+      single.add(fact, sign: sign)
+      fact.with { batched.addLater($0, sign: sign) }
+      if Int.random(in: 0..<50, using: &generator) == 0 { batched.settle() }
+    }
+    batched.settle()
+    #expect(bytes(batched) == bytes(single))
+    #expect(batched.overflow == single.overflow)
+  }
+
+  @Test(arguments: seeds) func sumsBeyond64BitsAreExact(_ seed: UInt64) throws {
+    var generator = SeededGenerator(seed)
+    var table = CellTable(dimensionCount: 0)
+    var naive: [CellKey: CellValues] = [:]
+    var facts: [(fact: Fact, sign: Int)] = []
+    var extremes: Set<Bool> = []
+    for _ in 0..<200 {
+      var fact = Fact()
+      fact.role = Bool.random(using: &generator) ? .revenue : .cash
+      fact.amount = [Int64.max, .min, .max - 1, .min + 1, 1, -1].randomElement(using: &generator)!
+      let sign = Bool.random(using: &generator) ? 1 : -1
+      facts.append((fact, sign))
+      table.add(fact, sign: sign)
+      fact.add(to: &naive, sign: Int128(sign))
+      for line in table.lines {
+        #expect(line.values == naive[line.key])
+        for sum in line.values.sums where Int64(exactly: sum) == nil { extremes.insert(sum > 0) }
+      }
+    }
+    #expect(!extremes.isEmpty)
+    var merged = CellTable(dimensionCount: 0)
+    merged.merge(table)
+    let again = try restored(bytes(table))
+    for other in [merged.lines, again.lines] { #expect(other == table.lines) }
+    #expect(merged.digest == table.digest && again.digest == table.digest)
+    for (fact, sign) in facts.shuffled(using: &generator) { table.add(fact, sign: -sign) }
+    #expect(table.lines.isEmpty)
+    #expect(table.digest == CellTable(dimensionCount: 0).digest)
+  }
+
   @Test func beyondEveryBoundTheCurrencyStillAddsUp() {
     var table = CellTable(dimensionCount: 1, limits: .init(valuesPerDimension: 1, cells: 1))
     var fact = Fact()
@@ -309,9 +356,11 @@ import Testing
     let nothing = task.tell(now_ms: 0)
     #expect(nothing.lines.isEmpty)
     fact(5).with { task.add($0, sign: 1) }
+    task.settle()
     let first = task.tell(now_ms: 10_000)
     #expect(first.lines.count == 1)
     fact(6).with { task.add($0, sign: 1) }
+    task.settle()
     let early = task.tell(now_ms: 10_999)
     #expect(early.lines.isEmpty)
     let second = task.tell(now_ms: 11_000)
@@ -328,9 +377,11 @@ import Testing
     told = task.tell(now_ms: 0, times: [6 * day - 1, 7 * day])
     #expect(told.times == nil)
     fact(1).with { task.add($0, sign: 1) }
+    task.settle()
     told = task.tell(now_ms: 0, times: [6 * day - 1, 7 * day])
     #expect(told.times == [6 * day - 1, 7 * day] && told.lines.count == 1)
     fact(1).with { task.add($0, sign: 1) }
+    task.settle()
     told = task.tell(now_ms: 1_000, times: [6 * day - 1, 7 * day])
     #expect(told.times == nil && told.lines.count == 1)
     told = task.tell(now_ms: 1_000, times: [6 * day, 7 * day])
@@ -343,6 +394,7 @@ import Testing
   @Test func whatWasNotSentIsToldAgain() {
     var task = TaskAggregates(dimensionCount: 1, settings: settings(1_000))
     fact(5).with { task.add($0, sign: 1) }
+    task.settle()
     let before = task.digest
     let first = task.tell(now_ms: 50, times: [7])
     let told = task.digest
@@ -350,6 +402,7 @@ import Testing
     let after = task.digest
     #expect(told != before && after == before && first.lines.count == 1)
     fact(1, "b").with { task.add($0, sign: 1) }
+    task.settle()
     let second = task.tell(now_ms: 60, times: [7])
     #expect(second.lines.map(\.key.dimensions) == [["a"], ["b"]] && second.lines[0] == first.lines[0])
     // Only what was told last can be taken back.
@@ -362,8 +415,10 @@ import Testing
   @Test func aRestartTellsTheSame() throws {
     var task = TaskAggregates(dimensionCount: 1, settings: settings(1_000))
     fact(5).with { task.add($0, sign: 1) }
+    task.settle()
     _ = task.tell(now_ms: 50, times: [9])
     fact(6, "b").with { task.add($0, sign: 1) }
+    task.settle()
     var writer = ByteWriter()
     task.export(into: &writer)
     var again = TaskAggregates(dimensionCount: 1, settings: settings(1_000))

@@ -69,6 +69,23 @@ import Testing
     #expect(routed.count == 1 && routed[0].contains("all sources must be routed or none"))
   }
 
+  @Test func whatIsMaskedIsNotReadInTheClearBesideIt() {
+    func found(_ orders: String, order: String = "{path: id, mask: hash}") -> [String] {
+      tests.problems(yaml(orders: orders, order: order, ledgerOrder: "{path: id, mask: hash}"), environment)
+    }
+    #expect(
+      found(", event_id: {concat: [id, {constant: '/'}, type]}")
+        == [
+          "t.yaml:5:3: sources.orders: 'event_id' reads 'id' in the clear, which 'order' masks: mask both, or read "
+            + "something else"
+        ])
+    #expect(found(", event_id: {concat: [id, {constant: '/'}, type], mask: hash}") == [])
+    #expect(found(", document: {first: [doc, id]}").first?.contains("'document' reads 'id' in the clear") == true)
+    #expect(found(", document: {first: [doc, other]}") == [])
+    // A dimension is one of them, on either side.
+    #expect(found(", customer: rep").first?.contains("'customer' reads 'rep' in the clear, which 'rep' masks") == true)
+  }
+
   @Test func masksThatMakeNoSenseAreRefused() {
     func found(_ text: String) -> [String] { tests.problems(text, environment) }
     #expect(

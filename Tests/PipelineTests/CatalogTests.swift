@@ -15,7 +15,7 @@ import Testing
   @Test func everythingIsInTheCatalog() throws {
     let configuration = try load("northwind.yaml")
     let catalog = Catalog(configuration)
-    #expect(catalog.isRequired && catalog.withoutOwner.isEmpty)
+    #expect(configuration.governance.isRequired && catalog.gaps.isEmpty)
     let orders = try #require(catalog.sources.first { $0.name == "orders" })
     #expect(orders.fields.count == configuration.sources[0].mapping.fields.count + 2)
     func field(_ source: String, _ name: String) throws -> Catalog.Field {
@@ -46,16 +46,22 @@ import Testing
   }
 
   @Test func whatHasNoOwnerIsNamed() throws {
-    let missing = Catalog(
-      try load("northwind.yaml") {
-        $0.replacing("      owner: General Accounting\n", with: "")
-          .replacing("totals: {owner: Controlling, ", with: "totals: {")
-      }
-    ).withoutOwner
-    #expect(missing.first == "source ledger" && missing.last == "output totals")
-    #expect(missing.contains("field amount of source ledger") && !missing.contains { $0.contains("orders") })
-    let none = Catalog(try load("flat.yaml"))
-    #expect(!none.isRequired && none.withoutOwner.contains("output breaks"))
+    func change(_ text: String) -> String {
+      text.replacing("      owner: General Accounting\n", with: "")
+        .replacing("totals: {owner: Controlling, classification: internal}", with: "totals: {owner: Controlling}")
+        .replacing("      definition: Order events of the shop's CRM.\n", with: "")
+    }
+    let gaps = Catalog(try load("northwind.yaml") { change($0).replacing("required: true", with: "required: false") })
+      .gaps
+    #expect(gaps.first == "source orders has no definition")
+    #expect(gaps.contains("source ledger has no owner") && gaps.contains("field amount of source ledger has no owner"))
+    #expect(gaps.last == "output totals has no classification")
+    #expect(!gaps.contains { $0.contains("of source orders") })
+    // Where it is required, nothing runs under such a configuration.
+    var problems = ""
+    do { _ = try load("northwind.yaml", change) } catch { problems = "\(error)" }
+    for gap in gaps { #expect(problems.contains("governance.required: \(gap)"), "\(gap)") }
+    #expect(Catalog(try load("flat.yaml")).gaps.contains("output breaks has no owner"))
   }
 
   @Test func markupInTextsIsText() throws {
