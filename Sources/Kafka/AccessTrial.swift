@@ -75,16 +75,20 @@ public struct TransactionTrial: Sendable, Equatable {
   public init() {}
 }
 
-extension Producer {
+extension TransactionTrial {
   /// Writes one record into each topic and commits an offset for each group, each in a transaction of its own that is
   /// aborted: no reader of committed records sees any of it, and no offset changes. To be used only where the broker
   /// knows transactions: the embedded one keeps what an aborted transaction wrote.
-  public func tryAccess(
-    topics: [String], commits: [(group: String, place: TopicPartition, offset: Int64)], timeout_ms: Int
-  ) -> TransactionTrial {
+  /// - Parameter connect: A new producer, always of the same transactional id. One that was refused its first topic cannot
+  ///   go on: the coordinator has never heard of the transaction that it is then told to abort.
+  public static func run(
+    topics: [String], commits: [(group: String, place: TopicPartition, offset: Int64)], timeout_ms: Int,
+    connect: () throws(KafkaError) -> Producer
+  ) throws(KafkaError) -> TransactionTrial {
     var trial = TransactionTrial()
+    var producer = try connect()
     do throws(KafkaError) {
-      try initTransactions(timeout_ms: timeout_ms)
+      try producer.initTransactions(timeout_ms: timeout_ms)
     } catch {
       trial.takeover = error
       return trial
@@ -92,23 +96,27 @@ extension Producer {
     /// Why a transaction must be aborted: a message that was not sent only says that it was not. Nothing can be begun in
     /// an open transaction, and the answer says why.
     func reason() -> KafkaError? {
-      do throws(KafkaError) { try beginTransaction() } catch {
+      do throws(KafkaError) { try producer.beginTransaction() } catch {
         return error.requiresAbort || error.isFatal ? error : nil
       }
       return nil
     }
     /// Whether another transaction can follow.
-    func attempt(_ body: () throws(KafkaError) -> Void) -> (failure: KafkaError?, goesOn: Bool) {
+    func attempt(_ body: (Producer) throws(KafkaError) -> Void) -> (failure: KafkaError?, goesOn: Bool) {
       do throws(KafkaError) {
-        try beginTransaction()
+        try producer.beginTransaction()
       } catch {
         trial.transaction = error
         return (nil, false)
       }
       var failure: KafkaError?
-      do throws(KafkaError) { try body() } catch { failure = reason() ?? error }
+      do throws(KafkaError) { try body(producer) } catch { failure = reason() ?? error }
       do throws(KafkaError) {
-        try abortTransaction(timeout_ms: timeout_ms)
+        do throws(KafkaError) { try producer.abortTransaction(timeout_ms: timeout_ms) } catch {
+          guard failure != nil, error.isFatal else { throw error }
+          producer = try connect()
+          try producer.initTransactions(timeout_ms: timeout_ms)
+        }
       } catch {
         trial.transaction = error
         return (failure, false)
@@ -116,16 +124,16 @@ extension Producer {
       return (failure, true)
     }
     for topic in topics {
-      let (failure, goesOn) = attempt { () throws(KafkaError) in
-        try produce(topic: topic, partition: 0, key: Array("tieout-doctor".utf8), value: nil)
-        try flush(timeout_ms: timeout_ms)
+      let (failure, goesOn) = attempt { (producer) throws(KafkaError) in
+        try producer.produce(topic: topic, partition: 0, key: Array("tieout-doctor".utf8), value: nil)
+        try producer.flush(timeout_ms: timeout_ms)
       }
       trial.writing[topic] = failure
       guard goesOn else { return trial }
     }
     for commit in commits {
-      let (failure, goesOn) = attempt { () throws(KafkaError) in
-        try sendOffsets(
+      let (failure, goesOn) = attempt { (producer) throws(KafkaError) in
+        try producer.sendOffsets(
           [commit.place: CommittedOffset(commit.offset)], group: try GroupMetadata(outside: commit.group),
           timeout_ms: timeout_ms)
       }
@@ -138,7 +146,7 @@ extension Producer {
 
 extension GroupMetadata {
   /// Of somebody who is no member of the group.
-  init(outside group: String) throws(KafkaError) {
+  public init(outside group: String) throws(KafkaError) {
     let metadata = rd_kafka_consumer_group_metadata_new(group)
     defer { rd_kafka_consumer_group_metadata_destroy(metadata) }
     var buffer: UnsafeMutableRawPointer?

@@ -32,6 +32,9 @@ public final class TestCluster: @unchecked Sendable {
   public init(_ kind: Kind? = nil) throws {
     let kind = kind ?? (TestCluster.address == nil ? .transactional : .real)
     self.kind = kind
+    // A peer that goes away is an error of the call, not the end of the process.
+    signal(SIGPIPE, SIG_IGN)
+    if kind == .real, let failure = TestCluster.warmUp { throw failure }
     switch kind {
     case .embedded:
       let broker = try EmbeddedBroker()
@@ -46,6 +49,39 @@ public final class TestCluster: @unchecked Sendable {
       bootstrap = TestCluster.address ?? ""
     }
   }
+
+  /// The first transaction on a fresh cluster waits for the internal topics, and no test should. Once for all.
+  /// - Returns: what is wrong with the cluster.
+  private static let warmUp: KafkaError? = {
+    let properties = [KafkaProperty("bootstrap.servers", address ?? "")]
+    let name = "tieout-test-warm-up-\(UInt64.random(in: 0 ... .max))"
+    let until = Date().addingTimeInterval(120)
+    func failure(_ error: KafkaError) -> KafkaError {
+      KafkaError(
+        name: error.name, "\(error); with few brokers transaction.state.log.replication.factor, "
+          + "transaction.state.log.min.isr and offsets.topic.replication.factor must not ask for more than there are",
+        context: "the first transaction on \(address ?? "")")
+    }
+    do throws(KafkaError) {
+      let admin = try Admin(properties: properties)
+      _ = try admin.createTopic(name, partitions: 1)
+      defer { try? admin.deleteTopic(name) }
+      guard try admin.await([name]).isEmpty else {
+        return KafkaError(name: "_TIMED_OUT", "no leader for its partition", context: "creating topic \(name)")
+      }
+      while true {
+        do throws(KafkaError) {
+          let producer = try Producer(properties: properties + [KafkaProperty("transactional.id", name)])
+          try producer.initTransactions(timeout_ms: 30_000)
+          try producer.beginTransaction()
+          try producer.sendOffsets(
+            [TopicPartition(name, 0): CommittedOffset(0)], group: try GroupMetadata(outside: name), timeout_ms: 30_000)
+          try producer.commitTransaction(timeout_ms: 30_000)
+          return nil
+        } catch { if Date() > until { return failure(error) } }
+      }
+    } catch { return error }
+  }()
 
   deinit {
     memory?.stop()
@@ -69,14 +105,19 @@ public final class TestCluster: @unchecked Sendable {
     if let broker {
       try broker.createTopic(name, partitions: partitions)
     } else {
+      adopt(name)
       let admin = try Admin(properties: properties)
       _ = try admin.createTopic(name, partitions: partitions, config: config)
-      // The controller knows the topic; wait until the broker that is asked does, and every partition has a leader.
-      guard try admin.await([name]).isEmpty else {
+      // The controller knows the topic; wait until the brokers do, each by itself, and every partition has a leader.
+      let brokers = try admin.describe().brokers.values
+      let askers =
+        brokers.count < 2
+        ? [admin]
+        : try brokers.map { try Admin(properties: properties + [KafkaProperty("bootstrap.servers", $0)]) }
+      for asker in askers where try !asker.await([name]).isEmpty {
         throw KafkaError(name: "_TIMED_OUT", "no leader for every partition", context: "creating topic \(name)")
       }
     }
-    lock.withLock { created.append(name) }
   }
 
   /// Has a topic deleted that the program under test created.
@@ -99,30 +140,30 @@ public final class TestCluster: @unchecked Sendable {
     public var value: String?
   }
 
-  /// Everything in a topic, up to the end of every partition, in the order of partitions and offsets.
+  /// Everything in a topic, up to the end of every partition, in the order of partitions and offsets: what is committed
+  /// when it is called. A transaction that has been answered is waited for until its partition has heard of it.
   public func readAll(_ topic: String, partitions: Int, timeout_s: Int = 60) throws -> [Record] {
-    let consumer = try Consumer(
-      properties: properties + [
-        KafkaProperty("group.id", unique("reader-\(UInt64.random(in: 0 ... .max))")),
-        KafkaProperty("isolation.level", "read_committed"),
-      ], topics: [topic])
-    defer { consumer.close() }
+    let reader = try PartitionReader(properties: properties)
+    defer { reader.close() }
+    let whole = try PartitionReader(properties: properties + [KafkaProperty("isolation.level", "read_uncommitted")])
+    defer { whole.close() }
     var records: [Record] = []
-    var ended: Set<Int32> = []
-    let until = Date().addingTimeInterval(TimeInterval(timeout_s))
-    while ended.count < partitions, Date() < until {
-      _ = try consumer.consume(timeout_ms: 50) { message in
+    for partition in 0..<Int32(partitions) {
+      let place = TopicPartition(topic, partition)
+      let until = Date().addingTimeInterval(3)
+      var (low, end) = try reader.bounds(place, timeout_ms: timeout_s * 1_000)
+      let last = try whole.bounds(place, timeout_ms: timeout_s * 1_000).stable
+      while end < last, Date() < until {
+        Thread.sleep(forTimeInterval: 0.01)
+        (low, end) = try reader.bounds(place, timeout_ms: timeout_s * 1_000)
+      }
+      try reader.read(place, from: low, end: end) { message in
         func text(_ bytes: UnsafeBufferPointer<UInt8>?) -> String? { bytes.map { String(decoding: $0, as: UTF8.self) } }
         records.append(
           Record(
             partition: message.partition, offset: message.offset, key: text(message.key), value: text(message.value)))
+        return true
       }
-      for end in consumer.ended { ended.insert(end.place.partition) }
-      try consumer.answerRebalance(start: .beginning)
-    }
-    guard ended.count == partitions else {
-      throw KafkaError(
-        name: "_TIMED_OUT", "\(ended.count) of \(partitions) partitions were read to their end", context: topic)
     }
     return records.sorted { ($0.partition, $0.offset) < ($1.partition, $1.offset) }
   }

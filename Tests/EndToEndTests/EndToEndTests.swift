@@ -88,7 +88,9 @@ let exampleConfigurations = URL(fileURLWithPath: #filePath).deletingLastPathComp
     }
     let reader = try BreakReader(
       properties: [KafkaProperty("bootstrap.servers", configuration.kafka.bootstrap)], topic: configuration.breaksTopic)
-    while !reader.isAtEnd, Date() < until { try reader.poll(timeout_ms: 50) }
+    let end = Date().addingTimeInterval(60)
+    while !reader.isAtEnd, Date() < end { try reader.poll(timeout_ms: 50) }
+    #expect(reader.isAtEnd, "the breaks were not read to their end")
     reader.close()
     return reader.breaks.filter(\.value.isReported)
   }

@@ -49,7 +49,8 @@ extension EndToEndTests {
     try daemon.start()
     #expect(try await ask(port, "/healthz").status == 200)
     let until = Date().addingTimeInterval(60)
-    while daemon.status.decode.records < sent || daemon.status.match.open.reduce(0, +) < truth.count / 2
+    // A worker may have had both partitions for a while before the other one joined.
+    while !daemon.status.isReady || daemon.status.partitions < 2 || daemon.status.decode.records < sent || daemon.status.match.open.reduce(0, +) < truth.count / 2
       || daemon.status.lag > 0, Date() < until
     { try await Task.sleep(for: .milliseconds(50)) }
     #expect(try await ask(port, "/readyz").status == 200)
@@ -60,7 +61,8 @@ extension EndToEndTests {
       page.body.split(separator: "\n").first { $0.hasPrefix("tieout_daemon_\(name) ") }
         .flatMap { Double($0.split(separator: " ")[1]) }
     }
-    #expect(value("records_total") == Double(sent))
+    // What was read and not committed when a partition moved is read again.
+    #expect(value("records_total") ?? 0 >= Double(sent) && value("records_total") ?? 0 < Double(2 * sent))
     #expect(value("lag_records") == 0)
     #expect(value("partitions") == 2)
     #expect(value("ready") == 1)

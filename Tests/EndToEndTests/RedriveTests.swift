@@ -50,6 +50,10 @@ import Testing
     MasterDataTests().wait("the records again") { daemon.status.decode.records == 7 }
     // B and D are taken in; C is refused again, under another place.
     MasterDataTests().wait("the refusal") { daemon.status.deadLetters == 4 }
+    // It is counted when its transaction is committed, and seen when its partition has heard of that.
+    selection.isTrial = true
+    MasterDataTests().wait("the refusal in the topic") { (try? Redrive(configuration).run(selection).selected) == 5 }
+    selection.isTrial = false
     let again = try Redrive(configuration).run(selection)
     #expect(again.selected == 5 && again.known == 3 && again.sent == 1 && again.gone.count == 1)
     selection.sources = ["ledger"]

@@ -252,11 +252,14 @@ import Testing
     for topic in topics { try cluster.createTopic(topic, partitions: 1) }
     let group = cluster.unique("try-group")
     func attempt() throws -> TransactionTrial {
-      try Producer(
-        properties: cluster.properties + [
-          KafkaProperty("transaction.timeout.ms", "10000"), KafkaProperty("transactional.id", cluster.unique("try")),
-        ]
-      ).tryAccess(topics: topics, commits: [(group, TopicPartition(topics[0], 0), 5)], timeout_ms: 20_000)
+      try TransactionTrial.run(
+        topics: topics, commits: [(group, TopicPartition(topics[0], 0), 5)], timeout_ms: 20_000
+      ) { () throws(KafkaError) in
+        try Producer(
+          properties: cluster.properties + [
+            KafkaProperty("transaction.timeout.ms", "10000"), KafkaProperty("transactional.id", cluster.unique("try")),
+          ])
+      }
     }
     #expect(try attempt() == TransactionTrial(), "everything is allowed")
     let reader = try PartitionReader(properties: cluster.properties + [KafkaProperty("group.id", group)])

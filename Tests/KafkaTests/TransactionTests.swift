@@ -99,7 +99,14 @@ import Testing
     defer { reader.close() }
     let place = TopicPartition(topic, 0)
     // The markers of the last ones may still be under way.
-    Thread.sleep(forTimeInterval: 1)
+    let whole = try PartitionReader(
+      properties: cluster.properties + [KafkaProperty("isolation.level", "read_uncommitted")])
+    defer { whole.close() }
+    #expect(
+      try eventually {
+        let last = try whole.bounds(place, timeout_ms: 10_000).stable
+        return try reader.bounds(place, timeout_ms: 10_000).stable == last
+      })
     let end = try reader.bounds(place, timeout_ms: 10_000).stable
     #expect(end > Int64(made))
     for from in [0, end / 3, end / 2] {

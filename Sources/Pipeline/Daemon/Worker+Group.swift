@@ -125,6 +125,12 @@ extension Worker {
         continue
       }
       let started_ms = environment.monotonic_ms()
+      // What is replayed has been counted by whoever took it in first.
+      let before = stage?.counters ?? DecodeCounters()
+      defer {
+        replayedDecode.add(stage?.counters ?? DecodeCounters())
+        replayedDecode.subtract(before)
+      }
       let recovered = try recovery.recover(partition: partition, committed: offsets)
       recovered.engine.onDeadLetter = { [unowned self] in self.report($0) }
       recovered.engine.onLostAction = { [unowned self] in self.report($0, $1) }

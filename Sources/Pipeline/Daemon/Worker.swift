@@ -66,6 +66,8 @@ public final class Worker: @unchecked Sendable {
   /// Where a partition begins whose next records Kafka no longer has.
   var beginnings: [TopicPartition: Int64] = [:]
   var lastPoll_ms: Int64 = 0
+  /// What was decoded in recoveries, and does not count as taken in.
+  var replayedDecode = DecodeCounters()
   var stage: DecodeStage!
   var producer: (any RecordProducer)!
   var consumer: (any GroupConsumer)!
@@ -339,7 +341,9 @@ public final class Worker: @unchecked Sendable {
     }
     var unheard: [Int32: UInt64] = [:]
     for (task, source, place, isDue) in asked {
-      if let end = ends[place], end <= task.ends[source] {
+      // What stands behind the last stable offset belongs to a transaction that is not over yet: it may still come.
+      let high = consumer?.cachedOffsets(place)?.high ?? 0
+      if let end = ends[place], max(end, high) <= task.ends[source] {
         task.silentUntil_ms[source] = now_ms
       } else if isDue || ends[place] != nil {
         unheard[place.partition, default: 0] |= 1 << UInt64(source)
@@ -362,6 +366,7 @@ public final class Worker: @unchecked Sendable {
   func publish() {
     guard !isLeaving else { return }
     status.decode = stage?.counters ?? DecodeCounters()
+    status.decode.subtract(replayedDecode)
     status.match = MatchCounters()
     status.totals = ControlTotals()
     status.isReady = group != nil && !isRecoveryDue

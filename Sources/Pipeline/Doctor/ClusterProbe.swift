@@ -80,11 +80,12 @@ public final class KafkaProbe: ClusterProbe {
     topics: [String], commits: [(group: String, place: TopicPartition, offset: Int64)], timeout_ms: Int
   ) throws(KafkaError) -> TransactionTrial {
     // A name that no worker has: nobody is fenced.
-    let producer = try Producer(
-      properties: [KafkaProperty("transaction.timeout.ms", "10000")] + configuration.clientProperties(.producer) + [
-        KafkaProperty("transactional.id", "\(configuration.kafka.group)-doctor")
-      ], log: heard.handler)
-    return producer.tryAccess(topics: topics, commits: commits, timeout_ms: timeout_ms)
+    try TransactionTrial.run(topics: topics, commits: commits, timeout_ms: timeout_ms) { () throws(KafkaError) in
+      try Producer(
+        properties: [KafkaProperty("transaction.timeout.ms", "10000")] + configuration.clientProperties(.producer) + [
+          KafkaProperty("transactional.id", "\(configuration.kafka.group)-doctor")
+        ], log: heard.handler)
+    }
   }
 
   public func reach(_ address: String, timeout_ms: Int) -> String? {

@@ -23,6 +23,14 @@ public struct DecodeCounters: Sendable, Equatable {
     violations.merge(other.violations, uniquingKeysWith: +)
   }
 
+  mutating func subtract(_ other: DecodeCounters) {
+    records -= other.records
+    skipped -= other.skipped
+    tombstones -= other.tombstones
+    for index in faults.indices { faults[index] -= other.faults[index] }
+    for (rule, count) in other.violations { violations[rule, default: 0] -= count }
+  }
+
   mutating func count(_ fault: DataFault) { faults[DataFaultReason.allCases.firstIndex(of: fault.reason)!] += 1 }
 
   /// A record that was counted is not to be: it is taken in another time.

@@ -37,6 +37,8 @@ final class LoadRun {
       ?? ProcessInfo.processInfo.environment["TIEOUT_TEST_BOOTSTRAP"].flatMap { $0.isEmpty ? nil : $0 }
     isReal = address != nil
     name = "tieout-load-" + String(UInt64.random(in: 0 ... .max), radix: 36)
+    // A part that has ended is told so by the error of the next word to it.
+    signal(SIGPIPE, SIG_IGN)
     keepsDirectory = options.directory != nil
     directory = options.directory ?? NSTemporaryDirectory() + name
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
@@ -111,14 +113,13 @@ final class LoadRun {
     for (topic, config) in configuration.sources.map({ ($0.topic, [:]) })
       + configuration.ownTopics.map({ ($0.name, $0.config) })
     {
-      _ = try admin.createTopic(topic, partitions: partitions, config: config)
       createdTopics.append(topic)
+      _ = try admin.createTopic(topic, partitions: partitions, config: config)
     }
-    let until = Date().addingTimeInterval(15)
-    while Date() < until {
-      let known = try admin.topics()
-      if createdTopics.allSatisfy({ known[$0] == partitions }) { return }
-      usleep(100_000)
+    let missing = try admin.await(Set(createdTopics))
+    guard missing.isEmpty else {
+      throw KafkaError(
+        name: "_TIMED_OUT", "no leader for every partition", context: "creating \(missing.sorted().joined(separator: ", "))")
     }
   }
 
