@@ -342,7 +342,8 @@ extension Configuration {
     guard let new = next.policy.checks?.calendar else { return }
     guard let old = policy.checks?.calendar else {
       throw TableError(
-        description: "the calendar: it had holidays alone, and periods by the months of the calendar; a restart is needed")
+        description:
+          "the calendar: it had holidays alone, and periods by the months of the calendar; a restart is needed")
     }
     guard aggregates != nil else { return }
     for period in old.periods {

@@ -216,7 +216,8 @@ public struct Configuration: Sendable, Equatable {
       plain.entries.removeLast(standard.count)
     }
     var text =
-      "\(plain)".replacing(", boxedChecks: nil)", with: ")").replacing(", missingFlags: []", with: "") + "|\(dimensions)"
+      "\(plain)".replacing(", boxedChecks: nil)", with: ")").replacing(", missingFlags: []", with: "")
+      + "|\(dimensions)"
     let isLater = plain.entries.count == MatchingPolicy.firstKinds
     for (path, value) in effective where ["sources", "tables", "matching", "policy"].contains(path.first) {
       if path == ["matching", "revenue_schedules", "remainder"], value == "spread" { continue }

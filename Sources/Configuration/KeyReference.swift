@@ -333,7 +333,8 @@ public struct KeyReference: Sendable {
     .init("calendar.periods.*.state", "open, closed", "closed with a `closed_at`, else open", "Whether it is closed."),
     .init("calendar.periods.*.closed_at", "date or time", "", "From when on nothing may be entered into it (UTC)."),
     .init(
-      "calendar.rest_days", "list of days of the week", "[]", "Days that are never business days: `[saturday, sunday]`."),
+      "calendar.rest_days", "list of days of the week", "[]", "Days that are never business days: `[saturday, sunday]`."
+    ),
     .init(
       "calendar.roll", BusinessDays.Roll.allCases.map(\.rawValue).joined(separator: ", "), "none",
       "Where a due date of terms and a day of expected cash go that are no business days: nowhere, to the next one, to the next one of the same month or else the one before, or to the one before."

@@ -90,7 +90,8 @@ public struct BacklogForecast: Hashable, Sendable {
           return
         }
         let invoice = Invoice(
-          customer: item.customer, segment: item.segment, day: max(day, asOf_d + 1), terms: item.terms ?? assumptions.terms)
+          customer: item.customer, segment: item.segment, day: max(day, asOf_d + 1),
+          terms: item.terms ?? assumptions.terms)
         let weeks = known[invoice] ?? invoice.weeks(asOf_d, payment, assumptions.days)
         known[invoice] = weeks
         for week in weeks.indices { chances[week] += chance * weeks[week] }

@@ -58,7 +58,8 @@ public final class TestCluster: @unchecked Sendable {
     let until = Date().addingTimeInterval(120)
     func failure(_ error: KafkaError) -> KafkaError {
       KafkaError(
-        name: error.name, "\(error); with few brokers transaction.state.log.replication.factor, "
+        name: error.name,
+        "\(error); with few brokers transaction.state.log.replication.factor, "
           + "transaction.state.log.min.isr and offsets.topic.replication.factor must not ask for more than there are",
         context: "the first transaction on \(address ?? "")")
     }
@@ -97,6 +98,9 @@ public final class TestCluster: @unchecked Sendable {
   /// The embedded broker, for fault injection; nil on the others.
   public var embedded: EmbeddedBroker? { broker }
 
+  /// The broker in memory; nil on the others.
+  public var transactional: MemoryBroker? { memory }
+
   /// A name that no other test uses.
   public func unique(_ name: String) -> String { "tieout-test-\(suffix)-\(name)" }
 
@@ -119,6 +123,9 @@ public final class TestCluster: @unchecked Sendable {
       }
     }
   }
+
+  /// Adds partitions to a topic, up to so many: on the broker in memory alone.
+  public func addPartitions(_ name: String, upTo count: Int) { memory!.addPartitions(name, upTo: count) }
 
   /// Has a topic deleted that the program under test created.
   public func adopt(_ name: String) { lock.withLock { created.append(name) } }

@@ -83,7 +83,8 @@ public struct RuleSet: ~Copyable {
     marks = .allocate(capacity: 1 + ruleCount)
     marks.initialize(repeating: 0, count: 1 + ruleCount)
     letters = .allocate(capacity: 4)
-    precondition(specifications.flagNames.count <= RuleSpecification.maximumFlags, "more rules flag than a record can tell apart")
+    precondition(
+      specifications.flagNames.count <= RuleSpecification.maximumFlags, "more rules flag than a record can tell apart")
     var lines = 0
     for (at, specification) in specifications.enumerated() {
       var rule = compile(specification)

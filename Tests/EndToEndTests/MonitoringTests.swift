@@ -50,7 +50,8 @@ extension EndToEndTests {
     #expect(try await ask(port, "/healthz").status == 200)
     let until = Date().addingTimeInterval(60)
     // A worker may have had both partitions for a while before the other one joined.
-    while !daemon.status.isReady || daemon.status.partitions < 2 || daemon.status.decode.records < sent || daemon.status.match.open.reduce(0, +) < truth.count / 2
+    while !daemon.status.isReady || daemon.status.partitions < 2 || daemon.status.decode.records < sent
+      || daemon.status.match.open.reduce(0, +) < truth.count / 2
       || daemon.status.lag > 0, Date() < until
     { try await Task.sleep(for: .milliseconds(50)) }
     #expect(try await ask(port, "/readyz").status == 200)

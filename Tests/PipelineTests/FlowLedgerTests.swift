@@ -94,9 +94,10 @@ import Testing
     let sundays = BusinessDays(roll: .following, restDays: 0b100_0000)
     #expect(try due(BusinessDays(restDays: 0b100_0000)).sorted() == ["10", "10", "10", "10?"])
     #expect(try due(sundays).sorted() == ["10", "11", "11", "11?"])
-    #expect(try due(BusinessDays(roll: .following, restDays: 0b100_0000, holidays: [11])).sorted() == [
-      "10", "12", "12", "12?",
-    ])
+    #expect(
+      try due(BusinessDays(roll: .following, restDays: 0b100_0000, holidays: [11])).sorted() == [
+        "10", "12", "12", "12?",
+      ])
     #expect(try due(BusinessDays(roll: .preceding, restDays: 0b100_0000)).sorted() == ["10", "9", "9", "9?"])
     #expect(try due(sundays).sorted() == ["10", "11", "11", "11?"])
   }
@@ -124,7 +125,8 @@ import Testing
       event(.invoiceCancelled, "back", 100, day: 16),
       event(.booked, "less", 100, day: 10), event(.cancelled, "less", 60, day: 12),
       event(.booked, "gone", 100, day: 10), event(.cancelled, "gone", nil, day: 12),
-      event(.booked, "done", 100, day: 10), event(.invoiced, "done", 90, day: 12), event(.completed, "done", nil, day: 14),
+      event(.booked, "done", 100, day: 10), event(.invoiced, "done", 90, day: 12),
+      event(.completed, "done", nil, day: 14),
       event(.booked, "blind", nil, day: 10),
       event(.invoiced, "never ordered", 50, day: 10),
       event(.booked, "later", 100, day: 901),
@@ -150,11 +152,12 @@ import Testing
       "40@10 [] c 20", "90@10 [15] c 20",
     ]
     #expect(words() == all)
-    // Looking at receivables in between forgets none of it.
+    // Looking at receivables long after forgets what has been billed, and nothing of what has not.
     _ = made.items(asOf_d: 9_000)
-    #expect(words() == all)
+    let open = all.filter { !$0.hasPrefix("0@") || $0.contains("?") }
+    #expect(words() == open)
     try made.add(event(.booked, "plain", 100, day: 10, isDelete: true), due: absentDate, terms: nil)
-    #expect(words() == all.filter { $0 != "100@10 [] c 20" })
+    #expect(words() == open.filter { $0 != "100@10 [] c 20" })
     // Where it is not looked at, there is none, and nothing is kept for it.
     var without = ledger { _ in }
     for event in events { try without.add(event, due: absentDate, terms: nil) }

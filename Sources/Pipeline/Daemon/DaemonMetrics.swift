@@ -70,11 +70,15 @@ public struct DaemonMetrics {
     tell("held", .gauge, "Records of the tasks here that began to wait.", status.hold.held)
     tell("held_released", .gauge, "Of these, those that went on when the tables had changed.", status.hold.released)
     tell(
-      "held_rejected", .gauge, "Of these, those that became dead letters for another reason when the tables had changed.",
+      "held_rejected", .gauge,
+      "Of these, those that became dead letters for another reason when the tables had changed.",
       status.hold.rejected)
     tell(
-      "held_expired", .gauge, "Of these, those whose time was over: dead letters, or taken in where the rule flags.", status.hold.expired)
-    tell("held_refused", .gauge, "Records that found no room to wait: dead letters, or taken in where the rule flags.", status.hold.refused)
+      "held_expired", .gauge, "Of these, those whose time was over: dead letters, or taken in where the rule flags.",
+      status.hold.expired)
+    tell(
+      "held_refused", .gauge, "Records that found no room to wait: dead letters, or taken in where the rule flags.",
+      status.hold.refused)
     tell("dead_letters_total", .counter, "Records that could not be taken in.", status.deadLetters)
     tell(
       "trimmed_records_total", .counter, "Records deleted before they were read, at most.", Int(status.trimmedRecords))

@@ -176,7 +176,8 @@ struct FlowLedger {
     var fact = Fact(
       identity: own, document: FlowLedger.hash(posting.document.isEmpty ? posting.reverses : posting.document),
       journal: journal, amount: posting.amount, day: day, due: absentDate, customer: -1, labels: -1,
-      currency: posting.currency, kind: .receivable, flags: posting.isReversal || !posting.reverses.isEmpty ? Fact.reversal : 0)
+      currency: posting.currency, kind: .receivable,
+      flags: posting.isReversal || !posting.reverses.isEmpty ? Fact.reversal : 0)
     if posting.role == .receivable {
       fact.due = due == absentDate ? terms?.dueDay(from: day) ?? absentDate : due
       if due == absentDate { fact.flags |= Fact.byTerms }
@@ -301,7 +302,7 @@ struct FlowLedger {
   }
 
   private func hasBacklog(_ chain: [Int32]) -> Bool {
-    settings.backlog != nil && FlowLedger.orders(chain.map { facts[Int($0)] }, asOf_d: .max).contains { $0.open > 0 }
+    settings.backlog != nil && FlowLedger.orders(chain.map { facts[Int($0)] }, asOf_d: .max).contains { $0.isOpen }
   }
 
   // MARK: - Backlog
@@ -315,6 +316,9 @@ struct FlowLedger {
     var invoiced: [Int32] = []
     var hasEnded = false
     var isUnvalued = false
+
+    /// Whether something is still to be billed, or nobody knows.
+    var isOpen: Bool { open > 0 || isUnvalued && !hasEnded }
 
     /// What is still to be billed: nothing where more has been billed than was ordered.
     var open: Int64 { hasEnded || isUnvalued ? 0 : Int64(clamping: max(0, booked - billed)) }
@@ -371,7 +375,7 @@ struct FlowLedger {
         guard let booking = order.first else { continue }
         // Lags are learned for as long as payments are.
         let invoiced = order.invoiced.filter { $0 >= oldest }
-        guard order.open > 0 || order.isUnvalued || !invoiced.isEmpty else { continue }
+        guard order.isOpen || !invoiced.isEmpty else { continue }
         let item = BacklogItem(
           customer: names[booking.customer], segment: segment(booking.labels), currency: order.currency,
           booked_d: booking.day, amount: order.open, invoiced: invoiced,

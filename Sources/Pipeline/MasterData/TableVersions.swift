@@ -40,7 +40,9 @@ struct TableVersions {
       let configuration = try live.configuration.replacingTables(entries)
       // A calendar that had no periods then, or has none now, is another setting.
       let hasChecks = configuration.policy.checks != nil
-      if configuration.matchingHash == hash, hasChecks == (live.configuration.policy.checks != nil) { stage = try DecodeStage(configuration, hash: hash) }
+      if configuration.matchingHash == hash, hasChecks == (live.configuration.policy.checks != nil) {
+        stage = try DecodeStage(configuration, hash: hash)
+      }
     }
     known.stages[hash] = .some(stage)
     return stage

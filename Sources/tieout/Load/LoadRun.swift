@@ -119,7 +119,8 @@ final class LoadRun {
     let missing = try admin.await(Set(createdTopics))
     guard missing.isEmpty else {
       throw KafkaError(
-        name: "_TIMED_OUT", "no leader for every partition", context: "creating \(missing.sorted().joined(separator: ", "))")
+        name: "_TIMED_OUT", "no leader for every partition",
+        context: "creating \(missing.sorted().joined(separator: ", "))")
     }
   }
 
