@@ -10,7 +10,8 @@ public enum OrderFlow: Int, CaseIterable, Sendable {
   case shippedNet, shippedCost
   case paid, discountTaken, depositReceived, depositApplied, refunded, writtenOff
   case settledNet, settledFee, settledGross
-  /// Releases of deferred revenue that the billing side says are due.
+  /// Releases of deferred revenue that the billing side says are due: in the period of an event that says so, or in those
+  /// of the schedule of a billing event.
   case released
   /// How many order events, and how many of them could not be valued (no amount where the kind needs one).
   case events, unvalued
@@ -60,13 +61,24 @@ public enum QuantityFlow: Int, CaseIterable, Sendable {
   public static var count: Int { 2 }
 }
 
+/// Counts of postings. They stand behind all else, so that a cell that has none is written as it was before there were
+/// any.
+public enum PostingCount: Int, CaseIterable, Sendable {
+  /// In the base view, by posting date: those whose amount no rate converts, so that the sums lack it.
+  case unrated = 0
+
+  @inlinable
+  public static var count: Int { 1 }
+}
+
 /// The sums of one cell: the order flows, then the postings by role, each by event date and by posting date, then the
-/// quantities.
+/// quantities, then the counts of postings.
 ///
 /// Exact: sums of 64-bit amounts in 128 bits cannot overflow before 2^64 facts.
 public struct CellValues: Hashable, Sendable {
-  /// How many sums a cell has; their presence is written as the bits of 64.
-  public static let count = OrderFlow.count + 2 * AccountRole.count + QuantityFlow.count
+  public static let count = OrderFlow.count + 2 * AccountRole.count + QuantityFlow.count + PostingCount.count
+  /// Without what has been added behind the first ones: a state may have been written with so many or more.
+  static let firstCount = OrderFlow.count + 2 * AccountRole.count
   public internal(set) var sums: [Int128]
 
   public init() { sums = Array(repeating: 0, count: CellValues.count) }
@@ -95,6 +107,16 @@ public struct CellValues: Hashable, Sendable {
   @inlinable
   static func index(_ quantity: QuantityFlow) -> Int {
     OrderFlow.count + 2 * AccountRole.count + quantity.rawValue
+  }
+
+  public subscript(postings: PostingCount) -> Int128 {
+    get { sums[CellValues.index(postings)] }
+    set { sums[CellValues.index(postings)] = newValue }
+  }
+
+  @inlinable
+  static func index(_ postings: PostingCount) -> Int {
+    OrderFlow.count + 2 * AccountRole.count + QuantityFlow.count + postings.rawValue
   }
 
   public var isZero: Bool { sums.allSatisfy { $0 == 0 } }

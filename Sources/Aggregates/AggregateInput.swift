@@ -21,6 +21,8 @@ public struct AggregateInput {
   public var amount: Int64 = 0
   /// Of an order event.
   public var amounts = Amounts()
+  /// A posting whose amount is not known in this view: it is counted as such, and adds nothing.
+  public var isUnrated = false
   /// In millionths of the unit; 0 where none is counted. Of a posting with the sign of what is sold: + where the amount
   /// is a credit, − where it is a debit. Of an order event as it is told.
   public var quantity_u: Int64 = 0

@@ -55,24 +55,41 @@ public struct CellKey: Hashable, Sendable, Comparable {
 }
 
 extension CellValues {
-  /// Only what is not zero, small numbers short.
+  /// Sums whose presence one word of bits tells.
+  static let wordCount = 64
+
+  /// Only what is not zero, small numbers short: a word of the sums that are there, a word of those that need 128 bits,
+  /// then the numbers. Where there are sums beyond the first 64, they come before these, in the same form, behind what
+  /// could not be otherwise: a number that is not there and needs 128 bits.
   public func write(into writer: inout ByteWriter) {
     CellValues.write(into: &writer) { sums[$0] }
   }
 
   @inline(__always)
   static func write(into writer: inout ByteWriter, _ sum: (Int) -> Int128) {
+    var isBeyond = false
+    for index in wordCount..<count where sum(index) != 0 { isBeyond = true }
+    if isBeyond {
+      writer.writeVarint(0)
+      writer.writeVarint(1)
+      write(wordCount..<count, into: &writer, sum)
+    }
+    write(0..<wordCount, into: &writer, sum)
+  }
+
+  @inline(__always)
+  private static func write(_ range: Range<Int>, into writer: inout ByteWriter, _ sum: (Int) -> Int128) {
     var present: UInt64 = 0
     var wide: UInt64 = 0
-    for index in 0..<CellValues.count {
+    for index in range {
       let value = sum(index)
-      if value != 0 { present |= 1 << UInt64(index) }
-      if Int64(exactly: value) == nil { wide |= 1 << UInt64(index) }
+      if value != 0 { present |= 1 << UInt64(index - range.lowerBound) }
+      if Int64(exactly: value) == nil { wide |= 1 << UInt64(index - range.lowerBound) }
     }
     writer.writeVarint(present)
     writer.writeVarint(wide)
-    for index in 0..<CellValues.count where present & 1 << UInt64(index) != 0 {
-      if wide & 1 << UInt64(index) != 0 {
+    for index in range where present & 1 << UInt64(index - range.lowerBound) != 0 {
+      if wide & 1 << UInt64(index - range.lowerBound) != 0 {
         writer.write(sum(index))
       } else {
         writer.writeSigned(Int64(sum(index)))
@@ -82,13 +99,25 @@ extension CellValues {
 
   public init(from reader: inout ByteReader) throws(ByteCodingError) {
     self.init()
-    let present = try reader.readVarint()
-    let wide = try reader.readVarint()
-    guard present >> UInt64(CellValues.count) == 0, wide & ~present == 0 else {
+    var words = (present: try reader.readVarint(), wide: try reader.readVarint())
+    if words == (0, 1) {
+      words = (try reader.readVarint(), try reader.readVarint())
+      guard words.present != 0 else { throw ByteCodingError("a cell with sums that are not there") }
+      try read(CellValues.wordCount..<CellValues.count, words.present, words.wide, from: &reader)
+      words = (try reader.readVarint(), try reader.readVarint())
+    }
+    try read(0..<CellValues.wordCount, words.present, words.wide, from: &reader)
+  }
+
+  private mutating func read(
+    _ range: Range<Int>, _ present: UInt64, _ wide: UInt64, from reader: inout ByteReader
+  ) throws(ByteCodingError) {
+    guard present >> UInt64(range.count) == 0, wide & ~present == 0 else {
       throw ByteCodingError("a cell with sums that are not known")
     }
-    for index in 0..<CellValues.count where present & 1 << UInt64(index) != 0 {
-      sums[index] = wide & 1 << UInt64(index) != 0 ? try reader.read() : Int128(try reader.readSigned())
+    for index in range where present & 1 << UInt64(index - range.lowerBound) != 0 {
+      let isWide = wide & 1 << UInt64(index - range.lowerBound) != 0
+      sums[index] = isWide ? try reader.read() : Int128(try reader.readSigned())
     }
   }
 }

@@ -61,10 +61,30 @@ extension CellTable {
     }
   }
 
+  /// A release of deferred revenue that follows from a fact, in the cell of its period. The fact itself has been counted
+  /// where its values are beyond the bounds.
+  mutating func addLater(release amount: Int64, of fact: borrowing AggregateInput, period: Int32, sign: Int) {
+    var low: UInt64 = 0
+    var high: UInt64 = 0
+    for at in 0..<dimensionCount {
+      let number = UInt64(dimensions.number(at, fact.dimensions[at], sign: 0))
+      if at < 4 { low |= number << UInt64(16 * at) } else { high |= number << UInt64(16 * (at - 4)) }
+    }
+    let terms = next(fact, low, high, period, 0)
+    terms.add(amount, sign: Int64(sign), to: OrderFlow.released.rawValue)
+    close()
+  }
+
   @inline(__always)
   private mutating func takePosting(_ fact: borrowing AggregateInput, _ low: UInt64, _ high: UInt64, _ sign: Int64) {
     let role = fact.role
     let sum = CellValues.index(role, .event)
+    if fact.isUnrated {
+      let terms = next(fact, low, high, fact.postingPeriod, sign)
+      terms.add(1, sign: sign, to: CellValues.index(.unrated))
+      close()
+      return
+    }
     var terms = next(fact, low, high, fact.eventPeriod, sign)
     terms.add(fact.amount, sign: sign, to: sum)
     if fact.postingPeriod != fact.eventPeriod {
@@ -167,7 +187,8 @@ extension CellTable {
     tieout_prefetch(base)
     var last = 0
     for term in 0..<Int(addition.pointee.count) {
-      let offset = (CellTable.headerBytes + Int(addition.pointee.sums[term]) * MemoryLayout<Int64>.stride) & ~63
+      let place = CellTable.place(Int(addition.pointee.sums[term]))
+      let offset = (CellTable.headerBytes + place * MemoryLayout<Int64>.stride) & ~63
       if offset != last { tieout_prefetch(base + offset) }
       last = offset
     }

@@ -20,8 +20,9 @@ extension CellTable {
 
   private func isZero(_ cell: Int) -> Bool {
     let base = sums(pointer(cell))
-    guard (0..<CellValues.count).allSatisfy({ base[$0] == 0 }) else { return false }
-    return carries.isEmpty || (0..<CellValues.count).allSatisfy { carries[cell * 64 + $0] == nil }
+    guard (0..<CellValues.count).allSatisfy({ base[CellTable.place($0)] == 0 }) else { return false }
+    return carries.isEmpty
+      || (0..<CellValues.count).allSatisfy { carries[cell * CellTable.carryStride + $0] == nil }
   }
 
   /// Every cell that holds anything, by key.
@@ -168,11 +169,11 @@ extension CellTable {
     let head = try StateHead(from: &reader)
     var wide = limits
     wide.cells = max(limits.cells, head.cells)
-    wide.valuesPerDimension = max(limits.valuesPerDimension, head.texts.map(\.count).max() ?? 0)
+    wide.valuesByDimension = head.texts.enumerated().map { max(limits.values(of: $0.offset), $0.element.count) }
     var table = CellTable(dimensionCount: head.texts.count, limits: wide)
     try table.fill(head, from: &reader)
     table.limits = limits
-    table.dimensions.valuesPerDimension = min(max(1, limits.valuesPerDimension), DimensionTable.maximumValues)
+    table.dimensions.limits = head.texts.indices.map(limits.values)
     return table
   }
 
@@ -223,7 +224,7 @@ private struct StateHead {
     let dimensionCount = Int(try reader.read(UInt8.self))
     guard dimensionCount <= maximumDimensions else { throw ByteCodingError("aggregates of too many dimensions") }
     // Sums that were added later are zero in an older state.
-    guard (CellValues.count - QuantityFlow.count...CellValues.count).contains(Int(try reader.read(UInt8.self))) else {
+    guard (CellValues.firstCount...CellValues.count).contains(Int(try reader.read(UInt8.self))) else {
       throw ByteCodingError("aggregates of another number of sums")
     }
     horizon = try reader.read()

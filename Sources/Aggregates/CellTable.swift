@@ -18,7 +18,7 @@ public struct CellLine: Hashable, Sendable {
 /// are looked up by fingerprint, cells are blocks of plain 64-bit sums behind an open-addressed index (what goes beyond
 /// 64 bits is kept beside them). Facts are taken in at once and added up in batches (`settle`).
 ///
-/// Bounded: a dimension has at most `limits.valuesPerDimension` values and the table `limits.cells` cells. What goes
+/// Bounded: a dimension has at most `limits.values(of:)` values and the table `limits.cells` cells. What goes
 /// beyond is summed under `CellKey.other`, so that totals stay right, and is counted. Which values are among the first
 /// depends on arrival order; sums over a dimension do not.
 public struct CellTable: ~Copyable {
@@ -32,6 +32,8 @@ public struct CellTable: ~Copyable {
   public struct Limits: Sendable, Equatable {
     /// A thousand values: more than a report is read by; customers beyond it are `other`.
     public var valuesPerDimension: Int
+    /// By dimension, where one has a bound of its own; 0 for those that have none.
+    public var valuesByDimension: [Int] = []
     /// 65,536 cells are 38 MB.
     public var cells: Int
 
@@ -39,14 +41,36 @@ public struct CellTable: ~Copyable {
       self.valuesPerDimension = valuesPerDimension
       self.cells = cells
     }
+
+    public func values(of dimension: Int) -> Int {
+      let own = dimension < valuesByDimension.count ? valuesByDimension[dimension] : 0
+      return min(max(1, own > 0 ? own : valuesPerDimension), DimensionTable.maximumValues)
+    }
   }
 
   /// What did not fit. Net of facts taken back.
   public struct Overflow: Sendable, Equatable {
     /// By dimension: facts whose value is counted under `other`.
-    public var byDimension: [Int64]
+    public var byDimension: [Int64] = []
     /// Facts without a cell of their own.
-    public var cells: Int64
+    public var cells: Int64 = 0
+
+    public init() {}
+
+    init(byDimension: [Int64], cells: Int64) {
+      self.byDimension = byDimension
+      self.cells = cells
+    }
+
+    public var isAny: Bool { cells != 0 || byDimension.contains { $0 != 0 } }
+
+    public mutating func add(_ other: Overflow) {
+      if byDimension.count < other.byDimension.count {
+        byDimension += Array(repeating: 0, count: other.byDimension.count - byDimension.count)
+      }
+      for at in other.byDimension.indices { byDimension[at] += other.byDimension[at] }
+      cells += other.cells
+    }
   }
 
   struct Header {
@@ -61,9 +85,10 @@ public struct CellTable: ~Copyable {
     var isChanged: UInt8
   }
 
-  /// Header, then the sums; a multiple of 64 so that a cell begins on a cache line.
+  /// Header, then the first 64 sums; a multiple of 64 so that a cell begins on a cache line. The sums beyond stand at the
+  /// end of the header's line.
   static let headerBytes = 64
-  static let strideBytes = (headerBytes + CellValues.count * MemoryLayout<Int64>.stride + 63) / 64 * 64
+  static let strideBytes = headerBytes + CellValues.wordCount * MemoryLayout<Int64>.stride
   static let cellsPerChunk = 256
   /// Cells for facts that find no other place: by currency and period, then by currency alone (there are less than
   /// 512 currencies, in two views).
@@ -85,7 +110,7 @@ public struct CellTable: ~Copyable {
   /// Facts whose cells are being brought close.
   let pending: UnsafeMutablePointer<Addition>
   var pendingCount = 0
-  /// What of a sum does not fit into 64 bits, in units of 2⁶⁴, by cell × 64 + sum: next to never anything.
+  /// What of a sum does not fit into 64 bits, in units of 2⁶⁴, by cell × 128 + sum: next to never anything.
   var carries: [Int: Int64] = [:]
   var changed = RecordBuffer<UInt32>(capacity: 1_024)
   /// What `takeChanged` returned last.
@@ -104,9 +129,12 @@ public struct CellTable: ~Copyable {
   public init(dimensionCount: Int, limits: Limits = Limits()) {
     self.limits = limits
     self.dimensionCount = dimensionCount
-    dimensions = DimensionTable(dimensionCount: dimensionCount, valuesPerDimension: limits.valuesPerDimension)
+    dimensions = DimensionTable(dimensionCount: dimensionCount, limits: (0..<dimensionCount).map(limits.values))
     let most = max(1, limits.cells) + CellTable.sparePeriodCells + CellTable.spareCurrencyCells
     precondition(most < Int(UInt32.max))
+    precondition(
+      MemoryLayout<Header>.size - CellTable.place(CellValues.count - 1) * MemoryLayout<Int64>.stride
+        <= CellTable.headerBytes)
     chunkCapacity = (most + CellTable.cellsPerChunk - 1) / CellTable.cellsPerChunk
     chunks = .allocate(capacity: chunkCapacity)
     indexMask = 1_023
@@ -158,7 +186,7 @@ public struct CellTable: ~Copyable {
   /// Adds ±`amount` to a sum.
   @inline(__always)
   mutating func add(_ amount: Int64, isNegative: Bool, to cell: Int, _ sum: Int, seed: UInt64) {
-    let place = sums(pointer(cell)) + sum
+    let place = sums(pointer(cell)) + CellTable.place(sum)
     let old = place.pointee
     let (new, overflow) =
       isNegative ? old.subtractingReportingOverflow(amount) : old.addingReportingOverflow(amount)
@@ -170,15 +198,21 @@ public struct CellTable: ~Copyable {
 
   @inline(never)
   private mutating func carry(_ count: Int64, _ cell: Int, _ sum: Int) {
-    let place = cell * 64 + sum
+    let place = cell * CellTable.carryStride + sum
     let new = (carries[place] ?? 0) + count
     carries[place] = new == 0 ? nil : new
   }
 
+  static let carryStride = 128
+
+  /// Where a sum stands, counted from behind the header.
+  @inline(__always)
+  static func place(_ sum: Int) -> Int { sum < CellValues.wordCount ? sum : CellValues.wordCount - 1 - sum }
+
   /// A sum, whole.
   func value(_ cell: Int, _ sum: Int) -> Int128 {
-    let low = Int128(sums(pointer(cell))[sum])
-    guard !carries.isEmpty, let carry = carries[cell * 64 + sum] else { return low }
+    let low = Int128(sums(pointer(cell))[CellTable.place(sum)])
+    guard !carries.isEmpty, let carry = carries[cell * CellTable.carryStride + sum] else { return low }
     return low + Int128(carry) << 64
   }
 

@@ -25,7 +25,8 @@ struct DimensionTable: ~Copyable {
   static let maximumValues = 65_533
 
   let dimensionCount: Int
-  var valuesPerDimension: Int
+  /// By dimension: the most values.
+  var limits: [Int]
   private var entries: UnsafeMutablePointer<Entry>
   private var mask: Int
   private var used = 0
@@ -37,10 +38,10 @@ struct DimensionTable: ~Copyable {
   /// By dimension: facts whose value was beyond the bound (and not taken back).
   var otherFacts: InlineArray<8, Int64> = .init(repeating: 0)
 
-  init(dimensionCount: Int, valuesPerDimension: Int) {
+  init(dimensionCount: Int, limits: [Int]) {
     precondition(dimensionCount >= 0 && dimensionCount <= maximumDimensions)
     self.dimensionCount = dimensionCount
-    self.valuesPerDimension = min(max(1, valuesPerDimension), DimensionTable.maximumValues)
+    self.limits = limits
     mask = 1_023
     entries = .allocate(capacity: mask + 1)
     entries.initialize(repeating: Entry(hash: 0, text: 0, count: 0, dimension: 0, number: 0), count: mask + 1)
@@ -92,7 +93,7 @@ struct DimensionTable: ~Copyable {
       return text.withUTF8 { self.number(dimension, ByteView($0), sign: sign) }
     }
     let known = values[dimension].count
-    guard known < valuesPerDimension, !value.elementsEqual(CellKey.otherBytes) else {
+    guard known < limits[dimension], !value.elementsEqual(CellKey.otherBytes) else {
       otherFacts[dimension] += sign
       return DimensionTable.other
     }

@@ -65,7 +65,8 @@ public enum Measure: String, CaseIterable, Sendable {
     case .billedGross: "Gross invoiced."
     case .creditedGross: "Gross credited."
     case .shippedCost: "Cost of goods shipped minus cost of goods returned."
-    case .releasesDue: "Releases of deferred revenue that the billing side says are due."
+    case .releasesDue:
+      "Releases of deferred revenue that the billing side says are due in the period, by `recognised` events or schedules."
     case .receivableExpected:
       "Gross invoiced + refunds and chargebacks − gross credited − payments − discounts taken − deposits applied − write-offs."
     case .cashExpected: "Payments and deposits received and settled net amounts, minus refunds and chargebacks."
@@ -152,6 +153,9 @@ public struct RollForward: Hashable, Sendable {
     case deferred
     /// Bookings come in, billings go out.
     case backlog
+    /// Remaining performance obligations: bookings come in; what is billed and not deferred, and what is released of the
+    /// deferred, goes out.
+    case rpo
     /// The ledger's receivables: debits come in, credits go out (here as one movement).
     case receivable
   }
@@ -171,6 +175,9 @@ public struct RollForward: Hashable, Sendable {
       switch balance {
       case .deferred: (plus, minus) = (line.values.value(.billedRevenue), line.values.value(.recognisedRevenue, basis))
       case .backlog: (plus, minus) = (line.values.value(.bookings), line.values.value(.billings))
+      case .rpo:
+        plus = line.values.value(.bookings)
+        minus = plus - line.values.value(.rpoMovement, basis)
       case .receivable: (plus, minus) = (line.values.value(.receivableMovement, basis), 0)
       }
       let made = RollForward(key: line.key, opening: carried, additions: plus, reductions: minus)

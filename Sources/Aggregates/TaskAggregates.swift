@@ -46,6 +46,11 @@ public struct TaskAggregates: ~Copyable {
   @inline(__always)
   public mutating func add(_ fact: borrowing AggregateInput, sign: Int) { table.addLater(fact, sign: sign) }
 
+  /// Takes a release of deferred revenue in, which a schedule makes of a fact, in minor units of the fact's currency.
+  public mutating func addRelease(_ amount: Int64, of fact: borrowing AggregateInput, period: Int32, sign: Int) {
+    table.addLater(release: amount, of: fact, period: period, sign: sign)
+  }
+
   @inline(__always)
   public mutating func settle() { table.settle() }
 
@@ -98,6 +103,9 @@ public struct TaskAggregates: ~Copyable {
     table.untakeChanged()
     (toldAt_ms, toldTimes) = before
   }
+
+  /// `count` and `overflow` of the table, for a value behind an optional.
+  public func counts() -> (cells: Int, overflow: CellTable.Overflow) { (table.count, table.overflow) }
 
   /// Of everything that decides what is told next.
   public var digest: UInt64 { makeDigest() }

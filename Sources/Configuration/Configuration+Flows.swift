@@ -24,7 +24,7 @@ public struct FlowSettings: Sendable, Equatable {
   public var days: Int32 = 90
   /// Part of the time that the backtest learns from, in percent.
   public var backtest_percent = 70
-  /// How long an item counts after it has been settled.
+  /// How long an item counts after it has been settled; at least as long as figures look back.
   public var history_d: Int32 = 1_095
   /// How long changes are gathered before they are told.
   public var interval_ms: Int64 = 10_000

@@ -191,8 +191,20 @@ extension Configuration {
     guard let nodes = reader.enabledNodes(node, path, "aggregates") else { return }
     var settings = AggregateSettings()
     settings.interval_ms = reader.duration_ms(nodes["interval"], path + ["interval"], settings.interval_ms, atLeast: 1)
-    settings.limits.valuesPerDimension = reader.integer(
-      nodes["values"], path + ["values"], settings.limits.valuesPerDimension, 1...65_533)
+    if nodes["values"]?.mapping != nil {
+      settings.limits.valuesByDimension = Array(repeating: 0, count: dimensions.count)
+      for (name, value, keyNode) in reader.mapping(nodes["values"], path + ["values"]) {
+        guard let at = dimensions.firstIndex(of: name) else {
+          reader.problem(keyNode, "aggregates.values: unknown dimension '\(name)'\(reader.hint(name, dimensions))")
+          continue
+        }
+        settings.limits.valuesByDimension[at] = reader.integer(
+          value, path + ["values", name], settings.limits.valuesPerDimension, 1...65_533)
+      }
+    } else {
+      settings.limits.valuesPerDimension = reader.integer(
+        nodes["values"], path + ["values"], settings.limits.valuesPerDimension, 1...65_533)
+    }
     settings.limits.cells = reader.integer(nodes["cells"], path + ["cells"], settings.limits.cells, 1...1_000_000)
     settings.countsQuantities = reader.bool(nodes["quantities"], path + ["quantities"], false)
     aggregates = settings

@@ -88,10 +88,10 @@ public struct TableSource: Sendable, Equatable {
 
   /// The entry of a record: a JSON object of plain values under the record's key.
   /// - Throws: where it is none, a field is missing, or a period or a rate makes no sense by itself.
-  public func entry(key: [UInt8]?, value: [UInt8]) throws(TableError) -> (key: String, value: String) {
+  public func entry(key: [UInt8]?, value: [UInt8]) throws(MasterDataError) -> (key: String, value: String) {
     let fields = try TableSource.fields(value)
-    func text(_ name: String) throws(TableError) -> String {
-      guard let text = fields[name] else { throw TableError(description: "it has no field '\(name)'") }
+    func text(_ name: String) throws(MasterDataError) -> String {
+      guard let text = fields[name] else { throw MasterDataError(description: "it has no field '\(name)'") }
       return text
     }
     switch kind {
@@ -101,29 +101,29 @@ public struct TableSource: Sendable, Equatable {
         own = try text(name)
       } else {
         guard let key, let made = String(validating: key, as: UTF8.self) else {
-          throw TableError(description: "it has no key, or one that is no UTF-8")
+          throw MasterDataError(description: "it has no key, or one that is no UTF-8")
         }
         own = made
       }
-      return (own, try self.value.map { (name) throws(TableError) in try text(name) } ?? own)
+      return (own, try self.value.map { (name) throws(MasterDataError) in try text(name) } ?? own)
     case .calendar, .rates:
       var cells: [String: String] = [:]
       for name in TableSource.columns(kind) { cells[name] = try text(name) }
       for name in TableSource.optionalColumns(kind) { cells[name] = fields[name] ?? "" }
-      if let problem = Configuration.problem(kind, cells) { throw TableError(description: problem) }
+      if let problem = Configuration.problem(kind, cells) { throw MasterDataError(description: problem) }
       do throws(TableFile.Fault) {
         let made = try TableSource.entries(kind, [("", cells)]).first!
         return (made.key, made.value)
-      } catch { throw TableError(description: error.message) }
+      } catch { throw MasterDataError(description: error.message) }
     }
   }
 
   /// The fields of a JSON object of plain values, as texts; those that are null are left out.
-  static func fields(_ value: [UInt8]) throws(TableError) -> [String: String] {
+  static func fields(_ value: [UInt8]) throws(MasterDataError) -> [String: String] {
     do {
       return try JSONDecoder().decode([String: CellText].self, from: Data(value)).compactMapValues(\.text)
     } catch {
-      throw TableError(description: "it is no JSON object whose fields are texts, numbers, true, false or null")
+      throw MasterDataError(description: "it is no JSON object whose fields are texts, numbers, true, false or null")
     }
   }
 
@@ -170,7 +170,7 @@ public struct HoldSettings: Sendable, Equatable {
 }
 
 /// Why tables could not be read again.
-public struct TableError: Error, Sendable, Equatable, CustomStringConvertible {
+public struct MasterDataError: Error, Sendable, Equatable, CustomStringConvertible {
   public var description: String
 }
 
@@ -247,21 +247,21 @@ extension Configuration {
   /// - Parameter topics: What the topics hold.
   /// - Throws: where a file cannot be read, or a topic has no fiscal period: sums by calendar months would have to become
   ///   those of other periods later.
-  public func rereadTables(topics: TableEntries = [:]) throws(TableError) -> TableEntries {
+  public func rereadTables(topics: TableEntries = [:]) throws(MasterDataError) -> TableEntries {
     var all: TableEntries = [:]
     for source in tableSources {
       if source.topic != nil {
         // Entries in the configuration itself win, as over those of a file.
         let entries = (topics[source.name] ?? [:]).merging(source.inline) { _, inline in inline }
         guard source.kind != .calendar || entries.keys.contains(where: { !$0.hasPrefix(TableSource.holiday) }) else {
-          throw TableError(description: "\(source.words): there is no period in the topic '\(source.topic!)'")
+          throw MasterDataError(description: "\(source.words): there is no period in the topic '\(source.topic!)'")
         }
         all[source.name] = entries
         continue
       }
       do throws(TableFile.Fault) {
         all[source.name] = try source.entries()
-      } catch { throw TableError(description: "\(source.words): \(error.message)") }
+      } catch { throw MasterDataError(description: "\(source.words): \(error.message)") }
     }
     return all
   }
@@ -270,19 +270,21 @@ extension Configuration {
   public var followedCalendarPath: String? { tableSources.first { $0.kind == .calendar && $0.topic == nil }?.path }
 
   /// Reads the file of the fiscal calendar again.
-  public func rereadCalendar() throws(TableError) -> FiscalCalendar? {
+  public func rereadCalendar() throws(MasterDataError) -> FiscalCalendar? {
     guard let source = tableSources.first(where: { $0.kind == .calendar }) else { return nil }
     var next = self
     do throws(TableFile.Fault) {
       let entries = try source.entries()
-      do throws(TableError) { try next.replace(source, entries) } catch { throw TableFile.Fault(message: "\(error)") }
-    } catch { throw TableError(description: "the calendar: \(error.message)") }
+      do throws(MasterDataError) { try next.replace(source, entries) } catch {
+        throw TableFile.Fault(message: "\(error)")
+      }
+    } catch { throw MasterDataError(description: "the calendar: \(error.message)") }
     return next.policy.checks?.calendar
   }
 
   /// This configuration with other entries in what is read from files, everywhere it is used.
   /// - Throws: where a mapping makes no sense with them (a role that is none), or periods or rates do not.
-  public func replacingTables(_ entries: TableEntries) throws(TableError) -> Configuration {
+  public func replacingTables(_ entries: TableEntries) throws(MasterDataError) -> Configuration {
     var next = self
     for (name, table) in entries where tableContents[name] != nil { next.tableContents[name] = table }
     for source in tableSources where source.kind != .values {
@@ -302,7 +304,7 @@ extension Configuration {
       }
       do throws(MappingError) {
         _ = try MappingPlan(next.sources[at].mapping)
-      } catch { throw TableError(description: "\(error)") }
+      } catch { throw MasterDataError(description: "\(error)") }
     }
     if var flows = next.flows {
       for name in flows.sources.keys {
@@ -315,7 +317,7 @@ extension Configuration {
   }
 
   /// Takes other periods, or other rates.
-  private mutating func replace(_ source: TableSource, _ entries: [String: String]) throws(TableError) {
+  private mutating func replace(_ source: TableSource, _ entries: [String: String]) throws(MasterDataError) {
     let rows = TableSource.rows(source.kind, entries)
     let reader = ConfigurationReader(file: source.words, directory: "", environment: [:])
     var checks = policy.checks ?? FinanceChecks()
@@ -325,34 +327,34 @@ extension Configuration {
       let hadPeriods = checks.calendar != nil
       checks.calendar = takeCalendar(rows, reader)
       if hadPeriods, checks.calendar == nil, reader.problems.isEmpty {
-        throw TableError(description: "\(source.words): there is no period any more")
+        throw MasterDataError(description: "\(source.words): there is no period any more")
       }
       if let calendar = checks.calendar { periods = PeriodCalendar { calendar.period(ofDay: $0) } }
     case .rates:
       guard let old = checks.exchange else { return }
       checks.exchange = Configuration.exchange(rows, old, reader)
     }
-    if let problem = reader.problems.first { throw TableError(description: "\(source.words): \(problem.message)") }
+    if let problem = reader.problems.first { throw MasterDataError(description: "\(source.words): \(problem.message)") }
     policy.checks = checks.isEmpty ? nil : checks
   }
 
   /// Whether another version may follow this one. Sums by period are told by the period's name: one that is moved would
   /// take back from another cell than it had added to.
-  public func checkSuccessor(_ next: Configuration) throws(TableError) {
+  public func checkSuccessor(_ next: Configuration) throws(MasterDataError) {
     guard let new = next.policy.checks?.calendar else { return }
     guard let old = policy.checks?.calendar else {
-      throw TableError(
+      throw MasterDataError(
         description:
           "the calendar: it had holidays alone, and periods by the months of the calendar; a restart is needed")
     }
     guard aggregates != nil else { return }
     for period in old.periods {
       guard let other = new.period(named: period.name) else {
-        throw TableError(
+        throw MasterDataError(
           description: "the calendar: period \(period.text) is gone, and aggregates have sums of it")
       }
       guard other.first_d == period.first_d, other.last_d == period.last_d else {
-        throw TableError(
+        throw MasterDataError(
           description: "the calendar: period \(period.text) has other days, and aggregates have sums of it")
       }
     }

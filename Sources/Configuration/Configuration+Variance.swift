@@ -42,23 +42,23 @@ public struct VarianceSettings: Sendable, Equatable {
   /// - Throws: where it is none or has no key, a field is missing, or the line makes no sense.
   public func budgetLine(
     hasKey: Bool = true, _ value: [UInt8]
-  ) throws(TableError) -> (key: BudgetKey, line: Budget.Line) {
+  ) throws(MasterDataError) -> (key: BudgetKey, line: Budget.Line) {
     guard hasKey else {
-      throw TableError(description: "it has no key, and a compacted topic's records have one")
+      throw MasterDataError(description: "it has no key, and a compacted topic's records have one")
     }
     let fields = try TableSource.fields(value)
     for name in ["period", "currency", "amount"] + by where fields[name] == nil {
-      throw TableError(description: "it has no field '\(name)'")
+      throw MasterDataError(description: "it has no field '\(name)'")
     }
     do throws(Budget.RowFault) { return try Budget.line(fields, self) } catch {
-      throw TableError(description: error.message)
+      throw MasterDataError(description: error.message)
     }
   }
 
   /// Reads the file of the budget again.
-  public func readBudget() throws(TableError) -> Budget {
+  public func readBudget() throws(MasterDataError) -> Budget {
     let (budget, problems) = Budget.read(self)
-    if let first = problems.first { throw TableError(description: first) }
+    if let first = problems.first { throw MasterDataError(description: first) }
     return budget
   }
 }

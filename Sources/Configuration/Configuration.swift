@@ -228,7 +228,10 @@ public struct Configuration: Sendable, Equatable {
     if let checks = policy.checks {
       text += "|" + "\(checks)".replacing(", remainder: Matching.RevenueSchedules.Remainder.spread", with: "")
     }
-    if let aggregates { text += "|\(aggregates)".replacing(", countsQuantities: false)", with: ")") }
+    if let aggregates {
+      text += "|\(aggregates)".replacing(", countsQuantities: false)", with: ")")
+        .replacing(", valuesByDimension: []", with: "")
+    }
     if takesActions { text += "|actions" }
     if let hold { text += "|\(hold)" }
     if let quality { text += "|\(quality)" }

@@ -372,8 +372,10 @@ public struct KeyReference: Sendable {
     .init("aggregates.enabled", "true, false", "false", "Whether they are kept and written to `topics.revenue`."),
     .init("aggregates.interval", "duration", "1s", "How long changes are gathered before they are told."),
     .init(
-      "aggregates.values", "integer", "1000",
-      "Values of a dimension that are kept apart by a task; what comes later is `(other)`."),
+      "aggregates.values", "integer, map", "1000",
+      "Values of a dimension that are kept apart by a task; what comes later is `(other)`. A map of dimensions gives "
+        + "single ones a number of their own, and leaves the others 1000."),
+    .init("aggregates.values.*", "integer", "", "Of this dimension."),
     .init("aggregates.cells", "integer", "65536", "Cells of a task; beyond them sums go under `(other)`."),
     .init(
       "aggregates.quantities", "true, false", "false",
@@ -404,7 +406,9 @@ public struct KeyReference: Sendable {
       "The amount of order events by which orders and invoices are compared: what bookings carry."),
     .init("flows.days", "integer", "90", "Days over which sales and the collection ratios are taken."),
     .init("flows.backtest", "integer", "70", "Percent of the time that the backtest learns from."),
-    .init("flows.history", "duration", "1095d", "How long an item counts after it has been settled."),
+    .init(
+      "flows.history", "duration", "1095d",
+      "How long an item counts after it has been settled; at least `flows.days` and 13 weeks."),
     .init("flows.interval", "duration", "10s", "How long changes are gathered before they are told."),
     .init(
       "flows.facts", "integer", "20000000",
@@ -434,7 +438,7 @@ public struct KeyReference: Sendable {
     .init(
       "variance.view", "transaction, base", "transaction",
       "Whether actuals are in the currency of the records, or in the base currency (`fx`)."),
-    .init("variance.threshold", "map", "", "From what size on a variance is flagged; both must be reached."),
+    .init("variance.threshold", "map", "", "Beyond what size a variance is flagged; it must be over both."),
     .init("variance.threshold.absolute", "decimal", "0", "Major units of the currency of the amounts."),
     .init("variance.threshold.percent", "decimal", "0", "Percent of |budget|."),
     .init(

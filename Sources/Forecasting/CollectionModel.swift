@@ -38,11 +38,22 @@ public struct CollectionModel: Sendable {
     }
   }
 
-  /// Learns from every item that was settled with money by the end of a day. Disputed items tell about the dispute, not
-  /// about the customer, and are left out; so is what a credit note or a write-off settled.
-  public mutating func learn(_ items: some Sequence<ReceivableItem>, until day: Int32) {
+  /// Learns from every item that was settled with money at the end of a day, by what was known then. Disputed items tell
+  /// about the dispute, not about the customer, and are left out; so is what a credit note or a write-off settled.
+  ///
+  /// Where there are more customers than have sketches of their own, those first in the alphabet have them, whatever the
+  /// order of the items.
+  public mutating func learn(_ items: some Collection<ReceivableItem>, until day: Int32) {
+    let (before, wereBeyond) = (customers.count < maximumCustomers ? self : nil, overflowCustomers)
+    learnInOrder(items, until: day)
+    guard let before, overflowCustomers != wereBeyond else { return }
+    self = before
+    learnInOrder(items.sorted { $0.customer.utf8.lexicographicallyPrecedes($1.customer.utf8) }, until: day)
+  }
+
+  private mutating func learnInOrder(_ items: some Sequence<ReceivableItem>, until day: Int32) {
     for item in items where !item.isDisputed && item.amount > 0 {
-      guard let settled = item.settlement, settled.isCash, settled.day <= day else { continue }
+      guard let settled = item.settlement(by: day), settled.isCash else { continue }
       learn(customer: item.customer, segment: item.segment, daysLate: settled.day - item.due_d)
     }
   }

@@ -8,11 +8,14 @@ public struct ReceivableItem: Hashable, Sendable {
     public var amount: Int64
     /// Money that came in; false for a credit note, a write-off, a reversal: they settle, and nobody pays.
     public var isCash: Bool
+    /// The invoice itself is taken back, or a part of it: that much was never sold.
+    public var isReversal: Bool
 
-    public init(day: Int32, amount: Int64, isCash: Bool = true) {
+    public init(day: Int32, amount: Int64, isCash: Bool = true, isReversal: Bool = false) {
       self.day = day
       self.amount = amount
       self.isCash = isCash
+      self.isReversal = isReversal
     }
   }
 
@@ -27,6 +30,10 @@ public struct ReceivableItem: Hashable, Sendable {
   public var amount: Int64
   public var isDisputed: Bool
   public var applications: [Application]
+  /// What is put to no invoice: it has no age, and is no sale as far as it is money.
+  public var isOnAccount = false
+  /// Money on account: what came in with the item itself, in minor units; negative where it went out.
+  public var received: Int64 = 0
 
   public init(
     id: String, customer: String, segment: String = "", currency: Currency, invoiced_d: Int32, due_d: Int32,
@@ -49,18 +56,31 @@ public struct ReceivableItem: Hashable, Sendable {
     return applications.reduce(amount) { $1.day <= day ? $0 - $1.amount : $0 }
   }
 
-  /// The application that settled the item; nil while it is open.
-  var settlement: Application? {
-    var rest = amount
+  /// The application that settled the item, as far as was known at the end of a day: the one from which on nothing was
+  /// left to be settled. A payment that was taken back has settled nothing; one that came to more than was open has.
+  /// nil while something is open.
+  func settlement(by day: Int32 = .max) -> Application? {
+    var (rest, found) = (amount, nil as Application?)
     for application in applications.count > 1 ? applications.sorted(by: { $0.day < $1.day }) : applications {
+      guard application.day <= day else { break }
       rest -= application.amount
-      if rest == 0 { return application }
+      if rest != 0, (rest < 0) == (amount < 0) {
+        found = nil
+      } else if found == nil {
+        found = application
+      }
     }
-    return nil
+    return found
   }
 
   /// The day of the application that settled the item; nil while it is open.
-  public var settled_d: Int32? { settlement?.day }
+  public var settled_d: Int32? { settlement()?.day }
+
+  /// Whether the item says nothing about the time from a day on: nothing of it is open at the end of `asOf`, and nothing
+  /// has happened to it since that day. What was settled with more than it came to is not over, as the rest is owed.
+  public func isOver(before day: Int32, asOf: Int32) -> Bool {
+    invoiced_d < day && applications.allSatisfy { $0.day < day } && open(at: asOf) == 0
+  }
 }
 
 /// Receivables at the end of a day, by how long they are past their due date, in one currency.
@@ -87,10 +107,16 @@ public struct Ageing: Hashable, Sendable {
   /// By `Bucket.rawValue`.
   public var amounts: [Int64]
   public var counts: [Int]
-  /// Of all buckets, what is in dispute.
+  /// What is put to no invoice, in no bucket: negative where money or credit stands there.
+  public var onAccount: Int64 = 0
+  public var onAccountCount = 0
+  /// Of the total, what is in dispute.
   public var disputed: Int64 = 0
 
-  public var total: Int64 { amounts.reduce(0, +) }
+  /// Of all buckets and on account: what the customers owe.
+  public var total: Int64 { amounts.reduce(onAccount, +) }
+  /// Open items.
+  public var count: Int { counts.reduce(onAccountCount, +) }
   public subscript(bucket: Bucket) -> Int64 { amounts[bucket.rawValue] }
 
   public init(day: Int32, currency: Currency) {
@@ -106,15 +132,20 @@ public struct Ageing: Hashable, Sendable {
     for item in items {
       let open = item.open(at: day)
       guard open != 0 else { continue }
-      let bucket = Bucket(overdue_d: day - item.due_d)
+      let bucket = item.isOnAccount ? nil : Bucket(overdue_d: day - item.due_d)
       byCurrency[item.currency, default: Ageing(day: day, currency: item.currency)].add(open, bucket, item.isDisputed)
     }
     return byCurrency.values.sorted { $0.currency.code < $1.currency.code }
   }
 
-  private mutating func add(_ open: Int64, _ bucket: Bucket, _ isDisputed: Bool) {
-    amounts[bucket.rawValue] += open
-    counts[bucket.rawValue] += 1
+  private mutating func add(_ open: Int64, _ bucket: Bucket?, _ isDisputed: Bool) {
+    if let bucket {
+      amounts[bucket.rawValue] += open
+      counts[bucket.rawValue] += 1
+    } else {
+      onAccount += open
+      onAccountCount += 1
+    }
     if isDisputed { disputed += open }
   }
 }
@@ -124,10 +155,15 @@ public struct Ageing: Hashable, Sendable {
 /// DSO = receivable / credit sales × days; the best possible takes only what is not overdue; the average days
 /// delinquent are what lies between. CEI = (opening + sales − closing) / (opening + sales − closing current), 1 where
 /// everything that could be collected was.
+///
+/// Sales are what was invoiced, less the invoices (or parts of them) that were reversed in these days; credit notes
+/// settle. Money on account is no sale; it lowers the receivable, first what of it is overdue.
 public struct CollectionRatios: Hashable, Sendable {
   public var opening: Int64
   public var sales: Int64
   public var closing: Int64
+  /// What of it is not overdue; credits and money on account beyond what is overdue are taken off, so that it is never
+  /// more than the whole.
   public var closingCurrent: Int64
   public var days: Int32
 
@@ -146,9 +182,12 @@ public struct CollectionRatios: Hashable, Sendable {
       opening += item.open(at: from)
       let open = item.open(at: to)
       closing += open
-      if item.due_d >= to { closingCurrent += open }
-      if item.invoiced_d > from, item.invoiced_d <= to { sales += item.amount }
+      if item.due_d >= to, !item.isOnAccount { closingCurrent += open }
+      if item.invoiced_d > from, item.invoiced_d <= to { sales += item.amount + item.received }
+      for application in item.applications
+      where application.isReversal && application.day > from && application.day <= to { sales -= application.amount }
     }
+    closingCurrent = min(closingCurrent, closing)
   }
 
   /// Days sales outstanding, in millionths of a day; nil without sales.

@@ -19,7 +19,7 @@ public enum AccountNature: String, CaseIterable, Sendable {
   }
 }
 
-/// From what size on a variance is worth a look. Both must be reached.
+/// Beyond what size a variance is worth a look: it must be over both.
 public struct VarianceThreshold: Hashable, Sendable {
   /// Minor units.
   public var absolute: Int64
@@ -62,9 +62,9 @@ public struct Variance: Hashable, Sendable {
   /// Over the absolute and the percent threshold. Without a budget there is no percentage, and the absolute one
   /// decides.
   public func isFlagged(_ threshold: VarianceThreshold) -> Bool {
-    guard amount != 0, amount.magnitude >= UInt128(threshold.absolute.magnitude) else { return false }
+    guard amount != 0, amount.magnitude > UInt128(threshold.absolute.magnitude) else { return false }
     guard budget != 0 else { return true }
-    return amount.magnitude * 1_000_000 >= UInt128(threshold.percent_u.magnitude) * budget.magnitude
+    return amount.magnitude * 1_000_000 > UInt128(threshold.percent_u.magnitude) * budget.magnitude
   }
 }
 

@@ -88,8 +88,8 @@ extension Judge {
 }
 
 extension Matcher {
-  /// The same fact in the base currency, for the second view of the aggregates. Where there is no rate an order event
-  /// counts as one without a value, and a posting as nothing.
+  /// The same fact in the base currency, for the second view of the aggregates. Where there is no rate it counts as one
+  /// without a value.
   @inline(never)
   mutating func aggregateInBase(_ fact: UnsafePointer<Fact>, _ input: AggregateInput, day: Int32, sign: Int) {
     let rates = policy.checks!.exchange!.rates
@@ -98,8 +98,9 @@ extension Matcher {
     input.currency = rates.base
     let currency = fact.pointee.currency
     if fact.pointee.isPosting {
-      guard let base = fact.pointee.baseAmount ?? rates.convert(input.amount, from: currency, day: day) else { return }
-      input.amount = base
+      let base = fact.pointee.baseAmount ?? rates.convert(input.amount, from: currency, day: day)
+      input.amount = base ?? 0
+      input.isUnrated = base == nil
     } else {
       let amounts = input.amounts
       input.amounts = Amounts()
@@ -109,5 +110,6 @@ extension Matcher {
       }
     }
     aggregates!.add(input, sign: sign)
+    if hasSchedules, !fact.pointee.isPosting { aggregateReleases(fact, input, sign: sign) }
   }
 }

@@ -52,6 +52,27 @@ public struct RevenueSchedules: Sendable, Equatable {
     }
   }
 
+  /// Calls `body` for each release of an amount over a service: its accounting period, the first and the last day of it,
+  /// and what is released in it. The releases add up to the whole.
+  func forEachRelease(
+    of whole: Int128, from first: Int32, to last: Int32, _ calendar: FiscalCalendar?,
+    _ body: (_ period: Int32, _ first_d: Int32, _ last_d: Int32, _ amount: Int128) -> Void
+  ) {
+    var before: Int128 = 0
+    var doneBefore = 0
+    var from = first
+    forEach(from: first, to: last, calendar) { period, last, done, all in
+      var until = dividedHalfEven(whole * Int128(done), Int128(all))
+      if remainder == .last, done < all {
+        until = before + dividedHalfEven(whole * Int128(done - doneBefore), Int128(all))
+      }
+      body(period, from, last, until - before)
+      before = until
+      doneBefore = done
+      from = last + 1
+    }
+  }
+
   /// When a release is called missing: behind the end of its period with grace, and behind the deadline of the event.
   func due_ms(lastDay: Int32, event_ms: Int64, horizon_ms: Int64) -> Int64 {
     max(
@@ -114,23 +135,13 @@ extension Judge {
       whole -= Int128(event.amount(entry.component)) * Int128(entry.sign)
     }
     guard whole != 0 else { return }
-    var before: Int128 = 0
-    var doneBefore = 0
-    var from = service.first_d
     let horizon_ms = policy.window_ms.addingSaturating(policy.grace_ms)
-    schedules.forEach(from: service.first_d, to: service.last_d, policy.checks?.calendar) { period, last, done, all in
-      var until = dividedHalfEven(whole * Int128(done), Int128(all))
-      if schedules.remainder == .last, done < all {
-        until = before + dividedHalfEven(whole * Int128(done - doneBefore), Int128(all))
-      }
+    schedules.forEachRelease(of: whole, from: service.first_d, to: service.last_d, policy.checks?.calendar) {
+      period, first, last, amount in
       steps.append(
         ScheduledRelease(
-          period: period, last_d: last, begin_ms: Int64(from) * millisecondsPerDay,
-          due_ms: schedules.due_ms(lastDay: last, event_ms: event.time_ms, horizon_ms: horizon_ms),
-          amount: until - before))
-      before = until
-      doneBefore = done
-      from = last + 1
+          period: period, last_d: last, begin_ms: Int64(first) * millisecondsPerDay,
+          due_ms: schedules.due_ms(lastDay: last, event_ms: event.time_ms, horizon_ms: horizon_ms), amount: amount))
     }
   }
 

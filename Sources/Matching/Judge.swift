@@ -323,20 +323,26 @@ struct Judge {
     var delivered: Int64 = 0
     var shipped: Int64 = 0
     var billed: Int64 = 0
-    var isShippedKnown = false
+    var (isDeliveredKnown, isShippedKnown) = (policy.quantities.basis == .delivered, false)
+    var returned: Int64 = 0
     for event in dueEvents {
       guard let quantity = event.quantity_u else { continue }
       switch event.kind {
-      case .delivered: delivered &+= quantity
+      case .delivered:
+        delivered &+= quantity
+        isDeliveredKnown = true
       case .shipped:
         shipped &+= quantity
         isShippedKnown = true
-      case .returned: shipped &-= quantity
+      case .returned: returned &+= quantity
       case .invoiced: billed &+= quantity
-      case .invoiceCancelled: billed &-= quantity
+      // A credit for the price alone has no quantity.
+      case .invoiceCancelled, .credited: billed &-= quantity
       default: break
       }
     }
+    shipped &-= returned
+    if isDeliveredKnown { delivered &-= returned }
     quantities = [delivered, shipped, billed]
     let tolerance = policy.quantities.tolerance_u
     func differs(_ a: Int64, _ b: Int64) -> Bool { (a &- b).magnitude > tolerance.magnitude }

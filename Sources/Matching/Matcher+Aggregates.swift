@@ -38,7 +38,40 @@ extension Matcher {
     aggregates!.add(
       &input, eventDay: fact.pointee.isPosting ? timeDay : datedDay, postingDay: datedDay,
       statedPeriod: fact.pointee.isPosting ? fact.pointee.statedPeriod : 0, sign: sign)
+    if hasSchedules, !fact.pointee.isPosting { aggregateReleases(fact, input, sign: sign) }
     if hasExchange { aggregateInBase(fact, input, day: datedDay, sign: sign) }
+  }
+
+  /// Adds what the schedule of a billing event releases to the cells of the periods in which it does, or takes it back: as
+  /// all else in the aggregates it follows from the fact, the policy and the calendar alone. A cancelled invoice takes
+  /// back the releases of its own service.
+  @inline(__always)
+  mutating func aggregateReleases(_ fact: UnsafePointer<Fact>, _ input: borrowing AggregateInput, sign: Int) {
+    guard let service = fact.pointee.service else { return }
+    aggregateReleases(fact.pointee.code, input, from: service.first_d, to: service.last_d, sign: sign)
+  }
+
+  @inline(never)
+  private mutating func aggregateReleases(
+    _ code: UInt8, _ input: borrowing AggregateInput, from first: Int32, to last: Int32, sign: Int
+  ) {
+    func whole(_ code: UInt8) -> Int128 {
+      policy.entries[Int(code)].reduce(0) {
+        $1.role == .deferred ? $0 - Int128(input.amounts[$1.component]) * Int128($1.sign) : $0
+      }
+    }
+    var amount = whole(code)
+    if amount == 0, code == OrderEventKind.invoiceCancelled.rawValue {
+      amount = -whole(OrderEventKind.invoiced.rawValue)
+    }
+    guard amount != 0, let checks = policy.checks, let schedules = checks.schedules else { return }
+    var steps: [(period: Int32, amount: Int64)] = []
+    schedules.forEachRelease(of: amount, from: first, to: last, checks.calendar) { period, _, _, amount in
+      steps.append((period, Int64(clamping: amount)))
+    }
+    for step in steps where step.amount != 0 {
+      aggregates!.addRelease(step.amount, of: input, period: step.period, sign: sign)
+    }
   }
 
   /// At the end of every step that takes facts in or takes them back.
@@ -59,6 +92,12 @@ extension Matcher {
   }
 
   public var hasAggregates: Bool { aggregates != nil }
+
+  /// Cells that are held, and what found none; nil where there are no aggregates.
+  public var aggregateCounts: (cells: Int, overflow: CellTable.Overflow)? {
+    guard aggregates != nil else { return nil }
+    return aggregates!.counts()
+  }
 
   /// Writes the aggregates as a checkpoint keeps them, where there are any.
   public func exportAggregates(into writer: inout ByteWriter) {

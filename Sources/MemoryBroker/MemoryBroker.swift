@@ -37,6 +37,8 @@ public final class MemoryBroker: @unchecked Sendable {
   var nextProducer: Int64 = 1_000
   var nextMember = 1
   private var connections: Set<Int32> = []
+  /// Nobody may write these in a transaction.
+  var refused: Set<String> = []
   /// Until then nobody gets through.
   private var awayUntil_ms: Int64 = 0
   private let listener: Int32
@@ -90,6 +92,13 @@ public final class MemoryBroker: @unchecked Sendable {
   deinit { stop() }
 
   /// Closes all connections; what was kept is gone.
+  /// From now on no transaction may write these topics, as where a principal has no right to.
+  public func refuse(_ topics: Set<String>) {
+    condition.lock()
+    refused = topics
+    condition.unlock()
+  }
+
   public func stop() {
     condition.lock()
     defer { condition.unlock() }
@@ -122,6 +131,13 @@ public final class MemoryBroker: @unchecked Sendable {
     defer { condition.unlock() }
     guard topics[name] == nil else { return }
     topics[name] = Topic(partitions: (0..<partitions).map { _ in PartitionLog() }, config: config)
+  }
+
+  /// Adds partitions to a topic from inside the process, up to so many.
+  public func addPartitions(_ name: String, upTo count: Int) {
+    condition.lock()
+    defer { condition.unlock() }
+    while let have = topics[name]?.partitions.count, have < count { topics[name]!.partitions.append(PartitionLog()) }
   }
 
   func partition(_ place: TopicPartitionName) -> PartitionLog? {

@@ -511,6 +511,13 @@ extension MemoryBroker {
         let topic = try reader.string()
         return try reader.array(isStructure: false) { TopicPartitionName(topic: topic, partition: try $0.int32()) }
       }.flatMap { $0 }
+      // Rights are looked at before the coordinator hears of the transaction: one topic that is refused, and it does not.
+      if places.contains(where: { refused.contains($0.topic) }) {
+        writer.places(
+          places.map { ($0, refused.contains($0.topic) ? .topicAuthorizationFailed : .operationNotAttempted) }
+        ) { $0.code($1) }
+        return
+      }
       let code = code { () throws(ErrorCode) in try addPartitions(id, producer, epoch, places) }
       writer.places(places.map { ($0, code) }) { $0.code($1) }
     case .addOffsets:

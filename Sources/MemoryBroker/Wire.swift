@@ -187,6 +187,8 @@ struct WireWriter {
 enum ErrorCode: Int16, Error {
   case none = 0
   case offsetOutOfRange = 1
+  case topicAuthorizationFailed = 29
+  case operationNotAttempted = 55
   case unknownTopicOrPartition = 3
   case illegalGeneration = 22
   case inconsistentGroupProtocol = 23

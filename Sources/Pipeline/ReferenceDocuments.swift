@@ -10,7 +10,7 @@ public enum ReferenceDocuments {
       ("docs/reference/configuration.md", KeyReference.markdown() + "\n" + fields()),
       ("docs/reference/breaks.md", breaks()),
       ("docs/reference/topics.md", TopicReference.markdown()),
-    ] + TopicSchemas.all.map { ("config/schemas/\($0.name).schema.json", $0.json) }
+    ] + (TopicSchemas.all + TopicSchemas.decided).map { ("config/schemas/\($0.name).schema.json", $0.json) }
       + TopicSchemas.all.map { ("config/schemas/avro/\($0.name).avsc", $0.avro) }
   }
 

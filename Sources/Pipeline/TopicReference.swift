@@ -5,7 +5,7 @@ enum TopicReference {
     var key: String
     var value: String
     var cleanup: String
-    /// Whether the daemon writes it.
+    /// Of what others read.
     var schema: TopicSchema?
   }
 
@@ -31,15 +31,8 @@ enum TopicReference {
       name: "quality", key: "source, month, joined by `\\|`", value: "", cleanup: "compact",
       schema: TopicSchemas.quality),
     Topic(
-      name: "actions", key: "order key",
-      value:
-        "what people do to breaks ([API](../api.md)): `{\"id\",\"kind\",\"break\",\"order\",\"actor\",\"at\",\"revision\","
-        + "\"basis\",\"needs_approval\",…}`; written by `tieout serve`", cleanup: "delete, never expires"),
-    Topic(
-      name: "proposals", key: "id of the action",
-      value:
-        "a journal that writes a difference off: `{\"id\",\"order\",\"break\",\"currency\",\"lines\":[{\"role\",\"amount\"},…],"
-        + "\"proposed_by\",\"approved_by\",…}`; its lines sum to zero", cleanup: "compact"),
+      name: "actions", key: "order key", value: "", cleanup: "delete, never expires", schema: TopicSchemas.action),
+    Topic(name: "proposals", key: "id of the action", value: "", cleanup: "compact", schema: TopicSchemas.proposal),
     Topic(
       name: "epochs", key: "number of the epoch",
       value: "internal: what a task took in and decided; one partition a task", cleanup: "delete, `epoch.retention`"),
@@ -87,9 +80,11 @@ enum TopicReference {
       "other; they need `schema_registry` for it.", "", "## For forecasting", "",
       "`<prefix>.revenue` and `<prefix>.quality` are written by the daemon where `aggregates.enabled` and",
       "`quality.enabled` are set, `<prefix>.cashflow` and `<prefix>.receivables` by `tieout flows` where `flows.enabled`",
-      "is, and `<prefix>.variance` by it where `variance.enabled` is.",
+      "is, and `<prefix>.variance` by it where `variance.enabled` is.", "", "## For the ledger", "",
+      "`<prefix>.actions` and `<prefix>.proposals` are written by `tieout serve` ([API](../api.md)), in JSON whatever",
+      "`outputs.format` says.",
     ]
-    for schema in TopicSchemas.all {
+    for schema in TopicSchemas.all + TopicSchemas.decided {
       lines += ["", "## \(schema.title)", "", schema.description, "", "| field | type | meaning |", "|---|---|---|"]
       lines += rows(schema.fields, prefix: "")
     }

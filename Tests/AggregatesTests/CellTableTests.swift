@@ -242,7 +242,7 @@ import Testing
     #expect(folded.lines.allSatisfy { $0.key.period == 0 || $0.key.period == 1 || $0.key.period >= 199_612 })
     let again = try restored(bytes(folded))
     #expect(again.digest == folded.digest && again.horizon == 199_612)
-    for balance in [RollForward.Balance.deferred, .backlog, .receivable] {
+    for balance in RollForward.Balance.allCases {
       func closings(_ lines: [CellLine]) -> [CellKey: Int128] {
         var last: [CellKey: Int128] = [:]
         for roll in RollForward.of(balance, lines) { last[roll.key.series] = roll.closing }
@@ -254,21 +254,53 @@ import Testing
     #expect(folded.lines.isEmpty)
   }
 
-  /// A state from before there were quantities is that of a table without any.
-  @Test func anEarlierStateIsRead() throws {
+  /// A state from before there were quantities, or counts of postings, is that of a table without any.
+  @Test(arguments: [62, 64] as [UInt8]) func anEarlierStateIsRead(_ count: UInt8) throws {
     var generator = SeededGenerator(5)
     var table = CellTable(dimensionCount: 1)
     for var fact in randomFacts(60, dimensions: 1, &generator) {
-      fact.quantity_u = 0
+      if count == 62 { fact.quantity_u = 0 }
+      fact.isUnrated = false
       table.add(fact)
     }
     var old = bytes(table)
     #expect(old[2] == UInt8(CellValues.count))
-    old[2] = 62
+    old[2] = count
     let read = try restored(old)
     #expect(read.lines == table.lines && read.digest == table.digest)
     old[2] = 61
     #expect(throws: ByteCodingError.self) { _ = try restored(old) }
+  }
+
+  /// Sums beyond the first 64 stand before the others; a cell without any is written as if there were none.
+  @Test func sumsBeyondTheFirstAreWritten() throws {
+    func written(_ values: CellValues) -> [UInt8] {
+      var writer = ByteWriter()
+      values.write(into: &writer)
+      return writer.array
+    }
+    var values = CellValues()
+    values[.events] = 3
+    values[.receivable, .posting] = Int128(Int64.max) * 5
+    let plain = written(values)
+    values[.unrated] = 7
+    #expect(written(values) == [0, 1, 1, 0, 14] + plain)
+    for made in [values, CellValues()] {
+      let bytes = written(made)
+      let read = try bytes.withUnsafeBytes { bytes throws in
+        var reader = ByteReader(bytes)
+        return try CellValues(from: &reader)
+      }
+      #expect(read == made)
+    }
+    for bad in [[0, 1, 0, 0, 0, 0], [0, 1, 2, 0, 14, 0, 0], [0, 1, 1, 2, 14, 0, 0], [0, 2]] as [[UInt8]] {
+      #expect(throws: ByteCodingError.self) {
+        _ = try bad.withUnsafeBytes { bytes throws in
+          var reader = ByteReader(bytes)
+          return try CellValues(from: &reader)
+        }
+      }
+    }
   }
 
   @Test func damagedStateIsRefused() throws {

@@ -69,6 +69,9 @@ import Testing
     #expect(deferred.map(\.opening) == [0, 1_100, 1_000, 900])
     #expect(deferred.map(\.closing) == [1_100, 1_000, 900, 800])
     #expect(RollForward.of(.backlog, lines).map(\.closing) == [540, 0, 100, 100])
+    let rpo = RollForward.of(.rpo, lines)
+    #expect(rpo.map(\.closing) == [1_640, 1_000, 1_000, 900])
+    #expect(rpo.map(\.additions) == [1_740, -40, 0, 0] && rpo.map(\.reductions) == [100, 600, 0, 100])
     #expect(RollForward.of(.receivable, lines).map(\.closing) == [1_440, 1_284, 1_164, 1_164])
   }
 

@@ -27,6 +27,7 @@ struct Fact {
   var dimensions: [String] = []
   var isBase = false
   var quantity_u: Int64 = 0
+  var isUnrated = false
 
   func with<Result>(_ body: (borrowing AggregateInput) -> Result) -> Result {
     let bytes = dimensions.map { Array($0.utf8) }
@@ -37,6 +38,7 @@ struct Fact {
         postingPeriod: postingPeriod, amount: amount)
       input.isBase = isBase
       input.quantity_u = quantity_u
+      input.isUnrated = isUnrated
       for (component, value) in amounts { input.amounts[component] = value }
       var start = 0
       for (at, text) in bytes.enumerated() {
@@ -54,6 +56,10 @@ struct Fact {
       body(&cells[key, default: CellValues()])
     }
     guard let kind else {
+      if isUnrated {
+        cell(postingPeriod) { $0[.unrated] += sign }
+        return
+      }
       cell(eventPeriod) { $0[role, .event] += sign * Int128(amount) }
       cell(postingPeriod) {
         $0[role, .posting] += sign * Int128(amount)
@@ -157,6 +163,7 @@ func randomFacts(_ count: Int, dimensions: Int, _ generator: inout SeededGenerat
       fact.postingPeriod = periods.randomElement(using: &generator)!
       fact.amount = Int64.random(in: -1_000_000...1_000_000, using: &generator)
       if Int.random(in: 0..<20, using: &generator) == 0 { fact.amount = .min }
+      fact.isUnrated = fact.isBase && Bool.random(using: &generator)
     }
     return fact
   }

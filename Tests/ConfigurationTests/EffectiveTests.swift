@@ -132,6 +132,14 @@ import Testing
     #expect(!off.takesActions && off.matchingHash == plain.matchingHash)
     let on = try tests.parse(tests.base + "\nactions: {enabled: true}\ntopics: {actions: people}")
     #expect(on.takesActions && on.inputTopics == plain.inputTopics + ["people"])
+    let apart = try tests.parse(
+      tests.base.replacing("sources:", with: "dimensions: [region, rep]\nsources:")
+        + "\naggregates: {enabled: true, values: {rep: 9}}")
+    #expect(apart.aggregates?.limits.values(of: 0) == 1_000 && apart.aggregates?.limits.values(of: 1) == 9)
+    #expect(try tests.parse(apart.effectiveYAML()) == apart)
+    #expect(
+      tests.problems(tests.base + "\naggregates: {enabled: true, values: {rep: 9}}").first?.contains(
+        "unknown dimension 'rep'") == true)
     // They change what an epoch puts out.
     #expect(on.matchingHash != plain.matchingHash && on != plain)
     #expect(try tests.parse(on.effectiveYAML()) == on)

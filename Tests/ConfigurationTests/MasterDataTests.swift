@@ -47,8 +47,8 @@ import Testing
     #expect(ledger.fields["role"]?.table?.unlisted == .skip && ledger.dimensions[0]?.table?.unlisted == .keep)
     #expect(replaced.sources[0].mapping.fields["customer"]?.table?.entries == ["a": "b"])
     #expect(try old.replacingTables(old.tableEntries).matchingHash == old.matchingHash)
-    #expect(throws: TableError.self) { try old.replacingTables(["accounts": ["1": "recievable"]]) }
-    #expect(throws: TableError.self) { try old.rereadTables() }
+    #expect(throws: MasterDataError.self) { try old.replacingTables(["accounts": ["1": "recievable"]]) }
+    #expect(throws: MasterDataError.self) { try old.rereadTables() }
   }
 
   @Test func whatMakesNoSenseIsRefused() throws {
@@ -106,16 +106,16 @@ import Testing
       (["2026-02,2026-02-01,2026-02-28,,"], "is gone"),
     ] {
       let other = try old.replacingTables(load(periods, ["2026-01-02,USD,EUR,0.9"]).tableEntries)
-      let error = #expect(throws: TableError.self) { try old.checkSuccessor(other) }
+      let error = #expect(throws: MasterDataError.self) { try old.checkSuccessor(other) }
       #expect(error?.description.contains("period 2026-01 \(what)") == true)
     }
     var entries = old.tableEntries
     entries["(rates)"] = ["2026-01-02\u{1f}USD\u{1f}EUR": "-1"]
-    let rates = #expect(throws: TableError.self) { try old.replacingTables(entries) }
+    let rates = #expect(throws: MasterDataError.self) { try old.replacingTables(entries) }
     #expect(rates?.description == "the rates: 2026-01-02 USD EUR: a rate must be above zero")
     entries = old.tableEntries
     entries["(calendar)"]?["2026-02"] = "2026-02-02\u{1f}2026-02-28\u{1f}\u{1f}"
-    let gap = #expect(throws: TableError.self) { try old.replacingTables(entries) }
+    let gap = #expect(throws: MasterDataError.self) { try old.replacingTables(entries) }
     #expect(gap?.description.hasPrefix("the calendar: period '2026-02': no period holds 2026-02-01") == true)
     // Without following, the hash is what it was.
     let plain = more.replacing("master_data: {enabled: true}\n", with: "")
@@ -154,8 +154,8 @@ import Testing
     // Holidays alone leave the periods alone; periods can neither come nor go where there are sums by them.
     let alone = try load(["holiday,2026-01-01,2026-01-01"])
     #expect(alone.policy.checks?.calendar == nil && alone.periods == nil && alone.businessDays == old.businessDays)
-    #expect(throws: TableError.self) { try alone.checkSuccessor(alone.replacingTables(old.tableEntries)) }
-    #expect(throws: TableError.self) { try old.replacingTables(alone.tableEntries) }
+    #expect(throws: MasterDataError.self) { try alone.checkSuccessor(alone.replacingTables(old.tableEntries)) }
+    #expect(throws: MasterDataError.self) { try old.replacingTables(alone.tableEntries) }
     #expect(try alone.replacingTables(alone.tableEntries).matchingHash == alone.matchingHash)
     // A record of a topic is a row.
     let row = try old.tableSources[0].entry(
@@ -207,7 +207,7 @@ import Testing
       ]))
     #expect(loaded.tableEntries["customers"] == ["K": "C1", "X": "Y"])
     // Periods cannot come later, nor all of them go: sums have been added up by them.
-    let none = #expect(throws: TableError.self) { try made.rereadTables(topics: ["(rates)": [rate[0]: rate[1]]]) }
+    let none = #expect(throws: MasterDataError.self) { try made.rereadTables(topics: ["(rates)": [rate[0]: rate[1]]]) }
     #expect(none?.description == "the calendar: there is no period in the topic 'erp.periods'")
     let day = Int32(daysFromCivil(year: 2026, month: 1, day: 3))
     #expect(loaded.policy.checks?.calendar?.period(ofDay: day) == 202_601)

@@ -1,6 +1,7 @@
 import ConsoleStore
 import Foundation
 import HTTPTypes
+import Pipeline
 import Testing
 
 @testable import Console
@@ -162,6 +163,9 @@ import Testing
     }
     #expect(journals.count == 2, "what waits for approval is no journal yet")
     for journal in journals {
+      // As the topic's contract says.
+      let fields = Set(journal.objectValue?.map(\.0) ?? [])
+      #expect(fields == Set(TopicSchemas.proposal.fields.map(\.name)))
       let lines = journal["lines"]?.arrayValue ?? []
       let amounts = lines.compactMap { $0["amount"]?.stringValue }.compactMap { Decimal(string: $0) }
       #expect(amounts.count == 2 && amounts[0] + amounts[1] == 0)

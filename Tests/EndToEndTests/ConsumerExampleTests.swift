@@ -96,7 +96,7 @@ import Testing
     #expect(all.output.contains("country DE") && all.output.contains("country FR") && !all.output.contains("received"))
     #expect(try run(python, arguments + ["--currency", "EUR"]).code == 1)
     // What is ordered and not billed stands beside it, in figures of its own; a restart tells nothing anew.
-    let billed = try #require(told["DE|USD|transaction"]?["weeks"] as? [[String: Any]]).map { $0["expected"] as! String }
+    let billed = (message["weeks"] as! [[String: Any]]).map { $0["expected"] as! String }
     configuration.flows!.backlog = FlowSettings.Backlog()
     var ordered = InvoiceRecords()
     ordered.booking("new", customer: "c", country: "DE", amount: "400.00", day: asOf - 6)
@@ -113,7 +113,8 @@ import Testing
       try Money($0, Currency("USD")!).minorUnits
     }
     #expect(parts.reduce(0, +) == 40_000 && parts.contains { $0 > 0 })
-    let shown = try run(python, arguments + ["--dimension", "country=DE"]).output.split(separator: "\n").map(String.init)
+    let again = try run(python, arguments + ["--dimension", "country=DE"])
+    let shown = again.output.split(separator: "\n").map(String.init)
     #expect(shown.contains("400.00 in 1 orders is still to be billed"))
     let shownRows = shown.map { $0.split(separator: " ").map(String.init) }
     for week in weeks {

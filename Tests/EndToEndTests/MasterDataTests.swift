@@ -302,6 +302,35 @@ import Testing
     #expect(rows.first?["reason"] as? String == "SCHEMA_INVALID")
   }
 
+  /// Partitions that are added to a table's topic are read like the others, without a restart.
+  @Test func partitionsMayBeAddedToATable() throws {
+    let world = try World(.transactional)
+    let customers = world.prefix + ".customers"
+    let configuration = try world.configuration {
+      $0.replacing("{customers: {file: customers.csv}}", with: "{customers: {topic: \(customers), value: group}}")
+    }
+    for source in configuration.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
+    for topic in configuration.ownTopics {
+      try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config)
+    }
+    try world.cluster.createTopic(customers, partitions: 1, config: ["cleanup.policy": "compact"])
+    try world.cluster.produce(customers, [("OLD", #"{"group":"C1"}"#, 0)])
+    let daemon = Daemon(configuration: configuration, log: silent)
+    try daemon.start()
+    try world.send([("A", "OLD"), ("B", "NEW")], configuration)
+    wait("the first records") { daemon.status.decode.records == 2 }
+    #expect(daemon.status.deadLetters == 1)
+    world.cluster.addPartitions(customers, upTo: 3)
+    try world.cluster.produce(customers, [("NEW", #"{"group":"C2"}"#, 2)])
+    daemon.refreshTables(isForced: true)
+    Thread.sleep(forTimeInterval: 0.5)
+    try world.send([("C", "NEW")], configuration)
+    wait("the record after it") { daemon.status.decode.records == 3 }
+    #expect(daemon.status.deadLetters == 1)
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+  }
+
   /// Without a period there is no calendar: it can neither come while the daemon runs, nor go.
   @Test func aCalendarOfATopicNeedsAPeriod() throws {
     let world = try World()

@@ -28,7 +28,7 @@ import Testing
         toFile: directory + "/budget.csv", atomically: true, encoding: .utf8)
     }
 
-    func configuration(budget: String = "budget: budget.csv") throws -> Configuration {
+    func configuration(budget: String = "budget: budget.csv", idle: String = "10m") throws -> Configuration {
       let yaml = """
         name: va
         prefix: \(prefix)
@@ -37,8 +37,9 @@ import Testing
         epoch: {interval: 20ms}
         dimensions: [region, channel]
         aggregates: {enabled: true, interval: 50ms, quantities: true}
-        variance: {enabled: true, \(budget), by: [region], interval: 50ms, threshold: {absolute: 50, percent: 5}}
-        matching: {window: 1d, grace: 1h, idle_timeout: 10m, out_of_orderness: 0s}
+        quality: {enabled: true, interval: 50ms}
+        variance: {enabled: true, \(budget), by: [region], interval: 50ms, threshold: {absolute: 49, percent: 5}}
+        matching: {window: 1d, grace: 1h, idle_timeout: \(idle), out_of_orderness: 0s}
         sources:
           orders:
             kind: orders
@@ -253,6 +254,56 @@ import Testing
         configuration: configuration,
         options: FileRunOptions(
           orders: [], ledger: [], directory: world.directory + "/out", threads: 1, now_ms: wallClock_ms()))
+    }
+  }
+
+  /// A figure is final when every task has passed its period: one whose sources hold nothing yet may get records of it, until
+  /// they are idle.
+  @Test func nothingIsFinalBeforeEveryTaskHasSpoken() throws {
+    func run(idle: String, _ body: (World, Configuration) throws -> Void) throws {
+      let world = try World(partitions: 3)
+      try world.budget(["2026-01,EUR,north,,1000,100"])
+      let configuration = try world.configuration(idle: idle)
+      try world.createTopics(configuration)
+      let daemon = Daemon(configuration: configuration, log: silent)
+      try daemon.start()
+      for day in ["2026-01-15", "2026-03-20"] {
+        try world.sell("north", 500, quantity: 1, on: day, configuration, partition: 1)
+      }
+      try body(world, configuration)
+      daemon.stop.stop()
+      #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+    }
+    func states(_ world: World, _ configuration: Configuration) throws -> Set<String> {
+      _ = try world.runOnce(configuration)
+      let variance = try world.newest(configuration)["north|EUR|transaction|202601|recognised_revenue"]
+      guard var found = (variance?["status"] as? String).map({ ["variance \($0)"] }) else { return [] }
+      for (name, topic) in [("revenue", configuration.revenueTopic), ("quality", configuration.qualityTopic)] {
+        var newest: [String: (revision: Int, status: String)] = [:]
+        for record in try world.cluster.readAll(topic, partitions: 3) {
+          let message = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
+          guard message["period"] as? String == "202601" else { continue }
+          let revision = message["revision"] as! Int
+          if revision >= newest[record.key!]?.revision ?? 0 {
+            newest[record.key!] = (revision, message["status"] as! String)
+          }
+        }
+        guard !newest.isEmpty else { return [] }
+        found += newest.values.map { "\(name) \($0.status)" }
+      }
+      return Set(found)
+    }
+    try run(idle: "10m") { world, configuration in
+      let provisional: Set = ["variance provisional", "revenue provisional", "quality provisional"]
+      try wait("the figures") { try states(world, configuration) == provisional }
+      // The task that has records has passed the month by far; what it has told since must change nothing.
+      Thread.sleep(forTimeInterval: 1.5)
+      #expect(try states(world, configuration) == provisional)
+    }
+    // Partitions that stay empty block nothing for ever.
+    try run(idle: "1s") { world, configuration in
+      let final: Set = ["variance final", "revenue final", "quality final"]
+      try wait("the end of the month") { try states(world, configuration) == final }
     }
   }
 

@@ -209,4 +209,45 @@ import Testing
     #expect(CashForecast.actual([noted], asOf_d: 35, currency: usd).reduce(0, +) == 60)
     #expect(CashForecast.actual([paid], asOf_d: 35, currency: usd).reduce(0, +) == 40)
   }
+
+  /// What settles an item is what nothing takes back, and what is learned on a day is what was known on it.
+  @Test func whatIsTakenBackSettlesNothing() {
+    let bounced = item("a", invoiced: 0, due: 30, amount: 100, paid: [(5, 100), (7, -100)])
+    let again = item("a", invoiced: 0, due: 30, amount: 100, paid: [(50, 60), (5, 100), (7, -100), (40, 40)])
+    let tooMuch = item("a", invoiced: 0, due: 30, amount: 100, paid: [(20, 60), (35, 90), (60, -50)])
+    let note = item("a", invoiced: 0, due: 30, amount: -100, paid: [(20, -60), (35, -90)])
+    #expect(bounced.settled_d == nil && again.settled_d == 50 && tooMuch.settled_d == 35 && note.settled_d == 35)
+    #expect(bounced.settlement(by: 6)?.day == 5 && again.settlement(by: 45) == nil)
+    for (item, until, learned) in [(bounced, 6, 1), (bounced, 7, 0), (again, 45, 0), (again, 50, 1), (tooMuch, 40, 1)] {
+      var model = CollectionModel()
+      model.learn([item], until: Int32(until))
+      #expect(model.learned == Int64(learned), "\(item.applications) by \(until)")
+    }
+    // What was paid too much is owed: it is not over before that has gone back.
+    #expect(!tooMuch.isOver(before: 50, asOf: 55) && !tooMuch.isOver(before: 60, asOf: 70))
+    #expect(tooMuch.isOver(before: 61, asOf: 70) && !bounced.isOver(before: 900, asOf: 900))
+  }
+
+  /// With more customers than may have sketches of their own the figures do not depend on the order of the items.
+  @Test(arguments: Array(1...10) as [UInt64]) func whoHasASketchDoesNotDependOnTheOrder(_ seed: UInt64) {
+    var generator = SeededGenerator(seed)
+    let items = (0..<200).map { number in
+      item(
+        "C\(number % 23)", segment: "S\(number % 3)", invoiced: 0, due: 30, amount: 100,
+        paid: [(Int32.random(in: 10...90, using: &generator), Int64(100))])
+    }
+    func learned(_ items: [ReceivableItem], _ maximum: Int) -> [UInt8] {
+      var model = CollectionModel()
+      model.maximumCustomers = maximum
+      model.learn(items, until: 60)
+      model.learn(items.reversed(), until: 40)
+      var writer = ByteWriter()
+      model.export(into: &writer)
+      return writer.array
+    }
+    for maximum in [1, 7, 22, 23, 100] {
+      let reference = learned(items, maximum)
+      for _ in 0..<5 { #expect(learned(items.shuffled(using: &generator), maximum) == reference) }
+    }
+  }
 }

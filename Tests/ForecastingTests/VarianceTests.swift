@@ -23,10 +23,11 @@ import Testing
     func flagged(_ actual: Int128, _ budget: Int128) -> Bool {
       Variance(actual: actual, budget: budget, nature: .income).isFlagged(threshold)
     }
-    #expect(flagged(2_100, 2_000) && flagged(1_900, 2_000))  // exactly 100 and 5 %
-    #expect(!flagged(2_099, 2_000) && !flagged(2_100, 2_001))  // one below each
+    #expect(!flagged(2_100, 2_000) && !flagged(1_900, 2_000))  // exactly 100 and 5 %
+    #expect(flagged(2_101, 2_000) && flagged(1_899, 2_000))  // one more
+    #expect(!flagged(2_102, 2_002) && !flagged(4_200, 4_000))  // over one of them alone
     #expect(!flagged(60, 10))  // 500 %, but little money
-    #expect(flagged(100, 0) && !flagged(99, 0) && !flagged(0, 0))
+    #expect(flagged(101, 0) && !flagged(100, 0) && !flagged(0, 0))
   }
 
   @Test(arguments: Array(1...20) as [UInt64]) func priceAndVolumeAddUp(_ seed: UInt64) {

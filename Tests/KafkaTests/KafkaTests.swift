@@ -267,6 +267,14 @@ import Testing
     #expect(try reader.committed([TopicPartition(topics[0], 0)]) == [:], "no offset was left")
     guard let broker = cluster.embedded else {
       #expect(try cluster.readAll(topics[0], partitions: 1).isEmpty, "no record was left")
+      // The coordinator has never heard of a transaction whose first topic was refused, and refuses to end it.
+      guard let broker = cluster.transactional else { return }
+      for refused in [[topics[0]], [topics[0], topics[1]], [topics[1], topics[2]], topics] {
+        broker.refuse(Set(refused))
+        let trial = try attempt()
+        #expect(trial.takeover == nil && trial.transaction == nil && trial.committing.isEmpty)
+        #expect(trial.writing.mapValues(\.name) == refused.reduce(into: [:]) { $0[$1] = "TOPIC_AUTHORIZATION_FAILED" })
+      }
       return
     }
     // AddPartitionsToTxn is refused for the first topic, TxnOffsetCommit for the group.

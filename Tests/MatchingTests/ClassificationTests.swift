@@ -295,4 +295,40 @@ func expectControlTotals(_ totals: ControlTotals, sourceLocation: SourceLocation
     #expect(flow(nil, 2, 2) == [])
     #expect(flow(nil, 2, nil) == ["UNBILLED_SHIPMENT:unbilled"])
   }
+
+  /// What comes back and is credited is neither delivered nor billed any more, by whatever the flow is measured.
+  @Test(arguments: QuantityChecks.Basis.allCases) func returnsTieOut(_ basis: QuantityChecks.Basis) {
+    let policy = testPolicy {
+      $0.quantities.isEnabled = true
+      $0.quantities.basis = basis
+    }
+    func flow(returned: Int64?, credited: Int64?, hasCredit: Bool = true) -> [String] {
+      var events = [
+        r.event("O1", .delivered, quantity: 10), r.event("O1", .shipped, quantity: 10),
+        r.event("O1", document: "INV1", net: 100_00, gross: 100_00, quantity: 10),
+      ]
+      var lines = [
+        r.posting("O1", .receivable, 100_00, document: "INV1"), r.posting("O1", .revenue, -100_00, document: "INV1"),
+      ]
+      if let returned { events.append(r.event("O1", .returned, document: "R1", quantity: returned)) }
+      if hasCredit {
+        events.append(r.event("O1", .credited, document: "C1", net: 20_00, gross: 20_00, quantity: credited))
+        lines += [
+          r.posting("O1", .receivable, -20_00, journal: "JE2", document: "C1"),
+          r.posting("O1", .returns, 20_00, journal: "JE2", document: "C1"),
+        ]
+      }
+      return verdicts(events, lines, policy: policy)
+    }
+    #expect(flow(returned: 2, credited: 2) == [])
+    // A credit for the price has no quantity.
+    #expect(flow(returned: nil, credited: nil) == [])
+    #expect(flow(returned: 2, credited: nil, hasCredit: false) == ["QUANTITY_MISMATCH:revenue"])
+    #expect(flow(returned: nil, credited: 2) == ["QUANTITY_MISMATCH:revenue"])
+    #expect(flow(returned: 3, credited: 2) == ["QUANTITY_MISMATCH:revenue"])
+    // A return for an order that began elsewhere.
+    #expect(
+      verdicts(
+        [r.event("O1", .returned, quantity: 2), r.event("O1", .credited, quantity: 2)], [], policy: policy) == [])
+  }
 }

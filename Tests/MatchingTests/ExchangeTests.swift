@@ -156,6 +156,27 @@ import Testing
     #expect(gap?[.events] == 1 && gap?[.unvalued] == 1 && gap?[.billedNet] == 0)
   }
 
+  /// A posting that no rate converts is counted in the base view, by posting date, and taken back with it.
+  @Test func postingsWithoutARateAreCounted() {
+    var matcher = Matcher(policy: Self.policy(), dimensionCount: 0)
+    matcher.aggregates = TaskAggregates(dimensionCount: 0)
+    var outputs = MatchOutputs()
+    let early = t0 - 50 * 24 * hour
+    let unrated = r.invoice("O3", net: 5_00, journal: "J3", at: early)
+    var told = r.posting("O3", .cogs, 2_00, journal: "J4", at: early)
+    (told.baseAmount, told.extras) = (1_90, told.extras | Posting.Extra.baseAmount)
+    matcher.take(unrated.map { .posting($0) } + [.posting(told)], into: &outputs)
+    // One of them again: it is dropped, out of the count too.
+    matcher.take([.posting(unrated[0])], into: &outputs)
+    matcher.finish(outputs: &outputs)
+    var table = CellTable(dimensionCount: 0)
+    matcher.mergeAggregates(into: &table)
+    let counts = table.lines.map { ($0.key.isBase, $0.key.period, Int($0.values[.unrated])) }
+    #expect(counts.map(\.0) == [true, false] && counts.map(\.1) == [202_601, 202_601])
+    #expect(counts.map(\.2) == [unrated.count, 0])
+    #expect(table.lines[0].values[.cogs, .posting] == 1_90 && table.lines[0].values[.receivable, .posting] == 0)
+  }
+
   /// Sums in the base currency do not depend on the order of arrival, nor on how orders are split over tasks.
   @Test(arguments: 0..<60 as Range<UInt64>) func baseSumsAreThoseOfAnySplit(seed: UInt64) {
     var generator = SeededGenerator(state: seed)

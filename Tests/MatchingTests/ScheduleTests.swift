@@ -1,3 +1,4 @@
+import Aggregates
 import Domain
 import Testing
 
@@ -324,6 +325,92 @@ import Testing
       for made in course.outputs.breaks { state[made.id] = made }
       let found = Set(state.values.filter { $0.state.isOpen }.map(\.order))
       #expect(found == wrong, "seed \(seed) round \(round)")
+    }
+  }
+
+  // MARK: - Aggregates
+
+  func cells(_ inputs: [Input], policy: MatchingPolicy, batches: Int = 1) -> [CellLine] {
+    var matcher = Matcher(policy: policy, dimensionCount: 0)
+    matcher.aggregates = TaskAggregates(dimensionCount: 0)
+    var outputs = MatchOutputs()
+    for batch in 0..<batches {
+      let own = inputs.indices.filter { $0 * batches / max(1, inputs.count) == batch }.map { inputs[$0] }
+      matcher.take(own, into: &outputs)
+    }
+    matcher.finish(outputs: &outputs)
+    var table = CellTable(dimensionCount: 0)
+    matcher.mergeAggregates(into: &table)
+    return table.lines
+  }
+
+  func due(_ lines: [CellLine], isBase: Bool = false) -> [Int32: Int128] {
+    var due: [Int32: Int128] = [:]
+    for line in lines where line.key.isBase == isBase && line.values.value(.releasesDue) != 0 {
+      due[line.key.period, default: 0] += line.values.value(.releasesDue)
+    }
+    return due
+  }
+
+  /// What the schedules release stands in the cells of its periods, whether it has been posted or not.
+  @Test func releasesAreAddedUpByPeriod() {
+    let year = billed(net: 1_200_00, from: Self.date(1, 1), to: Self.date(12, 31))
+    let posted = (1...6).flatMap { release(100_00, on: Self.date($0, 28), "R\($0)") }
+    let inputs: [Input] = [.order(year.event)] + (year.lines + posted).map { .posting($0) }
+    let lines = cells(inputs, policy: Self.policy())
+    #expect(due(lines) == Dictionary(uniqueKeysWithValues: (1...12).map { (Int32(202_600 + $0), 100_00) }))
+    // Events are counted once, in the period of the document.
+    #expect(lines.reduce(0) { $0 + $1.values[.events] } == 1 && lines.allSatisfy { $0.values[.unvalued] == 0 })
+    // By days, with the minor units that they leave; and in the base currency the parts of the converted whole.
+    var odd = billed(net: 100_01, from: Self.date(1, 20), to: Self.date(3, 10))
+    odd.event.documentDate_d = Self.date(3, 10)
+    var policy = Self.policy(.day)
+    policy.checks?.exchange = ExchangeTests.policy().checks?.exchange
+    let both = cells([.order(odd.event)], policy: policy)
+    #expect(due(both) == [202_601: 24_00, 202_602: 56_01, 202_603: 20_00])
+    #expect(due(both, isBase: true).values.reduce(0, +) == 92_51)
+    // A cancelled invoice takes back those of its own service, with or without entries of its own.
+    var cancel = r.event("S1", .invoiceCancelled, document: "S1-INV", net: 1_200_00, gross: 1_200_00)
+    (cancel.serviceStart_d, cancel.serviceEnd_d) = (Self.date(1, 1), Self.date(12, 31))
+    #expect(due(cells(inputs + [.order(cancel)], policy: Self.policy())) == [:])
+    // Without schedules there are none.
+    policy.checks?.schedules = nil
+    #expect(due(cells(inputs, policy: policy)) == [:])
+  }
+
+  /// Releases in the cells are those of the schedules of what counts, however the records come and however often.
+  @Test(arguments: 0..<60 as Range<UInt64>) func releasesDoNotDependOnArrival(_ seed: UInt64) {
+    var generator = SeededGenerator(state: seed)
+    let basis = RevenueSchedules.Basis.allCases.randomElement(using: &generator)!
+    var policy = Self.policy(basis)
+    policy.checks?.schedules?.remainder = seed % 2 == 0 ? .last : .spread
+    if seed % 3 == 0 { policy.checks?.exchange = ExchangeTests.policy().checks?.exchange }
+    var inputs: [Input] = []
+    var naive: [Int32: Int128] = [:]
+    var whole: Int128 = 0
+    for order in 0..<6 {
+      let from = Self.date(Int.random(in: 1...12, using: &generator), Int.random(in: 1...28, using: &generator))
+      let to = from + Int32.random(in: 0...500, using: &generator)
+      let net = Int64.random(in: 1...99_999, using: &generator)
+      let made = billed(net: net, from: from, to: to, order: "O\(order)")
+      inputs += [.order(made.event)] + made.lines.map { .posting($0) }
+      whole += Int128(net)
+      // A period has what is released by its end less what was before.
+      var before: Int128 = 0
+      policy.checks!.schedules!.forEach(from: from, to: to, nil) { period, _, done, all in
+        guard policy.checks!.schedules!.remainder == .spread else { return }
+        let until = dividedHalfEven(Int128(net) * Int128(done), Int128(all))
+        naive[period, default: 0] += until - before
+        before = until
+      }
+    }
+    inputs += [inputs[0], inputs[3], inputs.randomElement(using: &generator)!]
+    let reference = cells(inputs, policy: policy)
+    let told = due(reference)
+    #expect(told.values.reduce(0, +) == whole)
+    if policy.checks!.schedules!.remainder == .spread { #expect(told == naive.filter { $0.value != 0 }) }
+    for batches in 1...4 {
+      #expect(cells(inputs.shuffled(using: &generator), policy: policy, batches: batches) == reference, "seed \(seed)")
     }
   }
 }

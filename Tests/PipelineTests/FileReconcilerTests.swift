@@ -137,13 +137,14 @@ import Testing
     let summary = try run(
       try configuration("sap-document-flow.yaml"), orders: [data + "/sap-document-flow/VBFA.csv.gz"], ledger: [],
       out: scratch.path)
+    // Counted apart from this program: deliveries, issues, and invoices less cancelled and credited ones, by order item.
     #expect(summary.match.tiesClosed == 21_444)
-    #expect(summary.match.tiesTiedOut == 16_496)
-    #expect(summary.match.open[BreakType.unbilledShipment.index] == 4_837)
+    #expect(summary.match.tiesTiedOut == 16_491)
+    #expect(summary.match.open[BreakType.unbilledShipment.index] == 4_839)
     #expect(summary.match.open[BreakType.billedNotShipped.index] == 75)
     let mismatches = try breaks(scratch.path).filter { $0.type == "QUANTITY_MISMATCH" }
-    #expect(mismatches.filter { $0.role == "revenue" }.count == 13)
-    #expect(mismatches.filter { $0.role == "inventory" }.count == 23)
+    #expect(mismatches.filter { $0.role == "revenue" }.count == 18)
+    #expect(mismatches.filter { $0.role == "inventory" }.count == 21)
   }
 
   func load(_ options: WorkloadOptions, _ scratch: Scratch) -> (orders: String, ledger: String, truth: [TruthRow]) {

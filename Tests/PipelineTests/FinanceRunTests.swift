@@ -72,6 +72,9 @@ import Testing
     var revenue: [String: Any] = [:]
     for line in try String(contentsOfFile: directory + "/out/revenue.jsonl", encoding: .utf8).split(separator: "\n") {
       let message = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+      // Complete up to the latest event of all sources.
+      let latest = (message["watermarks"] as? [String: String])?.values.max()
+      #expect(latest != nil && message["as_of"] as? String == latest)
       guard (message["dimensions"] as? [String: String])?["company"] == "DE01" else { continue }
       let key = ["view", "currency", "period"].map { message[$0] as? String ?? "" }.joined(separator: " ")
       revenue[key] = (message["orders"] as? [String: String])?["billed_gross"]

@@ -67,7 +67,7 @@ import Testing
       }
       return "\(item.currency.code) \(item.amount)@\(item.invoiced_d) due \(item.due_d)\(of.isDueAssumed ? "?" : "")"
         + " \(item.customer)\(of.labels) \(applied.joined(separator: " "))\(item.isDisputed ? " disputed" : "")"
-        + (of.received == 0 ? "" : " received \(of.received)")
+        + (item.received == 0 ? "" : " received \(item.received)")
     }.sorted()
   }
 
@@ -301,6 +301,145 @@ import Testing
     try made.add(line("o0", -100, day: 900), due: absentDate, terms: nil)
     #expect(words(made.items(asOf_d: 1_000)) == ["EUR 100@1 due 31? [] 100@900"])
     #expect(made.items(asOf_d: 1_001).isEmpty)
+  }
+
+  /// A payment that bounced has settled nothing: the invoice is open, however long ago that was, and nothing is learned.
+  @Test func whatBouncedIsStillOpen() throws {
+    var made = ledger { $0.history_d = 30 }
+    for posting in [
+      line("o", 1_000_00, day: 0, document: "A"), line("o", -1_000_00, day: 5, document: "A", journal: "P"),
+      line("o", 1_000_00, day: 5, .cash, journal: "P"), line("o", 1_000_00, day: 7, document: "A", journal: "Q"),
+      line("o", -1_000_00, day: 7, .cash, journal: "Q"), line("p", 500_00, day: 200, document: "B"),
+    ] { try made.add(posting, due: absentDate, terms: nil) }
+    let items = made.items(asOf_d: 220).map(\.item)
+    #expect(items.reduce(0) { $0 + $1.open(at: 220) } == 1_500_00)
+    #expect(items.allSatisfy { $0.settled_d == nil })
+    var model = CollectionModel()
+    model.learn(items, until: 220)
+    #expect(model.learned == 0)
+    // Paid again, for good.
+    try made.add(line("o", -1_000_00, day: 210, document: "A"), due: absentDate, terms: nil)
+    #expect(made.items(asOf_d: 220).compactMap(\.item.settled_d) == [210])
+  }
+
+  /// What is open, what came in and what was sold do not depend on how much history is kept.
+  @Test(arguments: Array(1...40) as [UInt64]) func historyDoesNotChangeWhatIsOpen(_ seed: UInt64) throws {
+    var random = SeededRandom(seed: seed)
+    var postings: [Posting] = []
+    for number in 0..<120 {
+      let order = "o\(number / 4)"
+      let (from, journal) = (Int32(number / 4) * 20, "J\(number)")
+      let amount = random.pick([100, 100, 100, 40, 60, 150] as [Int64])
+      let isDebit = number % 4 == 0 || random.below(4) == 0
+      let day = from + Int32(random.below(30))
+      postings.append(
+        line(
+          order, isDebit ? amount : -amount, day: day, document: random.pick(["A", "A", "A", "B", ""]),
+          journal: journal))
+      if number % 4 != 0 { postings.append(line(order, isDebit ? -amount : amount, day: day, .cash, journal: journal)) }
+    }
+    func figures(_ history_d: Int32, asOf_d: Int32) throws -> (
+      open: Int64, sales: Int64, dso: Int128?, received: [Int64]
+    ) {
+      var settings = FlowSettings()
+      settings.history_d = history_d
+      var made = FlowLedger(settings: settings, dimensions: [])
+      for posting in postings { try made.add(posting, due: absentDate, terms: nil) }
+      let told = FlowReport(settings: settings).figures(
+        made.items(asOf_d: asOf_d), asOf_d: asOf_d, completeness: FlowCompleteness())[0]
+      return (
+        told.receivables.ageing.total, told.receivables.ratios.sales, told.receivables.ratios.dso_u,
+        told.cashflow.past.map(\.received)
+      )
+    }
+    for asOf_d in [300, 500, 640] as [Int32] {
+      let all = try figures(100_000, asOf_d: asOf_d)
+      for history_d in [1, 30, 100, 365] as [Int32] {
+        #expect(try figures(history_d, asOf_d: asOf_d) == all, "\(history_d) days at \(asOf_d)")
+      }
+      // Behind the last posting what is open is what the ledger holds.
+      let balance = postings.reduce(0) { $1.role == .receivable ? $0 + $1.amount : $0 }
+      #expect(asOf_d < 640 || all.open == balance)
+    }
+  }
+
+  func ratios(_ postings: [Posting], asOf_d: Int32 = 90) throws -> (told: ReceivablesMessage, ratios: CollectionRatios)
+  {
+    let settings = FlowSettings()
+    var made = ledger()
+    for posting in postings { try made.add(posting, due: absentDate, terms: nil) }
+    let told = FlowReport(settings: settings).figures(
+      made.items(asOf_d: asOf_d), asOf_d: asOf_d, completeness: FlowCompleteness())[0].receivables
+    return (told, told.ratios)
+  }
+
+  /// Money on account is no sale and has no age; it lowers the receivable, what is overdue first.
+  @Test func moneyOnAccount() throws {
+    let onAccount = [
+      line("p", -600_00, day: 50, journal: "P"), line("p", 600_00, day: 50, .cash, journal: "P"),
+    ]
+    let current = try ratios([line("o", 1_000_00, day: 80, document: "A")] + onAccount)
+    #expect(current.ratios.sales == 1_000_00 && current.ratios.closing == 400_00)
+    #expect(current.ratios.dso_u == 36_000_000 && current.ratios.bestPossibleDSO_u == 36_000_000)
+    #expect(current.ratios.add_u == 0 && current.ratios.cei_u == 1_000_000)
+    #expect(current.told.ageing.amounts == [1_000_00, 0, 0, 0, 0] && current.told.ageing.onAccount == -600_00)
+    #expect(current.told.ageing.total == 400_00 && current.told.ageing.count == 2)
+    // The same with the invoice overdue: what may be delinquent is what the money does not cover.
+    let overdue = try ratios([line("o", 1_000_00, day: 30, document: "A")] + onAccount)
+    #expect(overdue.ratios.dso_u == 36_000_000 && overdue.ratios.bestPossibleDSO_u == 0)
+    #expect(overdue.ratios.add_u == 36_000_000 && overdue.ratios.cei_u == 600_000)
+    #expect(overdue.told.ageing[.days1to30] == 1_000_00 && overdue.told.ageing.total == 400_00)
+    // Money that goes back is no sale either, a credit without an invoice lowers what was sold.
+    let back = try ratios(
+      [line("o", 1_000_00, day: 80, document: "A")] + onAccount + [
+        line("q", 50_00, day: 60, journal: "R"), line("q", -50_00, day: 60, .cash, journal: "R"),
+        line("s", -30_00, day: 60, journal: "C"), line("s", 30_00, day: 60, .returns, journal: "C"),
+      ])
+    #expect(back.ratios.sales == 970_00 && back.ratios.closing == 420_00 && back.told.ageing.onAccount == -580_00)
+  }
+
+  /// An invoice that was reversed was no sale, on the day on which it was.
+  @Test func reversedInvoicesAreNoSales() throws {
+    func reversal(_ order: String, _ amount: Int64, day: Int32, of journal: String, journal own: String) -> [Posting] {
+      [
+        line(order, amount, day: day, document: "K", journal: own, reverses: journal),
+        line(order, -amount, day: day, .revenue, journal: own, reverses: journal),
+      ]
+    }
+    let sold = [
+      line("o", 500_00, day: 80, document: "K", journal: "J1"), line("o", -500_00, day: 80, .revenue, journal: "J1"),
+    ]
+    let again = [
+      line("o", 500_00, day: 82, document: "K2", journal: "J3"), line("o", -500_00, day: 82, .revenue, journal: "J3"),
+    ]
+    let taken = reversal("o", -500_00, day: 81, of: "J1", journal: "J2")
+    let reissued = try ratios(sold + taken + again)
+    #expect(
+      reissued.ratios == CollectionRatios(opening: 0, sales: 500_00, closing: 500_00, closingCurrent: 500_00, days: 90))
+    #expect(reissued.ratios.dso_u == 90_000_000)
+    // Reversed in a later window: there it takes away what the new invoice brings, and nothing was collected.
+    let across = try ratios(
+      [
+        line("o", 500_00, day: -10, document: "K", journal: "J1"),
+        line("o", -500_00, day: -10, .revenue, journal: "J1"),
+      ]
+        + taken + again)
+    #expect(across.ratios.opening == 500_00 && across.ratios.sales == 0 && across.ratios.cei_u == nil)
+    // The reversal itself is reversed: the invoice stands. A payment that is taken back makes no sale.
+    #expect(
+      try ratios(sold + taken + reversal("o", 500_00, day: 81, of: "J2", journal: "J4")).ratios.sales == 500_00)
+    #expect(
+      try ratios(
+        sold + [
+          line("o", -500_00, day: 83, document: "K", journal: "P"),
+          line("o", 500_00, day: 85, document: "K", journal: "Q", reverses: "P"),
+        ]
+      ).ratios.sales == 500_00)
+    // A credit note settles.
+    let note = [
+      line("o", -100_00, day: 83, document: "K", journal: "C"), line("o", 100_00, day: 83, .returns, journal: "C"),
+    ]
+    #expect(try ratios(sold + note).ratios.sales == 500_00)
   }
 
   @Test func thereIsALimit() throws {

@@ -2,6 +2,7 @@ import Configuration
 import Domain
 import Forecasting
 import Foundation
+import Simulation
 import Testing
 
 @testable import Pipeline
@@ -21,10 +22,12 @@ import Testing
       labels: labels)
   }
 
-  func report(by: [String], _ items: [FlowItem], known: Set<MessageSeries> = []) -> [FlowFigures] {
+  func report(
+    by: [String], _ items: [FlowItem], known: Set<MessageSeries> = [], rates: ExchangeRates? = nil
+  ) -> [FlowFigures] {
     var settings = FlowSettings()
     (settings.by, settings.segment) = (by, "segment")
-    return FlowReport(settings: settings).figures(items, asOf_d: 500, completeness: .init(), known: known)
+    return FlowReport(settings: settings, rates: rates).figures(items, asOf_d: 500, completeness: .init(), known: known)
   }
 
   func names(_ figures: [FlowFigures]) -> [String] {
@@ -94,6 +97,18 @@ import Testing
     }
     #expect(sum == orders.reduce(0) { $0 + $1.item.amount } && unvalued == 1)
     #expect(figures.reduce(0) { $0 + $1.cashflow.learned.open } == 700)
+    // Once more in the base currency, all of them in one series a region; what no rate converts is counted.
+    let day = ExchangeRates.Rate(day: 500, from: Currency("JPY")!, to: euro, rate: DecimalText(mantissa: 1, scale: 2))
+    for rates in [[day], []] {
+      let base = FlowReport(settings: settings, rates: try ExchangeRates(base: euro, rates, maximumAge_d: 7)).figures(
+        [], backlog: orders, asOf_d: 500, completeness: .init()
+      ).filter(\.cashflow.series.isBase).map(\.cashflow)
+      let yen = orders.filter { $0.item.currency != euro }
+      let other = orders.filter { $0.item.currency == euro }.reduce(0) { $0 + $1.item.amount }
+      let expected = other + (rates.isEmpty ? 0 : yen.reduce(0) { $0 + $1.item.amount })
+      #expect(base.count == 3 && base.reduce(0) { $0 + $1.backlog!.open } == expected)
+      #expect(base.reduce(0) { $0 + $1.unvaluedOrders } == 1 + (rates.isEmpty ? yen.count : 0))
+    }
     settings.backlog = nil
     #expect(made([]).allSatisfy { $0.cashflow.backlog == nil })
   }
@@ -138,6 +153,71 @@ import Testing
     #expect(whole[0].cashflow.backtest!.learned.pairs > 0)
   }
 
+  static func rates(_ list: [(Int32, String, Int64)]) -> ExchangeRates {
+    let euro = Currency("EUR")!
+    return try! ExchangeRates(
+      base: euro,
+      list.map {
+        .init(day: $0.0, from: Currency($0.1)!, to: euro, rate: DecimalText(mantissa: $0.2, scale: 6))
+      }, maximumAge_d: 30)
+  }
+
+  /// With a base currency every series comes a second time, all currencies added up by the rates of the day.
+  @Test(arguments: Array(1...20) as [UInt64]) func theBaseCurrencyAddsUpTheOthers(_ seed: UInt64) throws {
+    var random = SeededRandom(seed: seed)
+    let rates = Self.rates([(470, "JPY", 6_100), (495, "JPY", 6_217), (480, "USD", 923_456), (200, "GBP", 1_170_000)])
+    let currencies = ["EUR", "JPY", "USD", "GBP"].map { Currency($0)! }
+    var items: [FlowItem] = []
+    for number in 0..<400 {
+      let amount = Int64(random.below(90_000) + 1) * (random.below(12) == 0 ? -1 : 1)
+      let day = Int32(random.below(500))
+      var made = item(
+        "c\(number % 7)", amount, day: day, labels: ["r\(number % 2)", "s"], currency: random.pick(currencies),
+        disputed: random.below(9) == 0)
+      var rest = amount
+      for _ in 0..<random.below(4) where rest != 0 {
+        let part = random.below(2) == 0 ? rest : rest / 3
+        made.item.applications.append(.init(day: day + Int32(random.below(90)), amount: part))
+        rest -= part
+      }
+      if random.below(10) == 0 { (made.item.isOnAccount, made.item.received) = (true, -amount) }
+      items.append(made)
+    }
+    let figures = report(by: ["region"], items, rates: rates)
+    #expect(
+      names(figures) == [
+        "r0|EUR|transaction", "r1|EUR|transaction", "r0|EUR|base", "r1|EUR|base", "r0|GBP|transaction",
+        "r1|GBP|transaction", "r0|JPY|transaction", "r1|JPY|transaction", "r0|USD|transaction", "r1|USD|transaction",
+      ])
+    for region in ["r0", "r1"] {
+      let own = items.filter { $0.labels[0] == region && $0.item.invoiced_d <= 500 }
+      func sum(_ value: (ReceivableItem) -> Int64) -> Int64 {
+        own.reduce(0) { $0 + (rates.convert(value($1.item), from: $1.item.currency, day: 500) ?? 0) }
+      }
+      let told = try #require(figures.first { $0.cashflow.series.isBase && $0.cashflow.series.dimensions == [region] })
+      let (cash, ageing) = (told.cashflow, told.receivables.ageing)
+      #expect(ageing.total == sum { $0.open(at: 500) } && cash.learned.open == ageing.total)
+      #expect(ageing.disputed == sum { $0.isDisputed ? $0.open(at: 500) : 0 })
+      #expect(ageing.onAccount == sum { $0.isOnAccount ? $0.open(at: 500) : 0 })
+      #expect(ageing[.over90] == sum { !$0.isOnAccount && 500 - $0.due_d > 90 ? $0.open(at: 500) : 0 })
+      #expect(cash.learned.expected.reduce(cash.learned.beyond + cash.learned.disputed, +) == cash.learned.open)
+      #expect(told.receivables.ratios.sales == sum { $0.invoiced_d > 410 && !$0.isOnAccount ? $0.amount : 0 })
+      // What is settled is so to the minor unit: nothing of it is open by rounding.
+      #expect(
+        ageing.count
+          == own.filter { $0.item.currency.code != "GBP" && $0.item.open(at: 500) != 0 && sumOf($0, rates) != 0 }.count)
+      let lost = own.filter { $0.item.currency.code == "GBP" }.count
+      #expect(cash.completeness.unvaluedItems == lost && cash.completeness.isComplete == (lost == 0))
+    }
+    // The other series are what they are without one.
+    let plain = report(by: ["region"], items)
+    #expect(figures.filter { !$0.cashflow.series.isBase }.map(\.cashflow) == plain.map(\.cashflow))
+  }
+
+  func sumOf(_ item: FlowItem, _ rates: ExchangeRates) -> Int64 {
+    rates.convert(item.item.open(at: 500), from: item.item.currency, day: 500) ?? 0
+  }
+
   @Test func aSeriesOfWhichNothingIsLeftIsNil() {
     let gone = MessageSeries(dimensions: ["gone"], currency: euro)
     let figures = report(by: ["region"], [item("c", 5, day: 490)], known: [gone])
@@ -153,6 +233,14 @@ import Testing
     let other = figures.first { $0.cashflow.series.dimensions == [FlowReport.other] }
     #expect(other?.receivables.ageing.total == 7)
     #expect(figures.reduce(0) { $0 + $1.receivables.ageing.total } == Int64(count))
+    // Those in the base currency stay by themselves.
+    let both = report(
+      by: ["customer"], (0..<count).map { item("c\(100_000 + $0)", 1, day: 490) }, rates: Self.rates([]))
+    for isBase in [false, true] {
+      let own = both.filter { $0.cashflow.series.isBase == isBase }
+      #expect(own.reduce(0) { $0 + $1.receivables.ageing.total } == Int64(count))
+      #expect(own.contains { $0.cashflow.series.dimensions == [FlowReport.other] })
+    }
   }
 
   @Test func whatCameAfterTheDayIsNotKnown() {

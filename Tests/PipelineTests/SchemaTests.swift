@@ -60,6 +60,27 @@ import Testing
     try check(TopicSchemas.totalSchema, [TotalEncoder.encode(cell: "open_breaks:ROUNDING", value: -3, tasks: 2)])
   }
 
+  @Test func actions() throws {
+    var messages: [[UInt8]] = []
+    for kind in ActionKind.allCases {
+      var action = Action(
+        id: "a", kind: kind, breakID: "O:MISSING_POSTING:revenue", order: "O", actor: "ann",
+        at: "2026-01-31T12:00:00.000Z", revision: 2, basis: "1|2", needsApproval: kind == .accept)
+      messages.append(try action.encoded())
+      (action.assignee, action.comment, action.reasonCode) = ("bob", "why", "timing")
+      (action.of, action.bulk, action.audit) = ("b", "c", "1:ff")
+      messages.append(try action.encoded())
+    }
+    var validator = try SchemaValidator(TopicSchemas.action.json)
+    for message in messages {
+      let problems = try validator.problems(message)
+      #expect(problems.isEmpty, "\(String(decoding: message, as: UTF8.self))")
+    }
+    #expect(validator.listed.subtracting(validator.seen).isEmpty)
+    let strange = String(decoding: messages[0], as: UTF8.self).replacing("\"kind\"", with: "\"knd\"")
+    #expect(try !validator.problems(Array(strange.utf8)).isEmpty)
+  }
+
   let status = MessageStatus(
     revision: 7, asOf_ms: 1_700_000_000_000, watermarks: [("orders", 1_700_000_000_000), ("ledger", .max)],
     isProvisional: true)
@@ -274,9 +295,12 @@ import Testing
     // The committed schemas are compatible with themselves, and one is there for every topic.
     let committed = EncoderTests.root + "/config/schemas"
     #expect(try SchemaCompatibility.problems(oldDirectory: committed, newDirectory: committed).isEmpty)
-    for (folder, ending) in [("", ".schema.json"), ("/avro", ".avsc")] {
+    for (folder, ending, count) in [
+      ("", ".schema.json", TopicSchemas.all.count + TopicSchemas.decided.count),
+      ("/avro", ".avsc", TopicSchemas.all.count),
+    ] {
       let files = try FileManager.default.contentsOfDirectory(atPath: committed + folder)
-      #expect(files.count { $0.hasSuffix(ending) } == TopicSchemas.all.count)
+      #expect(files.count { $0.hasSuffix(ending) } == count)
     }
   }
 }

@@ -192,15 +192,45 @@ import Testing
     world.restart()
     try world.take()
     #expect(world.values.counts.records == 10 && world.values.counts.dropped == 0)
-    // A value that everybody has.
-    var crowd = World()
-    crowd.values = UniqueValues(maximum: 100_000)
-    for number in 0..<UniqueValues.maximumOfValue + 50 { crowd.tell("P", Self.record("\(number)", at: 1)) }
-    try crowd.take()
-    #expect(crowd.values.counts.records == UniqueValues.maximumOfValue && crowd.values.counts.dropped == 50)
-    #expect(crowd.breaks.count == UniqueValues.maximumOfValue - 1)
-    crowd.restart()
-    #expect(crowd.log.count == 2 * UniqueValues.maximumOfValue - 1 + 1)
+  }
+
+  /// Of a value that very many records have, every one but the first is told, whichever came first, at a cost that does not
+  /// rise with their number.
+  @Test func aValueThatEverybodyHas() throws {
+    let count = 20_000
+    var random = SeededRandom(seed: 5)
+    // In two orders of arrival: as they happened but for a few, and the last of them first.
+    for isReversed in [false, true] {
+      var numbers = Array(0..<count)
+      for _ in 0..<200 { numbers.swapAt(random.below(count), random.below(count)) }
+      if isReversed { numbers = numbers.suffix(count / 2) + numbers.prefix(count / 2) }
+      var crowd = World()
+      crowd.values = UniqueValues(maximum: 100_000)
+      for (at, number) in numbers.enumerated() {
+        crowd.tell("P", Self.record("\(number)", at: Int64(number), within_ms: 1 << 40))
+        if at % (count / 8) == 0 { try crowd.take() }
+      }
+      try crowd.take()
+      var newest: [String: String] = [:]
+      for made in crowd.breaks { newest[made.events[0]] = made.reason }
+      #expect(newest.count == count - 1 && newest["0"] == nil)
+      #expect(newest.values.allSatisfy { $0.hasSuffix("offset 0 already, of order O0") })
+      #expect(crowd.values.counts.records == count && crowd.values.counts.dropped == 0)
+    }
+  }
+
+  /// A duplicate whose original has been forgotten is told no second time as that of another one.
+  @Test func aForgottenOriginalStaysTheOriginal() throws {
+    let day = millisecondsPerDay
+    var world = World()
+    for (id, days) in [("a", 0), ("b", 1), ("c", 2)] as [(String, Int64)] {
+      world.tell("P", Self.record(id, at: days * day, within_ms: 2 * day))
+    }
+    try world.take(asOf_ms: 3 * day)
+    #expect(world.breaks.map { "\($0.order) \($0.reason.suffix(2))" } == ["Ob Oa", "Oc Oa"])
+    world.tell("P", Self.record("d", at: 2 * day, within_ms: 2 * day, order: "A"))
+    try world.take(asOf_ms: 3 * day)
+    #expect(world.breaks.dropFirst(2).map { "\($0.order) \($0.reason.suffix(2))" } == ["A Ob"])
   }
 
   /// Whatever the order, the repetitions, the steps and the restarts: the same duplicates, of the same records, each with

@@ -119,12 +119,12 @@ import Testing
       #expect(made.count == 1)
       return try #require(made.first)
     }
-    let made = try message(settings([], absolute_u: 45_000_000, percent_u: 45_000), [cell])
+    let made = try message(settings([], absolute_u: 44_990_000, percent_u: 44_999), [cell])
     #expect(made.parts?.volume == 10_000 && made.parts?.price == -5_500)
     #expect(made.variance.amount == 4_500 && made.variance.isFavourable == true && made.variance.percent_u == 45_000)
     #expect(made.isFlagged && made.actualQuantity_u == 110_000_000 && made.budgetQuantity_u == 100_000_000)
-    #expect(try !message(settings([], absolute_u: 45_010_000, percent_u: 45_000), [cell]).isFlagged)
-    #expect(try !message(settings([], absolute_u: 45_000_000, percent_u: 45_001), [cell]).isFlagged)
+    #expect(try !message(settings([], absolute_u: 45_000_000, percent_u: 44_999), [cell]).isFlagged)
+    #expect(try !message(settings([], absolute_u: 44_990_000, percent_u: 45_000), [cell]).isFlagged)
     // Planned, and nothing happened; and without quantities.
     let none = try message(settings([], quantities: false), [])
     #expect(none.variance.amount == -100_000 && none.variance.isFavourable == false)

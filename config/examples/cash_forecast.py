@@ -75,7 +75,8 @@ def percent(text):
 
 def print_forecast(message, shows_past):
     series = [f"{name} {value or '(none)'}" for name, value in message["dimensions"].items()]
-    print(", ".join([f"Cash in {message['currency']}"] + series))
+    currency = message["currency"] + (" as base currency" if message["view"] == "base" else "")
+    print(", ".join([f"Cash in {currency}"] + series))
     print(
         f"as of the end of {message['as_of_date']}, {message['status']}, revision {message['revision']}; "
         f"{percent(message['tied_out'])} of what is open ties out"
@@ -84,7 +85,8 @@ def print_forecast(message, shows_past):
     if not completeness["complete"]:
         print(
             f"INCOMPLETE: {completeness['unreadable_records']} records could not be read, the beginning of "
-            f"{completeness['trimmed_partitions']} partitions is gone"
+            f"{completeness['trimmed_partitions']} partitions is gone, {completeness.get('unvalued_items', 0)} items "
+            "have no rate"
         )
     # Older messages have no backlog, and others none that is looked at: a field may come that a reader does not know.
     backlog = message.get("backlog", {"open": None})
@@ -139,6 +141,9 @@ def main():
     parser.add_argument("--bootstrap", default="127.0.0.1:9092", help="bootstrap servers")
     parser.add_argument("--topic", default="receivables.cashflow", help="the topic")
     parser.add_argument("--currency", help="this currency alone (ISO 4217)")
+    parser.add_argument(
+        "--view", default="transaction", choices=["transaction", "base"], help="currencies as they are, or all converted"
+    )
     parser.add_argument("--dimension", type=pair, action="append", default=[], metavar="NAME=VALUE", help="these alone")
     parser.add_argument("--past", action="store_true", help="the 13 weeks before as well")
     parser.add_argument(
@@ -154,7 +159,8 @@ def main():
     wanted = [
         newest[key]
         for key in sorted(newest)
-        if arguments.currency in (None, newest[key]["currency"])
+        if newest[key]["view"] == arguments.view
+        and arguments.currency in (None, newest[key]["currency"])
         and all(newest[key]["dimensions"].get(name) == value for name, value in arguments.dimension)
     ]
     if not wanted:

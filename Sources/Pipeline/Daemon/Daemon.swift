@@ -32,7 +32,7 @@ public final class Daemon: @unchecked Sendable {
     let check = TopicCheck(configuration)
     let counts = try check.run(log: log)
     configuration.partialsPartitions = counts[configuration.partialsTopic] ?? 1
-    configuration.taskCount = configuration.sources.compactMap { counts[$0.topic] }.max() ?? 1
+    configuration.setTaskCount(counts)
     let isEmbedded = try check.isEmbeddedBroker()
     let wait = "fetch.wait.max.ms"
     if !isEmbedded, !(configuration.kafka.properties + configuration.kafka.consumer).contains(where: { $0.0 == wait }) {
@@ -101,6 +101,8 @@ public final class Daemon: @unchecked Sendable {
       sum.partitionsAtEnd += one.partitionsAtEnd
       sum.ties += one.ties
       sum.waiting += one.waiting
+      sum.cells += one.cells
+      sum.overflow.add(one.overflow)
       sum.hold.add(one.hold)
       sum.stateBytes += one.stateBytes
       sum.lag += one.lag

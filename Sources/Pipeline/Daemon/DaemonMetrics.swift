@@ -10,6 +10,8 @@ public struct DaemonMetrics {
   public var memoryLimit: Int
   public var residentBytes: Int
   var unique: UniqueValues.Counts?
+  /// Of the aggregates; nil where there are none.
+  var dimensions: [String]?
 
   public init(status: WorkerStatus, now_ms: Int64, startedAt_ms: Int64, memoryLimit: Int, residentBytes: Int) {
     self.status = status
@@ -79,6 +81,13 @@ public struct DaemonMetrics {
     tell(
       "held_refused", .gauge, "Records that found no room to wait: dead letters, or taken in where the rule flags.",
       status.hold.refused)
+    if let dimensions {
+      tell("cells", .gauge, "Cells of sums of the tasks here.", status.cells)
+      tell("cell_overflow", .gauge, "Facts without a cell of their own (aggregates.cells).", Int(status.overflow.cells))
+      tell(
+        "other_facts", .gauge, "Facts whose value is counted as (other), by dimension (aggregates.values).",
+        zip(dimensions, status.overflow.byDimension).map { ("{dimension=\"\($0)\"}", Double($1)) })
+    }
     tell("dead_letters_total", .counter, "Records that could not be taken in.", status.deadLetters)
     tell(
       "trimmed_records_total", .counter, "Records deleted before they were read, at most.", Int(status.trimmedRecords))
@@ -119,6 +128,7 @@ extension Daemon {
       status: status, now_ms: wallClock_ms(), startedAt_ms: startedAt_ms, memoryLimit: configuration.memoryLimit,
       residentBytes: pages * Int(sysconf(Int32(_SC_PAGESIZE))))
     metrics.unique = uniqueCounts
+    if configuration.aggregates != nil { metrics.dimensions = configuration.dimensions }
     return metrics.page
   }
 }

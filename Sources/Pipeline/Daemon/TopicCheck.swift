@@ -1,4 +1,5 @@
 import Configuration
+import Glibc
 import Kafka
 import Logging
 
@@ -21,8 +22,14 @@ public struct TopicCheck {
   public func run(log: Logger, createsOutputs: Bool = true) throws -> [String: Int] {
     let admin = try Admin(properties: configuration.clientProperties(.admin))
     // All topics at once: asking for one by name would make a broker with automatic creation create it.
-    let known = try admin.topics()
-    let plan = TopicPlan(configuration, known: known)
+    var known = try admin.topics()
+    var plan = TopicPlan(configuration, known: known)
+    if !plan.problems.isEmpty {
+      // A topic that was just created is not known to every broker at once.
+      usleep(500_000)
+      known = try admin.topics()
+      plan = TopicPlan(configuration, known: known)
+    }
     if let problem = plan.problems.first { throw TopicCheckError(description: problem.text) }
     var counts = plan.counts
     let tasks = plan.tasks
@@ -138,6 +145,11 @@ public struct TopicPlan: Sendable {
 }
 
 extension Configuration {
+  /// A task for each partition of the sources.
+  mutating func setTaskCount(_ partitions: [String: Int]) {
+    taskCount = sources.compactMap { partitions[$0.topic] }.max() ?? 1
+  }
+
   /// The topics that tieout itself writes, with what they are to be configured with.
   public var ownTopics: [(name: String, config: [String: String])] {
     let compact = ["cleanup.policy": "compact"]

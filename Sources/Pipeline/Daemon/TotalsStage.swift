@@ -65,7 +65,9 @@ public final class TotalsStage: Stage, @unchecked Sendable {
     let policy = configuration.policy
     let settling_ms = policy.window_ms.addingReportingOverflow(policy.grace_ms).partialValue
     return (
-      RevenueMerger(settling_ms: settling_ms, calendar: policy.checks?.calendar), TaskTimes(settling_ms: settling_ms)
+      RevenueMerger(
+        settling_ms: settling_ms, taskCount: configuration.taskCount, calendar: policy.checks?.calendar),
+      TaskTimes(settling_ms: settling_ms, taskCount: configuration.taskCount)
     )
   }
 
@@ -131,10 +133,6 @@ public final class TotalsStage: Stage, @unchecked Sendable {
     waitsUntil_ms = environment.monotonic_ms() + 30_000
   }
 
-  /// Event time that every task has passed; the least possible as long as one of them has not said anything: it may be
-  /// behind all others, and what is forgotten by their time could still be repeated by it.
-  private var complete_ms: Int64 { times.taskCount >= configuration.taskCount ? times.asOf_ms : .min }
-
   /// Whether everything that was told before has been read.
   private var knowsWhatWasTold: Bool {
     guard let unique else { return true }
@@ -160,7 +158,7 @@ public final class TotalsStage: Stage, @unchecked Sendable {
           pendingUnique.append(.opened(count, partition: place))
         }
       }
-      pendingUnique += unique!.take(asOf_ms: complete_ms)
+      pendingUnique += unique!.take(asOf_ms: times.asOf_ms)
       let counts = unique!.counts
       uniqueCounts.withLock { $0 = counts }
     }
@@ -208,7 +206,7 @@ public final class TotalsStage: Stage, @unchecked Sendable {
     if let key = message.key, UniqueMessage.isKey(key) {
       do throws(ByteCodingError) {
         unique?.apply(
-          try UniqueMessage(key: key, value: message.value), partition: message.partition, asOf_ms: complete_ms)
+          try UniqueMessage(key: key, value: message.value), partition: message.partition, asOf_ms: times.asOf_ms)
       } catch {
         log.warning(
           "a value that must be unique cannot be read",

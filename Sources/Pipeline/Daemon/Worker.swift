@@ -1,3 +1,4 @@
+import Aggregates
 import Checkpoints
 import Configuration
 import Decoding
@@ -379,6 +380,9 @@ public final class Worker: @unchecked Sendable {
     status.checkpointBytes = 0
     status.watermark_ms = nil
     status.waiting = 0
+    status.cells = 0
+    let overflow = status.overflow
+    status.overflow = CellTable.Overflow()
     status.hold = HoldCounts()
     for (partition, task) in tasks {
       let engine = task.engine
@@ -387,6 +391,10 @@ public final class Worker: @unchecked Sendable {
       status.ties += engine.matcher.tieCount
       status.waiting += engine.held.records.count
       status.hold.add(engine.held.counts)
+      if let counts = engine.matcher.aggregateCounts {
+        status.cells += counts.cells
+        status.overflow.add(counts.overflow)
+      }
       status.stateBytes += engine.matcher.liveBytes
       status.checkpoints += task.checkpointer.finished
       status.checkpointBytes += task.checkpointer.writtenBytes
@@ -400,6 +408,15 @@ public final class Worker: @unchecked Sendable {
           status.lag += max(0, high - next)
         }
       }
+    }
+    if !overflow.isAny, status.overflow.isAny {
+      log.warning(
+        "sums go under (other): more values or cells than are kept apart",
+        metadata: [
+          "facts":
+            "\(zip(configuration.dimensions, status.overflow.byDimension).map { "\($0): \($1)" }.joined(separator: ", "))",
+          "without_cell": "\(status.overflow.cells)", "bounds": "aggregates.values, aggregates.cells",
+        ])
     }
     state.withLock { $0 = status }
   }

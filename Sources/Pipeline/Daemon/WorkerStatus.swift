@@ -1,3 +1,4 @@
+import Aggregates
 import Matching
 import Synchronization
 
@@ -51,6 +52,9 @@ public struct WorkerStatus: Sendable {
   /// Event time that the slowest task has reached; nil before the first watermark.
   public var watermark_ms: Int64?
   public var isThrottled = false
+  /// Cells of the aggregates, and facts that found no value or cell of their own.
+  public var cells = 0
+  public var overflow = CellTable.Overflow()
   /// Records that wait for their master data now, and what became of others.
   public var waiting = 0
   public var hold = HoldCounts()

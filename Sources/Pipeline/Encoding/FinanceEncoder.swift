@@ -137,6 +137,10 @@ enum FinanceFields {
         measures(Measure.allCases.filter(\.isPosted), .event)),
       balance("deferred", "Billed revenue comes in, recognised revenue goes out, by posting date.") { $0.deferred },
       balance("backlog", "Bookings come in, billings go out.") { $0.backlog },
+      balance(
+        "rpo",
+        "Remaining performance obligations, deferred + backlog, by posting date: bookings come in; what is billed and not deferred, and what is released, goes out."
+      ) { $0.rpo },
       balance("receivable", "The ledger's receivables, by posting date.") { $0.receivable },
       .ratio("book_to_bill", "Bookings / billings; null without billings.") { $0.message.line.values.bookToBill_u },
       .ratio("margin_rate", "Gross margin / recognised revenue, by posting date; null without revenue.") {
@@ -148,6 +152,11 @@ enum FinanceFields {
       .integer("unvalued_events", "Of these, those without an amount that their kind needs.", minimum: nil) {
         Int(clamping: $0.message.line.values[.unvalued])
       },
+      .integer(
+        "unvalued_postings",
+        "In the base view: postings by posting date that no rate converts, so that their amounts are missing.",
+        minimum: nil
+      ) { Int(clamping: $0.message.line.values[.unrated]) },
     ] + status { $0.status }
 
   private struct Week: Sendable {
@@ -166,7 +175,7 @@ enum FinanceFields {
       (Int128($0.forecast.expected[$0.number - 1]), $0.forecast.currency)
     },
     .amount("by_due_date", "If everything is paid when it is due.") { (Int128($0.byDueDate), $0.forecast.currency) },
-    .optionalAmount("actual", "What came in; null before the week is over.") {
+    .optionalAmount("actual", "Null: the week is not over. What came in stands in `past_weeks`.") {
       ($0.actual.map { Int128($0) }, $0.forecast.currency)
     },
     .optionalAmount(
@@ -217,6 +226,10 @@ enum FinanceFields {
     .integer("assumed_due_dates", "Open items for which no source says when they are due: `flows.terms` stand in.") {
       $0.assumedDueDates
     },
+    .integer(
+      "unvalued_items",
+      "In the base view: items that no rate of `as_of_date` converts; they are in none of its figures."
+    ) { $0.unvaluedItems },
   ]
 
   static let cashflow: [MessageField<Named<CashflowMessage>>] =
@@ -288,13 +301,24 @@ enum FinanceFields {
             (Int128($0.message.ageing[bucket]), $0.message.series.currency)
           }
         }),
-      .amount("open", "Of all buckets.") { (Int128($0.message.ageing.total), $0.message.series.currency) },
+      .amount(
+        "on_account",
+        "What is put to no invoice, in no bucket: negative where money or credit of the customer stands there."
+      ) { (Int128($0.message.ageing.onAccount), $0.message.series.currency) },
+      .amount("open", "Of all buckets and on account.") {
+        (Int128($0.message.ageing.total), $0.message.series.currency)
+      },
       .amount("disputed", "Of these, in dispute.") { (Int128($0.message.ageing.disputed), $0.message.series.currency) },
-      .integer("items", "Open items.") { $0.message.ageing.counts.reduce(0, +) },
+      .integer("items", "Open items.") { $0.message.ageing.count },
       .integer("days", "Days over which sales and the ratios are taken.") { Int($0.message.ratios.days) },
-      .amount("sales", "Credit sales of these days.") { (Int128($0.message.ratios.sales), $0.message.series.currency) },
+      .amount("sales", "Credit sales of these days: invoices less those reversed; money on account is none.") {
+        (Int128($0.message.ratios.sales), $0.message.series.currency)
+      },
       .ratio("dso", "Days sales outstanding: open / sales × days.") { $0.message.ratios.dso_u },
-      .ratio("best_possible_dso", "The same of what is not overdue.") { $0.message.ratios.bestPossibleDSO_u },
+      .ratio(
+        "best_possible_dso",
+        "The same of what is not overdue, less what stands on account beyond what is overdue."
+      ) { $0.message.ratios.bestPossibleDSO_u },
       .ratio("average_days_delinquent", "DSO − best possible DSO.") { $0.message.ratios.add_u },
       .ratio("collection_effectiveness", "(opening + sales − closing) / (opening + sales − closing current).") {
         $0.message.ratios.cei_u
@@ -319,7 +343,9 @@ enum FinanceFields {
       .optionalBool("favourable", "By the account's nature; null where there is no difference or no good side.") {
         $0.message.variance.isFavourable
       },
-      .bool("flagged", "Over the absolute and the percent threshold.") { $0.message.isFlagged },
+      .bool("flagged", "Over the absolute and the percent threshold; without a budget over the absolute one.") {
+        $0.message.isFlagged
+      },
       .optionalAmount("volume", "Δquantity × budget price; null without quantities.") {
         ($0.message.parts?.volume, $0.message.series.currency)
       },

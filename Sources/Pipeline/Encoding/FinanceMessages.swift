@@ -47,15 +47,18 @@ public struct RevenueMessage: Sendable, Equatable {
   /// Balances at the end of the period, with those before it.
   public var deferred: RollForward
   public var backlog: RollForward
+  public var rpo: RollForward
   public var receivable: RollForward
   public var status: MessageStatus
 
   public init(
-    line: CellLine, deferred: RollForward, backlog: RollForward, receivable: RollForward, status: MessageStatus
+    line: CellLine, deferred: RollForward, backlog: RollForward, rpo: RollForward, receivable: RollForward,
+    status: MessageStatus
   ) {
     self.line = line
     self.deferred = deferred
     self.backlog = backlog
+    self.rpo = rpo
     self.receivable = receivable
     self.status = status
   }
@@ -65,11 +68,12 @@ public struct RevenueMessage: Sendable, Equatable {
   public static func of(series lines: [CellLine], status: (CellLine) -> MessageStatus) -> [RevenueMessage] {
     let deferred = RollForward.of(.deferred, lines)
     let backlog = RollForward.of(.backlog, lines)
+    let rpo = RollForward.of(.rpo, lines)
     let receivable = RollForward.of(.receivable, lines)
     return lines.indices.map {
       RevenueMessage(
-        line: lines[$0], deferred: deferred[$0], backlog: backlog[$0], receivable: receivable[$0],
-        status: status(lines[$0]))
+        line: lines[$0], deferred: deferred[$0], backlog: backlog[$0], rpo: rpo[$0],
+        receivable: receivable[$0], status: status(lines[$0]))
     }
   }
 }
@@ -82,10 +86,12 @@ public struct FlowCompleteness: Sendable, Equatable {
   public var trimmedPartitions = 0
   /// Open items whose due date no source says, so that the configured terms stand in.
   public var assumedDueDates = 0
+  /// In the base view: items that no rate converts.
+  public var unvaluedItems = 0
 
   public init() {}
 
-  public var isComplete: Bool { unreadable == 0 && trimmedPartitions == 0 }
+  public var isComplete: Bool { unreadable == 0 && trimmedPartitions == 0 && unvaluedItems == 0 }
 }
 
 /// A week that is over: what had been forecast when the 13 weeks began, and what came.
@@ -112,7 +118,7 @@ public struct CashflowMessage: Sendable, Equatable {
   public var series: MessageSeries
   public var learned: CashForecast
   public var byDueDate: CashForecast
-  /// By week, from 0; nil where the week has not passed.
+  /// By week, from 0; nil (as everything that is known of weeks to come) where the week has not passed.
   public var actual: [Int64?]
   /// How the learned forecast and the one by due date did in the past; nil before there is a past.
   public var backtest: (learned: ForecastError, byDueDate: ForecastError)?

@@ -11,6 +11,53 @@ public enum TopicSchemas {
     breakSchema, deadLetterSchema, totalSchema, revenue, cashflow, receivables, variance, quality,
   ]
 
+  /// What people decide, by way of `tieout serve`: in JSON alone.
+  public static let decided: [TopicSchema] = [action, proposal]
+
+  public static let action = TopicSchema(
+    name: "action", title: "Action",
+    description: "What a person does to a break. An event: nothing is overwritten. Absent fields are left out.",
+    fields: [
+      SchemaField("id", .string, "The same for every repetition of one request: it takes effect once."),
+      SchemaField("kind", .enumeration(names(ActionKind.self)), "What is done."),
+      SchemaField("break", .string, "Id of the break."),
+      SchemaField("order", .string, "Order key; the key of the record."),
+      SchemaField("actor", .string, "Who did it."),
+      SchemaField("at", .text(format: "date-time"), "When the server took it."),
+      SchemaField("revision", .integer(minimum: 0), "Of the break, as the person saw it."),
+      SchemaField("basis", .string, "The break's amounts, as the person saw them."),
+      SchemaField("needs_approval", .boolean(), "It takes effect when a second person approves it."),
+      SchemaField("assignee", .string, "To whom the break is given; absent for nobody.", required: false),
+      SchemaField("comment", .string, "", required: false),
+      SchemaField("reason_code", .string, "Why, as one of the configured codes.", required: false),
+      SchemaField("of", .string, "The action that is approved or rejected.", required: false),
+      SchemaField("bulk", .string, "The request that it was part of, where one named several breaks.", required: false),
+      SchemaField("audit", .string, "Number and hash of the audit log's entry.", required: false),
+    ])
+
+  public static let proposal = TopicSchema(
+    name: "proposal", title: "Proposal",
+    description:
+      "A journal that writes a difference off, for the ledger to post; its posting closes the break. Amounts "
+      + "are decimal strings, signed debit − credit; the lines sum to zero. Upsert by id.",
+    fields: [
+      SchemaField("id", .string, "Of the action."),
+      SchemaField("order", .string, "Order key."),
+      SchemaField("break", .string, "Id of the break."),
+      SchemaField("currency", .currency, "Of the amounts."),
+      SchemaField("proposed_by", .string, "Who wants it written off."),
+      SchemaField("proposed_at", .text(format: "date-time"), "When."),
+      SchemaField("approved_by", .text(nullable: true), "Who agreed; null where nobody had to."),
+      SchemaField("reason_code", .text(nullable: true), "Why, where a code was given."),
+      SchemaField("comment", .text(nullable: true), ""),
+      SchemaField(
+        "lines",
+        .list(
+          .object([
+            SchemaField("role", .enumeration(roles), "Account role."), SchemaField("amount", .decimal, "Of the line."),
+          ])), "Two: out of the break's role, and into write_off."),
+    ])
+
   public static var breaks: String { breakSchema.json }
   public static var deadLetters: String { deadLetterSchema.json }
 

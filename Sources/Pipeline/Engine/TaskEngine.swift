@@ -52,11 +52,11 @@ final class DecodeStage {
 final class TaskEngine {
   let partition: Int32
   private(set) var stage: DecodeStage
-  private(set) var matcher: Matcher
+  var matcher: Matcher
   /// The last epoch that is committed; number 0 before the first.
-  private(set) var mark = EpochMark(number: 0, incarnation: 0)
+  var mark = EpochMark(number: 0, incarnation: 0)
   /// By input: the next record to read; the sources, and behind them people's actions, whether they are read or not.
-  private(set) var next: [Int64]
+  var next: [Int64]
   /// By input that is read: whether the partition has been read to its end.
   var isAtEnd: [Bool]
   /// By input: whether the worker holds it back for the others to catch up. Actions are never held back.
@@ -84,11 +84,15 @@ final class TaskEngine {
   /// A run without what it repeats.
   private var repeated = RecordBuffer<ConsumedMessage>(capacity: 1)
   private var faults: [StretchFault] = []
-  private var outputs = MatchOutputs()
+  var outputs = MatchOutputs()
   private let encoder: BreakEncoder
   private var deadLetterEncoder = DeadLetterEncoder()
   /// Open and accepted breaks by type as last told to the second stage.
-  private var toldOpen = [Int](repeating: 0, count: BreakType.allCases.count)
+  var toldOpen = [Int](repeating: 0, count: BreakType.allCases.count)
+  /// What was told last, as long as its epoch is not committed.
+  var untold: (mark: Outbox.Mark, open: [Int])?
+  /// The last value told in the running stretch.
+  var lastValue: UniqueKey?
   var configurationHash: UInt64 { stage.configurationHash }
   /// By source.
   private let isRoutedSource: [Bool]
@@ -111,9 +115,9 @@ final class TaskEngine {
     beginAggregates()
   }
 
-  private var configuration: Configuration { stage.configuration }
+  var configuration: Configuration { stage.configuration }
 
-  private func beginAggregates() {
+  func beginAggregates() {
     if let settings = configuration.aggregates {
       matcher.aggregates = TaskAggregates(
         dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods ?? .months)
@@ -286,30 +290,6 @@ final class TaskEngine {
     encodeBreaks()
   }
 
-  // MARK: - Values that must be unique
-
-  private func tellValues(_ records: UnsafeBufferPointer<OrderEvent>, _ reader: UniqueReader?) {
-    guard let reader else { return }
-    let future = Set(outputs.quarantined)
-    for at in records.indices where !future.contains(at) { reader.read(records[at], tellValue) }
-  }
-
-  private func tellValues(_ records: UnsafeBufferPointer<Posting>, _ reader: UniqueReader?) {
-    guard let reader else { return }
-    let future = Set(outputs.quarantined)
-    for at in records.indices where !future.contains(at) { reader.read(records[at], tellValue) }
-  }
-
-  private func tellValue(_ key: UniqueKey, _ record: UniqueRecord) {
-    // The lines of a ledger document come one behind the other.
-    guard key != lastValue else { return }
-    lastValue = key
-    for (name, value) in UniqueMessage.record(key, record).messages {
-      outbox.add(
-        .partials, partition: key.partition(of: configuration.partialsPartitions), key: name, value: value ?? [])
-    }
-  }
-
   private func countFlagged(_ time_ms: Int64) {
     if matcher.quality != nil { matcher.quality!.add(.flagged, source: UInt16(runSource), time_ms: time_ms) }
   }
@@ -412,91 +392,6 @@ final class TaskEngine {
   /// Whether the running epoch has seen anything at all.
   var hasEvents: Bool { !events.isEmpty }
 
-  /// Tells the second stage what has changed in the task's own cells. The last thing before an epoch is sealed.
-  func tellPartials() {
-    untold = (outbox.mark, toldOpen)
-    // Whoever holds values that must be unique forgets them by the watermarks: only an epoch that is sealed anyhow says it.
-    tellCells(tellsWatermark: stage.unique != nil && hasEffects)
-    for type in BreakType.allCases.indices where matcher.counters.open[type] != toldOpen[type] {
-      toldOpen[type] = matcher.counters.open[type]
-      let cell = Partial(
-        cell: "open_breaks:" + BreakType.allCases[type].rawValue, task: partition, value: Int64(toldOpen[type]),
-        epoch: mark.number + 1)
-      outbox.add(
-        .partials, partition: cell.partition(of: configuration.partialsPartitions), key: cell.key,
-        value: cell.valueBytes)
-    }
-  }
-
-  /// The epoch goes on after all: its partials come when it is sealed again, once, as in a replay.
-  func untellPartials() {
-    guard let untold else { return }
-    outbox.rollback(to: untold.mark)
-    if matcher.aggregates != nil { matcher.aggregates!.untell() }
-    if matcher.quality != nil { matcher.quality!.untell() }
-    toldOpen = untold.open
-  }
-  private var untold: (mark: Outbox.Mark, open: [Int])?
-  /// The last value told in the running stretch.
-  private var lastValue: UniqueKey?
-
-  private func tellCells(tellsWatermark: Bool) {
-    // The clock is the last reading of this epoch, so that a replay has the same; an epoch without one tells nothing.
-    guard matcher.hasAggregates || matcher.hasQuality, let now_ms = events.last?.now_ms else {
-      if tellsWatermark { tellTimes([matcher.watermarks.current_ms]) }
-      return
-    }
-    let sources = configuration.sources
-    let times =
-      [matcher.watermarks.current_ms]
-      + sources.indices.map { matcher.watermarks.largest_ms(source: UInt16($0)) ?? .min }
-    let partitions = configuration.partialsPartitions
-    var toldTimes: [Int64]?
-    if matcher.aggregates != nil {
-      let told = matcher.aggregates!.tell(now_ms: now_ms, times: times)
-      toldTimes = told.times
-      for line in told.lines {
-        let cell = CellPartial(task: partition, epoch: mark.number + 1, line: line)
-        tell(cell.partition(of: partitions), { cell.writeKey(into: &$0) }, { cell.writeValue(into: &$0) })
-      }
-    }
-    if matcher.quality != nil {
-      let told = matcher.tellQuality(now_ms: now_ms, times: times)
-      toldTimes = toldTimes ?? told.times
-      for (key, counts) in told.lines {
-        let cell = QualityPartial(
-          task: partition, epoch: mark.number + 1, source: sources[Int(key.source)].name, period: key.period,
-          counts: counts)
-        tell(cell.partition(of: partitions), { cell.writeKey(into: &$0) }, { cell.writeValue(into: &$0) })
-      }
-      if let control = told.control {
-        let cell = QualityPartial(task: partition, epoch: mark.number + 1, control: control)
-        tell(cell.partition(of: partitions), { cell.writeKey(into: &$0) }, { cell.writeValue(into: &$0) })
-      }
-    }
-    if let toldTimes { tellTimes(toldTimes) } else if tellsWatermark { tellTimes([times[0]]) }
-  }
-
-  /// The watermark, and behind it the latest event time of each source.
-  private func tellTimes(_ times: [Int64]) {
-    let partitions = configuration.partialsPartitions
-    for (name, time_ms) in zip([""] + configuration.sources.map(\.name), times) where time_ms > .min {
-      let cell = Partial(cell: Partial.timePrefix + name, task: partition, value: time_ms, epoch: mark.number + 1)
-      // Whoever adds cells up must know how far the tasks have come, whichever partition it reads.
-      for place in 0..<max(1, partitions) {
-        outbox.add(.partials, partition: Int32(place), key: cell.key, value: cell.valueBytes)
-      }
-    }
-  }
-
-  private func tell(_ place: Int32, _ key: (inout ByteWriter) -> Void, _ value: (inout ByteWriter) -> Void) {
-    var keyBytes = ByteWriter(capacity: 256)
-    var valueBytes = ByteWriter(capacity: 512)
-    key(&keyBytes)
-    value(&valueBytes)
-    outbox.add(.partials, partition: place, key: keyBytes.array, value: valueBytes.array)
-  }
-
   /// The record of the running epoch, with the state as it is now.
   func seal(incarnation: UInt64, shards: [ShardDigest]) -> EpochRecord {
     var record = EpochRecord(
@@ -538,67 +433,6 @@ final class TaskEngine {
     outbox.removeAll()
     records = 0
     matcher.epoch = UInt32(truncatingIfNeeded: record.number + 1)
-  }
-
-  // MARK: - Restore
-
-  func beginRestore(_ manifest: CheckpointManifest) throws(ByteCodingError) {
-    mark = EpochMark(number: manifest.from, incarnation: 0)
-    // What is replayed next counts as changed since.
-    matcher.epoch = UInt32(truncatingIfNeeded: manifest.from + 1)
-    matcher.beginRestore(bits: manifest.bits, ties: manifest.ties)
-    try restoreTime(manifest.timeAtStart)
-  }
-
-  /// - Returns: the digest of what came in.
-  func importShard(_ shard: Int, bits: Int, bytes: [UInt8]) throws(ByteCodingError) -> UInt64 {
-    var digest: UInt64 = 0
-    try withReader(bytes) { (reader: inout ByteReader) throws(ByteCodingError) in
-      digest = try matcher.importShard(shard, bits: bits, from: &reader).digest
-    }
-    return digest
-  }
-
-  /// Every shard is in, and the replay has come to the checkpoint's epoch.
-  /// - Parameter aggregates: The checkpoint's; nil where it has none. Then they begin with what comes from now on.
-  func endRestore(_ manifest: CheckpointManifest, aggregates: [UInt8]? = nil) throws(ByteCodingError) {
-    matcher.endRestore()
-    beginAggregates()
-    if let aggregates, let settings = configuration.aggregates {
-      try withReader(aggregates) { (reader: inout ByteReader) throws(ByteCodingError) in
-        try matcher.aggregates!.restore(from: &reader, settings: settings)
-      }
-    }
-    var writer = ByteWriter()
-    matcher.watermarks.export(into: &writer)
-    guard writer.array == manifest.time else {
-      throw ByteCodingError("the replay did not lead to the watermarks that the checkpoint states")
-    }
-    try withReader(manifest.sums) { (reader: inout ByteReader) throws(ByteCodingError) in
-      try matcher.importSums(from: &reader)
-    }
-    next = manifest.next + next.dropFirst(manifest.next.count)
-    if let offset = manifest.actionsNext { next[actionsInput] = offset }
-    mark = EpochMark(number: manifest.epoch, incarnation: manifest.incarnation)
-    matcher.epoch = UInt32(truncatingIfNeeded: manifest.epoch + 1)
-    toldOpen = matcher.counters.open
-  }
-
-  private func restoreTime(_ bytes: [UInt8]) throws(ByteCodingError) {
-    try withReader(bytes) { (reader: inout ByteReader) throws(ByteCodingError) in
-      try matcher.watermarks.restore(from: &reader)
-    }
-  }
-
-  private func withReader(
-    _ bytes: [UInt8], _ body: (inout ByteReader) throws(ByteCodingError) -> Void
-  ) throws(ByteCodingError) {
-    var failure: ByteCodingError?
-    bytes.withUnsafeBytes { raw in
-      var reader = ByteReader(raw)
-      do throws(ByteCodingError) { try body(&reader) } catch { failure = error }
-    }
-    if let failure { throw failure }
   }
 
   /// The task was given back and has been given again: what waits in Kafka is not known.

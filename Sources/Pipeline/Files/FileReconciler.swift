@@ -430,13 +430,14 @@ public final class FileReconciler {
     guard let settings = configuration.aggregates else { return }
     var table = CellTable(dimensionCount: configuration.dimensions.count, limits: settings.limits)
     for task in tasks { task.matcher.mergeAggregates(into: &table) }
-    let asOf_ms = options.asOf_ms ?? .max - 1
     let latest = configuration.sources.indices.map { source in
       (
         source: configuration.sources[source].name,
         time_ms: inputs.filter { $0.source == source }.map(\.largest_ms).max() ?? .min
       )
     }
+    // The input ends with its latest event.
+    let asOf_ms = options.asOf_ms ?? latest.map(\.time_ms).max() ?? .min
     var encoder = FinanceEncoder(dimensionNames: configuration.dimensions)
     var bytes: [UInt8] = []
     let lines = table.lines

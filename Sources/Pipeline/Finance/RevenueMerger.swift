@@ -14,8 +14,8 @@ struct RevenueMerger {
   private var provisional: Set<CellKey> = []
 
   /// - Parameters: As of `TaskTimes`.
-  init(settling_ms: Int64, calendar: FiscalCalendar? = nil) {
-    times = TaskTimes(settling_ms: settling_ms, calendar: calendar)
+  init(settling_ms: Int64, taskCount: Int, calendar: FiscalCalendar? = nil) {
+    times = TaskTimes(settling_ms: settling_ms, taskCount: taskCount, calendar: calendar)
   }
 
   /// Periods may end on other days from now on.
@@ -32,7 +32,7 @@ struct RevenueMerger {
     times.setLatest(source: source, task: task, time_ms)
   }
 
-  /// Event time up to which all tasks are complete; the least possible before any has spoken.
+  /// Event time up to which all tasks are complete; the least possible before each has spoken.
   var asOf_ms: Int64 { times.asOf_ms }
 
   /// The messages that have changed since the last call, by key.

@@ -8,13 +8,17 @@ struct TaskTimes {
   /// By source, then task: the latest event time seen.
   private var sources: [String: [Int32: Int64]] = [:]
   private let settling_ms: Int64
+  /// How many tasks there are: one that has said nothing yet may be behind all others.
+  private let expected: Int
   /// What ends periods, where they are not calendar months.
   var calendar: FiscalCalendar?
 
   /// - Parameters:
   ///   - settling_ms: How long after the end of a period its figures are provisional: window + grace.
+  ///   - taskCount: Tasks that there are, whether they have said something or not.
   ///   - calendar: What ends periods, where they are not calendar months.
-  init(settling_ms: Int64, calendar: FiscalCalendar? = nil) {
+  init(settling_ms: Int64, taskCount: Int, calendar: FiscalCalendar? = nil) {
+    expected = taskCount
     self.settling_ms = settling_ms
     self.calendar = calendar
   }
@@ -27,11 +31,9 @@ struct TaskTimes {
     sources[source, default: [:]][task] = max(sources[source]?[task] ?? .min, time_ms)
   }
 
-  /// Event time up to which all tasks are complete; the least possible before any has spoken.
-  var asOf_ms: Int64 { watermarks.values.min() ?? .min }
-
-  /// Tasks that have said how far they have come.
-  var taskCount: Int { watermarks.count }
+  /// Event time up to which all tasks are complete; the least possible before each has spoken. A task without records
+  /// speaks when its sources are idle.
+  var asOf_ms: Int64 { watermarks.count >= expected ? watermarks.values.min() ?? .min : .min }
 
   /// The latest event time of each source, by its name.
   var latest: [(source: String, time_ms: Int64)] {

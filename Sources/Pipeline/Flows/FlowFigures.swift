@@ -8,10 +8,13 @@ struct FlowFigures {
   var receivables: ReceivablesMessage
 }
 
-/// Makes the figures of flows from items: per currency one model of how customers pay, per series its forecast, ageing,
+/// Makes the figures of flows from items: per currency (and once more in the base currency) one model of how customers pay,
+/// per series its forecast, ageing,
 /// ratios and backtest, by the same functions as `tieout forecast`.
 struct FlowReport {
   let settings: FlowSettings
+  /// Where there is a base currency, every series comes a second time in it, by the rates of the day of the figures.
+  let rates: ExchangeRates?
   /// The configured dimensions whose values an item carries (`FlowLedger.labelDimensions`), by their place in `by`.
   private let labelOf: [Int?]
 
@@ -20,8 +23,9 @@ struct FlowReport {
   static let maximumSeries = 10_000
   static let other = "(other)"
 
-  init(settings: FlowSettings) {
+  init(settings: FlowSettings, rates: ExchangeRates? = nil) {
     self.settings = settings
+    self.rates = rates
     var next = 0
     labelOf = settings.by.map { name in
       guard name != FlowSettings.customer else { return nil }
@@ -34,7 +38,7 @@ struct FlowReport {
     MessageSeries(dimensions: labelOf.map { $0.map { labels[$0] } ?? customer }, currency: currency)
   }
 
-  /// The figures at the end of a day, in the order of series.
+  /// The figures at the end of a day, currency by currency in the order of series.
   /// - Parameters:
   ///   - backlog: What has been ordered, by `FlowLedger.backlog` of the same day.
   ///   - known: Series that have been told before: where nothing is left of one, its figures are nil.
@@ -43,34 +47,66 @@ struct FlowReport {
     known: Set<MessageSeries> = []
   ) -> [FlowFigures] {
     var bySeries: [MessageSeries: [FlowItem]] = [:]
-    for item in all where item.item.invoiced_d <= asOf_d {
-      bySeries[series(item.labels, item.item.customer, item.item.currency), default: []].append(item)
-    }
     var ordered: [MessageSeries: [FlowBacklog]] = [:]
+    /// Items of series in the base currency that no rate converts.
+    var unvalued: [MessageSeries: Int] = [:]
+    for item in all where item.item.invoiced_d <= asOf_d {
+      var own = series(item.labels, item.item.customer, item.item.currency)
+      bySeries[own, default: []].append(item)
+      guard let rates else { continue }
+      (own.currency, own.isBase) = (rates.base, true)
+      if let converted = BaseItems.converted(item.item, rates, day: asOf_d) {
+        var item = item
+        item.item = converted
+        bySeries[own, default: []].append(item)
+      } else {
+        bySeries[own, default: []] += []
+        unvalued[own, default: 0] += 1
+      }
+    }
     for order in backlog {
-      ordered[series(order.labels, order.item.customer, order.item.currency), default: []].append(order)
+      var own = series(order.labels, order.item.customer, order.item.currency)
+      ordered[own, default: []].append(order)
+      guard let rates else { continue }
+      (own.currency, own.isBase) = (rates.base, true)
+      var order = order
+      if order.item.amount == 0 {
+        // Only its invoices are learned from.
+      } else if let amount = rates.convert(order.item.amount, from: order.item.currency, day: asOf_d) {
+        order.item.amount = amount
+      } else {
+        (order.item.amount, order.isUnvalued) = (0, true)
+      }
+      order.item.currency = rates.base
+      ordered[own, default: []].append(order)
     }
     for series in ordered.keys where bySeries[series] == nil { bySeries[series] = [] }
     if bySeries.count > FlowReport.maximumSeries {
       for series in bySeries.keys.sorted().dropFirst(FlowReport.maximumSeries) {
         let other = MessageSeries(
-          dimensions: series.dimensions.map { _ in FlowReport.other }, currency: series.currency)
+          dimensions: series.dimensions.map { _ in FlowReport.other }, currency: series.currency,
+          isBase: series.isBase)
         guard series != other else { continue }
         bySeries[other, default: []] += bySeries.removeValue(forKey: series)!
         if let orders = ordered.removeValue(forKey: series) { ordered[other, default: []] += orders }
+        unvalued[other, default: 0] += unvalued.removeValue(forKey: series) ?? 0
       }
     }
     for series in known where bySeries[series] == nil { bySeries[series] = [] }
     var made: [FlowFigures] = []
-    let byCurrency = Dictionary(grouping: bySeries.keys, by: \.currency)
-    for currency in byCurrency.keys.sorted() {
-      let names = byCurrency[currency]!.sorted()
+    let byBook = Dictionary(grouping: bySeries.keys) {
+      MessageSeries(dimensions: [], currency: $0.currency, isBase: $0.isBase)
+    }
+    for book in byBook.keys.sorted() {
+      let names = byBook[book]!.sorted()
       var models = Models(
         names.flatMap { bySeries[$0]!.map(\.item) }, asOf_d: asOf_d, backtest_percent: settings.backtest_percent)
       for name in names { models.billing.learn(lags: (ordered[name] ?? []).lazy.map(\.item), until: asOf_d) }
       for name in names {
+        var completeness = completeness
+        completeness.unvaluedItems = unvalued[name] ?? 0
         var figures = figures(name, bySeries[name]!, asOf_d, models, completeness)
-        figures.cashflow.backlog = self.backlog(ordered[name] ?? [], asOf_d, currency, models)
+        figures.cashflow.backlog = self.backlog(ordered[name] ?? [], asOf_d, book.currency, models)
         figures.cashflow.unvaluedOrders = (ordered[name] ?? []).count(where: \.isUnvalued)
         made.append(figures)
       }
@@ -78,7 +114,7 @@ struct FlowReport {
     return made
   }
 
-  /// What was learned from all items of a currency, by three days.
+  /// What was learned from all items of a currency, or from all in the base currency, by three days.
   private struct Models {
     var now = CollectionModel()
     /// From orders to invoices.
@@ -165,7 +201,7 @@ struct FlowReport {
     }
     for item in items {
       for application in item.item.applications where application.isCash { add(application.day, application.amount) }
-      add(item.item.invoiced_d, item.received)
+      add(item.item.invoiced_d, item.item.received)
     }
     return weeks
   }

@@ -9,8 +9,6 @@ struct FlowItem {
   var labels: [String]
   /// No source says when it is due.
   var isDueAssumed = false
-  /// Money on account: what came in with the item itself.
-  var received: Int64 = 0
 }
 
 /// An order in one currency, and the values of the dimensions that flows are about.
@@ -32,7 +30,7 @@ struct FlowBacklog {
 /// which they came.
 struct FlowLedger {
   /// A line of the ledger, or an invoice of the order side: 56 bytes, plain.
-  private struct Fact {
+  fileprivate struct Fact {
     enum Kind: UInt8 { case gone, receivable, cashLeg, otherLeg, invoice, booking, unbilling, ending }
     var identity: UInt64
     /// 0 where none is named.
@@ -270,11 +268,12 @@ struct FlowLedger {
 
   // MARK: - Items
 
-  /// All items, in no particular order, without those that were settled longer before `asOf_d` than history is kept.
+  /// All items, in no particular order, without those of which nothing is open and nothing has been heard for longer
+  /// before `asOf_d` than history is kept, or looked back upon.
   /// Orders of which nothing is left and nothing has been heard since then are forgotten.
   mutating func items(asOf_d: Int32) -> [FlowItem] {
     isChanged = false
-    let oldest = asOf_d - settings.history_d
+    let oldest = asOf_d - max(settings.history_d, settings.days, FlowReport.past_d)
     var items: [FlowItem] = []
     var forgotten: [Fingerprint] = []
     var forgottenFacts = 0
@@ -291,7 +290,7 @@ struct FlowLedger {
         at = facts[Int(at)].next
       }
       let before = items.count
-      append(chain, isDisputed: disputes[order] != nil, oldest: oldest, to: &items)
+      append(chain, isDisputed: disputes[order] != nil, oldest: oldest, asOf_d: asOf_d, to: &items)
       if items.count == before, latest < oldest, !hasBacklog(chain) {
         forgotten.append(order)
         forgottenFacts += chain.count
@@ -428,7 +427,10 @@ struct FlowLedger {
     var rest: Int64 = 0
     var isDueAssumed = false
     var document: UInt64
+    /// What is put to no invoice, and what of it is money that came in.
+    var isOnAccount = false
     var received: Int64 = 0
+    var hasReversal = false
     var applications: [ReceivableItem.Application] = []
   }
 
@@ -449,7 +451,9 @@ struct FlowLedger {
     }
   }
 
-  private mutating func append(_ chain: [Int32], isDisputed: Bool, oldest: Int32, to items: inout [FlowItem]) {
+  private mutating func append(
+    _ chain: [Int32], isDisputed: Bool, oldest: Int32, asOf_d: Int32, to items: inout [FlowItem]
+  ) {
     // By identity first: what is made of them must not depend on how they came.
     let own = chain.map { facts[Int($0)] }.sorted { ($0.day, $0.identity) < ($1.day, $1.identity) }
     guard own.contains(where: { $0.kind == .receivable }) else { return }
@@ -497,21 +501,23 @@ struct FlowLedger {
     }
     drafts.sort { ($0.due, $0.day, $0.key) < ($1.due, $1.day, $1.key) }
     settle(&drafts, credits, Places(drafts, isWide: own.count > 32))
+    for at in drafts.indices where drafts[at].hasReversal { drafts[at].settleReversals() }
     for at in drafts.indices {
       guard let invoice = invoices[drafts[at].document] ?? only else { continue }
       if names[drafts[at].customer].isEmpty { drafts[at].customer = invoice.customer }
       drafts[at].labels = merged(drafts[at].labels, invoice.labels)
     }
     for draft in drafts {
-      let item = ReceivableItem(
+      var item = ReceivableItem(
         id: "", customer: names[draft.customer], segment: segment(draft.labels), currency: draft.currency,
         invoiced_d: draft.day, due_d: draft.due, amount: draft.amount, isDisputed: isDisputed,
         applications: draft.applications)
-      if let settled = item.settled_d, settled < oldest { continue }
+      (item.isOnAccount, item.received) = (draft.isOnAccount, draft.received)
+      if item.isOver(before: oldest, asOf: asOf_d) { continue }
       items.append(
         FlowItem(
           item: item, labels: draft.labels < 0 ? labelDimensions.map { _ in "" } : labelSets[Int(draft.labels)],
-          isDueAssumed: draft.isDueAssumed, received: draft.received))
+          isDueAssumed: draft.isDueAssumed))
     }
   }
 
@@ -524,7 +530,7 @@ struct FlowLedger {
         unnamed.append(credit)
         continue
       }
-      drafts[at].apply(-credit.fact.amount, credit.fact.day, credit.isCash)
+      drafts[at].apply(-credit.fact.amount, credit.fact, credit.isCash)
     }
     let invoices = drafts.count
     var first = 0
@@ -533,11 +539,11 @@ struct FlowLedger {
       while first < invoices, drafts[first].rest <= 0 { first += 1 }
       for at in first..<invoices where left > 0 && drafts[at].currency == fact.currency && drafts[at].rest > 0 {
         let part = min(left, drafts[at].rest)
-        drafts[at].apply(part, fact.day, isCash)
+        drafts[at].apply(part, fact, isCash)
         left -= part
       }
       if left < 0, let at = (0..<invoices).last(where: { drafts[$0].currency == fact.currency }) {
-        drafts[at].apply(left, fact.day, isCash)
+        drafts[at].apply(left, fact, isCash)
         left = 0
       }
       guard left != 0 else { continue }
@@ -545,7 +551,7 @@ struct FlowLedger {
       drafts.append(
         Draft(
           key: fact.identity, currency: fact.currency, amount: -left, day: fact.day, due: fact.day,
-          customer: fact.customer, labels: fact.labels, document: fact.document,
+          customer: fact.customer, labels: fact.labels, document: fact.document, isOnAccount: true,
           received: isCash ? left : 0))
     }
   }
@@ -565,9 +571,26 @@ struct FlowLedger {
 }
 
 extension FlowLedger.Draft {
-  fileprivate mutating func apply(_ amount: Int64, _ day: Int32, _ isCash: Bool) {
-    applications.append(.init(day: day, amount: amount, isCash: isCash))
+  fileprivate mutating func apply(_ amount: Int64, _ fact: FlowLedger.Fact, _ isCash: Bool) {
+    let isReversal = fact.isReversal && !isCash
+    if isReversal { hasReversal = true }
+    applications.append(.init(day: fact.day, amount: amount, isCash: isCash, isReversal: isReversal))
     rest -= amount
+  }
+
+  /// A reversal on the credit side takes the invoice back. One on the debit side takes back what settled it, which makes
+  /// no sale; but where the invoice had been taken back, it stands again.
+  fileprivate mutating func settleReversals() {
+    var reversed: Int64 = 0
+    for at in applications.indices.sorted(by: {
+      (applications[$0].day, -applications[$0].amount, $0) < (applications[$1].day, -applications[$1].amount, $1)
+    }) where applications[at].isReversal {
+      if reversed + applications[at].amount >= 0 {
+        reversed += applications[at].amount
+      } else {
+        applications[at].isReversal = false
+      }
+    }
   }
 }
 

@@ -255,7 +255,7 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
     completeness.unreadable = lanes.reduce(unreadableBreaks) { $0 + $1.unreadable }
     completeness.trimmedPartitions = trimmed.count
     var changed: [PublishedFlows.Message] = []
-    let report = FlowReport(settings: settings)
+    let report = FlowReport(settings: settings, rates: configuration.policy.checks?.exchange?.rates)
     let known = published.series.filter { $0.dimensions.count == settings.by.count }
     for made in report.figures(
       ledger.items(asOf_d: asOf_d), backlog: ledger.backlog(asOf_d: asOf_d), asOf_d: asOf_d, completeness: completeness,

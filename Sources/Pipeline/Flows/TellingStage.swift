@@ -108,14 +108,14 @@ public class TellingStage: Stage, @unchecked Sendable {
       value: outputs?.bytes(message.output, message.value) ?? message.value)
   }
 
-  /// The configuration as it holds for the cluster that is there, with the topics looked at: the embedded broker is told
-  /// at least once.
+  /// The configuration as it holds for the cluster that is there, with the topics looked at: so many tasks, and the
+  /// embedded broker is told at least once.
   static func settled(_ configuration: Configuration, log: Logger) throws -> Configuration {
     let check = TopicCheck(configuration)
-    try check.run(log: log)
-    guard configuration.kafka.delivery == .exactlyOnce, try check.isEmbeddedBroker() else { return configuration }
-    log.warning("the embedded broker knows no transactions: delivery is at least once")
     var settled = configuration
+    settled.setTaskCount(try check.run(log: log))
+    guard configuration.kafka.delivery == .exactlyOnce, try check.isEmbeddedBroker() else { return settled }
+    log.warning("the embedded broker knows no transactions: delivery is at least once")
     settled.kafka.delivery = .atLeastOnce
     return settled
   }

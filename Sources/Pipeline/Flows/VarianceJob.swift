@@ -88,6 +88,7 @@ public final class VarianceJob: TellingStage, @unchecked Sendable {
     let policy = configuration.policy
     return TaskTimes(
       settling_ms: policy.window_ms.addingReportingOverflow(policy.grace_ms).partialValue,
+      taskCount: configuration.taskCount,
       calendar: policy.checks?.calendar)
   }
 
@@ -320,7 +321,9 @@ extension VarianceJob {
     // What is wrong with the configuration is said before the cluster is asked.
     let job = try VarianceJob(configuration: configuration, endsAtEnd: endsAtEnd, stop: stop, log: log)
     let settled = try settled(configuration, log: log)
-    if settled.kafka.delivery == configuration.kafka.delivery { return job }
+    if settled.kafka.delivery == configuration.kafka.delivery, settled.taskCount == configuration.taskCount {
+      return job
+    }
     return try VarianceJob(configuration: settled, endsAtEnd: endsAtEnd, stop: stop, log: log)
   }
 }

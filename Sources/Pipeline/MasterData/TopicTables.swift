@@ -8,9 +8,11 @@ final class TopicTables {
   private let configuration: Configuration
   private let environment: any WorkerEnvironment
   private let log: Logger
-  private let reader: any LogReader
+  private var reader: any LogReader
+  /// By topic: partitions that the reader knows of.
+  private var known: [String: Int] = [:]
   private let tables: [TopicTable]
-  private var partitions: [String: Int] = [:]
+  private let admin: Admin
   private var encoder = DeadLetterEncoder()
 
   /// Records before these have been dead letters where they had to be: by table and partition, as `<prefix>.tables` says.
@@ -25,23 +27,35 @@ final class TopicTables {
     self.environment = environment
     self.log = log
     tables = sources.map { TopicTable($0) }
-    partitions = try Admin(properties: configuration.clientProperties(.admin)).topics()
-    for source in sources where partitions[source.topic!] == nil {
-      throw TopicCheckError(
-        description: "\(source.words): there is no topic '\(source.topic!)' at \(configuration.kafka.bootstrap)")
-    }
+    admin = try Admin(properties: configuration.clientProperties(.admin))
     reader = try environment.makeReader(configuration)
   }
 
   deinit { reader.close() }
 
-  /// Reads on to the ends.
+  /// Reads on to the ends of all partitions that there are now.
   /// - Parameter letter: Called with each dead letter that no process has reported yet.
   /// - Returns: what the topics hold.
+  /// - Throws: where one is not there.
   func read(_ letter: (_ key: [UInt8]?, _ value: [UInt8]) throws -> Void = { _, _ in }) throws -> TableEntries {
     var all: TableEntries = [:]
+    // Partitions may have been added.
+    let partitions = try environment.retrying("asking for partitions", log: log) { () throws(KafkaError) in
+      try admin.topics()
+    }
+    if tables.contains(where: { (partitions[$0.topic] ?? 0) > (known[$0.topic] ?? .max) }) {
+      // A client learns of new partitions in its own time.
+      reader.close()
+      reader = try environment.makeReader(configuration)
+    }
+    known = partitions
     for table in tables {
-      let bad = try table.read(reader, partitions: partitions[table.topic] ?? 1) { body in
+      guard let count = partitions[table.topic] else {
+        throw TopicCheckError(
+          description:
+            "\(table.source.words): there is no topic '\(table.topic)' at \(configuration.kafka.bootstrap)")
+      }
+      let bad = try table.read(reader, partitions: count) { body in
         try environment.retrying("asking for offsets", log: log, body)
       }
       for row in bad where row.offset >= reported[position(table, row.partition)] ?? 0 {

@@ -27,10 +27,12 @@ struct UniqueRecord: Sendable, Equatable {
   var dimensions: [String]
 
   /// Which of two records with one value was first: by event time; where that is the same, by what they are.
-  func precedes(_ other: UniqueRecord) -> Bool {
-    if time_ms != other.time_ms { return time_ms < other.time_ms }
-    if order != other.order { return order.utf8.lexicographicallyPrecedes(other.order.utf8) }
-    return identity < other.identity
+  func precedes(_ other: UniqueRecord) -> Bool { precedes(other.time_ms, other.order, other.identity) }
+
+  func precedes(_ otherTime_ms: Int64, _ otherOrder: String, _ otherIdentity: ValueDigest) -> Bool {
+    if time_ms != otherTime_ms { return time_ms < otherTime_ms }
+    if order != otherOrder { return order.utf8.lexicographicallyPrecedes(otherOrder.utf8) }
+    return identity < otherIdentity
   }
 }
 

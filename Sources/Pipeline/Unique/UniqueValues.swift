@@ -29,18 +29,81 @@ struct UniqueValues {
     var partition: Int32
   }
 
+  /// The records of one value in order of precedence: a value that everybody has is found in steps of its logarithm.
+  private final class Group {
+    private(set) var entries: [Entry] = []
+    /// By identity: what finds the record in the order.
+    private var keys: [ValueDigest: (time_ms: Int64, order: String)] = [:]
+    /// Event times of the first and the last record that came or went since the value was last judged.
+    var changed: ClosedRange<Int64>?
+
+    func holds(_ identity: ValueDigest) -> Bool { keys[identity] != nil }
+
+    func record(_ identity: ValueDigest) -> UniqueRecord? { place(of: identity).map { entries[$0].record } }
+
+    /// The first place for which a condition that holds from some place on is true.
+    private func first(_ isReached: (UniqueRecord) -> Bool) -> Int {
+      var (low, high) = (0, entries.count)
+      while low < high {
+        let middle = (low + high) / 2
+        if isReached(entries[middle].record) { high = middle } else { low = middle + 1 }
+      }
+      return low
+    }
+
+    func first(from time_ms: Int64) -> Int { first { $0.time_ms >= time_ms } }
+
+    private func place(of identity: ValueDigest) -> Int? {
+      guard let (time_ms, order) = keys[identity] else { return nil }
+      return first { !$0.precedes(time_ms, order, identity) }
+    }
+
+    private func note(_ time_ms: Int64) {
+      changed = min(changed?.lowerBound ?? time_ms, time_ms)...max(changed?.upperBound ?? time_ms, time_ms)
+    }
+
+    func insert(_ entry: Entry) {
+      let record = entry.record
+      entries.insert(entry, at: first { !$0.precedes(record) })
+      keys[record.identity] = (record.time_ms, record.order)
+      note(record.time_ms)
+    }
+
+    func replace(_ record: UniqueRecord) { entries[place(of: record.identity)!].record = record }
+
+    func remove(_ identity: ValueDigest) -> Entry? {
+      guard let at = place(of: identity) else { return nil }
+      keys[identity] = nil
+      return entries.remove(at: at)
+    }
+
+    /// A record is not where it was: those behind it may be duplicates of another one.
+    func move(_ record: UniqueRecord, _ partition: Int32) {
+      guard let old = remove(record.identity) else { return }
+      note(old.record.time_ms)
+      insert(Entry(record: record, partition: partition))
+    }
+
+    /// The earliest record before one that is near enough, of those that are no part of the same document.
+    func original(of at: Int) -> UniqueRecord? {
+      let record = entries[at].record
+      let (from_ms, overflow) = record.time_ms.subtractingReportingOverflow(record.within_ms)
+      let from = first(from: overflow ? .min : from_ms)
+      guard from < at else { return nil }
+      return entries[from..<at].first { $0.record.document != record.document }?.record
+    }
+  }
+
   private struct Told {
     var revision: Int64
     var original: ValueDigest
     var opened: Int64
   }
 
-  /// Records of one value that are held: the first of them.
-  static let maximumOfValue = 1_000
   /// Records that are held.
   let maximum: Int
-  /// By value, in order of precedence.
-  private var groups: [ValueDigest: [Entry]] = [:]
+  /// By value.
+  private var groups: [ValueDigest: Group] = [:]
   private var told: [UniqueKey: Told] = [:]
   /// By the day of event time after which they do not matter any more.
   private var due: [Int32: [UniqueKey]] = [:]
@@ -83,28 +146,22 @@ struct UniqueValues {
   }
 
   private mutating func insert(_ key: UniqueKey, _ record: UniqueRecord, _ partition: Int32) {
-    var group = groups.removeValue(forKey: key.value) ?? []
-    defer { groups[key.value] = group.isEmpty ? nil : group }
-    if let known = group.firstIndex(where: { $0.record.identity == key.identity }) {
+    let group = groups[key.value] ?? Group()
+    groups[key.value] = group
+    changed.insert(key.value)
+    if let known = group.record(key.identity) {
       // The same record again; where it stands may have changed, and nothing else should have.
-      if group[known].record.time_ms == record.time_ms {
-        group[known].record = record
+      if known.time_ms == record.time_ms, known.order == record.order {
+        group.replace(record)
         return
       }
-      group.remove(at: known)
-      counts.records -= 1
+      group.move(record, partition)
+    } else {
+      group.insert(Entry(record: record, partition: partition))
+      counts.records += 1
     }
-    guard group.count < UniqueValues.maximumOfValue else {
-      counts.dropped += 1
-      evicted.append((key, partition))
-      return
-    }
-    let at = group.firstIndex { record.precedes($0.record) } ?? group.count
-    group.insert(Entry(record: record, partition: partition), at: at)
-    counts.records += 1
     due[UniqueValues.lastDay(record), default: []].append(key)
-    changed.insert(key.value)
-    if counts.records > maximum { evict(but: key, &group) }
+    if counts.records > maximum { evict() }
   }
 
   private static func lastDay(_ record: UniqueRecord) -> Int32 {
@@ -113,19 +170,15 @@ struct UniqueValues {
   }
 
   /// Lets the record go that matters for the shortest time.
-  private mutating func evict(but newest: UniqueKey, _ own: inout [Entry]) {
+  private mutating func evict() {
     while let first = due.keys.min() {
       let key = due[first]!.removeLast()
       if due[first]!.isEmpty { due[first] = nil }
-      if key.value == newest.value {
-        guard let at = own.firstIndex(where: { $0.record.identity == key.identity }) else { continue }
-        evicted.append((key, own[at].partition))
-        own.remove(at: at)
-        counts.records -= 1
-      } else {
-        guard let entry = remove(key) else { continue }
-        evicted.append((key, entry.partition))
-      }
+      // What has moved stands there under another day, too.
+      guard let record = groups[key.value]?.record(key.identity), UniqueValues.lastDay(record) == first,
+        let entry = remove(key)
+      else { continue }
+      evicted.append((key, entry.partition))
       told[key] = nil
       counts.dropped += 1
       return
@@ -133,9 +186,8 @@ struct UniqueValues {
   }
 
   private mutating func remove(_ key: UniqueKey) -> Entry? {
-    guard let at = groups[key.value]?.firstIndex(where: { $0.record.identity == key.identity }) else { return nil }
-    let entry = groups[key.value]!.remove(at: at)
-    if groups[key.value]!.isEmpty { groups[key.value] = nil }
+    guard let group = groups[key.value], let entry = group.remove(key.identity) else { return nil }
+    if group.entries.isEmpty { groups[key.value] = nil }
     counts.records -= 1
     return entry
   }
@@ -162,22 +214,19 @@ struct UniqueValues {
     return outputs
   }
 
-  /// The earliest record before it that is near enough, of those that are no part of the same document.
-  private static func original(of at: Int, in group: [Entry]) -> UniqueRecord? {
-    let record = group[at].record
-    return group[..<at].first {
-      $0.record.document != record.document && record.time_ms - $0.record.time_ms <= record.within_ms
-    }?.record
-  }
-
+  /// Judges those that what has come or gone may have made duplicates, or duplicates of another one.
   private mutating func judge(_ value: ValueDigest, _ outputs: inout [Output], _ opening: inout Set<Int32>) {
-    guard let group = groups[value], group.count > 1 else { return }
-    for at in 1..<group.count {
-      guard let original = UniqueValues.original(of: at, in: group) else { continue }
-      let (record, partition) = (group[at].record, group[at].partition)
+    guard let group = groups[value], let changed = group.changed else { return }
+    group.changed = nil
+    for at in group.first(from: changed.lowerBound)..<group.entries.count {
+      let (record, partition) = (group.entries[at].record, group.entries[at].partition)
+      let (distance_ms, overflow) = record.time_ms.subtractingReportingOverflow(changed.upperBound)
+      guard !overflow, distance_ms <= record.within_ms else { break }
+      guard let original = group.original(of: at) else { continue }
       let key = UniqueKey(value: value, identity: record.identity)
       let known = told[key]
-      guard known?.original != original.identity else { continue }
+      // One that has been forgotten since stays the original.
+      if let known, known.original == original.identity || !group.holds(known.original) { continue }
       let revision = (known?.revision ?? 0) + 1
       var number = known?.opened ?? 0
       if known == nil {
@@ -199,7 +248,7 @@ struct UniqueValues {
   private mutating func forget(before_d: Int32, _ outputs: inout [Output]) {
     for last in due.keys.filter({ $0 < before_d }).sorted() {
       for key in due.removeValue(forKey: last)!.sorted() {
-        guard let record = groups[key.value]?.first(where: { $0.record.identity == key.identity })?.record,
+        guard let record = groups[key.value]?.record(key.identity),
           UniqueValues.lastDay(record) == last, let entry = remove(key)
         else { continue }
         told[key] = nil

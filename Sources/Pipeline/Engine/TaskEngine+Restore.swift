@@ -1,0 +1,67 @@
+import Aggregates
+import Checkpoints
+import Configuration
+import Domain
+import Matching
+
+/// Bringing a task back from a checkpoint; the epochs after it come in as they did first.
+extension TaskEngine {
+  func beginRestore(_ manifest: CheckpointManifest) throws(ByteCodingError) {
+    mark = EpochMark(number: manifest.from, incarnation: 0)
+    // What is replayed next counts as changed since.
+    matcher.epoch = UInt32(truncatingIfNeeded: manifest.from + 1)
+    matcher.beginRestore(bits: manifest.bits, ties: manifest.ties)
+    try restoreTime(manifest.timeAtStart)
+  }
+
+  /// - Returns: the digest of what came in.
+  func importShard(_ shard: Int, bits: Int, bytes: [UInt8]) throws(ByteCodingError) -> UInt64 {
+    var digest: UInt64 = 0
+    try withReader(bytes) { (reader: inout ByteReader) throws(ByteCodingError) in
+      digest = try matcher.importShard(shard, bits: bits, from: &reader).digest
+    }
+    return digest
+  }
+
+  /// Every shard is in, and the replay has come to the checkpoint's epoch.
+  /// - Parameter aggregates: The checkpoint's; nil where it has none. Then they begin with what comes from now on.
+  func endRestore(_ manifest: CheckpointManifest, aggregates: [UInt8]? = nil) throws(ByteCodingError) {
+    matcher.endRestore()
+    beginAggregates()
+    if let aggregates, let settings = configuration.aggregates {
+      try withReader(aggregates) { (reader: inout ByteReader) throws(ByteCodingError) in
+        try matcher.aggregates!.restore(from: &reader, settings: settings)
+      }
+    }
+    var writer = ByteWriter()
+    matcher.watermarks.export(into: &writer)
+    guard writer.array == manifest.time else {
+      throw ByteCodingError("the replay did not lead to the watermarks that the checkpoint states")
+    }
+    try withReader(manifest.sums) { (reader: inout ByteReader) throws(ByteCodingError) in
+      try matcher.importSums(from: &reader)
+    }
+    next = manifest.next + next.dropFirst(manifest.next.count)
+    if let offset = manifest.actionsNext { next[actionsInput] = offset }
+    mark = EpochMark(number: manifest.epoch, incarnation: manifest.incarnation)
+    matcher.epoch = UInt32(truncatingIfNeeded: manifest.epoch + 1)
+    toldOpen = matcher.counters.open
+  }
+
+  private func restoreTime(_ bytes: [UInt8]) throws(ByteCodingError) {
+    try withReader(bytes) { (reader: inout ByteReader) throws(ByteCodingError) in
+      try matcher.watermarks.restore(from: &reader)
+    }
+  }
+
+  private func withReader(
+    _ bytes: [UInt8], _ body: (inout ByteReader) throws(ByteCodingError) -> Void
+  ) throws(ByteCodingError) {
+    var failure: ByteCodingError?
+    bytes.withUnsafeBytes { raw in
+      var reader = ByteReader(raw)
+      do throws(ByteCodingError) { try body(&reader) } catch { failure = error }
+    }
+    if let failure { throw failure }
+  }
+}
