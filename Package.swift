@@ -137,7 +137,8 @@ let package = Package(
     ),
     .testTarget(name: "AggregatesTests", dependencies: ["Aggregates"], swiftSettings: settings),
     .testTarget(name: "ValidationTests", dependencies: ["Validation"], swiftSettings: settings),
-    .testTarget(name: "ForecastingTests", dependencies: ["Forecasting", "Pipeline"], swiftSettings: settings),
+    .testTarget(
+      name: "ForecastingTests", dependencies: ["Forecasting", "Pipeline", "Simulation"], swiftSettings: settings),
     .testTarget(name: "MatchingTests", dependencies: ["Matching", "Simulation"], swiftSettings: settings),
     .testTarget(name: "KafkaTests", dependencies: ["Kafka", "KafkaTesting"], swiftSettings: settings),
     .testTarget(name: "ConfigurationTests", dependencies: ["Configuration"], swiftSettings: settings),

@@ -9,6 +9,7 @@ extension Configuration {
   private struct WrittenPeriod {
     var texts: [String: String]
     var node: Node?
+    var isHoliday: Bool { texts["period"] == TableSource.holiday }
     /// `file:line: ` of a file, else the path of the key.
     var place: String
   }
@@ -17,7 +18,10 @@ extension Configuration {
     guard let node else { return nil }
     let path = ["calendar"]
     let nodes = reader.nodes(node, path)
-    guard ["file", "periods", "topic"].count(where: { nodes[$0] != nil }) == 1 else {
+    readBusinessDays(nodes, path, reader)
+    let places = ["file", "periods", "topic"].count(where: { nodes[$0] != nil })
+    if places == 0, nodes["rest_days"] != nil { return nil }
+    guard places == 1 else {
       reader.problem(node, "calendar: one of 'file', 'periods' and 'topic' is needed")
       return nil
     }
@@ -50,13 +54,59 @@ extension Configuration {
       reader.problem(nodes["periods"], "calendar.periods: a list is expected")
       return nil
     }
-    return Self.calendar(written, node, reader)
+    return takeCalendar(written, node, reader)
   }
 
-  /// The calendar of rows as versions keep them.
-  static func calendar(_ rows: [[String: String]], _ reader: ConfigurationReader) -> FiscalCalendar? {
-    calendar(
+  private mutating func readBusinessDays(_ nodes: [String: Node], _ path: [String], _ reader: ConfigurationReader) {
+    businessDays.roll = reader.choice(nodes["roll"], path + ["roll"], BusinessDays.Roll.none)
+    guard let node = nodes["rest_days"] else { return }
+    for (at, name) in reader.names(node, path + ["rest_days"]).enumerated() {
+      guard let day = BusinessDays.weekdays.firstIndex(of: name) else {
+        reader.problem(
+          node.sequence?[at] ?? node,
+          "calendar.rest_days: '\(name)' is no day of the week\(reader.hint(name, BusinessDays.weekdays))")
+        continue
+      }
+      businessDays.restDays |= 1 << UInt8(day)
+    }
+    if businessDays.restDays == 0x7f { reader.problem(node, "calendar.rest_days: no day of the week is left") }
+  }
+
+  /// The calendar of rows as versions keep them; holidays go where they belong.
+  mutating func takeCalendar(_ rows: [[String: String]], _ reader: ConfigurationReader) -> FiscalCalendar? {
+    takeCalendar(
       rows.map { WrittenPeriod(texts: $0, node: nil, place: "period '\($0["period"] ?? "")'") }, nil, reader)
+  }
+
+  /// nil where there are holidays alone: then periods are the months of the calendar.
+  private mutating func takeCalendar(
+    _ written: [WrittenPeriod], _ node: Node?, _ reader: ConfigurationReader
+  ) -> FiscalCalendar? {
+    let holidays = written.filter(\.isHoliday)
+    businessDays.setHolidays(holidays.flatMap { Self.readHoliday($0, reader) })
+    flows?.businessDays = businessDays
+    let periods = written.filter { !$0.isHoliday }
+    return periods.isEmpty && !holidays.isEmpty ? nil : Self.calendar(periods, node, reader)
+  }
+
+  /// The days of a row of holidays, its first and last included.
+  private static func readHoliday(_ written: WrittenPeriod, _ reader: ConfigurationReader) -> [Int32] {
+    func text(_ key: String) -> String { written.texts[key] ?? "" }
+    for key in ["start", "end"] where date(text(key)) == nil {
+      reader.problem(
+        written.node, "\(written.place): '\(key)' must be a date such as 2026-12-25, not '\(text(key))'")
+    }
+    for key in ["state", "closed_at"] where !text(key).isEmpty {
+      reader.problem(written.node, "\(written.place): a holiday has no '\(key)'")
+    }
+    guard let first = date(text("start")), let last = date(text("end")) else { return [] }
+    guard first <= last, Int(last) - Int(first) < 366 else {
+      reader.problem(
+        written.node,
+        "\(written.place): a holiday from \(text("start")) to \(text("end")) is not between one day and a year")
+      return []
+    }
+    return Array(first...last)
   }
 
   private static func calendar(
@@ -263,7 +313,10 @@ extension Configuration {
     let reader = ConfigurationReader(file: "", directory: "", environment: [:])
     switch kind {
     case .values: break
-    case .calendar: _ = readPeriod(WrittenPeriod(texts: cells, node: nil, place: "a period"), reader)
+    case .calendar:
+      let isHoliday = cells["period"] == TableSource.holiday
+      let written = WrittenPeriod(texts: cells, node: nil, place: isHoliday ? "a holiday" : "a period")
+      if isHoliday { _ = readHoliday(written, reader) } else { _ = readPeriod(written, reader) }
     case .rates: _ = rates([WrittenRate(texts: cells, place: "a rate")], nil, reader)
     }
     return reader.problems.first?.message

@@ -33,6 +33,18 @@ public struct FlowSettings: Sendable, Equatable {
   public var maximumFacts = 20_000_000
   /// By source.
   public var sources: [String: Source] = [:]
+  /// What has been ordered and is still to be billed; nil where it is not looked at.
+  public struct Backlog: Sendable, Equatable {
+    /// Days from an order to its invoice where too few are known.
+    public var lag_d: Int32 = 30
+    /// The amount of order events by which orders and invoices are compared.
+    public var amount = AmountComponent.gross
+
+    public init() {}
+  }
+  public var backlog: Backlog?
+  /// Of `calendar`.
+  public var businessDays = BusinessDays()
 
   public init() {}
 
@@ -72,6 +84,7 @@ extension Configuration {
     settings.interval_ms = reader.duration_ms(nodes["interval"], path + ["interval"], settings.interval_ms, atLeast: 1)
     settings.maximumFacts = reader.integer(
       nodes["facts"], path + ["facts"], settings.maximumFacts, 1_000...1_000_000_000)
+    settings.backlog = readBacklog(nodes["backlog"], path + ["backlog"], reader)
     for (name, value, keyNode) in reader.mapping(nodes["sources"], path + ["sources"]) {
       guard let source = sources.first(where: { $0.name == name }) else {
         reader.problem(
@@ -83,7 +96,28 @@ extension Configuration {
     if !sources.contains(where: { $0.mapping.kind == .ledger }) {
       reader.problem(node, "flows: there is no source of kind ledger, and receivables are what the ledger holds")
     }
+    settings.businessDays = businessDays
     flows = settings
+  }
+
+  private func readBacklog(_ node: Node?, _ path: [String], _ reader: ConfigurationReader) -> FlowSettings.Backlog? {
+    let nodes = reader.nodes(node, path)
+    guard reader.bool(nodes["enabled"], path + ["enabled"], false) else { return nil }
+    var made = FlowSettings.Backlog()
+    let lag_ms = reader.duration_ms(nodes["lag"], path + ["lag"], Int64(made.lag_d) * millisecondsPerDay)
+    if lag_ms % millisecondsPerDay != 0 || lag_ms > 3_650 * millisecondsPerDay {
+      reader.problem(nodes["lag"], "\(reader.dotted(path)).lag: whole days are expected, at most ten years")
+    }
+    made.lag_d = Int32(clamping: lag_ms / millisecondsPerDay)
+    enum Amount: String, CaseIterable { case gross, net }
+    made.amount = reader.choice(nodes["amount"], path + ["amount"], Amount.gross) == .net ? .net : .gross
+    let hasAmount = sources.contains { $0.mapping.kind == .orders && $0.mapping.fields[made.amount.name] != nil }
+    if !hasAmount {
+      reader.problem(
+        nodes["amount"] ?? node,
+        "\(reader.dotted(path)).amount: no source of order events maps '\(made.amount.name)'")
+    }
+    return made
   }
 
   private func readFlowSource(

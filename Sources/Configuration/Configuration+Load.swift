@@ -149,6 +149,9 @@ extension Configuration {
     readMatching(nodes["matching"], reader, &checks)
     policy.checks = checks.isEmpty ? nil : checks
     if sources.contains(where: { !$0.rules.flagNames.isEmpty }) { policy.flagNames = sources.map(\.rules.flagNames) }
+    if sources.contains(where: { $0.rules.missingFlags != 0 }) {
+      policy.missingFlags = sources.map(\.rules.missingFlags)
+    }
     checkHold(nodes["master_data"], reader)
     readPolicy(nodes["policy"], reader)
     readFlows(nodes["flows"], tables, reader)

@@ -59,8 +59,13 @@ public struct TableSource: Sendable, Equatable {
 
   static func optionalColumns(_ kind: Kind) -> [String] { kind == .calendar ? ["state", "closed_at"] : [] }
 
-  /// How many of the columns, from the first, make the key.
-  private static func keyCount(_ kind: Kind) -> Int { kind == .rates ? 3 : 1 }
+  /// In place of the name of a period: these days are no business days.
+  static let holiday = "holiday"
+
+  /// How many of the columns, from the first, make the key: of holidays the first day as well.
+  private static func keyCount(_ kind: Kind, _ texts: [String]) -> Int {
+    kind == .rates ? 3 : texts.first == holiday ? 2 : 1
+  }
 
   /// Rows as entries; what comes twice must be the same.
   static func entries(
@@ -70,8 +75,9 @@ public struct TableSource: Sendable, Equatable {
     var entries: [String: String] = [:]
     for row in rows {
       let texts = names.map { row.cells[$0] ?? "" }
-      let key = texts.prefix(keyCount(kind)).joined(separator: String(separator))
-      let value = texts.dropFirst(keyCount(kind)).joined(separator: String(separator))
+      let count = keyCount(kind, texts)
+      let key = texts.prefix(count).joined(separator: String(separator))
+      let value = texts.dropFirst(count).joined(separator: String(separator))
       if let known = entries[key], known != value {
         throw TableFile.Fault(message: "\(row.place): the same as an earlier row, with another value")
       }
@@ -190,12 +196,6 @@ extension Configuration {
   /// After matching: what waits must come in time.
   func checkHold(_ node: Node?, _ reader: ConfigurationReader) {
     guard let hold else { return }
-    for source in sources where !source.mapping.format.isText {
-      reader.problem(
-        node?.mapping?["hold"] ?? node,
-        "master_data.hold: records of the source '\(source.name)' cannot wait: it is Avro, and their schemas would have to be "
-          + "asked for again")
-    }
     let horizon_ms = policy.window_ms.addingReportingOverflow(policy.grace_ms).partialValue
     if hold.time_ms > horizon_ms {
       reader.problem(
@@ -253,7 +253,7 @@ extension Configuration {
       if source.topic != nil {
         // Entries in the configuration itself win, as over those of a file.
         let entries = (topics[source.name] ?? [:]).merging(source.inline) { _, inline in inline }
-        guard source.kind != .calendar || !entries.isEmpty else {
+        guard source.kind != .calendar || entries.keys.contains(where: { !$0.hasPrefix(TableSource.holiday) }) else {
           throw MasterDataError(description: "\(source.words): there is no period in the topic '\(source.topic!)'")
         }
         all[source.name] = entries
@@ -308,20 +308,30 @@ extension Configuration {
     switch source.kind {
     case .values: return
     case .calendar:
-      checks.calendar = Configuration.calendar(rows, reader)
+      let hadPeriods = checks.calendar != nil
+      checks.calendar = takeCalendar(rows, reader)
+      if hadPeriods, checks.calendar == nil, reader.problems.isEmpty {
+        throw MasterDataError(description: "\(source.words): there is no period any more")
+      }
       if let calendar = checks.calendar { periods = PeriodCalendar { calendar.period(ofDay: $0) } }
     case .rates:
       guard let old = checks.exchange else { return }
       checks.exchange = Configuration.exchange(rows, old, reader)
     }
     if let problem = reader.problems.first { throw MasterDataError(description: "\(source.words): \(problem.message)") }
-    policy.checks = checks
+    policy.checks = checks.isEmpty ? nil : checks
   }
 
   /// Whether another version may follow this one. Sums by period are told by the period's name: one that is moved would
   /// take back from another cell than it had added to.
   public func checkSuccessor(_ next: Configuration) throws(MasterDataError) {
-    guard aggregates != nil, let old = policy.checks?.calendar, let new = next.policy.checks?.calendar else { return }
+    guard let new = next.policy.checks?.calendar else { return }
+    guard let old = policy.checks?.calendar else {
+      throw MasterDataError(
+        description:
+          "the calendar: it had holidays alone, and periods by the months of the calendar; a restart is needed")
+    }
+    guard aggregates != nil else { return }
     for period in old.periods {
       guard let other = new.period(named: period.name) else {
         throw MasterDataError(

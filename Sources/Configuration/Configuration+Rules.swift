@@ -258,7 +258,12 @@ extension Configuration {
       return field
     }
     do throws(RuleSumError) {
-      return try RuleSum(text, field: amount, known: ruleFieldNames(source).filter { amount($0) != nil })
+      let format = source.mapping.format
+      let noLines =
+        LineReader.reads(format)
+        ? nil : "sums over lines are for json and debezium: a record of \(format.rawValue) is not read that way"
+      return try RuleSum(
+        text, field: amount, known: ruleFieldNames(source).filter { amount($0) != nil }, noLines: noLines)
     } catch {
       reader.problem(
         line: node.mark?.line ?? 0, column: (node.mark?.column ?? 0) + error.offset + quoteWidth(node),

@@ -120,6 +120,8 @@ public struct Configuration: Sendable, Equatable {
   public var hold: HoldSettings?
   public var policy = MatchingPolicy()
   public var governance = Governance()
+  /// When money is moved; it decides nothing of what is judged.
+  public var businessDays = BusinessDays()
   /// nil where no aggregates are kept.
   public var aggregates: AggregateSettings?
   /// The period of a day by the fiscal calendar; nil where periods are calendar months.
@@ -184,7 +186,7 @@ public struct Configuration: Sendable, Equatable {
   public static func == (a: Configuration, b: Configuration) -> Bool {
     a.name == b.name && a.prefix == b.prefix && a.kafka == b.kafka && a.workers == b.workers
       && a.dimensions == b.dimensions && a.sources == b.sources && a.policy == b.policy
-      && a.tableSources == b.tableSources && a.tableContents == b.tableContents
+      && a.businessDays == b.businessDays && a.tableSources == b.tableSources && a.tableContents == b.tableContents
       && a.masterDataInterval_ms == b.masterDataInterval_ms && a.hold == b.hold && a.tablesTopic == b.tablesTopic
       && a.periodsTopic == b.periodsTopic
       && a.schemaRegistry == b.schemaRegistry && a.outputs == b.outputs
@@ -217,7 +219,8 @@ public struct Configuration: Sendable, Equatable {
       plain.entries.removeLast(standard.count)
     }
     var text = "\(plain)".replacing(", boxedChecks: nil)", with: ")")
-      .replacing(", comparesOrdered: false", with: "") + "|\(dimensions)"
+    for later in [", comparesOrdered: false", ", missingFlags: []"] { text = text.replacing(later, with: "") }
+    text += "|\(dimensions)"
     let isLater = plain.entries.count == MatchingPolicy.firstKinds
     for (path, value) in effective where ["sources", "tables", "matching", "policy"].contains(path.first) {
       if path == ["matching", "revenue_schedules", "remainder"], value == "spread" { continue }

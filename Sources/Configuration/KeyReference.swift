@@ -57,7 +57,7 @@ public struct KeyReference: Sendable {
     .init("name", "text", "the field or the check", "What dead letters and counts call it."),
     .init(
       "severity", "reject, flag, count", "reject",
-      "A record that breaks the rule goes to dead letters, or is taken in and counted; with `flag` its order also has the break DATA_QUALITY, which names the rule. At most 16 names of rules of a source can flag."
+      "A record that breaks the rule goes to dead letters, or is taken in and counted; with `flag` its order also has the break DATA_QUALITY, or MASTER_DATA_MISSING for a `table`, which names the rule. At most 16 names of rules of a source can flag."
     ),
     .init("when", "list of order events (orders) or account roles (ledger)", "all", "Records to which it applies."),
     .init(
@@ -82,7 +82,7 @@ public struct KeyReference: Sendable {
       "with", "list of fields", "[]", "Beside `unique`: texts that make up the value together with that of `field`."),
     .init(
       "check", "comparison of amounts", "",
-      "Instead of a field: `net + tax + freight - discount = gross`, with `= <= >= < >`, whole factors (`2 * fee`) and decimal constants. Absent amounts count as 0; where none of a side is there, it holds."
+      "Instead of a field: `net + tax + freight - discount = gross`, with `= <= >= < >`, whole factors (`2 * fee`) and decimal constants. Absent amounts count as 0; where none of a side is there, it holds. `sum(lines[].net)` adds up a field of the record's nested lines (json and debezium; the path is that of the record, the amounts are written like the others of the check): `sum(lines[].net) = net`, `sum(lines[].debit) = sum(lines[].credit)`."
     ),
     .init("tolerance", "decimal", "0", "Of a check, in major units, inclusive."),
   ]
@@ -192,7 +192,7 @@ public struct KeyReference: Sendable {
     .init("master_data.interval", "duration", "30s", "How often the daemon looks for changes."),
     .init(
       "master_data.hold", "map", "",
-      "Where it is given: a record whose reference no table knows waits for it, instead of becoming a dead letter (MASTER_DATA_MISSING) at once."
+      "Where it is given: a record whose reference no table knows waits for it, instead of becoming a dead letter (MASTER_DATA_MISSING), or giving its order a break where the rule flags, at once."
     ),
     .init("master_data.hold.time", "duration", "10m", "How long, by the clock; at most window and grace."),
     .init("master_data.hold.records", "integer", "10000", "As many may wait in a task; further ones do not."),
@@ -322,21 +322,31 @@ public struct KeyReference: Sendable {
     .init("matching.maximum_expiries", "integer", "50000", "Ties closed at the most in one turn."),
     .init(
       "calendar", "map", "calendar months",
-      "Fiscal periods: they decide CUTOFF and the periods of the aggregates, and when each was closed (CLOSED_PERIOD)."),
+      "Fiscal periods: they decide CUTOFF and the periods of the aggregates, and when each was closed (CLOSED_PERIOD); and the days on which nobody pays."
+    ),
     .init(
       "calendar.file", "path", "",
-      "CSV with the columns `period` (`2026-01`), `start`, `end` (dates, both inclusive), and, where wanted, `state` (open, closed) and `closed_at` (date or time)."
+      "CSV with the columns `period` (`2026-01`), `start`, `end` (dates, both inclusive), and, where wanted, `state` (open, closed) and `closed_at` (date or time). Rows with `holiday` as their period are days that are no business days; where there are no others, periods are the months of the calendar."
     ),
     .init(
       "calendar.topic", "text", "",
       "The same fields in the records of a compacted topic, as `tables.‹name›.topic`; in place of a file."),
     .init("calendar.periods", "list of maps", "[]", "The same, written out; in place of a file."),
     .init("calendar.periods.*", "map", "", "A period. They follow each other without gap or overlap."),
-    .init("calendar.periods.*.period", "year and number", "", "`2026-01`, or `202601`, as postings state it."),
+    .init(
+      "calendar.periods.*.period", "year and number, or holiday", "",
+      "`2026-01`, or `202601`, as postings state it; `holiday` for days that are no business days."),
     .init("calendar.periods.*.start", "date", "", "First day."),
     .init("calendar.periods.*.end", "date", "", "Last day."),
     .init("calendar.periods.*.state", "open, closed", "closed with a `closed_at`, else open", "Whether it is closed."),
     .init("calendar.periods.*.closed_at", "date or time", "", "From when on nothing may be entered into it (UTC)."),
+    .init(
+      "calendar.rest_days", "list of days of the week", "[]", "Days that are never business days: `[saturday, sunday]`."
+    ),
+    .init(
+      "calendar.roll", BusinessDays.Roll.allCases.map(\.rawValue).joined(separator: ", "), "none",
+      "Where a due date of terms and a day of expected cash go that are no business days: nowhere, to the next one, to the next one of the same month or else the one before, or to the one before."
+    ),
     .init("fx", "map", "", "The base currency: a second view of the aggregates, base amounts, severity."),
     .init("fx.base", "currency", "", "ISO 4217."),
     .init(
@@ -393,6 +403,15 @@ public struct KeyReference: Sendable {
       "The dimension of whose payments a customer without a history of its own is forecast."),
     .init(
       "flows.terms", "text", "NET30", "Payment terms of items for which no source says when they are due."),
+    .init(
+      "flows.backlog", "map", "", "What is ordered and not billed yet, as a part of expected cash of its own."),
+    .init("flows.backlog.enabled", "true, false", "false", "Whether it is looked at."),
+    .init(
+      "flows.backlog.lag", "duration", "30d",
+      "From an order to its invoice, where nothing has been learned of it; whole days."),
+    .init(
+      "flows.backlog.amount", "gross, net", "gross",
+      "The amount of order events by which orders and invoices are compared: what bookings carry."),
     .init("flows.days", "integer", "90", "Days over which sales and the collection ratios are taken."),
     .init("flows.backtest", "integer", "70", "Percent of the time that the backtest learns from."),
     .init(

@@ -49,6 +49,7 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
   case revenueScheduleGap = "REVENUE_SCHEDULE_GAP"
   // Data
   case dataQuality = "DATA_QUALITY"
+  case masterDataMissing = "MASTER_DATA_MISSING"
 
   /// One sentence that says when it is raised; the reference documentation is generated from it.
   public var definition: String {
@@ -101,6 +102,8 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
       "A company of the group has entered something against another one, and no mirror entry answers it."
     case .closedPeriod: "Posted into an accounting period that was closed when it was entered."
     case .dataQuality: "A record of the order breaks a validation rule that flags (`severity: flag`)."
+    case .masterDataMissing:
+      "A record of the order names what a table of master data does not know, and the rule flags (`severity: flag`)."
     }
   }
 }

@@ -51,7 +51,8 @@ public struct Backtest: Hashable, Sendable {
   /// - Parameter learned: What was learned by the cutoff already, from more than these items; nil learns from them.
   public init(
     _ items: [ReceivableItem], currency: Currency, cutoff_d: Int32, end_d: Int32, method: CashForecast.Method,
-    horizon: Int = CashForecast.weeks, step_d: Int32 = 7, prior: Double? = nil, learned: CollectionModel? = nil
+    horizon: Int = CashForecast.weeks, step_d: Int32 = 7, prior: Double? = nil, learned: CollectionModel? = nil,
+    days: BusinessDays = BusinessDays()
   ) {
     self.method = method
     self.cutoff_d = cutoff_d
@@ -64,7 +65,7 @@ public struct Backtest: Hashable, Sendable {
       origins.append(origin)
       // What is not invoiced yet is not known yet.
       let known = items.filter { $0.invoiced_d <= origin }
-      let forecast = CashForecast(known, asOf_d: origin, currency: currency, method: method, model: model)
+      let forecast = CashForecast(known, asOf_d: origin, currency: currency, method: method, model: model, days: days)
       let actual = CashForecast.actual(known, asOf_d: origin, currency: currency)
       for week in 0..<horizon {
         all.add(forecast: forecast.expected[week], actual: actual[week])

@@ -42,24 +42,28 @@ public struct CashForecast: Hashable, Sendable {
 
   /// Expected cash of items of one currency that are open at the end of `asOf_d`, and of backlog (items whose invoice
   /// day lies behind it).
+  /// - Parameter days: Where the day goes on which something is expected, if it is no business day.
   public init(
-    _ items: some Sequence<ReceivableItem>, asOf_d: Int32, currency: Currency, method: Method, model: CollectionModel
+    _ items: some Sequence<ReceivableItem>, asOf_d: Int32, currency: Currency, method: Method, model: CollectionModel,
+    days: BusinessDays = BusinessDays()
   ) {
     self.init(asOf_d: asOf_d, currency: currency)
     for item in items where item.currency == currency {
       let open = item.invoiced_d > asOf_d ? item.amount : item.open(at: asOf_d)
-      if open != 0 { add(item, open: open, method, model) }
+      if open != 0 { add(item, open: open, method, model, days) }
     }
   }
 
-  private mutating func add(_ item: ReceivableItem, open: Int64, _ method: Method, _ model: CollectionModel) {
+  private mutating func add(
+    _ item: ReceivableItem, open: Int64, _ method: Method, _ model: CollectionModel, _ days: BusinessDays
+  ) {
     self.open += open
     if item.isDisputed {
       disputed += open
       return
     }
     var chances = [Double](repeating: 0, count: CashForecast.weeks + 1)
-    let byTerms = CashForecast.week(of: item.due_d, asOf_d: asOf_d)
+    let byTerms = CashForecast.week(of: days.rolled(item.due_d), asOf_d: asOf_d)
     switch method {
     case .dueDate: chances[byTerms] = 1
     case .learned:
@@ -68,7 +72,7 @@ public struct CashForecast: Hashable, Sendable {
         customer: item.customer, segment: item.segment, overdue_d: asOf_d - item.due_d
       ) { daysLate, chance in
         let (day, isOver) = item.due_d.addingReportingOverflow(daysLate)
-        chances[isOver ? CashForecast.weeks : CashForecast.week(of: day, asOf_d: asOf_d)] += chance
+        chances[isOver ? CashForecast.weeks : CashForecast.week(of: days.rolled(day), asOf_d: asOf_d)] += chance
       }
     }
     let parts = split(open, by: chances)

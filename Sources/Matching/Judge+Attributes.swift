@@ -80,18 +80,28 @@ extension Judge {
     }
   }
 
-  /// Records that broke validation rules: one break for all of them, whatever the amounts say.
+  /// Records that broke validation rules: one break for all of them, whatever the amounts say, and another for references
+  /// that no table knows.
   mutating func judgeDataQuality() {
-    guard let first = (dueEvents.first { $0.brokenRules != 0 } ?? duePostings.first { $0.brokenRules != 0 }) else {
+    if policy.missingFlags.isEmpty {
+      judgeFlags(.dataQuality) { $0.brokenRules }
       return
     }
+    let missing = policy.missingFlags
+    func mask(_ fact: Fact) -> UInt16 { Int(fact.source) < missing.count ? missing[Int(fact.source)] : 0 }
+    judgeFlags(.dataQuality) { $0.brokenRules & ~mask($0) }
+    judgeFlags(.masterDataMissing) { $0.brokenRules & mask($0) }
+  }
+
+  private mutating func judgeFlags(_ type: BreakType, _ flags: (Fact) -> UInt16) {
+    guard let first = (dueEvents.first { flags($0) != 0 } ?? duePostings.first { flags($0) != 0 }) else { return }
     var names: [String] = []
     var count = 0
-    for fact in dueEvents + duePostings where fact.brokenRules != 0 {
+    for fact in dueEvents + duePostings where flags(fact) != 0 {
       count += 1
       let source = Int(fact.source)
       let known = source < policy.flagNames.count ? policy.flagNames[source] : []
-      for bit in 0..<UInt16.bitWidth where fact.brokenRules & 1 << UInt16(bit) != 0 {
+      for bit in 0..<UInt16.bitWidth where flags(fact) & 1 << UInt16(bit) != 0 {
         let name = bit < known.count ? known[bit] : "rule \(bit + 1) of source \(source + 1)"
         if !names.contains(name) { names.append(name) }
       }
@@ -100,7 +110,7 @@ extension Judge {
     let role = at.map { primaryRole(expected, $0) } ?? .receivable
     findings.append(
       Finding(
-        .dataQuality, role, first.currency, expected: at.map { value(expected, $0, role) },
+        type, role, first.currency, expected: at.map { value(expected, $0, role) },
         posted: at.map { value(posted, $0, role) },
         reason: "\(count) record(s) broke \(names.sorted().joined(separator: ", "))"))
   }

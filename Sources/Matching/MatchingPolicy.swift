@@ -86,6 +86,8 @@ public struct MatchingPolicy: Sendable, Equatable {
   public var quantities = QuantityChecks()
   /// By source: the names of the validation rules that flag, by their bit in `OrderEvent.brokenRules`.
   public var flagNames: [[String]] = []
+  /// By source: those of them by which a table does not know a reference. Empty where none can.
+  public var missingFlags: [UInt16] = []
   /// |amount| in millionths of the major unit from which a break is medium, high, critical.
   public var severityAmounts_u: [Int64] = [1_000, 10_000, 100_000].map { $0 * 1_000_000 }
   /// Ties closed at the most in one `advance`, so that a backlog of expiries never stops the intake.

@@ -3,7 +3,7 @@ import Domain
 /// The rules of one source, compiled: plain data that is walked for every record, without an allocation, a reference
 /// count or an indirect call. For one thread.
 public struct RuleSet: ~Copyable {
-  private enum Code: UInt8 { case required, pattern, oneOf, range, dates, sum }
+  private enum Code: UInt8 { case required, pattern, oneOf, range, dates, sum, lines }
 
   private struct Rule {
     var code: Code
@@ -27,6 +27,8 @@ public struct RuleSet: ~Copyable {
     // A sum.
     var terms: UnsafePointer<Term>?
     var termCount = 0
+    /// Of a sum with lines: the place of its first one in `lineSums`.
+    var firstLine = 0
     var constant_u: Int64 = 0
     var relation = RuleSum.Relation.equal
     var tolerance_u: Int64 = 0
@@ -45,6 +47,8 @@ public struct RuleSet: ~Copyable {
   }
 
   public let specifications: [RuleSpecification]
+  /// Of the rules that flag, those by which a table does not know a record's reference: bits of `brokenRules`.
+  public let missingFlags: UInt16
   private let rules: UnsafeMutablePointer<Rule>
   private let ruleCount: Int
   private let violations: UnsafeMutablePointer<Int>
@@ -52,6 +56,12 @@ public struct RuleSet: ~Copyable {
   private let flags: UnsafeMutablePointer<Int>
   /// One number: the rules that flag which the last record broke.
   private let broken: UnsafeMutablePointer<UInt16>
+  /// Places of the rules that the last record broke, and before them how many those are.
+  private let marks: UnsafeMutablePointer<Int>
+  /// By path of `linePaths`: what the lines of the record add up to that is checked next; to be filled by whoever has it.
+  public let lineSums: UnsafeMutablePointer<LineSum>
+  /// Where the amounts of nested lines stand, of all rules.
+  public let linePaths: [LinePath]
   /// Three letters of a currency, to be looked at like any text.
   private let letters: UnsafeMutablePointer<UInt8>
   private var owned: [UnsafeMutableRawPointer] = []
@@ -59,6 +69,7 @@ public struct RuleSet: ~Copyable {
   public init(_ specifications: [RuleSpecification]) {
     self.specifications = specifications
     ruleCount = specifications.count
+    missingFlags = specifications.missingFlags
     rules = .allocate(capacity: max(1, ruleCount))
     violations = .allocate(capacity: max(1, ruleCount))
     violations.initialize(repeating: 0, count: max(1, ruleCount))
@@ -66,12 +77,20 @@ public struct RuleSet: ~Copyable {
     flags.initialize(to: 0)
     broken = .allocate(capacity: 1)
     broken.initialize(to: 0)
+    linePaths = specifications.flatMap(\.condition.lines)
+    lineSums = .allocate(capacity: max(1, linePaths.count))
+    lineSums.initialize(repeating: LineSum(), count: max(1, linePaths.count))
+    marks = .allocate(capacity: 1 + ruleCount)
+    marks.initialize(repeating: 0, count: 1 + ruleCount)
     letters = .allocate(capacity: 4)
-    let names = specifications.flagNames
-    precondition(names.count <= RuleSpecification.maximumFlags, "more rules flag than a record can tell apart")
+    precondition(
+      specifications.flagNames.count <= RuleSpecification.maximumFlags, "more rules flag than a record can tell apart")
+    var lines = 0
     for (at, specification) in specifications.enumerated() {
       var rule = compile(specification)
-      if specification.severity == .flag { rule.flag = 1 << UInt16(names.firstIndex(of: specification.name)!) }
+      rule.firstLine = lines
+      lines += specification.condition.lines.count
+      rule.flag = specifications.flag(of: specification)
       (rules + at).initialize(to: rule)
     }
   }
@@ -81,6 +100,8 @@ public struct RuleSet: ~Copyable {
     violations.deallocate()
     flags.deallocate()
     broken.deallocate()
+    marks.deallocate()
+    lineSums.deallocate()
     letters.deallocate()
     for memory in owned { memory.deallocate() }
   }
@@ -92,6 +113,17 @@ public struct RuleSet: ~Copyable {
   public var brokenRules: UInt16 { broken.pointee }
   /// By rule: records that broke it.
   public var violationCounts: [Int] { (0..<ruleCount).map { violations[$0] } }
+
+  /// Places of the rules that the record checked last broke.
+  public var lastBroken: [Int] { (0..<marks[0]).map { marks[1 + $0] } }
+
+  /// Takes a record's violations back, which is not taken in now: it is checked another time.
+  public func uncount(_ broken: [Int]) {
+    for at in broken {
+      violations[at] -= 1
+      if !rules[at].isReject { flags.pointee -= 1 }
+    }
+  }
 
   private mutating func own<Element>(_ values: [Element]) -> UnsafePointer<Element> {
     let memory = UnsafeMutablePointer<Element>.allocate(capacity: max(1, values.count))
@@ -127,7 +159,7 @@ public struct RuleSet: ~Copyable {
       made.fromEvent = fromEvent.map(Int64.init) ?? -1
       return made
     case .sum(let sum):
-      var made = rule(.sum, RuleField(.amount))
+      var made = rule(sum.lines.isEmpty ? .sum : .lines, RuleField(.amount))
       made.terms = own(
         sum.terms.map { Term(field: $0.field, coefficient: $0.coefficient, isLeft: $0.isLeft) })
       made.termCount = sum.terms.count
@@ -174,6 +206,7 @@ public struct RuleSet: ~Copyable {
   @inline(__always)
   private func walk<Record: RuleRecord>(_ record: borrowing Record, bit: UInt32) -> DataFault? {
     broken.pointee = 0
+    marks[0] = 0
     for at in 0..<ruleCount where rules[at].applies & bit != 0 {
       let field = rules[at].field
       let holds: Bool
@@ -183,6 +216,7 @@ public struct RuleSet: ~Copyable {
       case .range: holds = isInRange(at, record.value(field), record.currency)
       case .dates: holds = areDatesRight(at, record.date_d, record.time_ms)
       case .sum: holds = adds(at, record)
+      case .lines: holds = addsLines(at, record)
       }
       if !holds, let fault = note(at) { return fault }
     }
@@ -191,6 +225,8 @@ public struct RuleSet: ~Copyable {
 
   private func note(_ at: Int) -> DataFault? {
     violations[at] += 1
+    marks[0] += 1
+    marks[marks[0]] = at
     guard rules[at].isReject else {
       flags.pointee += 1
       broken.pointee |= rules[at].flag
@@ -275,7 +311,39 @@ public struct RuleSet: ~Copyable {
     }
     if left && !leftSeen || right && !rightSeen { return true }
     for _ in record.currency.exponent..<6 { sum *= 10 }
-    sum += Int128(rule.pointee.constant_u)
+    return compares(at, sum)
+  }
+
+  /// The same where sums over nested lines are among the terms. What is no amount breaks the rule.
+  @inline(never)
+  private func addsLines<Record: RuleRecord>(_ at: Int, _ record: borrowing Record) -> Bool {
+    let rule = rules + at
+    var sum: Int128 = 0
+    var (left, right, leftSeen, rightSeen) = (false, false, false, false)
+    for place in 0..<rule.pointee.termCount {
+      let term = rule.pointee.terms![place]
+      if term.isLeft { left = true } else { right = true }
+      if term.field.name == .lines {
+        let lines = lineSums[rule.pointee.firstLine + Int(term.field.index)]
+        if lines.isBroken { return false }
+        guard lines.isPresent else { continue }
+        let (product, over) = lines.value_u.multipliedReportingOverflow(by: Int128(term.coefficient))
+        if over { return false }
+        sum += product
+      } else {
+        guard let amount = record.value(term.field) else { continue }
+        sum += micros(amount, record.currency) * Int128(term.coefficient)
+      }
+      if term.isLeft { leftSeen = true } else { rightSeen = true }
+    }
+    if left && !leftSeen || right && !rightSeen { return true }
+    return compares(at, sum)
+  }
+
+  @inline(__always)
+  private func compares(_ at: Int, _ amounts: Int128) -> Bool {
+    let rule = rules + at
+    let sum = amounts + Int128(rule.pointee.constant_u)
     let tolerance = Int128(rule.pointee.tolerance_u)
     switch rule.pointee.relation {
     case .equal: return sum.magnitude <= tolerance.magnitude

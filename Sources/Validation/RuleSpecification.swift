@@ -11,10 +11,12 @@ public struct RuleField: Hashable, Sendable {
     /// Debit − credit of a posting.
     case amount
     case dimension, component
+    /// Of a sum: what the nested lines of a record add up to.
+    case lines
   }
 
   public var name: Name
-  /// Of a dimension, or the raw value of an amount component.
+  /// Of a dimension, the raw value of an amount component, or the place in `RuleSum.lines`.
   public var index: UInt8 = 0
 
   public init(_ name: Name, index: UInt8 = 0) {
@@ -25,7 +27,7 @@ public struct RuleField: Hashable, Sendable {
   public var kind: Kind {
     switch name {
     case .order, .id, .document, .customer, .journal, .reverses, .account, .currency, .dimension: .text
-    case .amount, .component: .amount
+    case .amount, .component, .lines: .amount
     case .quantity: .quantity
     case .lineCount: .count
     case .date: .date
@@ -65,13 +67,18 @@ public struct RuleSum: Sendable, Equatable {
 
   /// Both sides, the right one negated.
   public var terms: [Term]
+  /// Of the terms that are sums over nested lines.
+  public var lines: [LinePath] = []
   /// Millionths of the major unit.
   public var constant_u: Int64
   public var relation: Relation
   public var tolerance_u: Int64
 
-  public init(terms: [Term], constant_u: Int64, relation: Relation, tolerance_u: Int64 = 0) {
+  public init(
+    terms: [Term], lines: [LinePath] = [], constant_u: Int64, relation: Relation, tolerance_u: Int64 = 0
+  ) {
     self.terms = terms
+    self.lines = lines
     self.constant_u = constant_u
     self.relation = relation
     self.tolerance_u = tolerance_u
@@ -94,6 +101,11 @@ public struct RuleSpecification: Sendable, Equatable {
     /// Days since 1970-01-01, inclusive; and at most so many days from the event time, either way.
     case dates(RuleField, first_d: Int32?, last_d: Int32?, fromEvent_d: Int32?)
     case sum(RuleSum)
+
+    /// Where the amounts of nested lines stand that it adds up.
+    public var lines: [LinePath] { if case .sum(let sum) = self { sum.lines } else { [] } }
+
+    var isTable: Bool { if case .inTable = self { true } else { false } }
   }
 
   public var name: String
@@ -116,10 +128,31 @@ public struct RuleSpecification: Sendable, Equatable {
 }
 
 extension [RuleSpecification] {
-  /// Names of the rules that flag: which bit of a record stands for which. A rule of several conditions has one.
-  public var flagNames: [String] {
-    reduce(into: []) { names, rule in
-      if rule.severity == .flag, !names.contains(rule.name) { names.append(rule.name) }
+  /// Names of the rules that flag: which bit of a record stands for which. A rule of several conditions has one; where a
+  /// table is among them, that condition has another, behind those of all rules.
+  public var flagNames: [String] { flags.map(\.name) }
+
+  /// Which of them say that a table does not know a record's reference, a bit each.
+  public var missingFlags: UInt16 {
+    flags.enumerated().reduce(0) { $1.element.isMissing ? $0 | 1 << UInt16($1.offset) : $0 }
+  }
+
+  /// The bit of one of the rules, 0 where it does not flag.
+  func flag(of rule: RuleSpecification) -> UInt16 {
+    guard rule.severity == .flag else { return 0 }
+    let at = flags.lastIndex { $0.name == rule.name && (!$0.isMissing || rule.condition.isTable) }
+    return 1 << UInt16(at!)
+  }
+
+  private var flags: [(name: String, isMissing: Bool)] {
+    var flags: [(name: String, isMissing: Bool)] = []
+    let flagging = filter { $0.severity == .flag }
+    for rule in flagging where !flags.contains(where: { $0.name == rule.name }) {
+      flags.append((rule.name, flagging.allSatisfy { $0.name != rule.name || $0.condition.isTable }))
     }
+    for rule in flagging where rule.condition.isTable {
+      if !flags.contains(where: { $0.name == rule.name && $0.isMissing }) { flags.append((rule.name, true)) }
+    }
+    return flags
   }
 }

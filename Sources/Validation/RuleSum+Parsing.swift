@@ -11,11 +11,16 @@ extension RuleSum {
   public static let maximumTerms = 32
 
   /// Reads `net + tax + freight - discount = gross`: amounts with `+` and `-`, each with a whole factor before it if
-  /// wanted (`2 * fee`), decimal constants, and one of `= <= >= < >`.
-  public init(_ text: String, field: (String) -> RuleField?, known: [String]) throws(RuleSumError) {
+  /// wanted (`2 * fee`), decimal constants, and one of `= <= >= < >`. `sum(lines[].net)` is what the lines of a record add up
+  /// to.
+  /// - Parameter noLines: Why the records of the source have no lines that can be added up; nil where they may have.
+  public init(
+    _ text: String, field: (String) -> RuleField?, known: [String], noLines: String? = nil
+  ) throws(RuleSumError) {
     let bytes = Array(text.utf8)
     var at = 0
     var (terms, constant): ([Term], Int64) = ([], 0)
+    var lines: [LinePath] = []
     var relation: Relation?
     func skip() { while at < bytes.count, bytes[at] == 0x20 || bytes[at] == 0x09 { at += 1 } }
     func take(_ isPart: (UInt8) -> Bool) -> String {
@@ -59,7 +64,18 @@ extension RuleSum {
         (sign, needsTerm) = (1, false)
       } else if needsTerm, isLetter(byte) {
         let name = take { isLetter($0) || (0x30...0x39).contains($0) }
-        guard let found = field(name) else {
+        var found = field(name)
+        if name == "sum", at < bytes.count, bytes[at] == UInt8(ascii: "(") {
+          if let noLines { throw RuleSumError(offset: start, message: noLines) }
+          guard let close = bytes[at...].firstIndex(of: UInt8(ascii: ")")) else {
+            throw RuleSumError(offset: at, message: "a bracket is not closed")
+          }
+          let path = try LinePath(bytes[(at + 1)..<close])
+          if !lines.contains(path) { lines.append(path) }
+          found = RuleField(.lines, index: UInt8(lines.firstIndex(of: path)!))
+          at = close + 1
+        }
+        guard let found else {
           let hint = nearestName(name, in: known).map { "; did you mean '\($0)'?" } ?? ""
           throw RuleSumError(offset: start, message: "'\(name)' is no amount of this source\(hint)")
         }
@@ -94,6 +110,48 @@ extension RuleSum {
     guard !needsTerm else { throw RuleSumError(offset: at, message: "an amount or a number is expected at the end") }
     guard let relation else { throw RuleSumError(offset: at, message: "there is no comparison (= <= >= < >)") }
     guard !terms.isEmpty else { throw RuleSumError(offset: 0, message: "there is no amount in it") }
-    self.init(terms: terms, constant_u: constant, relation: relation)
+    self.init(terms: terms, lines: lines, constant_u: constant, relation: relation)
+  }
+}
+
+extension LinePath {
+  /// Reads `order.lines[].amounts.net`: names and quoted names with dots between them, and the one array in it.
+  fileprivate init(_ bytes: ArraySlice<UInt8>) throws(RuleSumError) {
+    var (array, field): ([String]?, [String]) = (nil, [])
+    var at = bytes.startIndex
+    func expected(_ what: String) -> RuleSumError {
+      RuleSumError(offset: at, message: "\(what) is expected, as in sum(lines[].net)")
+    }
+    var needsName = true
+    while at < bytes.endIndex {
+      let byte = bytes[at]
+      if byte == UInt8(ascii: "["), !needsName {
+        guard array == nil, at + 1 < bytes.endIndex, bytes[at + 1] == UInt8(ascii: "]") else {
+          throw expected(array == nil ? "'[]'" : "one array alone")
+        }
+        (array, field) = (field, [])
+        at += 2
+        continue
+      }
+      if byte == UInt8(ascii: "."), !needsName {
+        needsName = true
+        at += 1
+        continue
+      }
+      guard needsName else { throw expected("'.' or '[]'") }
+      let isQuoted = byte == UInt8(ascii: "'")
+      let first = isQuoted ? at + 1 : at
+      let last =
+        isQuoted
+        ? bytes[first...].firstIndex(of: UInt8(ascii: "'")) ?? first
+        : bytes[first...].firstIndex { ".[]() ".utf8.contains($0) } ?? bytes.endIndex
+      guard last > first else { throw expected("the name of a field") }
+      field.append(String(decoding: bytes[first..<last], as: UTF8.self))
+      at = isQuoted ? last + 1 : last
+      needsName = false
+    }
+    guard let array else { throw expected("an array ('[]')") }
+    if needsName { throw expected("the name of a field") }
+    self.init(array: array, field: field)
   }
 }

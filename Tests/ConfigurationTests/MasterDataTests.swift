@@ -124,6 +124,58 @@ import Testing
     #expect(unfollowed.tableEntries.isEmpty && unfollowed.matchingHash == old.matchingHash)
   }
 
+  /// Holidays stand among the periods, and change with them; what is judged does not depend on them.
+  @Test func holidaysAreFollowedWithThePeriods() throws {
+    let finance = FinanceConfigurationTests()
+    let more = """
+      dimensions: [region]
+      aggregates: {enabled: true}
+      flows: {enabled: true}
+      master_data: {enabled: true}
+      calendar: {file: p.csv, rest_days: [saturday, sunday], roll: modified_following}
+      """
+    func load(_ rows: [String], _ more: String = more) throws -> Configuration {
+      try finance.withFiles(["p.csv": (["period,start,end"] + rows).joined(separator: "\n")]) {
+        try finance.parse(more, $0)
+      }
+    }
+    let (first, christmas) = (finance.day(2026, 1, 1), finance.day(2026, 12, 24))
+    let year = "2026-01,2026-01-01,2026-12-31"
+    let old = try load([year, "holiday,2026-01-01,2026-01-01"])
+    #expect(old.businessDays == BusinessDays(roll: .modifiedFollowing, restDays: 0b110_0000, holidays: [first]))
+    #expect(old.flows?.businessDays == old.businessDays)
+    let new = try load(["holiday,2026-12-24,2026-12-26", "holiday,2026-01-01,2026-01-01", year])
+    #expect(new.businessDays.holidays == [first, christmas, christmas + 1, christmas + 2])
+    let replaced = try old.replacingTables(new.tableEntries)
+    #expect(replaced.businessDays == new.businessDays && replaced.flows == new.flows)
+    #expect(replaced.tableEntries == new.tableEntries && replaced.matchingHash == old.matchingHash)
+    // The version of before is what it was.
+    #expect(try replaced.replacingTables(old.tableEntries).flows == old.flows)
+    // Holidays alone leave the periods alone; periods can neither come nor go where there are sums by them.
+    let alone = try load(["holiday,2026-01-01,2026-01-01"])
+    #expect(alone.policy.checks?.calendar == nil && alone.periods == nil && alone.businessDays == old.businessDays)
+    #expect(throws: MasterDataError.self) { try alone.checkSuccessor(alone.replacingTables(old.tableEntries)) }
+    #expect(throws: MasterDataError.self) { try old.replacingTables(alone.tableEntries) }
+    #expect(try alone.replacingTables(alone.tableEntries).matchingHash == alone.matchingHash)
+    // A record of a topic is a row.
+    let row = try old.tableSources[0].entry(
+      key: nil, value: Array(#"{"period":"holiday","start":"2026-05-01","end":"2026-05-01"}"#.utf8))
+    var entries = old.tableEntries
+    entries["(calendar)"]?[row.key] = row.value
+    #expect(try old.replacingTables(entries).businessDays.holidays == [first, finance.day(2026, 5, 1)])
+    // Rest days need no file; without a convention nothing moves.
+    #expect(try finance.parse("calendar: {rest_days: [friday]}").businessDays == BusinessDays(restDays: 0b1_0000))
+    for (rows, problem) in [
+      (["holiday,2026-12-26,2026-12-24"], "a holiday from 2026-12-26 to 2026-12-24 is not between one day and a year"),
+      (["holiday,2026-12-24,soon"], "'end' must be a date such as 2026-12-25, not 'soon'"),
+    ] {
+      let error = #expect(throws: ConfigurationError.self) { try load([year] + rows) }
+      #expect(error?.description.contains(problem) == true, "\(error?.description ?? "")")
+    }
+    let week = #expect(throws: ConfigurationError.self) { try finance.parse("calendar: {rest_days: [sunday, mondy]}") }
+    #expect(week?.description.contains("'mondy' is no day of the week; did you mean 'monday'?") == true)
+  }
+
   /// Tables, periods and rates of topics.
   @Test func topicsAreTablesToo() throws {
     let finance = FinanceConfigurationTests()

@@ -31,6 +31,33 @@ import Validation
       yaml: Self.yaml.replacing("RULES", with: indented), file: "r.yaml", directory: ".")
   }
 
+  @Test func sumsOverLinesAreCompiled() throws {
+    let configuration = try parse("- {check: 'sum(lines[].net) + tax = gross', tolerance: 0.02, severity: flag}")
+    let rule = try #require(configuration.sources[0].rules.first)
+    #expect(rule.condition.lines == [LinePath(array: ["lines"], field: ["net"])])
+    #expect(rule.severity == .flag && rule.name == "sum(lines[].net) + tax = gross")
+    for (check, column, problem) in [
+      ("sum(lines.net) = gross", 30, "an array ('[]') is expected, as in sum(lines[].net)"),
+      ("sum(lines[].a[].b) = gross", 30, "one array alone is expected, as in sum(lines[].net)"),
+      ("sum(lines[].net = gross", 20, "a bracket is not closed"),
+      ("gross = sum()", 29, "an array ('[]') is expected, as in sum(lines[].net)"),
+      ("sum(lines[].) = gross", 29, "the name of a field is expected, as in sum(lines[].net)"),
+      ("sum(lines[]net) = gross", 28, "'.' or '[]' is expected, as in sum(lines[].net)"),
+      ("sums(lines[].net) = gross", 17, "'sums' is no amount of this source"),
+    ] {
+      let error = #expect(throws: ConfigurationError.self) { try parse("- check: '\(check)'") }
+      let made = error?.problems.first
+      #expect(made?.message.hasSuffix(problem) == true, "\(check): \(made?.message ?? "")")
+      #expect(made?.column == column && made?.line == 10, "\(check): \(made?.line ?? 0):\(made?.column ?? 0)")
+    }
+    let csv = Self.yaml.replacing("kind: orders\n", with: "kind: orders\n    format: csv\n").replacing(
+      "RULES", with: "    - check: sum(lines[].net) = net")
+    let error = #expect(throws: ConfigurationError.self) {
+      try Configuration.parse(yaml: csv, file: "r.yaml", directory: ".")
+    }
+    #expect(error?.problems.first?.message.contains("sums over lines are for json and debezium") == true)
+  }
+
   @Test func rulesOfUniquenessStandBesideTheOthers() throws {
     let configuration = try parse(
       """

@@ -114,4 +114,66 @@ import Testing
     next.stop.stop()
     #expect(next.waitUntilStopped())
   }
+
+  /// Records of Avro wait for their master data like others; a process that has not seen their schema asks for it.
+  @Test(arguments: [false, true]) func avroRecordsWaitForTheirMasterData(isRouted: Bool) throws {
+    let registry = try TinyRegistry(authorization: "Bearer token")
+    defer { registry.stop() }
+    let world = try MasterDataTests.World()
+    try world.write(["OLD,C1"])
+    func configuration(_ url: String) throws -> Configuration {
+      try world.configuration {
+        $0.replacing("interval: 1h}", with: "interval: 1h, hold: {time: 20h}}")
+          .replacing("{store: off}", with: "{store: topic, interval: 100ms}")
+          .replacing("tables: {cust", with: "schema_registry: {url: \"\(url)\", bearer: {file: token}}\ntables: {cust")
+          .replacing("kind: orders", with: "kind: orders\n    format: avro\n    routed: \(isRouted)")
+      }
+    }
+    try "token".write(toFile: world.directory + "/token", atomically: true, encoding: .utf8)
+    let first = try configuration(registry.url)
+    for source in first.sources { try world.cluster.createTopic(source.originalTopic, partitions: 1) }
+    for topic in first.ownTopics { try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config) }
+    let schema = """
+      {"type":"record","name":"Order","fields":[
+        {"name":"o","type":"string"},{"name":"t","type":{"type":"long","logicalType":"timestamp-millis"}},
+        {"name":"c","type":"string"},{"name":"g","type":"long"}]}
+      """
+    try registry.put(7, schema)
+    let producer = try Producer(properties: world.cluster.properties)
+    for (key, customer) in [("A", "OLD"), ("B", "NEW"), ("C", "NEVER")] {
+      let value = record(id: 7, text(key) + long(1_704_067_200_000) + text(customer) + long(10))
+      try producer.produce(topic: first.sources[0].originalTopic, partition: 0, key: Array(key.utf8), value: value)
+    }
+    try producer.flush(timeout_ms: 30_000)
+    let tables = MasterDataTests()
+    let daemon = Daemon(configuration: first, log: silent)
+    try daemon.start()
+    tables.wait("who waits") { daemon.status.waiting == 2 }
+    let done = daemon.status.checkpoints
+    tables.wait("a checkpoint that names them") { daemon.status.checkpoints >= done + 2 }
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+    // Another address is another registry to this process: nothing is known of it yet.
+    let other = try TinyRegistry(authorization: "Bearer token")
+    defer { other.stop() }
+    try other.put(7, schema)
+    let next = Daemon(configuration: try configuration(other.url), log: silent)
+    try next.start()
+    tables.wait("the recovery") { next.status.recoveries == 1 && next.status.waiting == 2 }
+    #expect(other.requests.count == 1)
+    try world.write(["OLD,C1", "NEW,C9"])
+    next.refreshTables(isForced: true)
+    tables.wait("what was waiting") { next.status.hold.released == 1 && next.status.waiting == 1 }
+    func customers() throws -> [String: String] {
+      var found: [String: String] = [:]
+      for record in try world.cluster.readAll(first.breaksTopic, partitions: 1) {
+        let message = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
+        found[message["order"] as! String] = message["customer"] as? String
+      }
+      return found
+    }
+    try tables.wait("the breaks") { try customers() == ["A": "C1", "B": "C9"] }
+    next.stop.stop()
+    #expect(next.waitUntilStopped() && next.status.restarts == 0 && next.status.deadLetters == 0)
+  }
 }

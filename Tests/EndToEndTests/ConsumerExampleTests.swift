@@ -95,6 +95,32 @@ import Testing
     let all = try run(python, arguments)
     #expect(all.output.contains("country DE") && all.output.contains("country FR") && !all.output.contains("received"))
     #expect(try run(python, arguments + ["--currency", "EUR"]).code == 1)
+    // What is ordered and not billed stands beside it, in figures of its own; a restart tells nothing anew.
+    let billed = (message["weeks"] as! [[String: Any]]).map { $0["expected"] as! String }
+    configuration.flows!.backlog = FlowSettings.Backlog()
+    var ordered = InvoiceRecords()
+    ordered.booking("new", customer: "c", country: "DE", amount: "400.00", day: asOf - 6)
+    ordered.booking("p3", customer: "c", country: "DE", amount: "100.00", day: asOf - 300)
+    try ordered.send(configuration, cluster)
+    #expect(try runFlows(configuration, asOf_d: asOf).messages == 2)
+    #expect(try runFlows(configuration, asOf_d: asOf).messages == 0)
+    let newer = try FlowTests().newest(topic, cluster, partitions: 2)["DE|USD|transaction"]!
+    let weeks = try #require(newer["weeks"] as? [[String: Any]])
+    let backlog = try #require(newer["backlog"] as? [String: Any])
+    #expect(weeks.map { $0["expected"] as! String } == billed && newer["open"] as? String == "330.00")
+    #expect(backlog["open"] as? String == "400.00" && backlog["orders"] as? Int == 1)
+    let parts = try (weeks.map { $0["backlog"] as! String } + [backlog["later"] as! String]).map {
+      try Money($0, Currency("USD")!).minorUnits
+    }
+    #expect(parts.reduce(0, +) == 40_000 && parts.contains { $0 > 0 })
+    let again = try run(python, arguments + ["--dimension", "country=DE"])
+    let shown = again.output.split(separator: "\n").map(String.init)
+    #expect(shown.contains("400.00 in 1 orders is still to be billed"))
+    let shownRows = shown.map { $0.split(separator: " ").map(String.init) }
+    for week in weeks {
+      let row = shownRows.first { $0.first == "\(week["week"]!)" && $0.count == 8 }
+      #expect(row?[6] == week["backlog"] as? String && row?[3] == week["expected"] as? String, "\(week)")
+    }
     // A port on which nobody listens.
     let unreachable = try run(
       python, [Self.script, "--bootstrap", "127.0.0.1:1", "--topic", topic, "--timeout", "2"])

@@ -45,6 +45,15 @@ struct InvoiceRecords {
     journal("I\(name)", invoice: name, customer: customer, account: "4000", receivable: amount, day: day)
   }
 
+  /// An order that is not billed yet.
+  mutating func booking(_ name: String, customer: String, country: String, amount: String, day: Int32) {
+    add(
+      [
+        "invoice": name, "event": "booked", "time": formatDate(day) + "T08:00:00Z", "date": formatDate(day),
+        "customer": customer, "country": country, "currency": "USD", "amount": amount,
+      ], name, isOrder: true)
+  }
+
   mutating func payment(_ name: String, customer: String, amount: String, day: Int32) {
     let event: [String: Any] = [
       "invoice": name, "event": "paid", "time": formatDate(day) + "T09:00:00Z", "date": formatDate(day),

@@ -27,6 +27,18 @@ import Testing
     #expect(verdicts(clean, rest, policy: policy) == [])
   }
 
+  @Test func anUnknownReferenceHasABreakOfItsOwn() throws {
+    let records = Records()
+    let (events, postings) = inputs(records, order: 0b11, posting: 1)
+    var known = policy
+    known.missingFlags = [0b01, 0]
+    let found = finalBreaks(events.map { .order($0) } + postings.map { .posting($0) }, policy: known)
+    #expect(found.count == 2)
+    let missing = try #require(found["O:MASTER_DATA_MISSING:receivable"])
+    #expect(missing.state == .open && missing.reason == "1 record(s) broke known customer")
+    #expect(found["O:DATA_QUALITY:receivable"]?.reason == "2 record(s) broke journal, plausible date")
+  }
+
   @Test func theAmountsAreStillJudged() {
     let records = Records()
     let (events, _) = inputs(records, order: 1)

@@ -78,6 +78,92 @@ import Testing
     return words(made.items(asOf_d: asOf_d))
   }
 
+  /// Days that terms give go to a business day, those that a record names stay; other holidays move them again, and the same
+  /// ones give the same.
+  @Test func dueDatesOfTermsAreBusinessDays() throws {
+    // 1970-01-11 is a Sunday, day 10; the Monday behind it is a holiday in one version.
+    func due(_ days: BusinessDays) throws -> [String] {
+      var made = ledger { ($0.terms, $0.businessDays) = (PaymentTerms(net_d: 9), days) }
+      try made.add(line("a", 100, day: 1), due: absentDate, terms: nil)
+      try made.add(line("b", 100, day: 1), due: 10, terms: nil)
+      try made.add(line("c", 100, day: 0), due: absentDate, terms: PaymentTerms("NET10"))
+      try made.add(line("d", 100, day: 1, document: "D"), due: absentDate, terms: nil)
+      try made.add(invoice("d", day: 3, document: "D"), due: absentDate, terms: PaymentTerms("NET7"))
+      return words(made.items(asOf_d: 5)).map { $0.split(separator: " ")[3] + "" }
+    }
+    let sundays = BusinessDays(roll: .following, restDays: 0b100_0000)
+    #expect(try due(BusinessDays(restDays: 0b100_0000)).sorted() == ["10", "10", "10", "10?"])
+    #expect(try due(sundays).sorted() == ["10", "11", "11", "11?"])
+    #expect(
+      try due(BusinessDays(roll: .following, restDays: 0b100_0000, holidays: [11])).sorted() == [
+        "10", "12", "12", "12?",
+      ])
+    #expect(try due(BusinessDays(roll: .preceding, restDays: 0b100_0000)).sorted() == ["10", "9", "9", "9?"])
+    #expect(try due(sundays).sorted() == ["10", "11", "11", "11?"])
+  }
+
+  func event(
+    _ kind: OrderEventKind, _ order: String, _ gross: Int64?, day: Int32, id: String? = nil, customer: String = "c",
+    isDelete: Bool = false
+  ) -> OrderEvent {
+    var made = OrderEvent()
+    made.order = texts.view(order)
+    made.id = texts.view(id ?? "\(order)/\(kind.name)/\(day)")
+    made.customer = texts.view(customer)
+    (made.kind, made.documentDate_d, made.currency, made.isDelete) = (kind, day, euro, isDelete)
+    if let gross { made.amounts[.gross] = gross }
+    return made
+  }
+
+  /// What is ordered and not billed, whatever the order of arrival, with repetitions and rows that go.
+  @Test(arguments: 0..<8) func backlogIsWhatIsNotBilled(seed: UInt64) throws {
+    var events = [
+      event(.booked, "plain", 100, day: 10),
+      event(.booked, "part", 100, day: 10), event(.invoiced, "part", 40, day: 15), event(.changed, "part", 30, day: 20),
+      event(.booked, "over", 100, day: 10), event(.invoiced, "over", 140, day: 15),
+      event(.booked, "back", 100, day: 10), event(.invoiced, "back", 100, day: 15),
+      event(.invoiceCancelled, "back", 100, day: 16),
+      event(.booked, "less", 100, day: 10), event(.cancelled, "less", 60, day: 12),
+      event(.booked, "gone", 100, day: 10), event(.cancelled, "gone", nil, day: 12),
+      event(.booked, "done", 100, day: 10), event(.invoiced, "done", 90, day: 12),
+      event(.completed, "done", nil, day: 14),
+      event(.booked, "blind", nil, day: 10),
+      event(.invoiced, "never ordered", 50, day: 10),
+      event(.booked, "later", 100, day: 901),
+      event(.booked, "credited", 100, day: 10), event(.invoiced, "credited", 100, day: 12),
+      event(.credited, "credited", 100, day: 13),
+    ]
+    events.append(events[0])
+    var random = SeededRandom(seed: seed)
+    if seed > 0 { events.shuffle(using: &random) }
+    var made = ledger { ($0.by, $0.backlog) = (["region"], FlowSettings.Backlog()) }
+    for event in events {
+      let terms = event.kind == .booked ? PaymentTerms("NET20") : nil
+      try made.add(event, due: absentDate, terms: terms)
+    }
+    func words() -> [String] {
+      made.backlog(asOf_d: 900).map {
+        "\($0.item.amount)@\($0.item.booked_d) \($0.item.invoiced)\($0.isUnvalued ? "?" : "") \($0.item.customer)"
+          + " \($0.item.terms?.net_d ?? -1)"
+      }.sorted()
+    }
+    let all = [
+      "0@10 [12] c 20", "0@10 [12] c 20", "0@10 [15] c 20", "0@10 []? c 20", "100@10 [15] c 20", "100@10 [] c 20",
+      "40@10 [] c 20", "90@10 [15] c 20",
+    ]
+    #expect(words() == all)
+    // Looking at receivables long after forgets what has been billed, and nothing of what has not.
+    _ = made.items(asOf_d: 9_000)
+    let open = all.filter { !$0.hasPrefix("0@") || $0.contains("?") }
+    #expect(words() == open)
+    try made.add(event(.booked, "plain", 100, day: 10, isDelete: true), due: absentDate, terms: nil)
+    #expect(words() == open.filter { $0 != "100@10 [] c 20" })
+    // Where it is not looked at, there is none, and nothing is kept for it.
+    var without = ledger { _ in }
+    for event in events { try without.add(event, due: absentDate, terms: nil) }
+    #expect(without.backlog(asOf_d: 900).isEmpty && without.factCount == 6)
+  }
+
   @Test func creditsSettleWhatTheyName() throws {
     #expect(
       try items([

@@ -51,6 +51,68 @@ import Testing
     #expect(try !disputes(.amountMismatch, .revenue) && !disputes(.amountMismatch, .receivable, .accepted))
   }
 
+  /// What is expected on a day when nobody pays comes on another one, which may be in another week; nothing is lost.
+  @Test func expectedCashComesOnBusinessDays() {
+    // The first week behind day 500 has the days 501 to 507; what is due on its last day is.
+    func weeks(_ days: BusinessDays) -> [Int64] {
+      var settings = FlowSettings()
+      settings.businessDays = days
+      let made = FlowReport(settings: settings).figures([item("a", 700, day: 477)], asOf_d: 500, completeness: .init())
+      #expect(made[0].cashflow.byDueDate.expected.reduce(0, +) == 700)
+      #expect(made[0].cashflow.learned.expected.reduce(0, +) == 700)
+      #expect(made[0].cashflow.learned.expected == made[0].cashflow.byDueDate.expected)
+      return made[0].cashflow.byDueDate.expected
+    }
+    let (first, second) = ([700] + [Int64](repeating: 0, count: 12), [0, 700] + [Int64](repeating: 0, count: 11))
+    #expect(weeks(BusinessDays(holidays: [507])) == first)
+    #expect(weeks(BusinessDays(roll: .following, holidays: [507])) == second)
+    #expect(weeks(BusinessDays(roll: .preceding, holidays: [507])) == first)
+    #expect(weeks(BusinessDays(roll: .following, holidays: [506])) == first)
+  }
+
+  /// What is ordered and not billed stands beside what is billed, in the series of its order, and adds up over them.
+  @Test func backlogStandsBesideWhatIsBilled() throws {
+    var orders: [FlowBacklog] = []
+    for number in 0..<60 {
+      let item = BacklogItem(
+        customer: "c\(number % 7)", segment: "s", currency: number % 5 == 0 ? Currency("JPY")! : euro,
+        booked_d: 400 + Int32(number), amount: Int64(1_000 + number), invoiced: number % 2 == 0 ? [430] : [])
+      orders.append(FlowBacklog(item: item, labels: ["r\(number % 3)", "s"], isUnvalued: number == 7))
+    }
+    var settings = FlowSettings()
+    (settings.by, settings.segment, settings.backlog) = (["region"], "segment", FlowSettings.Backlog())
+    func made(_ orders: [FlowBacklog]) -> [FlowFigures] {
+      FlowReport(settings: settings).figures(
+        [item("c1", 700, day: 477, labels: ["r1", "s"])], backlog: orders, asOf_d: 500, completeness: .init())
+    }
+    let figures = made(orders)
+    #expect(figures.map(\.cashflow) == made(orders.reversed()).map(\.cashflow))
+    #expect(figures.count == 6)
+    var (sum, unvalued) = (Int64(0), 0)
+    for one in figures {
+      let backlog = try #require(one.cashflow.backlog)
+      #expect(backlog.expected.reduce(backlog.beyond, +) == backlog.open)
+      sum += backlog.open
+      unvalued += one.cashflow.unvaluedOrders
+    }
+    #expect(sum == orders.reduce(0) { $0 + $1.item.amount } && unvalued == 1)
+    #expect(figures.reduce(0) { $0 + $1.cashflow.learned.open } == 700)
+    // Once more in the base currency, all of them in one series a region; what no rate converts is counted.
+    let day = ExchangeRates.Rate(day: 500, from: Currency("JPY")!, to: euro, rate: DecimalText(mantissa: 1, scale: 2))
+    for rates in [[day], []] {
+      let base = FlowReport(settings: settings, rates: try ExchangeRates(base: euro, rates, maximumAge_d: 7)).figures(
+        [], backlog: orders, asOf_d: 500, completeness: .init()
+      ).filter(\.cashflow.series.isBase).map(\.cashflow)
+      let yen = orders.filter { $0.item.currency != euro }
+      let other = orders.filter { $0.item.currency == euro }.reduce(0) { $0 + $1.item.amount }
+      let expected = other + (rates.isEmpty ? 0 : yen.reduce(0) { $0 + $1.item.amount })
+      #expect(base.count == 3 && base.reduce(0) { $0 + $1.backlog!.open } == expected)
+      #expect(base.reduce(0) { $0 + $1.unvaluedOrders } == 1 + (rates.isEmpty ? yen.count : 0))
+    }
+    settings.backlog = nil
+    #expect(made([]).allSatisfy { $0.cashflow.backlog == nil })
+  }
+
   @Test func seriesAreKeptApartAndAddUp() {
     var items: [FlowItem] = []
     for number in 0..<300 {

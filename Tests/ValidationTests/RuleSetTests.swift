@@ -183,6 +183,32 @@ import Testing
     }
   }
 
+  /// A name that stands for a table and for something else has two bits, the second behind those of all names.
+  @Test func unknownReferencesAreTellableApart() {
+    func rule(_ name: String, _ severity: RuleSeverity, _ condition: RuleSpecification.Condition) -> RuleSpecification {
+      RuleSpecification(name: name, subject: "s", severity: severity, condition: condition)
+    }
+    let table = RuleSpecification.Condition.inTable(RuleField(.customer), table: "t", keys: ["C"])
+    let rules = [
+      rule("both", .flag, table), rule("both", .flag, .required(RuleField(.document))), rule("table", .flag, table),
+      rule("counted", .count, table), rule("other", .flag, .required(RuleField(.id))),
+    ]
+    #expect(rules.flagNames == ["both", "table", "other", "both"] && rules.missingFlags == 0b1010)
+    let set = RuleSet(rules)
+    "x".withCString { text in
+      var event = event()
+      event.customer = ByteView(base: UnsafeRawPointer(text).assumingMemoryBound(to: UInt8.self), count: 1)
+      #expect(set.check(event) == nil && set.brokenRules == 0b1111 && set.lastBroken == [0, 1, 2, 3, 4])
+      event.document = event.customer
+      event.id = event.customer
+      #expect(set.check(event) == nil && set.brokenRules == 0b1010 && set.lastBroken == [0, 2, 3])
+      #expect(set.violationCounts == [2, 1, 2, 2, 1] && set.flagCount == 8)
+      // It is checked another time.
+      set.uncount(set.lastBroken)
+      #expect(set.violationCounts == [1, 1, 1, 1, 1] && set.flagCount == 5)
+    }
+  }
+
   @Test func rulesThatFlagAreTellableApart() {
     func rule(_ name: String, _ severity: RuleSeverity, _ condition: RuleSpecification.Condition) -> RuleSpecification {
       RuleSpecification(name: name, subject: "s", severity: severity, condition: condition)

@@ -88,17 +88,30 @@ def print_forecast(message, shows_past):
             f"{completeness['trimmed_partitions']} partitions is gone, {completeness.get('unvalued_items', 0)} items "
             "have no rate"
         )
+    # Older messages have no backlog, and others none that is looked at: a field may come that a reader does not know.
+    backlog = message.get("backlog", {"open": None})
+    has_backlog = backlog["open"] is not None
+    if has_backlog:
+        print(f"{backlog['open']} in {backlog['orders']} orders is still to be billed")
+        if backlog["unvalued_orders"]:
+            print(f"{backlog['unvalued_orders']} orders do not say what is to be billed")
     print()
     total = Decimal(0)
     rows = []
     for week in message["weeks"]:
         total += Decimal(week["expected"])
-        rows.append(
-            [str(week["week"]), week["from"], week["to"], week["expected"], f"{total}", week["by_due_date"]]
-        )
-    rows.append(["", "later", "", message["later"], f"{total + Decimal(message['later'])}", ""])
-    rows.append(["", "in dispute", "", message["disputed"], message["open"], ""])
-    table(["week", "from", "to", "expected", "in all", "by due date"], rows)
+        row = [str(week["week"]), week["from"], week["to"], week["expected"], f"{total}", week["by_due_date"]]
+        if has_backlog:
+            row += [week["backlog"], f"{Decimal(week['expected']) + Decimal(week['backlog'])}"]
+        rows.append(row)
+    later = ["", "later", "", message["later"], f"{total + Decimal(message['later'])}", ""]
+    disputed = ["", "in dispute", "", message["disputed"], message["open"], ""]
+    head = ["week", "from", "to", "expected", "in all", "by due date"]
+    if has_backlog:
+        head += ["of backlog", "with backlog"]
+        later += [backlog["later"], f"{Decimal(message['later']) + Decimal(backlog['later'])}"]
+        disputed += ["", ""]
+    table(head, rows + [later, disputed])
     backtest = message["backtest"]
     print()
     for name, what in (("expected", "learned"), ("by_due_date", "by due date")):

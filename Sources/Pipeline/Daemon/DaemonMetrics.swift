@@ -72,8 +72,15 @@ public struct DaemonMetrics {
     tell("held", .gauge, "Records of the tasks here that began to wait.", status.hold.held)
     tell("held_released", .gauge, "Of these, those that went on when the tables had changed.", status.hold.released)
     tell(
-      "held_expired", .gauge, "Of these, those that became dead letters when their time was over.", status.hold.expired)
-    tell("held_refused", .gauge, "Records that found no room to wait, and became dead letters.", status.hold.refused)
+      "held_rejected", .gauge,
+      "Of these, those that became dead letters for another reason when the tables had changed.",
+      status.hold.rejected)
+    tell(
+      "held_expired", .gauge, "Of these, those whose time was over: dead letters, or taken in where the rule flags.",
+      status.hold.expired)
+    tell(
+      "held_refused", .gauge, "Records that found no room to wait: dead letters, or taken in where the rule flags.",
+      status.hold.refused)
     if let dimensions {
       tell("cells", .gauge, "Cells of sums of the tasks here.", status.cells)
       tell("cell_overflow", .gauge, "Facts without a cell of their own (aggregates.cells).", Int(status.overflow.cells))

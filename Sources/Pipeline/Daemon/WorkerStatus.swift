@@ -14,11 +14,13 @@ public final class StopFlag: Sendable {
 public struct HoldCounts: Sendable, Equatable {
   /// Began to wait.
   public var held = 0
-  /// Were taken in, or refused for another reason, after the tables had changed.
+  /// Were taken in after the tables had changed.
   public var released = 0
-  /// Waited for as long as they may, and became dead letters.
+  /// Became dead letters for another reason when the tables had changed.
+  public var rejected = 0
+  /// Waited for as long as they may: dead letters, or taken in where the rule flags.
   public var expired = 0
-  /// Became dead letters at once, because as many waited as may.
+  /// Did not wait, because as many waited as may: dead letters, or taken in where the rule flags.
   public var refused = 0
 
   public init() {}
@@ -26,6 +28,7 @@ public struct HoldCounts: Sendable, Equatable {
   public mutating func add(_ other: HoldCounts) {
     held += other.held
     released += other.released
+    rejected += other.rejected
     expired += other.expired
     refused += other.refused
   }

@@ -163,6 +163,7 @@ enum FinanceFields {
     var number: Int
     var forecast: CashForecast
     var byDueDate: Int64
+    var backlog: Int64?
     var actual: Int64?
   }
 
@@ -177,6 +178,9 @@ enum FinanceFields {
     .optionalAmount("actual", "Null: the week is not over. What came in stands in `past_weeks`.") {
       ($0.actual.map { Int128($0) }, $0.forecast.currency)
     },
+    .optionalAmount(
+      "backlog", "Expected beside it, of what is ordered and not billed yet; null where `flows.backlog` is not enabled."
+    ) { ($0.backlog.map { Int128($0) }, $0.forecast.currency) },
   ]
 
   private static let error: [MessageField<ForecastError?>] = [
@@ -235,6 +239,7 @@ enum FinanceFields {
         (0..<CashForecast.weeks).map { at in
           Week(
             number: at + 1, forecast: named.message.learned, byDueDate: named.message.byDueDate.expected[at],
+            backlog: named.message.backlog?.expected[at],
             actual: at < named.message.actual.count ? named.message.actual[at] : nil)
         }
       },
@@ -266,6 +271,21 @@ enum FinanceFields {
           Int128($0.message.learned.open) - Int128($0.message.learned.disputed), Int128($0.message.learned.open))
       },
       .object("completeness", "What is missing in the figures.", completeness) { $0.message.completeness },
+      .object(
+        "backlog",
+        "What is ordered and not billed yet: outside of `open` and `expected`; its amounts are null where `flows.backlog` is not enabled.",
+        [
+          .optionalAmount("open", "All that is to be billed: `backlog` of the weeks and later add up to it.") {
+            ($0.message.backlog.map { Int128($0.open) }, $0.message.series.currency)
+          },
+          .optionalAmount("later", "Expected after the last week.") {
+            ($0.message.backlog.map { Int128($0.beyond) }, $0.message.series.currency)
+          },
+          .integer("orders", "Orders of which something is to be billed.") { $0.message.backlog?.orders ?? 0 },
+          .integer("unvalued_orders", "Orders with an event without an amount: what is to be billed is not known.") {
+            $0.message.unvaluedOrders
+          },
+        ]),
     ] + status { $0.status }
 
   static let receivables: [MessageField<Named<ReceivablesMessage>>] =

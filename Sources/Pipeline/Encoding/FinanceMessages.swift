@@ -124,6 +124,10 @@ public struct CashflowMessage: Sendable, Equatable {
   public var backtest: (learned: ForecastError, byDueDate: ForecastError)?
   /// The 13 weeks that end with the last day of what is known, oldest first.
   public var past: [PastWeek]
+  /// Of what is ordered and not billed; nil where that is not looked at.
+  public var backlog: BacklogForecast?
+  /// Orders of which nobody knows what is to be billed.
+  public var unvaluedOrders = 0
   public var completeness: FlowCompleteness
   public var status: MessageStatus
 
@@ -146,6 +150,7 @@ public struct CashflowMessage: Sendable, Equatable {
     a.series == b.series && a.learned == b.learned && a.byDueDate == b.byDueDate && a.actual == b.actual
       && a.backtest?.learned == b.backtest?.learned && a.backtest?.byDueDate == b.backtest?.byDueDate
       && a.past == b.past && a.completeness == b.completeness && a.status == b.status
+      && a.backlog == b.backlog && a.unvaluedOrders == b.unvaluedOrders
   }
 }
 

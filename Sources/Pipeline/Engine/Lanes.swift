@@ -47,6 +47,15 @@ struct StretchFault {
   /// Index in the stretch.
   var at: Int
   var fault: DataFault
+  /// Of an unknown reference: places of the rules that the record broke.
+  var broken: [Int] = []
+  /// Whether the rule only flags: the record is to be taken in, unless it waits.
+  var mayGoOn = false
+}
+
+extension DataFault {
+  /// A rule that flags has found a reference that no table knows.
+  fileprivate static let unknownReference = DataFault(.masterDataMissing, detail: "a reference that no table knows")
 }
 
 /// Messages ahead whose bytes are brought close while one is decoded: the library's threads wrote them, and a record of a
@@ -99,13 +108,22 @@ final class OrderLane {
   var counters = DecodeCounters()
   /// Places of the records that broke a rule which does not reject.
   private(set) var flagged: [Int] = []
+  /// Whether a record that flags an unknown reference is a fault, so that it can wait for its master data.
+  var holdsMissing = false
+  /// Of the fault found last, where a rule found a reference that no table knows.
+  private var missing: (broken: [Int], mayGoOn: Bool) = ([], false)
   let rules: RuleSet
+  /// For rules about nested lines.
+  private let lines: LineReader
+  private let hasLines: Bool
   let source: String
 
   init(plan: MappingPlan, rules: [RuleSpecification], schemas: (any AvroSchemas)?) {
     source = plan.specification.sourceName
     decoder = OrderDecoder(plan: plan, schemas: schemas)
     self.rules = RuleSet(rules)
+    lines = LineReader(plan.specification, rules)
+    hasLines = !self.rules.linePaths.isEmpty
   }
 
   /// Decodes one record; the fault if it is none.
@@ -119,16 +137,9 @@ final class OrderLane {
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
       case .appended:
-        if !rules.isEmpty {
-          let flags = rules.flagCount
-          if let fault = rules.check(records[records.count - 1]) {
-            records.truncate(to: records.count - 1)
-            throw fault
-          }
-          if rules.flagCount != flags {
-            flagged.append(records.count - 1)
-            records[records.count - 1].brokenRules = rules.brokenRules
-          }
+        if !rules.isEmpty, let fault = check(payload) {
+          records.truncate(to: records.count - 1)
+          throw fault
         }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
@@ -138,6 +149,37 @@ final class OrderLane {
       counters.count(error)
       return error
     }
+  }
+
+  /// Holds the record decoded last against the rules.
+  @inline(__always)
+  private func check(_ payload: ByteView) -> DataFault? {
+    let at = records.count - 1
+    if hasLines { lines.read(payload, into: rules.lineSums) }
+    let flags = rules.flagCount
+    if let fault = rules.check(records[at]) {
+      if fault.reason == .masterDataMissing { missing = (rules.lastBroken, false) }
+      return fault
+    }
+    guard rules.flagCount != flags else { return nil }
+    if holdsMissing, rules.brokenRules & rules.missingFlags != 0 {
+      missing = (rules.lastBroken, true)
+      return .unknownReference
+    }
+    flagged.append(at)
+    records[at].brokenRules = rules.brokenRules
+    return nil
+  }
+
+  /// Decodes one record of a stretch that was not to wait.
+  func goOn(_ message: ConsumedMessage, source: UInt16, isRouted: Bool) {
+    let holds = holdsMissing
+    holdsMissing = false
+    var faults: [StretchFault] = []
+    withUnsafePointer(to: message) {
+      decode(UnsafeBufferPointer(start: $0, count: 1), source: source, isRouted: isRouted, faults: &faults)
+    }
+    holdsMissing = holds
   }
 
   /// Decodes a stretch of one partition into `records`. The texts borrow from the messages until `reset`.
@@ -155,7 +197,10 @@ final class OrderLane {
         continue
       }
       let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
-      if let fault = take(content.key, content.payload, position) { faults.append(StretchFault(at: at, fault: fault)) }
+      if let fault = take(content.key, content.payload, position) {
+        faults.append(StretchFault(at: at, fault: fault, broken: missing.broken, mayGoOn: missing.mayGoOn))
+        missing = ([], false)
+      }
     }
   }
 
@@ -174,13 +219,22 @@ final class LedgerLane {
   var counters = DecodeCounters()
   /// Places of the records that broke a rule which does not reject.
   private(set) var flagged: [Int] = []
+  /// Whether a record that flags an unknown reference is a fault, so that it can wait for its master data.
+  var holdsMissing = false
+  /// Of the fault found last, where a rule found a reference that no table knows.
+  private var missing: (broken: [Int], mayGoOn: Bool) = ([], false)
   let rules: RuleSet
+  /// For rules about nested lines.
+  private let lines: LineReader
+  private let hasLines: Bool
   let source: String
 
   init(plan: MappingPlan, rules: [RuleSpecification], schemas: (any AvroSchemas)?) {
     source = plan.specification.sourceName
     decoder = PostingDecoder(plan: plan, schemas: schemas)
     self.rules = RuleSet(rules)
+    lines = LineReader(plan.specification, rules)
+    hasLines = !self.rules.linePaths.isEmpty
   }
 
   /// Decodes one record; the fault if it is none.
@@ -194,16 +248,9 @@ final class LedgerLane {
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
       case .appended:
-        if !rules.isEmpty {
-          let flags = rules.flagCount
-          if let fault = rules.check(records[records.count - 1]) {
-            records.truncate(to: records.count - 1)
-            throw fault
-          }
-          if rules.flagCount != flags {
-            flagged.append(records.count - 1)
-            records[records.count - 1].brokenRules = rules.brokenRules
-          }
+        if !rules.isEmpty, let fault = check(payload) {
+          records.truncate(to: records.count - 1)
+          throw fault
         }
       case .skipped: counters.skipped += 1
       case .tombstone: counters.tombstones += 1
@@ -213,6 +260,37 @@ final class LedgerLane {
       counters.count(error)
       return error
     }
+  }
+
+  /// Holds the record decoded last against the rules.
+  @inline(__always)
+  private func check(_ payload: ByteView) -> DataFault? {
+    let at = records.count - 1
+    if hasLines { lines.read(payload, into: rules.lineSums) }
+    let flags = rules.flagCount
+    if let fault = rules.check(records[at]) {
+      if fault.reason == .masterDataMissing { missing = (rules.lastBroken, false) }
+      return fault
+    }
+    guard rules.flagCount != flags else { return nil }
+    if holdsMissing, rules.brokenRules & rules.missingFlags != 0 {
+      missing = (rules.lastBroken, true)
+      return .unknownReference
+    }
+    flagged.append(at)
+    records[at].brokenRules = rules.brokenRules
+    return nil
+  }
+
+  /// Decodes one record of a stretch that was not to wait.
+  func goOn(_ message: ConsumedMessage, source: UInt16, isRouted: Bool) {
+    let holds = holdsMissing
+    holdsMissing = false
+    var faults: [StretchFault] = []
+    withUnsafePointer(to: message) {
+      decode(UnsafeBufferPointer(start: $0, count: 1), source: source, isRouted: isRouted, faults: &faults)
+    }
+    holdsMissing = holds
   }
 
   /// Decodes a stretch of one partition into `records`. The texts borrow from the messages until `reset`.
@@ -230,7 +308,10 @@ final class LedgerLane {
         continue
       }
       let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
-      if let fault = take(content.key, content.payload, position) { faults.append(StretchFault(at: at, fault: fault)) }
+      if let fault = take(content.key, content.payload, position) {
+        faults.append(StretchFault(at: at, fault: fault, broken: missing.broken, mayGoOn: missing.mayGoOn))
+        missing = ([], false)
+      }
     }
   }
 
@@ -262,10 +343,31 @@ enum Lane {
     }
   }
 
-  func uncount(_ fault: DataFault) {
+  /// A record that could not be taken in is not to be counted: it is taken in another time.
+  func uncount(_ fault: StretchFault) {
     switch self {
-    case .orders(let lane): lane.counters.uncount(fault)
-    case .ledger(let lane): lane.counters.uncount(fault)
+    case .orders(let lane):
+      lane.counters.uncount(fault.fault)
+      lane.rules.uncount(fault.broken)
+    case .ledger(let lane):
+      lane.counters.uncount(fault.fault)
+      lane.rules.uncount(fault.broken)
+    }
+  }
+
+  /// Takes in one record of a stretch that may neither wait nor be refused.
+  func goOn(_ message: ConsumedMessage, source: UInt16, isRouted: Bool) {
+    switch self {
+    case .orders(let lane): lane.goOn(message, source: source, isRouted: isRouted)
+    case .ledger(let lane): lane.goOn(message, source: source, isRouted: isRouted)
+    }
+  }
+
+  /// Whether records that flag an unknown reference wait.
+  func setHolds(_ holds: Bool) {
+    switch self {
+    case .orders(let lane): lane.holdsMissing = holds
+    case .ledger(let lane): lane.holdsMissing = holds
     }
   }
 
@@ -299,5 +401,37 @@ extension DecodeCounters {
       all.violations["\(source): \(rule.name)", default: 0] += count
     }
     return all
+  }
+}
+
+extension LineReader {
+  /// For the sums over lines of the rules. Their amounts are written like those of the record that they are held against.
+  fileprivate init(_ mapping: MappingSpecification, _ rules: [RuleSpecification]) {
+    var paths: [(LinePath, DecimalStyle)] = []
+    for rule in rules {
+      guard case .sum(let sum) = rule.condition, !sum.lines.isEmpty else { continue }
+      let style = sum.terms.lazy.compactMap { mapping.style(of: $0.field) }.first
+      paths += sum.lines.map { ($0, style ?? mapping.amountStyle ?? DecimalStyle()) }
+    }
+    self.init(mapping.format, paths)
+  }
+}
+
+extension MappingSpecification {
+  fileprivate func style(of field: RuleField) -> DecimalStyle? {
+    switch field.name {
+    case .component: AmountComponent(rawValue: field.index).flatMap { fields[$0.name]?.decimal }
+    case .amount: amountStyle
+    default: nil
+    }
+  }
+
+  fileprivate var amountStyle: DecimalStyle? {
+    switch amount {
+    case nil: nil
+    case .signed(let field): field.decimal
+    case .debitCredit(let debit, _): debit.decimal
+    case .indicated(let value, _): value.decimal
+    }
   }
 }

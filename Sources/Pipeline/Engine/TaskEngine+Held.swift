@@ -73,14 +73,29 @@ struct HeldRecords {
   }
 }
 
-/// Waiting for master data: a record is decoded again when the tables change, and is a dead letter when its time is over.
+/// Waiting for master data: a record is decoded again when the tables change. When its time is over it is what it would have
+/// been without waiting: a dead letter, or, where the rule flags, a record of its order like any other.
 ///
 /// All of it is a function of what the records of epochs say: the readings of the clock, the versions, and an event for each
 /// time that the waiting ones were tried again. A checkpoint names them, and their bytes are read again from the topics.
 extension TaskEngine {
+  /// Keeps a record of the running stretch that names what no table knows, or takes it in where the rule only flags.
+  /// - Returns: false where it is a dead letter.
+  func holdOrGoOn(_ fault: StretchFault, _ message: ConsumedMessage) -> Bool {
+    let isHeld = hold(message)
+    guard isHeld || fault.mayGoOn else { return false }
+    // It has been counted as one that could not be taken in, and is counted again when it is tried again.
+    stage.lanes[runSource].uncount(fault)
+    if !isHeld {
+      stage.lanes[runSource].goOn(
+        message, source: UInt16(runSource), isRouted: stage.configuration.sources[runSource].isRouted)
+    }
+    return true
+  }
+
   /// Keeps a record that names what no table knows.
-  /// - Returns: false where nothing is held, or there is no room: then it is a dead letter.
-  func hold(_ message: ConsumedMessage) -> Bool {
+  /// - Returns: false where nothing is held, or there is no room.
+  private func hold(_ message: ConsumedMessage) -> Bool {
     guard let settings = stage.configuration.hold, !held.isExpiring else { return false }
     let record = HeldRecord(message, source: runSource, since_ms: held.since_ms ?? runNow_ms)
     guard held.records.count < settings.records, held.bytes + record.bytes <= settings.bytes else {
@@ -98,10 +113,11 @@ extension TaskEngine {
     guard !held.records.isEmpty else { return }
     noteRetry(count: held.records.count, now_ms: now_ms)
     for record in held.take() {
-      let before = held.records.count
+      let (waiting, refused, letters) = (held.records.count, held.counts.refused, deadLetterCount)
       held.since_ms = record.since_ms
       takeHeld(record, now_ms: now_ms)
-      if held.records.count == before { held.counts.released += 1 }
+      guard held.records.count == waiting, held.counts.refused == refused else { continue }
+      if deadLetterCount == letters { held.counts.released += 1 } else { held.counts.rejected += 1 }
     }
     held.since_ms = nil
   }
@@ -112,11 +128,13 @@ extension TaskEngine {
     let limit_ms = stage.configuration.hold?.time_ms ?? 0
     guard !held.records.isEmpty, now_ms - held.oldest_ms >= limit_ms else { return }
     held.isExpiring = true
+    for lane in stage.lanes { lane.setHolds(false) }
     for record in held.take(where: { now_ms - $0.since_ms >= limit_ms }) {
       takeHeld(record, now_ms: now_ms)
       held.counts.expired += 1
     }
     held.isExpiring = false
+    for lane in stage.lanes { lane.setHolds(stage.configuration.hold != nil) }
   }
 
   /// By what a checkpoint finds the waiting records again.

@@ -34,6 +34,7 @@ final class DecodeStage {
     lanes = try configuration.sources.map {
       Lane(try MappingPlan($0.mapping), rules: $0.rules, schemas: lookup?.registry)
     }
+    if configuration.hold != nil { for lane in lanes { lane.setHolds(true) } }
   }
 
   var counters: DecodeCounters {
@@ -295,11 +296,7 @@ final class TaskEngine {
 
   private func reportFaults(_ stretch: UnsafeBufferPointer<ConsumedMessage>) {
     for fault in faults {
-      if fault.fault.reason == .masterDataMissing, hold(stretch[fault.at]) {
-        // It has been counted as one that could not be taken in, and is counted again when it is tried again.
-        stage.lanes[runSource].uncount(fault.fault)
-        continue
-      }
+      if fault.fault.reason == .masterDataMissing, holdOrGoOn(fault, stretch[fault.at]) { continue }
       deadLetter(stretch[fault.at], fault.fault)
     }
     faults.removeAll(keepingCapacity: true)

@@ -34,21 +34,24 @@ struct FlowReport {
     }
   }
 
-  private func series(_ item: FlowItem) -> MessageSeries {
-    MessageSeries(
-      dimensions: labelOf.map { $0.map { item.labels[$0] } ?? item.item.customer }, currency: item.item.currency)
+  private func series(_ labels: [String], _ customer: String, _ currency: Currency) -> MessageSeries {
+    MessageSeries(dimensions: labelOf.map { $0.map { labels[$0] } ?? customer }, currency: currency)
   }
 
   /// The figures at the end of a day, currency by currency in the order of series.
-  /// - Parameter known: Series that have been told before: where nothing is left of one, its figures are nil.
+  /// - Parameters:
+  ///   - backlog: What has been ordered, by `FlowLedger.backlog` of the same day.
+  ///   - known: Series that have been told before: where nothing is left of one, its figures are nil.
   func figures(
-    _ all: [FlowItem], asOf_d: Int32, completeness: FlowCompleteness, known: Set<MessageSeries> = []
+    _ all: [FlowItem], backlog: [FlowBacklog] = [], asOf_d: Int32, completeness: FlowCompleteness,
+    known: Set<MessageSeries> = []
   ) -> [FlowFigures] {
     var bySeries: [MessageSeries: [FlowItem]] = [:]
+    var ordered: [MessageSeries: [FlowBacklog]] = [:]
     /// Items of series in the base currency that no rate converts.
     var unvalued: [MessageSeries: Int] = [:]
     for item in all where item.item.invoiced_d <= asOf_d {
-      var own = series(item)
+      var own = series(item.labels, item.item.customer, item.item.currency)
       bySeries[own, default: []].append(item)
       guard let rates else { continue }
       (own.currency, own.isBase) = (rates.base, true)
@@ -61,6 +64,23 @@ struct FlowReport {
         unvalued[own, default: 0] += 1
       }
     }
+    for order in backlog {
+      var own = series(order.labels, order.item.customer, order.item.currency)
+      ordered[own, default: []].append(order)
+      guard let rates else { continue }
+      (own.currency, own.isBase) = (rates.base, true)
+      var order = order
+      if order.item.amount == 0 {
+        // Only its invoices are learned from.
+      } else if let amount = rates.convert(order.item.amount, from: order.item.currency, day: asOf_d) {
+        order.item.amount = amount
+      } else {
+        (order.item.amount, order.isUnvalued) = (0, true)
+      }
+      order.item.currency = rates.base
+      ordered[own, default: []].append(order)
+    }
+    for series in ordered.keys where bySeries[series] == nil { bySeries[series] = [] }
     if bySeries.count > FlowReport.maximumSeries {
       for series in bySeries.keys.sorted().dropFirst(FlowReport.maximumSeries) {
         let other = MessageSeries(
@@ -68,6 +88,7 @@ struct FlowReport {
           isBase: series.isBase)
         guard series != other else { continue }
         bySeries[other, default: []] += bySeries.removeValue(forKey: series)!
+        if let orders = ordered.removeValue(forKey: series) { ordered[other, default: []] += orders }
         unvalued[other, default: 0] += unvalued.removeValue(forKey: series) ?? 0
       }
     }
@@ -78,12 +99,16 @@ struct FlowReport {
     }
     for book in byBook.keys.sorted() {
       let names = byBook[book]!.sorted()
-      let models = Models(
+      var models = Models(
         names.flatMap { bySeries[$0]!.map(\.item) }, asOf_d: asOf_d, backtest_percent: settings.backtest_percent)
+      for name in names { models.billing.learn(lags: (ordered[name] ?? []).lazy.map(\.item), until: asOf_d) }
       for name in names {
         var completeness = completeness
         completeness.unvaluedItems = unvalued[name] ?? 0
-        made.append(figures(name, bySeries[name]!, asOf_d, models, completeness))
+        var figures = figures(name, bySeries[name]!, asOf_d, models, completeness)
+        figures.cashflow.backlog = self.backlog(ordered[name] ?? [], asOf_d, book.currency, models)
+        figures.cashflow.unvaluedOrders = (ordered[name] ?? []).count(where: \.isUnvalued)
+        made.append(figures)
       }
     }
     return made
@@ -92,6 +117,8 @@ struct FlowReport {
   /// What was learned from all items of a currency, or from all in the base currency, by three days.
   private struct Models {
     var now = CollectionModel()
+    /// From orders to invoices.
+    var billing = CollectionModel()
     /// 13 weeks before.
     var before = CollectionModel()
     var cutoff_d: Int32?
@@ -105,6 +132,16 @@ struct FlowReport {
     }
   }
 
+  /// nil where backlog is not looked at.
+  private func backlog(
+    _ orders: [FlowBacklog], _ asOf_d: Int32, _ currency: Currency, _ models: Models
+  ) -> BacklogForecast? {
+    guard let backlog = settings.backlog else { return nil }
+    return BacklogForecast(
+      orders.lazy.map(\.item), asOf_d: asOf_d, currency: currency, billing: models.billing, payment: models.now,
+      assuming: .init(lag_d: backlog.lag_d, terms: settings.terms, days: settings.businessDays))
+  }
+
   static let past_d = 7 * Int32(CashForecast.weeks)
 
   private func figures(
@@ -114,7 +151,8 @@ struct FlowReport {
     let currency = series.currency
     func forecast(_ method: CashForecast.Method, _ day: Int32, _ model: CollectionModel) -> CashForecast {
       CashForecast(
-        items.lazy.filter { $0.invoiced_d <= day }, asOf_d: day, currency: currency, method: method, model: model)
+        items.lazy.filter { $0.invoiced_d <= day }, asOf_d: day, currency: currency, method: method, model: model,
+        days: settings.businessDays)
     }
     var completeness = completeness
     completeness.assumedDueDates = of.reduce(0) {
@@ -131,7 +169,8 @@ struct FlowReport {
     if let cutoff_d = models.cutoff_d {
       func test(_ method: CashForecast.Method) -> Backtest {
         Backtest(
-          items, currency: currency, cutoff_d: cutoff_d, end_d: asOf_d, method: method, learned: models.atCutoff)
+          items, currency: currency, cutoff_d: cutoff_d, end_d: asOf_d, method: method, learned: models.atCutoff,
+          days: settings.businessDays)
       }
       let learned = test(.learned)
       if !learned.origins.isEmpty { backtest = (learned.all, test(.dueDate).all) }

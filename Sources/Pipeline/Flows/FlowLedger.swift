@@ -11,6 +11,15 @@ struct FlowItem {
   var isDueAssumed = false
 }
 
+/// An order in one currency, and the values of the dimensions that flows are about.
+struct FlowBacklog {
+  var item: BacklogItem
+  /// By `FlowLedger.labelDimensions`.
+  var labels: [String]
+  /// One of its events has no amount: nobody knows what is to be billed.
+  var isUnvalued = false
+}
+
 /// The receivables that a ledger holds, put together from its postings: invoices are debits of receivable accounts,
 /// what settles them are credits.
 ///
@@ -22,14 +31,15 @@ struct FlowItem {
 struct FlowLedger {
   /// A line of the ledger, or an invoice of the order side: 56 bytes, plain.
   fileprivate struct Fact {
-    enum Kind: UInt8 { case gone, receivable, cashLeg, otherLeg, invoice }
+    enum Kind: UInt8 { case gone, receivable, cashLeg, otherLeg, invoice, booking, unbilling, ending }
     var identity: UInt64
     /// 0 where none is named.
     var document: UInt64
     var journal: UInt64
     var amount: Int64
-    /// Posting date; of an invoice its document date.
+    /// Posting date; of an order event its document date.
     var day: Int32
+    /// Of a booking the place of its terms, −1 for none.
     var due: Int32
     /// The next fact of the order; −1 behind the last.
     var next: Int32 = -1
@@ -37,7 +47,19 @@ struct FlowLedger {
     var labels: Int32
     var currency: Currency
     var kind: Kind
-    var isReversal: Bool
+    var flags: UInt8
+
+    static let reversal: UInt8 = 1
+    /// `due` was found by terms.
+    static let byTerms: UInt8 = 2
+    /// The event does not say what it comes to.
+    static let unvalued: UInt8 = 4
+    var isReversal: Bool { flags & Fact.reversal != 0 }
+
+    /// Terms give a day; what is said to be due on a day is.
+    func due(_ days: BusinessDays) -> Int32 {
+      flags & Fact.byTerms != 0 && due != absentDate ? days.rolled(due) : due
+    }
   }
 
   /// A fact more than the configured limit.
@@ -59,6 +81,8 @@ struct FlowLedger {
   private var labelSets: [[String]] = []
   private var labelNumbers: [Fingerprint: Int32] = [:]
   private var key: [UInt8] = []
+  private var knownTerms: [PaymentTerms] = []
+  private var termNumbers: [PaymentTerms: Int32] = [:]
   /// Open breaks of a receivable: break → order; and how many an order has.
   private var openBreaks: [Fingerprint: Fingerprint] = [:]
   private var disputes: [Fingerprint: Int32] = [:]
@@ -93,18 +117,48 @@ struct FlowLedger {
   mutating func add(_ event: OrderEvent, due: Int32, terms: PaymentTerms?) throws(Full) {
     let order = Fingerprint(event.order)
     let identity = FlowLedger.identity(order, event.id, event.position)
-    guard event.kind == .invoiced, !event.isDelete else {
+    guard !event.isDelete, let kind = kind(event) else {
       // An update may have made another event of what was an invoice.
       if event.isDelete || event.isUpsert { remove(identity) }
       return
     }
     let day = event.documentDate_d == absentDate ? day(ofMilliseconds: event.time_ms) : event.documentDate_d
-    try put(
-      Fact(
-        identity: identity, document: FlowLedger.hash(event.document), journal: 0, amount: 0, day: day,
-        due: due == absentDate ? terms?.dueDay(from: day) ?? absentDate : due, customer: names.number(event.customer),
-        labels: labels(event.dimensions), currency: event.currency, kind: .invoice, isReversal: false),
-      order, replaces: event.isUpsert)
+    var fact = Fact(
+      identity: identity, document: FlowLedger.hash(event.document), journal: 0, amount: 0, day: day,
+      due: due == absentDate ? terms?.dueDay(from: day) ?? absentDate : due, customer: names.number(event.customer),
+      labels: labels(event.dimensions), currency: event.currency, kind: kind,
+      flags: due == absentDate ? Fact.byTerms : 0)
+    if kind != .invoice { fact.due = number(terms) }
+    if let component = settings.backlog?.amount {
+      if event.amounts.contains(component) {
+        fact.amount = event.kind == .cancelled ? 0 - event.amounts[component] : event.amounts[component]
+      } else {
+        fact.flags |= Fact.unvalued
+      }
+    }
+    try put(fact, order, replaces: event.isUpsert)
+  }
+
+  /// What an order event says here; nil for nothing.
+  private func kind(_ event: OrderEvent) -> Fact.Kind? {
+    if event.kind == .invoiced { return .invoice }
+    guard let backlog = settings.backlog else { return nil }
+    switch event.kind {
+    case .booked, .changed: return .booking
+    // Without an amount the whole order is cancelled.
+    case .cancelled: return event.amounts.contains(backlog.amount) ? .booking : .ending
+    case .invoiceCancelled: return .unbilling
+    case .completed: return .ending
+    default: return nil
+    }
+  }
+
+  private mutating func number(_ terms: PaymentTerms?) -> Int32 {
+    guard let terms else { return -1 }
+    if let known = termNumbers[terms] { return known }
+    termNumbers[terms] = Int32(knownTerms.count)
+    knownTerms.append(terms)
+    return Int32(knownTerms.count - 1)
   }
 
   mutating func add(_ posting: Posting, due: Int32, terms: PaymentTerms?) throws(Full) {
@@ -120,9 +174,11 @@ struct FlowLedger {
     var fact = Fact(
       identity: own, document: FlowLedger.hash(posting.document.isEmpty ? posting.reverses : posting.document),
       journal: journal, amount: posting.amount, day: day, due: absentDate, customer: -1, labels: -1,
-      currency: posting.currency, kind: .receivable, isReversal: posting.isReversal || !posting.reverses.isEmpty)
+      currency: posting.currency, kind: .receivable,
+      flags: posting.isReversal || !posting.reverses.isEmpty ? Fact.reversal : 0)
     if posting.role == .receivable {
       fact.due = due == absentDate ? terms?.dueDay(from: day) ?? absentDate : due
+      if due == absentDate { fact.flags |= Fact.byTerms }
       fact.customer = names.number(posting.customer)
       fact.labels = labels(posting.dimensions)
       try put(fact, order, replaces: posting.isUpsert)
@@ -235,13 +291,102 @@ struct FlowLedger {
       }
       let before = items.count
       append(chain, isDisputed: disputes[order] != nil, oldest: oldest, asOf_d: asOf_d, to: &items)
-      if items.count == before, latest < oldest {
+      if items.count == before, latest < oldest, !hasBacklog(chain) {
         forgotten.append(order)
         forgottenFacts += chain.count
       }
     }
     if forgottenFacts > facts.count / 4 { forget(forgotten) }
     return items
+  }
+
+  private func hasBacklog(_ chain: [Int32]) -> Bool {
+    settings.backlog != nil && FlowLedger.orders(chain.map { facts[Int($0)] }, asOf_d: .max).contains { $0.isOpen }
+  }
+
+  // MARK: - Backlog
+
+  /// One currency of an order.
+  private struct Order {
+    var currency: Currency
+    var first: Fact?
+    var booked: Int128 = 0
+    var billed: Int128 = 0
+    var invoiced: [Int32] = []
+    var hasEnded = false
+    var isUnvalued = false
+
+    /// Whether something is still to be billed, or nobody knows.
+    var isOpen: Bool { open > 0 || isUnvalued && !hasEnded }
+
+    /// What is still to be billed: nothing where more has been billed than was ordered.
+    var open: Int64 { hasEnded || isUnvalued ? 0 : Int64(clamping: max(0, booked - billed)) }
+  }
+
+  /// The orders among facts that were booked by the end of a day, by currency.
+  private static func orders(_ facts: [Fact], asOf_d: Int32) -> [Order] {
+    var orders: [Order] = []
+    // By day and identity: what is made of them must not depend on how they came.
+    for fact in facts.sorted(by: { ($0.day, $0.identity) < ($1.day, $1.identity) }) where fact.day <= asOf_d {
+      guard [.booking, .invoice, .unbilling, .ending].contains(fact.kind) else { continue }
+      var at = orders.firstIndex { $0.currency == fact.currency } ?? orders.count
+      if at == orders.count {
+        // An event that ends the order need not say in which currency it was.
+        if fact.kind == .ending, fact.currency == .none {
+          for at in orders.indices { orders[at].hasEnded = true }
+          continue
+        }
+        orders.append(Order(currency: fact.currency))
+        at = orders.count - 1
+      }
+      switch fact.kind {
+      case .booking:
+        if orders[at].first == nil { orders[at].first = fact }
+        orders[at].booked += Int128(fact.amount)
+        if fact.flags & Fact.unvalued != 0 { orders[at].isUnvalued = true }
+      case .invoice:
+        orders[at].invoiced.append(fact.day)
+        orders[at].billed += Int128(fact.amount)
+        if fact.flags & Fact.unvalued != 0 { orders[at].isUnvalued = true }
+      case .unbilling:
+        orders[at].billed -= Int128(fact.amount)
+        if fact.flags & Fact.unvalued != 0 { orders[at].isUnvalued = true }
+      case .ending: orders[at].hasEnded = true
+      case .gone, .receivable, .cashLeg, .otherLeg: break
+      }
+    }
+    return orders.filter { $0.first != nil }
+  }
+
+  /// What was ordered by the end of a day: how much of it is to be billed, and when it was. In no particular order.
+  func backlog(asOf_d: Int32) -> [FlowBacklog] {
+    guard settings.backlog != nil else { return [] }
+    let oldest = asOf_d - settings.history_d
+    var made: [FlowBacklog] = []
+    for first in orders.values {
+      var own: [Fact] = []
+      var at = first
+      while at >= 0 {
+        own.append(facts[Int(at)])
+        at = facts[Int(at)].next
+      }
+      for order in FlowLedger.orders(own, asOf_d: asOf_d) {
+        guard let booking = order.first else { continue }
+        // Lags are learned for as long as payments are.
+        let invoiced = order.invoiced.filter { $0 >= oldest }
+        guard order.isOpen || !invoiced.isEmpty else { continue }
+        let item = BacklogItem(
+          customer: names[booking.customer], segment: segment(booking.labels), currency: order.currency,
+          booked_d: booking.day, amount: order.open, invoiced: invoiced,
+          terms: booking.due < 0 ? nil : knownTerms[Int(booking.due)])
+        made.append(
+          FlowBacklog(
+            item: item,
+            labels: booking.labels < 0 ? labelDimensions.map { _ in "" } : labelSets[Int(booking.labels)],
+            isUnvalued: order.isUnvalued && !order.hasEnded))
+      }
+    }
+    return made
   }
 
   private mutating func forget(_ gone: [Fingerprint]) {
@@ -319,7 +464,7 @@ struct FlowLedger {
       case .cashLeg: legs[fact.journal, default: 0] |= 1
       case .otherLeg: legs[fact.journal, default: 0] |= 2
       case .invoice: if invoices[fact.document] == nil { invoices[fact.document] = fact }
-      case .gone, .receivable: break
+      case .gone, .receivable, .booking, .unbilling, .ending: break
       }
     }
     var drafts: [Draft] = []
@@ -341,7 +486,7 @@ struct FlowLedger {
       drafts[at].amount += fact.amount
       drafts[at].rest += fact.amount
       drafts[at].day = min(drafts[at].day, fact.day)
-      if drafts[at].due == absentDate { drafts[at].due = fact.due }
+      if drafts[at].due == absentDate { drafts[at].due = fact.due(settings.businessDays) }
       if drafts[at].customer < 0 { drafts[at].customer = fact.customer }
       if drafts[at].labels < 0 { drafts[at].labels = fact.labels }
     }
@@ -349,9 +494,9 @@ struct FlowLedger {
     let only = invoices.count == 1 ? invoices.first?.value : nil
     for at in drafts.indices {
       let invoice = invoices[drafts[at].key] ?? only
-      if drafts[at].due == absentDate { drafts[at].due = invoice?.due ?? absentDate }
+      if drafts[at].due == absentDate { drafts[at].due = invoice?.due(settings.businessDays) ?? absentDate }
       guard drafts[at].due == absentDate else { continue }
-      drafts[at].due = settings.terms.dueDay(from: invoice?.day ?? drafts[at].day)
+      drafts[at].due = settings.businessDays.rolled(settings.terms.dueDay(from: invoice?.day ?? drafts[at].day))
       drafts[at].isDueAssumed = true
     }
     drafts.sort { ($0.due, $0.day, $0.key) < ($1.due, $1.day, $1.key) }

@@ -294,7 +294,8 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
     let report = FlowReport(settings: settings, rates: current.policy.checks?.exchange?.rates)
     let known = published.series.filter { $0.dimensions.count == settings.by.count }
     for made in report.figures(
-      ledger.items(asOf_d: asOf_d), asOf_d: asOf_d, completeness: completeness, known: known)
+      ledger.items(asOf_d: asOf_d), backlog: ledger.backlog(asOf_d: asOf_d), asOf_d: asOf_d, completeness: completeness,
+      known: known)
     {
       var (cashflow, receivables) = (made.cashflow, made.receivables)
       func status(_ isCash: Bool, _ key: [UInt8]) -> MessageStatus {

@@ -38,7 +38,11 @@ struct TableVersions {
     var stage: DecodeStage?
     if let entries = try entries(TableVersions.name(hash)) {
       let configuration = try live.configuration.replacingTables(entries)
-      if configuration.matchingHash == hash { stage = try DecodeStage(configuration, hash: hash) }
+      // A calendar that had no periods then, or has none now, is another setting.
+      let hasChecks = configuration.policy.checks != nil
+      if configuration.matchingHash == hash, hasChecks == (live.configuration.policy.checks != nil) {
+        stage = try DecodeStage(configuration, hash: hash)
+      }
     }
     known.stages[hash] = .some(stage)
     return stage

@@ -3,6 +3,7 @@ import Configuration
 import Domain
 import Kafka
 import Matching
+import SchemaRegistry
 
 /// Does epochs again, and checks that the same comes of it.
 final class EpochReplayer {
@@ -66,15 +67,23 @@ final class EpochReplayer {
   private func restoreHeld(_ held: HeldPlace, _ task: Int32) throws {
     guard Int(held.source) < configuration.sources.count else { return }
     let place = TopicPartition(configuration.sources[Int(held.source)].topic, task)
-    var isFound = false
+    var waiting: HeldRecord?
     try reader.read(place, from: held.offset, end: held.offset + 1) { message in
-      isFound = true
-      engine.restoreHeld(HeldRecord(message, source: Int(held.source), since_ms: held.since_ms))
+      waiting = HeldRecord(message, source: Int(held.source), since_ms: held.since_ms)
       return true
     }
-    guard isFound else {
+    guard let waiting else {
       throw RecoveryError("\(place) has no record at offset \(held.offset) any more, which waits for its master data")
     }
+    // This process may not have seen its schema.
+    var problem: SchemaRegistryError?
+    waiting.withMessage { messages in
+      do throws(SchemaRegistryError) {
+        try engine.stage.schemas?.prepare(source: waiting.source, messages)
+      } catch { problem = error }
+    }
+    if let problem { throw problem }
+    engine.restoreHeld(waiting)
   }
 
   /// - Parameter isRestoring: Not all shards are in yet: outputs and sums cannot be compared.

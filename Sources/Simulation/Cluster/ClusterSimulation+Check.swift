@@ -224,7 +224,7 @@ extension ClusterSimulation {
     let oracle = NaiveOracle(judged)
     // That something came late is worth a note, and no difference.
     // Nor is it one that an order was paid and not billed.
-    let noDifference = [BreakType.lateArrival, .paidNotBilled, .dataQuality].map(\.rawValue)
+    let noDifference = [BreakType.lateArrival, .paidNotBilled, .dataQuality, .masterDataMissing].map(\.rawValue)
     let reported = breaks.values.filter { $0.isReported && !noDifference.contains($0.type) }
     let found = Set(reported.map(\.order))
     let right = Set(oracle.differences.keys.map(\.order))
