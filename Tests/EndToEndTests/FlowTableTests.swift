@@ -141,6 +141,34 @@ import Testing
     }
   }
 
+  /// A holiday that is entered while the job runs moves the due date, and with it the age.
+  @Test func flowsFollowHolidays() throws {
+    try write("customers.csv", ["number,group", "A1,G1"])
+    try write("calendar.csv", ["period,start,end", "holiday,2026-02-01,2026-02-01"])
+    let configuration = try configuration(
+      tables: "tables: {customers: {file: customers.csv}}",
+      more: """
+        flows: {enabled: true, by: [], interval: 50ms, terms: NET30}
+        calendar: {file: calendar.csv, roll: following}
+        """)
+    try createTopics(configuration)
+    try sell("S1", customer: "A1", 100, configuration)
+    func ageing() throws -> [String: String] {
+      let message = try newest(configuration.receivablesTopic)["EUR|transaction"]
+      return (message?["ageing"] as? [String: String] ?? [:]).filter { $0.value != "0.00" }
+    }
+    let job = try FlowsJob.prepared(configuration, options: .init(), stop: StopFlag(), log: silent)
+    try run(job) {
+      // Due on the 14th of February 2026.
+      try wait("the first figures") { try ageing().values.contains("100.00") }
+      let old = try ageing()
+      let today = day(ofMilliseconds: wallClock_ms())
+      try write("calendar.csv", ["period,start,end", "holiday,2026-02-10,\(formatDate(today - 11))"])
+      try wait("the age by the next business day") { try ageing() == ["days_1_30": "100.00"] }
+      #expect(old != ["days_1_30": "100.00"])
+    }
+  }
+
   /// A period that gets its end while the job runs becomes final.
   @Test func varianceFollowsACalendarOfATopic() throws {
     let topic = prefix + ".calendar"

@@ -36,7 +36,7 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
     public var isAtEnd = false
   }
 
-  private let settings: FlowSettings
+  private var settings: FlowSettings
   private let options: Options
   private let state = NSLock()
   private var told = Status()
@@ -168,11 +168,13 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
   }
 
   /// Goes on with other tables. The figures are those of all records by the tables as they are now, so that a restart tells
-  /// the same: where a table of values has changed, the topics are read again from the beginning.
+  /// the same: where a table of values or a business day has changed, the topics are read again from the beginning.
   private func takeUp(_ changed: [TableSource]) throws {
     current = follower!.configuration
     hasNewTables = true
-    guard changed.contains(where: { $0.kind == .values }) else { return }
+    let days = settings.businessDays
+    if let flows = current.flows { settings = flows }
+    guard changed.contains(where: { $0.kind == .values }) || settings.businessDays != days else { return }
     try makeLanes()
     try consumer.assign(Dictionary(uniqueKeysWithValues: assigned.map { ($0, .beginning) }))
     begin(assigned)
