@@ -69,11 +69,12 @@ extension ClusterSimulation {
         "quality: \(control.tiedOutOrders) of \(control.closedOrders) orders tie out, right is \(tiedOut.count) of "
           + "\(orders.count)")
     }
-    // Where no event of an order was taken in, postings in another currency by mistake may be all there is of it.
-    let ordered = Set(judged.events.map(\.order))
-    guard judged.postings.allSatisfy({ $0.currency == NaiveQuality.currency || ordered.contains($0.order) }) else {
-      return
-    }
+    // Where the events of an order were not all taken in, postings in another currency by mistake may be all there is of it.
+    let whole = Dictionary(grouping: history.events, by: \.order).mapValues(\.count)
+    let taken = Dictionary(grouping: judged.events, by: \.order).mapValues(\.count)
+    guard
+      judged.postings.allSatisfy({ $0.currency == NaiveQuality.currency || whole[$0.order] == taken[$0.order] })
+    else { return }
     func value(_ orders: Set<String>) -> Int128 { orders.reduce(0) { $0 + (naive.values[$1] ?? 0) } }
     // The orders of a history are in one currency; postings may be in another one by mistake.
     let sums =
