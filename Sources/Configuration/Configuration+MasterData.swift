@@ -275,7 +275,9 @@ extension Configuration {
     var next = self
     do throws(TableFile.Fault) {
       let entries = try source.entries()
-      do throws(MasterDataError) { try next.replace(source, entries) } catch { throw TableFile.Fault(message: "\(error)") }
+      do throws(MasterDataError) { try next.replace(source, entries) } catch {
+        throw TableFile.Fault(message: "\(error)")
+      }
     } catch { throw MasterDataError(description: "the calendar: \(error.message)") }
     return next.policy.checks?.calendar
   }
