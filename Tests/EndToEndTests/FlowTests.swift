@@ -286,6 +286,41 @@ import Testing
     #expect(ageing["days_1_30"] == "10.00" && ageing["current"] == "5.00")
   }
 
+  /// A broker that ends a transaction which took too long is no other job: the figures are told again.
+  @Test func aTransactionThatTookTooLongIsBegunAgain() throws {
+    let cluster = try TestCluster()
+    guard cluster.knowsTransactions else {
+      print("skipped: the embedded broker knows no transactions")
+      return
+    }
+    var configuration = try prepare("receivables.yaml", cluster, partitions: 1)
+    configuration.flows!.interval_ms = 50
+    configuration.policy.idleTimeout_ms = 500
+    configuration.policy.outOfOrderness_ms = 0
+    configuration.kafka.producer.append(("transaction.timeout.ms", .plain("1000")))
+    let today = day(ofMilliseconds: wallClock_ms())
+    var records = InvoiceRecords()
+    records.invoice("one", customer: "c", country: "x", amount: "10.00", day: today - 40, due: nil)
+    try records.send(configuration, cluster)
+    let environment = SlowEnvironment(commits: 1, for_s: cluster.kind == .real ? 15 : 4)
+    let job = try FlowsJob(
+      configuration: configuration, stop: StopFlag(), log: silent, environment: environment)
+    _ = try TopicCheck(configuration).run(log: silent)
+    let ended = DispatchSemaphore(value: 0)
+    Thread.detachNewThread {
+      job.run()
+      ended.signal()
+    }
+    let until = Date().addingTimeInterval(60)
+    while job.status.messages < 2, !job.stop.isStopped, Date() < until { Thread.sleep(forTimeInterval: 0.02) }
+    #expect(job.failure == nil && job.status.messages >= 2)
+    #expect(environment.producers == 2, "the first one could not go on")
+    job.stop.stop()
+    #expect(ended.wait(timeout: .now() + 30) == .success)
+    let told = try newest(configuration.receivablesTopic, cluster, partitions: 1)["USD|transaction"]
+    #expect(told?["open"] as? String == "10.00")
+  }
+
   /// A second job of the same group takes over: the first one ends when it would tell next, and tells nothing.
   @Test func aSecondJobEndsTheFirst() throws {
     let cluster = try TestCluster()
@@ -332,4 +367,70 @@ import Testing
     #expect(second.ended.wait(timeout: .now() + 30) == .success)
     _ = try newest(configuration.cashflowTopic, cluster, partitions: 1)
   }
+}
+
+/// Kafka, with producers whose first commits come late.
+private final class SlowEnvironment: WorkerEnvironment, @unchecked Sendable {
+  private let kafka = KafkaEnvironment()
+  private var commits: Int
+  private let for_s: TimeInterval
+  private(set) var producers = 0
+
+  init(commits: Int, for_s: TimeInterval) {
+    self.commits = commits
+    self.for_s = for_s
+  }
+
+  private final class SlowProducer: RecordProducer {
+    let producer: any RecordProducer
+    let environment: SlowEnvironment
+
+    init(_ producer: any RecordProducer, _ environment: SlowEnvironment) {
+      self.producer = producer
+      self.environment = environment
+    }
+
+    func produce(
+      topic: String, partition: Int32?, key: UnsafeBufferPointer<UInt8>?, value: UnsafeBufferPointer<UInt8>?
+    ) throws(KafkaError) {
+      try producer.produce(topic: topic, partition: partition, key: key, value: value)
+    }
+    func flush(timeout_ms: Int) throws(KafkaError) { try producer.flush(timeout_ms: timeout_ms) }
+    func poll() { producer.poll() }
+    var queued: Int { producer.queued }
+    func initTransactions(timeout_ms: Int) throws(KafkaError) { try producer.initTransactions(timeout_ms: timeout_ms) }
+    func beginTransaction() throws(KafkaError) { try producer.beginTransaction() }
+    func sendOffsets(
+      _ offsets: [TopicPartition: CommittedOffset], group: GroupMetadata, timeout_ms: Int
+    ) throws(KafkaError) {
+      try producer.sendOffsets(offsets, group: group, timeout_ms: timeout_ms)
+    }
+    func commitTransaction(timeout_ms: Int) throws(KafkaError) {
+      if environment.commits > 0 {
+        environment.commits -= 1
+        // The coordinator knows the transaction from here on.
+        try producer.flush(timeout_ms: timeout_ms)
+        Thread.sleep(forTimeInterval: environment.for_s)
+      }
+      try producer.commitTransaction(timeout_ms: timeout_ms)
+    }
+    func abortTransaction(timeout_ms: Int) throws(KafkaError) { try producer.abortTransaction(timeout_ms: timeout_ms) }
+  }
+
+  func makeConsumer(
+    _ configuration: Configuration, group: String, topics: [String], member: String
+  ) throws -> any GroupConsumer {
+    try kafka.makeConsumer(configuration, group: group, topics: topics, member: member)
+  }
+  func makeProducer(_ configuration: Configuration, transactionalID: String?) throws -> any RecordProducer {
+    producers += 1
+    return SlowProducer(try kafka.makeProducer(configuration, transactionalID: transactionalID), self)
+  }
+  func makeReader(_ configuration: Configuration) throws -> any LogReader { try kafka.makeReader(configuration) }
+  var files: any CheckpointFiles { kafka.files }
+  func wallClock_ms() -> Int64 { kafka.wallClock_ms() }
+  func monotonic_ms() -> Int64 { kafka.monotonic_ms() }
+  func monotonic_us() -> Int64 { kafka.monotonic_us() }
+  func sleep(ms: Int64) { kafka.sleep(ms: ms) }
+  func identity() -> UInt64 { kafka.identity() }
 }

@@ -34,6 +34,12 @@ extension Configuration {
     return all
   }
 
+  /// How long the broker lets a transaction be open. Short unless it is configured, so that whoever takes over from a
+  /// killed process soon sees what it left undone resolved.
+  var transactionTimeout_ms: Int {
+    (kafka.properties + kafka.producer).last { $0.0 == "transaction.timeout.ms" }.flatMap { Int($0.1.reveal) } ?? 10_000
+  }
+
   /// Bytes of key and value that a producer takes in one message, with room for what goes around them.
   var producerMessageLimit: Int {
     let set = (kafka.properties + kafka.producer).last { $0.0 == "message.max.bytes" }.flatMap { Int($0.1.reveal) }

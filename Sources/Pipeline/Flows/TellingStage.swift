@@ -26,6 +26,7 @@ public class TellingStage: Stage, @unchecked Sendable {
   public private(set) var failure: (any Error)?
   var consumer: (any GroupConsumer)!
   private var producer: (any RecordProducer)!
+  private var transactionalID: String?
   /// The formats of its outputs; nil where all are JSON.
   private let outputs: OutputEncoding?
   private let outputReader: OutputReader
@@ -60,13 +61,18 @@ public class TellingStage: Stage, @unchecked Sendable {
   /// Makes the clients. The consumer is alone in a group of its own: it needs every partition.
   /// - Parameter role: Behind the group's name; of the transactional id too, so that a second job fences the first.
   func open(role: String, topics: [String]) throws {
-    producer = try environment.makeProducer(
-      configuration, transactionalID: isExactlyOnce ? "\(configuration.kafka.group)-\(role)" : nil)
+    transactionalID = isExactlyOnce ? "\(configuration.kafka.group)-\(role)" : nil
+    try openProducer()
+    let group = "\(configuration.kafka.group)-\(role)-\(String(environment.identity(), radix: 36))"
+    consumer = try environment.makeConsumer(configuration, group: group, topics: topics, member: "")
+  }
+
+  private func openProducer() throws {
+    producer = nil
+    producer = try environment.makeProducer(configuration, transactionalID: transactionalID)
     if isExactlyOnce {
       try retrying { () throws(KafkaError) in try producer.initTransactions(timeout_ms: 30_000) }
     }
-    let group = "\(configuration.kafka.group)-\(role)-\(String(environment.identity(), radix: 36))"
-    consumer = try environment.makeConsumer(configuration, group: group, topics: topics, member: "")
   }
 
   func close() {
@@ -79,6 +85,7 @@ public class TellingStage: Stage, @unchecked Sendable {
   /// - Returns: whether they are there. What is not is told the next time.
   func send(_ messages: [Message]) throws -> Bool {
     guard !messages.isEmpty else { return true }
+    let began_ms = environment.monotonic_ms()
     do throws(KafkaError) {
       if isExactlyOnce { try producer.beginTransaction() }
       for message in messages { try produce(message) }
@@ -89,7 +96,14 @@ public class TellingStage: Stage, @unchecked Sendable {
       }
     } catch {
       if error.isFencing {
-        end(TakenOver())
+        // A transaction that is open for too long is ended by the broker, which looks just like another job's takeover.
+        guard (environment.monotonic_ms() - began_ms) * 10 >= Int64(configuration.transactionTimeout_ms) * 9 else {
+          end(TakenOver())
+          return false
+        }
+        // Where it was another job after all, that one is fenced now, in a transaction that is none of the long ones.
+        log.warning("a transaction took too long, and is begun again", metadata: ["error": "\(error)"])
+        try openProducer()
         return false
       }
       if error.isFatal { throw error }

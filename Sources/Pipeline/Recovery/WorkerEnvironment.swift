@@ -92,8 +92,7 @@ public final class KafkaEnvironment: WorkerEnvironment {
   public func makeProducer(_ configuration: Configuration, transactionalID: String?) throws -> any RecordProducer {
     var properties = configuration.clientProperties(.producer)
     if let transactionalID {
-      // Short, so that whoever takes over from a killed process soon sees what it left undone resolved.
-      properties.insert(KafkaProperty("transaction.timeout.ms", "10000"), at: 0)
+      properties.insert(KafkaProperty("transaction.timeout.ms", "\(configuration.transactionTimeout_ms)"), at: 0)
       properties.append(KafkaProperty("transactional.id", transactionalID))
     }
     return try Producer(properties: properties, incompressible: [configuration.checkpointsTopic], log: log)
