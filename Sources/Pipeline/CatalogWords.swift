@@ -179,6 +179,8 @@ enum CatalogWords {
     case ("event_time", _), ("document_date", .orders), ("posting_date", .ledger), ("period", .ledger):
       return ["period"]
     case ("base_amount", .ledger): return configuration.policy.checks?.exchange == nil ? [] : ["base view"]
+    case ("service_start", .orders), ("service_end", .orders), ("service_periods", .orders):
+      return configuration.policy.checks?.schedules == nil ? [] : ["releases due"]
     case ("quantity", _): return configuration.aggregates!.countsQuantities ? ["quantities"] : []
     default: return []
     }

@@ -4,6 +4,7 @@ import Forecasting
 import Foundation
 import Kafka
 import KafkaTesting
+import Matching
 import Pipeline
 import Testing
 
@@ -193,6 +194,51 @@ import Testing
       #expect(message?["open"] as? String == money(Int64(sums.all)), "\(country)")
       #expect(message?["disputed"] as? String == money(Int64(sums.disputed)), "\(country)")
     }
+  }
+
+  /// With a base currency every series comes a second time, and a restart tells nothing of either.
+  @Test func theBaseCurrencyComesToo() throws {
+    let cluster = try TestCluster()
+    var configuration = try prepare("receivables.yaml", cluster, partitions: 2)
+    let euro = Currency("EUR")!
+    var checks = configuration.policy.checks ?? FinanceChecks()
+    checks.exchange = ExchangeChecks(
+      rates: try ExchangeRates(
+        base: euro,
+        [(20_000, 8_000), (20_090, 9_000)].map {
+          .init(
+            day: $0.0, from: Currency("USD")!, to: euro, rate: DecimalText(mantissa: Int64($0.1), scale: 4))
+        }, maximumAge_d: 30))
+    configuration.policy.checks = checks
+    var records = InvoiceRecords()
+    for (name, day) in [("a", 20_001), ("b", 20_060)] as [(String, Int32)] {
+      records.invoice(name, customer: "c", country: "x", amount: "100.01", day: day, due: nil)
+    }
+    records.payment("a", customer: "c", amount: "100.01", day: 20_050)
+    try records.send(configuration, cluster)
+    #expect(try runFlows(configuration, asOf_d: 20_095).messages == 4)
+    func told(_ key: String) throws -> (cash: [String: Any], ageing: [String: Any]) {
+      let (cash, ageing) = try (
+        newest(configuration.cashflowTopic, cluster, partitions: 2),
+        newest(configuration.receivablesTopic, cluster, partitions: 2)
+      )
+      #expect(Set(cash.keys) == ["USD|transaction", "EUR|base"] && Set(ageing.keys) == Set(cash.keys))
+      return (try #require(cash[key]), try #require(ageing[key]))
+    }
+    let (cash, ageing) = try told("EUR|base")
+    #expect(ageing["open"] as? String == "90.01" && ageing["sales"] as? String == "90.01")
+    #expect(cash["open"] as? String == "90.01" && cash["view"] as? String == "base")
+    let past = cash["past_weeks"] as! [[String: Any]]
+    #expect(past.compactMap { $0["received"] as? String }.filter { $0 != "0.00" } == ["90.01"])
+    #expect((cash["completeness"] as? [String: Any])?["unvalued_items"] as? Int == 0)
+    #expect(try told("USD|transaction").ageing["open"] as? String == "100.01")
+    #expect(try runFlows(configuration, asOf_d: 20_095).messages == 0)
+    // A day on which no rate stands any more: it is said how much is missing.
+    #expect(try runFlows(configuration, asOf_d: 20_130).messages == 4)
+    let late = try told("EUR|base").cash
+    let completeness = try #require(late["completeness"] as? [String: Any])
+    #expect(late["open"] as? String == "0.00" && completeness["unvalued_items"] as? Int == 2)
+    #expect(completeness["complete"] as? Bool == false)
   }
 
   /// Without an end the job follows: as of the last day that is over, and with every record that comes.

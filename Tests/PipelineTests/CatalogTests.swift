@@ -1,5 +1,7 @@
+import Aggregates
 import Configuration
 import Foundation
+import Matching
 import Testing
 
 @testable import Pipeline
@@ -42,6 +44,21 @@ import Testing
     for line in catalog.markdown.split(separator: "\n") where line.hasPrefix("| ") {
       let bars = line.replacing("\\|", with: "").filter { $0 == "|" }.count
       #expect(bars == 7 || bars == 6, "\(line)")
+    }
+  }
+
+  /// With schedules the service period decides figures of its own.
+  @Test func theServicePeriodReachesTheReleases() throws {
+    var configuration = try load("northwind.yaml")
+    configuration.aggregates = AggregateSettings()
+    func uses(_ field: String) -> [String] {
+      CatalogWords.outputs(field, .orders, configuration).filter { $0.hasPrefix("revenue") }
+    }
+    #expect(uses("service_end") == [])
+    configuration.policy.checks = FinanceChecks()
+    configuration.policy.checks?.schedules = RevenueSchedules()
+    for field in ["service_start", "service_end", "service_periods"] {
+      #expect(uses(field) == ["revenue: releases due"], "\(field)")
     }
   }
 
