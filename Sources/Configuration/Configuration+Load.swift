@@ -118,6 +118,9 @@ extension Configuration {
     }
     maximumUnique = reader.integer(
       limits["unique_values"], ["limits", "unique_values"], maximumUnique, 1...1_000_000_000)
+    periodsTopic = reader.topic(
+      topics["known_periods"], ["topics", "known_periods"], prefix + ".known-periods",
+      place: nodes["prefix"] ?? nodes["name"])
     let depth = reader.integer(limits["depth"], ["limits", "depth"], 64, 1...512)
     readMasking(nodes["masking"], reader)
     readMasterData(nodes["master_data"], reader)

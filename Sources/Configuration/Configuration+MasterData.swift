@@ -266,22 +266,6 @@ extension Configuration {
     return all
   }
 
-  /// The file of the fiscal calendar, where it is followed.
-  public var followedCalendarPath: String? { tableSources.first { $0.kind == .calendar && $0.topic == nil }?.path }
-
-  /// Reads the file of the fiscal calendar again.
-  public func rereadCalendar() throws(MasterDataError) -> FiscalCalendar? {
-    guard let source = tableSources.first(where: { $0.kind == .calendar }) else { return nil }
-    var next = self
-    do throws(TableFile.Fault) {
-      let entries = try source.entries()
-      do throws(MasterDataError) { try next.replace(source, entries) } catch {
-        throw TableFile.Fault(message: "\(error)")
-      }
-    } catch { throw MasterDataError(description: "the calendar: \(error.message)") }
-    return next.policy.checks?.calendar
-  }
-
   /// This configuration with other entries in what is read from files, everywhere it is used.
   /// - Throws: where a mapping makes no sense with them (a role that is none), or periods or rates do not.
   public func replacingTables(_ entries: TableEntries) throws(MasterDataError) -> Configuration {

@@ -160,6 +160,8 @@ public struct Configuration: Sendable, Equatable {
   /// nil where neither a source nor an output needs it.
   public var schemaRegistry: SchemaRegistrySettings?
   public var tablesTopic = ""
+  /// The periods by which there are sums.
+  public var periodsTopic = ""
   public var redrivenTopic = ""
   public var actionsTopic = ""
   public var proposalsTopic = ""
@@ -186,6 +188,7 @@ public struct Configuration: Sendable, Equatable {
       && a.dimensions == b.dimensions && a.sources == b.sources && a.policy == b.policy
       && a.businessDays == b.businessDays && a.tableSources == b.tableSources && a.tableContents == b.tableContents
       && a.masterDataInterval_ms == b.masterDataInterval_ms && a.hold == b.hold && a.tablesTopic == b.tablesTopic
+      && a.periodsTopic == b.periodsTopic
       && a.schemaRegistry == b.schemaRegistry && a.outputs == b.outputs
       && a.redrivenTopic == b.redrivenTopic
       && a.maskKey == b.maskKey && a.rawDeadLetters == b.rawDeadLetters
@@ -217,7 +220,7 @@ public struct Configuration: Sendable, Equatable {
     }
     var text =
       "\(plain)".replacing(", boxedChecks: nil)", with: ")").replacing(", missingFlags: []", with: "")
-      + "|\(dimensions)"
+      .replacing(", comparesOrdered: false", with: "") + "|\(dimensions)"
     let isLater = plain.entries.count == MatchingPolicy.firstKinds
     for (path, value) in effective where ["sources", "tables", "matching", "policy"].contains(path.first) {
       if path == ["matching", "revenue_schedules", "remainder"], value == "spread" { continue }

@@ -156,7 +156,11 @@ public struct KeyReference: Sendable {
     ),
     .init(
       "topics.tables", "text", "<prefix>.tables",
-      "Versions of the tables, where `master_data` is enabled."),
+      "Versions of the tables, where `master_data` is enabled, and how far topics of tables and of the budget were looked at."
+    ),
+    .init(
+      "topics.known_periods", "text", "<prefix>.known-periods",
+      "The days of the periods by which there are sums, where `aggregates` are enabled; to be compacted."),
     .init("topics.redriven", "text", "<prefix>.redriven", "What `tieout redrive` has sent; to be compacted."),
     .init("topics.actions", "text", "<prefix>.actions", "What people do to breaks, keyed by order; kept for ever."),
     .init("topics.proposals", "text", "<prefix>.proposals", "Journals that write differences off; to be compacted."),
@@ -275,6 +279,10 @@ public struct KeyReference: Sendable {
       "matching.quantities.basis", "delivered, shipped", "delivered",
       "What billing is compared with; with `delivered`, goods issues are compared with deliveries too."),
     .init("matching.quantities.tolerance", "decimal", "0", "Largest difference that counts as equal."),
+    .init(
+      "matching.quantities.ordered", "true, false", "false",
+      "Whether no more may be delivered, shipped or billed than `booked` and `changed` have ordered, less `cancelled`; "
+        + "orders without a quantity are not held against it."),
     .init("matching.tolerances", "map", "{}", "Tolerance by account role; `default` for all others."),
     .init("matching.tolerances.*", "map", "", "Inclusive; on the cumulative difference of an order."),
     .init("matching.tolerances.*.absolute", "decimal", "0", "Major units, both ways."),

@@ -325,9 +325,12 @@ struct Judge {
     var billed: Int64 = 0
     var (isDeliveredKnown, isShippedKnown) = (policy.quantities.basis == .delivered, false)
     var returned: Int64 = 0
+    var ordered: Int64?
     for event in dueEvents {
       guard let quantity = event.quantity_u else { continue }
       switch event.kind {
+      case .booked, .changed: ordered = (ordered ?? 0) &+ quantity
+      case .cancelled: ordered = (ordered ?? 0) &- quantity
       case .delivered:
         delivered &+= quantity
         isDeliveredKnown = true
@@ -360,7 +363,23 @@ struct Judge {
       add(.quantityMismatch, .revenue, "delivered and billed quantities differ")
     } else if policy.quantities.basis == .delivered, isShippedKnown || isDecided, differs(shipped, delivered) {
       add(.quantityMismatch, .inventory, "delivered and issued quantities differ")
+    } else if policy.quantities.comparesOrdered, let ordered {
+      // Less may still follow; more was never asked for.
+      for (quantity, what, role) in [
+        (billed, "billed", AccountRole.revenue), (delivered, "delivered", .inventory), (shipped, "shipped", .inventory),
+      ] where quantity &- ordered > tolerance {
+        add(.quantityMismatch, role, "\(what) \(quantityText(quantity)), ordered \(quantityText(ordered))")
+        return
+      }
     }
+  }
+
+  /// Millionths of the unit, without zeros that say nothing.
+  private func quantityText(_ quantity_u: Int64) -> String {
+    var text = formatDecimal(Int128(quantity_u), decimals: 6)
+    while text.hasSuffix("0") { text.removeLast() }
+    if text.hasSuffix(".") { text.removeLast() }
+    return text
   }
 
   /// Delivered, shipped and billed quantities of the last judgement, where quantities are compared.

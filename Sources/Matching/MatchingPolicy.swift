@@ -25,6 +25,8 @@ public struct QuantityChecks: Sendable, Equatable {
   public var isEnabled = false
   /// Largest difference that counts as equal, in millionths of the unit.
   public var tolerance_u: Int64 = 0
+  /// Whether no more may be delivered, shipped or billed than was ordered, where the order events tell quantities.
+  public var comparesOrdered = false
 
   public init() {}
 }

@@ -40,9 +40,14 @@ enum TopicReference {
       name: "checkpoints", key: "shard or manifest", value: "internal: the matching state; one partition a task",
       cleanup: "compact"),
     Topic(
-      name: "tables", key: "version, chunk, chunks, joined by `/`",
-      value: "internal: versions of the tables, where `master_data` is enabled",
+      name: "tables", key: "version, chunk, chunks, or `read`, table, topic, partition, joined by `/`",
+      value:
+        "internal: versions of the tables, where `master_data` is enabled; how far topics of tables and of the budget were looked at",
       cleanup: "delete, twice `epoch.retention`"),
+    Topic(
+      name: "known-periods", key: "period, or `months`",
+      value: "internal: the days of the periods by which there are sums, where `aggregates` are enabled",
+      cleanup: "compact"),
     Topic(
       name: "redriven", key: "topic, partition, offset of the dead record, joined by `/`",
       value: "internal: what `tieout redrive` has sent", cleanup: "compact"),

@@ -43,6 +43,7 @@ struct Simulate: ParsableCommand {
       var pauses = 0
       var rebalances = 0
       var duplicates = 0
+      var early = 0
       var recoveries = 0
       var failed: ClusterSimulation.Outcome?
       var error: (any Error)?
@@ -76,6 +77,7 @@ struct Simulate: ParsableCommand {
               $0.pauses += outcome.pauses
               $0.rebalances += outcome.rebalances
               $0.duplicates += outcome.duplicates
+              $0.early += outcome.early
               $0.recoveries += outcome.recoveries
               if !outcome.failures.isEmpty, seed < $0.failed?.seed ?? .max { $0.failed = outcome }
             }
@@ -93,7 +95,8 @@ struct Simulate: ParsableCommand {
     let seconds = String(format: "%.1f", Date().timeIntervalSince(started))
     print(
       "\(total.done) seeds in \(seconds) s: \(total.records) records, \(total.epochs) epochs, \(total.crashes) crashes, "
-        + "\(total.pauses) stops, \(total.rebalances) rebalances, \(total.recoveries) recoveries, \(total.duplicates) duplicate values"
+        + "\(total.pauses) stops, \(total.rebalances) rebalances, \(total.recoveries) recoveries, \(total.duplicates) duplicate values, "
+        + "\(total.early) records before their master data"
     )
     guard let failed = total.failed else {
       if let defect {

@@ -229,6 +229,62 @@ import Testing
     #expect(try types() == all)
   }
 
+  /// Sums are known by the name of their period: one that was moved between two runs is refused at the start, with its days
+  /// then and now, and so are other periods than the months by which there are sums.
+  @Test(arguments: [true, false]) func movedPeriodsAreRefusedAtTheStart(isFollowed: Bool) throws {
+    let world = try World()
+    try world.write(["OLD,C1"])
+    func configuration(_ periods: [String]?) throws -> Configuration {
+      if let periods {
+        try (["period,start,end"] + periods).joined(separator: "\n").write(
+          toFile: world.directory + "/periods.csv", atomically: true, encoding: .utf8)
+      }
+      return try world.configuration {
+        $0.replacing(
+          "tables: {customers",
+          with: (periods == nil ? "" : "calendar: {file: periods.csv}\n")
+            + "aggregates: {enabled: true, interval: 50ms}\ntables: {customers"
+        )
+        .replacing("enabled: true, interval: 1h", with: isFollowed ? "enabled: true, interval: 1h" : "enabled: false")
+        .replacing(
+          "{order: o, role: {constant: receivable}", with: "{line_id: o, order: o, role: {constant: receivable}")
+      }
+    }
+    func start(_ periods: [String]?) throws {
+      let daemon = Daemon(configuration: try configuration(periods), log: silent)
+      try daemon.start()
+      daemon.stop.stop()
+      #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+    }
+    let first = try configuration(nil)
+    for source in first.sources { try world.cluster.createTopic(source.topic, partitions: 2) }
+    for topic in first.ownTopics { try world.cluster.createTopic(topic.name, partitions: 2, config: topic.config) }
+    let january = "2024-01,2024-01-01,2024-01-31"
+    if isFollowed {
+      // Months, then periods that are months, then none any more.
+      try start(nil)
+      let error = #expect(throws: TopicCheckError.self) { try start(["2024-01,2024-01-01,2024-01-28"]) }
+      #expect(error?.description.contains("2024-01 is 2024-01-01 to 2024-01-28; it was a calendar month") == true)
+      try start([january])
+      try start(nil)
+      return
+    }
+    let second = ["2024-02,2024-02-01,2024-02-25", "2024-03,2024-02-26,2024-03-31"]
+    try start([january, second[0]])
+    let moved = #expect(throws: TopicCheckError.self) { try start([january, "2024-02,2024-02-01,2024-02-29"]) }
+    #expect(
+      moved?.description.contains(
+        "period 2024-02 is 2024-02-01 to 2024-02-29; it was 2024-02-01 to 2024-02-25 when sums were made of it (topic "
+          + "'\(world.prefix).known-periods')") == true)
+    let gone = #expect(throws: TopicCheckError.self) { try start([january]) }
+    #expect(gone?.description.contains("period 2024-02 is gone") == true)
+    let months = #expect(throws: TopicCheckError.self) { try start(nil) }
+    #expect(months?.description.contains("period 2024-02 is 2024-02-01 to 2024-02-29") == true)
+    // Periods may be added, and the old ones still stand.
+    try start([january] + second)
+    #expect(throws: TopicCheckError.self) { try start([january, second[0]]) }
+  }
+
   /// A table that is a compacted topic: read before the first record, followed, with rows that go and rows that are none.
   @Test(arguments: TestCluster.kinds) func aTopicIsATable(kind: TestCluster.Kind) throws {
     let world = try World(kind)

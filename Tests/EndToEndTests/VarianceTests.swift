@@ -249,6 +249,20 @@ import Testing
     #expect(try told("north") == "545.00 1000.00 -455.00 -0.455000 -500.00 45.00 50.000000 -50.000000 bad flagged")
     daemon.stop.stop()
     #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+    // What makes no line is a dead letter with its place, and once, over all these starts; so is one that came between them.
+    try plan("d", "east", "\"much\"", partition: 0)
+    for _ in 0..<2 { _ = try world.runOnce(configuration) }
+    let letters = try world.cluster.readAll(configuration.deadLettersTopic, partitions: 2).map {
+      try JSONSerialization.jsonObject(with: Data($0.value!.utf8)) as! [String: Any]
+    }
+    let places = letters.map {
+      "\($0["source"]!) \($0["topic"]!) \($0["partition"]!) \($0["offset"]!) \($0["reason"]!) \($0["key"]!)"
+    }
+    let offsets = try world.cluster.readAll(topic, partitions: 2).filter { $0.key == "c" || $0.key == "d" }
+    #expect(
+      places.sorted()
+        == offsets.map { "(budget) \(topic) \($0.partition) \($0.offset) SCHEMA_INVALID \($0.key!)" }.sorted())
+    #expect(letters.count == 2)
     #expect(throws: FileRunError.self) {
       try FileReconciler(
         configuration: configuration,

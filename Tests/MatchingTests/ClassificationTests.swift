@@ -296,6 +296,41 @@ func expectControlTotals(_ totals: ControlTotals, sourceLocation: SourceLocation
     #expect(flow(nil, 2, nil) == ["UNBILLED_SHIPMENT:unbilled"])
   }
 
+  /// No more than was ordered, where that is asked for and orders tell quantities; less may still follow.
+  @Test(arguments: QuantityChecks.Basis.allCases) func noMoreThanOrdered(_ basis: QuantityChecks.Basis) {
+    func flow(
+      _ ordered: Int64?, changed: Int64? = nil, cancelled: Int64? = nil, supplied: Int64, returned: Int64? = nil,
+      billed: Int64, asked: Bool = true
+    ) -> [String] {
+      let policy = testPolicy {
+        $0.quantities.isEnabled = true
+        $0.quantities.basis = basis
+        $0.quantities.comparesOrdered = asked
+      }
+      var events = [r.event("O1", .booked, quantity: ordered)]
+      if let changed { events.append(r.event("O1", .changed, quantity: changed)) }
+      events += [
+        r.event("O1", .delivered, quantity: supplied), r.event("O1", .shipped, quantity: supplied),
+        r.event("O1", .invoiced, quantity: billed),
+      ]
+      if let returned { events.append(r.event("O1", .returned, quantity: returned)) }
+      if let cancelled { events.insert(r.event("O1", .cancelled, quantity: cancelled), at: 1) }
+      return verdicts(events, [], policy: policy)
+    }
+    #expect(flow(10, supplied: 10, billed: 10) == [])
+    #expect(flow(10, supplied: 4, billed: 4) == [])
+    #expect(flow(10, supplied: 15, billed: 15) == ["QUANTITY_MISMATCH:revenue"])
+    #expect(flow(10, supplied: 15, billed: 15, asked: false) == [])
+    #expect(flow(10, changed: 5, supplied: 15, billed: 15) == [])
+    #expect(flow(10, changed: -3, supplied: 10, billed: 10) == ["QUANTITY_MISMATCH:revenue"])
+    #expect(flow(10, cancelled: 4, supplied: 10, billed: 10) == ["QUANTITY_MISMATCH:revenue"])
+    // What came back may be sent again.
+    #expect(flow(10, supplied: 12, returned: 2, billed: 10) == [])
+    #expect(flow(nil, supplied: 15, billed: 15) == [])
+    // Another break of the same parties says more.
+    #expect(flow(10, supplied: 15, billed: 12) == ["QUANTITY_MISMATCH:revenue"])
+  }
+
   /// What comes back and is credited is neither delivered nor billed any more, by whatever the flow is measured.
   @Test(arguments: QuantityChecks.Basis.allCases) func returnsTieOut(_ basis: QuantityChecks.Basis) {
     let policy = testPolicy {

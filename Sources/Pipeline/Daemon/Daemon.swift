@@ -46,7 +46,12 @@ public final class Daemon: @unchecked Sendable {
     let (configuration, stop, log) = (configuration, stop, log)
     let ofFlows: [Output] = [.cashflow, .receivables, .variance]
     let outputs = try OutputEncoding(configuration, configuration.writtenOutputs.filter { !ofFlows.contains($0) })
-    if configuration.followsTables { masterData = try MasterData(configuration, log: log) }
+    if configuration.followsTables {
+      masterData = try MasterData(configuration, log: log)
+    } else if configuration.aggregates != nil {
+      try KnownPeriods.settle(
+        configuration, producer: try Producer(properties: configuration.clientProperties(.producer)))
+    }
     let masterData = masterData
     workers = (0..<configuration.workers).map {
       Worker(configuration: configuration, number: $0, stop: stop, log: log, masterData: masterData, outputs: outputs)

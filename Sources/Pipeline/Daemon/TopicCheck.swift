@@ -163,11 +163,11 @@ extension Configuration {
       (breaksTopic, compact), (deadLettersTopic, [:]), (epochsTopic, retained), (partialsTopic, compact),
       (totalsTopic, compact),
     ]
-    if aggregates != nil { topics.append((revenueTopic, compact)) }
+    if aggregates != nil { topics += [(revenueTopic, compact), (periodsTopic, compact)] }
     if quality != nil { topics.append((qualityTopic, compact)) }
     if flows != nil { topics += [(cashflowTopic, compact), (receivablesTopic, compact)] }
     if variance != nil { topics.append((varianceTopic, compact)) }
-    if followsTables {
+    if followsTables || variance?.budgetTopic != nil {
       // The version in use is written again twice in that time.
       let kept = "\(max(epochRetention_ms, 3_600_000) * 2)"
       topics.append((tablesTopic, ["cleanup.policy": "delete", "retention.ms": kept, "retention.bytes": "-1"]))

@@ -46,11 +46,11 @@ public final class TotalsStage: Stage, @unchecked Sendable {
   static let interval_ms: Int64 = 1_000
 
   /// Where the calendar changes while the stage runs.
-  private let masterData: MasterData?
+  private let masterData: (any TableVersionSource)?
 
   public init(
     configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment,
-    outputs: OutputEncoding? = nil, masterData: MasterData? = nil
+    outputs: OutputEncoding? = nil, masterData: (any TableVersionSource)? = nil
   ) {
     self.outputs = outputs
     self.masterData = masterData

@@ -21,7 +21,7 @@ extension Worker {
   }
 
   /// Between two epochs a new version of the tables may take the place of the old one; the records of epochs name it.
-  private func takeUp(_ masterData: MasterData) throws {
+  private func takeUp(_ masterData: any TableVersionSource) throws {
     let version = masterData.current
     guard version.hash != stage.configurationHash else { return }
     // An epoch that was put off goes on under the version with which it began; one in which only time has moved ends,

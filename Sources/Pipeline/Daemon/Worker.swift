@@ -26,7 +26,7 @@ public final class Worker: @unchecked Sendable {
   let log: Logger
   let environment: any WorkerEnvironment
   /// Where tables change while the worker runs.
-  let masterData: MasterData?
+  let masterData: (any TableVersionSource)?
   /// The formats of the outputs; nil where all are JSON.
   let outputs: OutputEncoding?
   let state = Mutex(WorkerStatus())
@@ -87,7 +87,8 @@ public final class Worker: @unchecked Sendable {
   private var schemaProblem: SchemaRegistryError?
 
   public convenience init(
-    configuration: Configuration, number: Int, stop: StopFlag, log: Logger, masterData: MasterData? = nil,
+    configuration: Configuration, number: Int, stop: StopFlag, log: Logger,
+    masterData: (any TableVersionSource)? = nil,
     outputs: OutputEncoding? = nil
   ) {
     let forward: KafkaLogHandler = { level, facility, message in
@@ -102,7 +103,7 @@ public final class Worker: @unchecked Sendable {
   /// - Parameter hash: The configuration's `matchingHash`, where it is known.
   public init(
     configuration: Configuration, number: Int, stop: StopFlag, log: Logger, environment: any WorkerEnvironment,
-    hash: UInt64? = nil, masterData: MasterData? = nil, outputs: OutputEncoding? = nil
+    hash: UInt64? = nil, masterData: (any TableVersionSource)? = nil, outputs: OutputEncoding? = nil
   ) {
     self.masterData = masterData
     self.outputs = outputs

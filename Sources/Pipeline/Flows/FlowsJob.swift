@@ -42,6 +42,12 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
   private var told = Status()
 
   private let topics: [String]
+  /// Tables as they are now.
+  private var current: Configuration
+  private var follower: TableFollower?
+  private var assigned: [TopicPartition] = []
+  /// Rates or a calendar have changed since the last telling.
+  private var hasNewTables = false
   private var lanes: [FlowLane] = []
   private var ledger: FlowLedger
   private var watermarks: Watermarks
@@ -69,6 +75,7 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
     }
     self.settings = settings
     self.options = options
+    current = configuration
     topics =
       configuration.sources.map(\.originalTopic)
       + [configuration.breaksTopic, configuration.cashflowTopic, configuration.receivablesTopic]
@@ -94,11 +101,9 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
   override func runOnce() throws {
     try open(role: "flows", topics: topics)
     defer { close() }
-    let lookup = SchemaLookup(configuration)
-    (schemas, schemaProblem) = (lookup, nil)
-    lanes = try configuration.sources.map {
-      try FlowLane($0, settings, configuration.dimensions.count, schemas: lookup?.registry)
-    }
+    schemaProblem = nil
+    if follower == nil { follower = try TableFollower(configuration, log: log, environment: environment) }
+    try makeLanes()
     forget()
     var nextTelling_ms = environment.monotonic_ms()
     while !stop.isStopped {
@@ -115,14 +120,11 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
       }
       for end in consumer.ended { behind.remove(end.place) }
       if let places = try consumer.answerRebalance(start: .beginning) {
-        forget()
-        behind = Set(places)
-        for place in places {
-          if let source = topics.firstIndex(of: place.topic), source < lanes.count {
-            watermarks.register(
-              source: UInt16(source), partition: place.partition, now_ms: environment.wallClock_ms())
-          }
-        }
+        begin(places)
+        continue
+      }
+      if let changed = follower?.refresh() {
+        try takeUp(changed)
         continue
       }
       let isAtEnd = !watermarks.isEmpty && behind.isEmpty
@@ -143,6 +145,37 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
         return
       }
     }
+  }
+
+  private func makeLanes() throws {
+    let lookup = SchemaLookup(current)
+    schemas = lookup
+    lanes = try current.sources.map {
+      try FlowLane($0, current.flows ?? settings, current.dimensions.count, schemas: lookup?.registry)
+    }
+  }
+
+  /// The places are read from the beginning.
+  private func begin(_ places: [TopicPartition]) {
+    forget()
+    assigned = places
+    behind = Set(places)
+    for place in places {
+      if let source = topics.firstIndex(of: place.topic), source < lanes.count {
+        watermarks.register(source: UInt16(source), partition: place.partition, now_ms: environment.wallClock_ms())
+      }
+    }
+  }
+
+  /// Goes on with other tables. The figures are those of all records by the tables as they are now, so that a restart tells
+  /// the same: where a table of values has changed, the topics are read again from the beginning.
+  private func takeUp(_ changed: [TableSource]) throws {
+    current = follower!.configuration
+    hasNewTables = true
+    guard changed.contains(where: { $0.kind == .values }) else { return }
+    try makeLanes()
+    try consumer.assign(Dictionary(uniqueKeysWithValues: assigned.map { ($0, .beginning) }))
+    begin(assigned)
   }
 
   private func forget() {
@@ -248,14 +281,20 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
     let complete_ms = options.endsAtEnd ? latest ?? .min : reached_ms
     let settled_ms = (Int64(asOf_d) + 1) * millisecondsPerDay + configuration.policy.window_ms
     let isProvisional = complete_ms < settled_ms.addingReportingOverflow(configuration.policy.grace_ms).partialValue
-    guard ledger.isChanged || published.isChanged || asOf_d != lastAsOf_d || isProvisional != lastIsProvisional else {
+    guard
+      hasNewTables || ledger.isChanged || published.isChanged || asOf_d != lastAsOf_d
+        || isProvisional != lastIsProvisional
+    else {
       return true
     }
     var completeness = FlowCompleteness()
     completeness.unreadable = lanes.reduce(unreadableBreaks) { $0 + $1.unreadable }
     completeness.trimmedPartitions = trimmed.count
     var changed: [PublishedFlows.Message] = []
-    let report = FlowReport(settings: settings, rates: configuration.policy.checks?.exchange?.rates)
+    ledger.use(current.businessDays)
+    var settings = settings
+    settings.businessDays = current.businessDays
+    let report = FlowReport(settings: settings, rates: current.policy.checks?.exchange?.rates)
     let known = published.series.filter { $0.dimensions.count == settings.by.count }
     for made in report.figures(
       ledger.items(asOf_d: asOf_d), backlog: ledger.backlog(asOf_d: asOf_d), asOf_d: asOf_d, completeness: completeness,
@@ -288,6 +327,7 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
     }
     for message in changed { published.keep(message) }
     published.isChanged = false
+    hasNewTables = false
     (lastAsOf_d, lastIsProvisional) = (asOf_d, isProvisional)
     note {
       $0.asOf_d = asOf_d

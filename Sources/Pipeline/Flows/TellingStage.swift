@@ -17,9 +17,20 @@ public class TellingStage: Stage, @unchecked Sendable {
   static let restFactor: Int64 = 9
 
   struct Message {
-    var output: Output
+    enum Place {
+      case output(Output)
+      /// An internal topic, partition 0.
+      case topic(String)
+    }
+    var place: Place
     var key: [UInt8]
     var value: [UInt8]
+
+    init(output: Output, key: [UInt8], value: [UInt8]) {
+      (place, self.key, self.value) = (.output(output), key, value)
+    }
+
+    init(topic: String, key: [UInt8], value: [UInt8]) { (place, self.key, self.value) = (.topic(topic), key, value) }
   }
 
   /// Why the job ended by itself; nil while it has not, or was told to.
@@ -117,9 +128,14 @@ public class TellingStage: Stage, @unchecked Sendable {
   }
 
   private func produce(_ message: Message) throws(KafkaError) {
-    try producer.produce(
-      topic: configuration.topic(message.output), key: message.key,
-      value: outputs?.bytes(message.output, message.value) ?? message.value)
+    switch message.place {
+    case .topic(let topic):
+      try producer.produce(topic: topic, partition: 0, key: message.key, value: message.value)
+    case .output(let output):
+      try producer.produce(
+        topic: configuration.topic(output), key: message.key,
+        value: outputs?.bytes(output, message.value) ?? message.value)
+    }
   }
 
   /// The configuration as it holds for the cluster that is there, with the topics looked at: so many tasks, and the

@@ -1,5 +1,6 @@
 import Aggregates
 import Configuration
+import Decoding
 import Domain
 import Foundation
 import Kafka
@@ -34,10 +35,18 @@ public final class VarianceJob: TellingStage, @unchecked Sendable {
   private var budget: Budget
   /// Of the file as it was last read: when it was changed, and its size.
   private var stamp: FileStamp?
-  private var calendarStamp: FileStamp?
+  private var follower: TableFollower?
   private var lastProblem = ""
   /// Of a topic.
   private var rows = BudgetRows()
+  /// Records of the topic that make no line, which nobody has reported yet.
+  private var badRows: [Message] = []
+  /// How far the topic has been read and reported, as `<prefix>.tables` says.
+  private var reported: [String: Int64] = [:]
+  private var nextReport_ms: Int64 = 0
+  private var letterEncoder = DeadLetterEncoder()
+  /// In the place of a table's name, which it is not.
+  static let budgetName = "(budget)"
   private var cells = MergedCells()
   private var times: TaskTimes
   private var published = PublishedFigures()
@@ -81,7 +90,8 @@ public final class VarianceJob: TellingStage, @unchecked Sendable {
     times = VarianceJob.times(configuration)
     encoder = FinanceEncoder(dimensionNames: settings.by)
     try super.init(
-      "variance", outputs: [.variance], configuration: configuration, stop: stop, log: log, environment: environment)
+      "variance", outputs: settings.budgetTopic == nil ? [.variance] : [.variance, .deadLetters],
+      configuration: configuration, stop: stop, log: log, environment: environment)
   }
 
   private static func times(_ configuration: Configuration) -> TaskTimes {
@@ -101,7 +111,13 @@ public final class VarianceJob: TellingStage, @unchecked Sendable {
   override func runOnce() throws {
     try open(role: "variance", topics: topics)
     defer { close() }
+    if follower == nil { follower = try TableFollower(configuration, log: log, environment: environment) }
     forget()
+    if settings.budgetTopic != nil {
+      let reader = try environment.makeReader(configuration)
+      defer { reader.close() }
+      reported = try TopicTables.positions(configuration, reader, environment)
+    }
     schemaProblem = nil
     var nextTelling_ms = environment.monotonic_ms()
     while !stop.isStopped {
@@ -128,7 +144,12 @@ public final class VarianceJob: TellingStage, @unchecked Sendable {
       guard isAtEnd, environment.monotonic_ms() >= nextTelling_ms else { continue }
       let started_ms = environment.monotonic_ms()
       refreshCalendar()
-      if settings.budgetTopic == nil { refreshBudget() } else { takeUpRows() }
+      if settings.budgetTopic == nil {
+        refreshBudget()
+      } else {
+        takeUpRows()
+        guard try reportRows() else { continue }
+      }
       guard try tell() else { continue }
       let taken_ms = environment.monotonic_ms() - started_ms
       nextTelling_ms = environment.monotonic_ms() + max(settings.interval_ms, VarianceJob.restFactor * taken_ms)
@@ -141,9 +162,10 @@ public final class VarianceJob: TellingStage, @unchecked Sendable {
 
   private func forget() {
     cells = MergedCells()
-    times = VarianceJob.times(configuration)
+    times = VarianceJob.times(follower?.configuration ?? configuration)
     published = PublishedFigures()
     rows = BudgetRows()
+    badRows = []
     (known, next, behind, provisional) = ([], [:], [], [])
     (isAssigned, isChanged) = (false, true)
   }
@@ -208,13 +230,42 @@ public final class VarianceJob: TellingStage, @unchecked Sendable {
     do {
       try rows.take(message, settings)
     } catch {
+      let place = TopicPartition(topics[2], message.partition)
+      guard message.offset >= reported[TopicTables.position(VarianceJob.budgetName, place)] ?? 0 else { return }
       log.error(
         "a line of the budget cannot be taken in",
         metadata: [
-          "topic": "\(topics[2])", "partition": "\(message.partition)", "offset": "\(message.offset)",
+          "topic": "\(place.topic)", "partition": "\(message.partition)", "offset": "\(message.offset)",
           "key": "\(message.key.map { String(decoding: $0, as: UTF8.self) } ?? "")", "error": "\(error)",
         ])
+      let key = message.key.map { Array($0) }
+      let value = message.value.map { Array($0) }
+      let letter = DeadLetter(
+        source: VarianceJob.budgetName, origin: place.topic, isFile: false, partition: message.partition,
+        offset: message.offset, key: key, payload: value, fault: DataFault(.schemaInvalid, detail: "\(error)"),
+        payloadBytes: value?.count ?? 0, receivedAt_ms: message.timestamp_ms > 0 ? message.timestamp_ms : nil)
+      badRows.append(Message(output: .deadLetters, key: key ?? [], value: letterEncoder.encode(letter)))
     }
+  }
+
+  /// Sends what made no line to dead letters, and how far the topic has been read, so that a restart does not repeat it; the
+  /// latter again before retention takes it.
+  /// - Returns: whether that is done.
+  private func reportRows() throws -> Bool {
+    let now_ms = environment.monotonic_ms()
+    guard !badRows.isEmpty || now_ms >= nextReport_ms else { return true }
+    var positions: [String: Int64] = [:]
+    for (place, offset) in next where place.topic == topics[2] {
+      positions[TopicTables.position(VarianceJob.budgetName, place)] = offset
+    }
+    let messages = positions.sorted { $0.key < $1.key }.map {
+      Message(topic: configuration.tablesTopic, key: Array($0.key.utf8), value: Array("\($0.value)".utf8))
+    }
+    guard try send(badRows + messages) else { return false }
+    badRows = []
+    reported.merge(positions) { max($0, $1) }
+    nextReport_ms = now_ms + max(configuration.epochRetention_ms, 3_600_000) / 2
+    return true
   }
 
   // MARK: - Telling
@@ -259,14 +310,9 @@ public final class VarianceJob: TellingStage, @unchecked Sendable {
 
   /// Where the daemon follows the calendar, so does the job: it says when a period is over.
   private func refreshCalendar() {
-    guard let path = configuration.followedCalendarPath else { return }
-    let now = FileStamp(path)
-    guard now != calendarStamp else { return }
-    calendarStamp = now
-    do {
-      times.calendar = try configuration.rereadCalendar()
-      isChanged = true
-    } catch { log.error("the calendar stays as it is", metadata: ["error": "\(error)"]) }
+    guard let follower, follower.refresh()?.contains(where: { $0.kind == .calendar }) == true else { return }
+    times.calendar = follower.configuration.policy.checks?.calendar
+    isChanged = true
   }
 
   /// Makes the figures and sends what has changed.

@@ -5,17 +5,36 @@ import Kafka
 import Logging
 import Synchronization
 
+/// One version of the tables: the configuration with what they hold, and the hash that names it.
+public struct TableVersion: Sendable {
+  public let configuration: Configuration
+  public let hash: UInt64
+
+  public init(_ configuration: Configuration) {
+    self.configuration = configuration
+    hash = configuration.matchingHash
+  }
+
+  /// What is written to partition 0 of `<prefix>.tables`, before any worker takes it up.
+  public var messages: [(key: [UInt8], value: [UInt8])] {
+    let parts = PackedBytes.pack(TableVersions.encode(configuration.tableEntries))
+    return parts.enumerated().map { number, part in
+      (Array("\(TableVersions.name(hash))/\(number)/\(parts.count)".utf8), part)
+    }
+  }
+}
+
+/// Where workers find the version that they are to take up.
+public protocol TableVersionSource: AnyObject, Sendable {
+  var current: TableVersion { get }
+}
+
 /// The tables as they are now, for all workers of a process.
 ///
 /// A version is first written to the topic of versions, and only then shown to the workers, which take it up between two
 /// epochs: no record of an epoch names a version that a recovery could not find.
-public final class MasterData: @unchecked Sendable {
-  struct Version {
-    var configuration: Configuration
-    var hash: UInt64
-  }
-
-  private let version: Mutex<Version>
+public final class MasterData: TableVersionSource, @unchecked Sendable {
+  private let version: Mutex<TableVersion>
   private let log: Logger
   private let producer: Producer
 
@@ -44,14 +63,15 @@ public final class MasterData: @unchecked Sendable {
             "\(configuration.topicTables.map { "\($0.name) \(entries[$0.name]?.count ?? 0)" }.joined(separator: ", "))"
         ])
     }
-    version = Mutex(Version(configuration: configuration, hash: configuration.matchingHash))
+    try KnownPeriods.settle(configuration, producer: producer)
+    version = Mutex(TableVersion(configuration))
     interval_ms = configuration.masterDataInterval_ms ?? 30_000
     rewrite_ms = max(configuration.epochRetention_ms, 3_600_000) / 2
     nextLook_ms = monotonic_ms() + interval_ms
     try write(version.withLock { $0 })
   }
 
-  var current: Version { version.withLock { $0 } }
+  public var current: TableVersion { version.withLock { $0 } }
 
   /// Reads the files again where it is time, or where it is asked for. Tables that cannot be read, or with which a mapping
   /// makes no sense, change nothing.
@@ -70,7 +90,8 @@ public final class MasterData: @unchecked Sendable {
       }
       let configuration = try old.configuration.replacingTables(entries)
       try old.configuration.checkSuccessor(configuration)
-      let next = Version(configuration: configuration, hash: configuration.matchingHash)
+      try KnownPeriods.write(configuration, producer)
+      let next = TableVersion(configuration)
       try write(next)
       version.withLock { $0 = next }
       lastProblem = ""
@@ -116,11 +137,9 @@ public final class MasterData: @unchecked Sendable {
     }
   }
 
-  private func write(_ version: Version) throws(KafkaError) {
-    let messages = PackedBytes.pack(TableVersions.encode(version.configuration.tableEntries))
-    for (number, message) in messages.enumerated() {
-      let key = Array("\(TableVersions.name(version.hash))/\(number)/\(messages.count)".utf8)
-      try producer.produce(topic: version.configuration.tablesTopic, partition: 0, key: key, value: message)
+  private func write(_ version: TableVersion) throws(KafkaError) {
+    for (key, value) in version.messages {
+      try producer.produce(topic: version.configuration.tablesTopic, partition: 0, key: key, value: value)
     }
     if let topics { try MasterData.sendPositions(topics, version.configuration, producer) }
     try producer.flush(timeout_ms: 60_000)

@@ -80,7 +80,7 @@ final class TopicTables {
   }
 
   private func position(_ table: TopicTable, _ partition: Int32) -> String {
-    "\(TopicTables.positionPrefix)/\(table.source.name)/\(table.topic)/\(partition)"
+    TopicTables.position(table.source.name, TopicPartition(table.topic, partition))
   }
 
   /// How far the topics have been read, as messages for `<prefix>.tables`.
@@ -89,18 +89,29 @@ final class TopicTables {
   }
 
   /// Takes from `<prefix>.tables` how far somebody has read and reported before.
-  func readPositions() throws {
+  func readPositions() throws { reported = try TopicTables.positions(configuration, reader, environment) }
+
+  /// How far topics of rows have been read and reported, by `<prefix>.tables`.
+  static func positions(
+    _ configuration: Configuration, _ reader: any LogReader, _ environment: any WorkerEnvironment
+  ) throws -> [String: Int64] {
+    var reported: [String: Int64] = [:]
     let place = TopicPartition(configuration.tablesTopic, 0)
-    let (low, stable) = try environment.retrying("asking for offsets", log: log) { () throws(KafkaError) in
+    let (low, stable) = try environment.retrying("asking for offsets", log: nil) { () throws(KafkaError) in
       try reader.bounds(place, timeout_ms: 30_000)
     }
     try reader.read(place, from: low, end: stable) { message in
       guard let key = message.key.map({ String(decoding: $0, as: UTF8.self) }), let value = message.value,
-        key.hasPrefix(TopicTables.positionPrefix + "/"), let offset = Int64(String(decoding: value, as: UTF8.self))
+        key.hasPrefix(positionPrefix + "/"), let offset = Int64(String(decoding: value, as: UTF8.self))
       else { return true }
       reported[key] = max(reported[key] ?? 0, offset)
       return true
     }
+    return reported
+  }
+
+  static func position(_ name: String, _ place: TopicPartition) -> String {
+    "\(positionPrefix)/\(name)/\(place.topic)/\(place.partition)"
   }
 }
 

@@ -47,7 +47,7 @@ final class EpochReplayer {
     }
     if let manifest {
       try engine.beginRestore(manifest)
-      for place in manifest.held { try restoreHeld(place, manifest.task) }
+      for place in manifest.held where environment.defect != .heldNotRestored { try restoreHeld(place, manifest.task) }
       try takeIn(asOf: manifest.from)
     }
     let live = engine.stage

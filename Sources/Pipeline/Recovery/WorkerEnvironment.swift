@@ -71,6 +71,8 @@ public enum Defect: String, Sendable, CaseIterable {
   case totalsForgotten
   /// All tasks keep their checkpoints in one directory, under the same names.
   case directorySharedByTasks
+  /// Records that wait for their master data are not brought back with a checkpoint.
+  case heldNotRestored
   /// Routed records are committed in another transaction than the offsets they came from.
   case routedBeforeOffsets
 }

@@ -70,6 +70,7 @@ extension ClusterSimulation {
     if let raw = configuration.sources[1].routedFrom, !checkRouting(raw) { isWhole = false }
     let breaks = checkRevisions()
     checkDeadLetters()
+    if tables != nil { checkTables(isWhole: isWhole) }
     guard isWhole else { return }
     checkAgainstOracle(breaks)
     if hasActions { checkDecisions(breaks) }
@@ -197,6 +198,7 @@ extension ClusterSimulation {
 
   func checkDeadLetters() {
     var places: [String] = []
+    var waited: [String] = []
     for partition in 0..<partitions {
       for (_, _, value) in cluster.readCommitted(TopicPartition(configuration.deadLettersTopic, Int32(partition))) {
         guard let value,
@@ -205,16 +207,21 @@ extension ClusterSimulation {
           fail("a dead letter cannot be read")
           continue
         }
-        places.append("\(letter["topic"] ?? "")[\(letter["partition"] ?? "")]@\(letter["offset"] ?? "")")
+        let place = "\(letter["topic"] ?? "")[\(letter["partition"] ?? "")]@\(letter["offset"] ?? "")"
+        if letter["reason"] as? String == "MASTER_DATA_MISSING" { waited.append(place) } else { places.append(place) }
       }
     }
     let distinct = Set(places).count
     if distinct != corrupted { fail("\(distinct) dead letters instead of \(corrupted)") }
-    if configuration.kafka.delivery == .exactlyOnce, places.count != distinct { fail("a dead letter comes twice") }
+    tables?.refused = Set(waited)
+    let count = places.count + waited.count
+    if configuration.kafka.delivery == .exactlyOnce, count != distinct + Set(waited).count {
+      fail("a dead letter comes twice")
+    }
   }
 
   func checkAgainstOracle(_ breaks: [String: BreakMessage]) {
-    let oracle = NaiveOracle(history)
+    let oracle = NaiveOracle(judged)
     // That something came late is worth a note, and no difference.
     // Nor is it one that an order was paid and not billed.
     let noDifference = [BreakType.lateArrival, .paidNotBilled, .dataQuality, .masterDataMissing].map(\.rawValue)

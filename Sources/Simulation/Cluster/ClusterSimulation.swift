@@ -37,6 +37,8 @@ public final class ClusterSimulation {
     public var steps = 0
     /// Duplicate values that were found.
     public var duplicates = 0
+    /// Records that came before their master data.
+    public var early = 0
   }
 
   let seed: UInt64
@@ -48,7 +50,7 @@ public final class ClusterSimulation {
   let history: History
   let partitions: Int
   var outcome: Outcome
-  var inputs: [(topic: String, key: [UInt8], value: [UInt8]?)] = []
+  var inputs: [Input] = []
   var corrupted = 0
   /// Where they went.
   var corruptedTopics: [String] = []
@@ -72,6 +74,19 @@ public final class ClusterSimulation {
   var acted: [String: [Action]] = [:]
   /// What was sent, to be sent again.
   var sentActions: [(place: TopicPartition, key: [UInt8], value: [UInt8])] = []
+
+  /// What changes of the tables are seen, where they are followed; nil elsewhere.
+  var tables: TableRun?
+
+  struct Input {
+    var topic: String
+    var key: [UInt8]
+    var value: [UInt8]?
+    /// Among the events of the history, and behind them its postings; nil for what cannot be read.
+    var record: Int?
+    /// Its master data.
+    var party = ""
+  }
 
   /// A place where a process runs, and is started again.
   struct Machine {
@@ -108,7 +123,8 @@ public final class ClusterSimulation {
     shared = random.below(2) == 0 ? SimulatedDisk() : nil
     // A machine that does not have the checkpoints needs all epochs.
     isTrimming = isInDirectory && shared == nil ? false : random.below(2) == 0
-    configuration = try ClusterSimulation.template.get()
+    tables = seed % 5 == 3 ? TableRun(seed: seed) : nil
+    configuration = try (tables?.template ?? ClusterSimulation.template).get()
     configuration.kafka.delivery = options.delivery ?? (random.below(4) == 0 ? .atLeastOnce : .exactlyOnce)
     configuration.epochRecords = 1 + random.below(40)
     configuration.epochInterval_ms = Int64(20 + random.below(400))
@@ -128,7 +144,7 @@ public final class ClusterSimulation {
       configuration.quality = settings
     }
     // With the second stage, which finds them, and against which they are checked.
-    if hasTotals, seed % 2 == 0 {
+    if hasTotals, seed % 2 == 0, tables == nil {
       // Longer than a run takes; or so short that records are forgotten, and late ones find nothing any more.
       configuration.sources[0].uniqueRules = [
         UniqueRule(
@@ -151,6 +167,7 @@ public final class ClusterSimulation {
     if let raw = configuration.sources[1].routedFrom { cluster.createTopic(raw, partitions: rawPartitions) }
     hash = configuration.matchingHash
     makeInputs()
+    try beginTables()
     let isStatic = random.below(2) == 0
     for number in 0..<1 + random.below(3) {
       machines.append(Machine(disk: shared ?? SimulatedDisk(), instance: isStatic ? "m\(number)" : ""))
@@ -183,7 +200,7 @@ public final class ClusterSimulation {
   func makeInputs() {
     let orders = configuration.sources[0].originalTopic
     let ledger = configuration.sources[1].originalTopic
-    for event in history.events {
+    for (at, event) in history.events.enumerated() {
       var text =
         #"{"order":"\#(event.order)","id":"\#(event.id)","kind":"\#(event.kind.name)","time":\#(event.time_ms),"#
         + #""document":"\#(event.document)","currency":"\#(event.currency.code)""#
@@ -193,22 +210,30 @@ public final class ClusterSimulation {
           text += #","\#(component)":"\#(formatDecimal(Int128(amount), decimals: 2))""#
         }
       }
-      inputs.append((orders, Array(event.order.utf8), Array((text + "}").utf8)))
+      let party = tables?.party("\(event.order) \(event.id)") ?? ""
+      if tables != nil { text += #","party":"\#(party)""# }
+      inputs.append(
+        Input(topic: orders, key: Array(event.order.utf8), value: Array((text + "}").utf8), record: at, party: party))
     }
-    for posting in history.postings {
+    for (at, posting) in history.postings.enumerated() {
+      let party = tables?.party("\(posting.journal) \(posting.line)") ?? ""
       let text =
         #"{"order":"\#(posting.order)","journal":"\#(posting.journal)","line":"\#(posting.line)","#
         + #""document":"\#(posting.document)","role":"\#(posting.role.name)","currency":"\#(posting.currency.code)","#
         + #""amount":"\#(formatDecimal(Int128(posting.amount), decimals: 2))","time":\#(posting.time_ms),"#
-        + #""date":"\#(formatDate(day(ofMilliseconds: posting.time_ms)))","reverses":"\#(posting.reverses)"}"#
+        + #""date":"\#(formatDate(day(ofMilliseconds: posting.time_ms)))","reverses":"\#(posting.reverses)""#
+        + (tables == nil ? "}" : #","party":"\#(party)"}"#)
       // Routed records come under another key.
       let key = rawPartitions > 0 ? "\(posting.journal)" : posting.order
-      inputs.append((ledger, Array(key.utf8), Array(text.utf8)))
+      inputs.append(
+        Input(
+          topic: ledger, key: Array(key.utf8), value: Array(text.utf8), record: history.events.count + at, party: party)
+      )
     }
     corrupted = random.below(3)
     for _ in 0..<corrupted {
       corruptedTopics.append(random.below(2) == 0 ? orders : ledger)
-      inputs.append((corruptedTopics.last!, [0x78], Array("{\"order\":".utf8)))
+      inputs.append(Input(topic: corruptedTopics.last!, key: [0x78], value: Array("{\"order\":".utf8)))
     }
     inputs.shuffle(using: &random)
     outcome.records = inputs.count
@@ -221,12 +246,14 @@ public final class ClusterSimulation {
   /// The next record arrives; some stand among those of a transaction that is aborted.
   func deliver() {
     guard let input = inputs.popLast() else { return }
-    let log = cluster.log(place(input.topic, input.key))
+    let place = place(input.topic, input.key)
+    let log = cluster.log(place)
     if random.below(10) == 0 {
       let stranger = 1_000_000 + inputs.count
       log.append(.init(producer: stranger, key: input.key, value: Array("aborted".utf8)))
       log.mark(stranger, .abort)
     }
+    tables?.noteArrival(input, place, log.end)
     log.append(.init(key: input.key, value: input.value))
   }
 
@@ -260,7 +287,9 @@ public final class ClusterSimulation {
     trace("process \(number) starts")
     let (process, environment, log) = made("")
     machines[at].process = process
-    let worker = Worker(configuration: settings, number: 0, stop: stop, log: log, environment: environment, hash: hash)
+    let seen = tables?.seen(byMachine: at)
+    let worker = Worker(
+      configuration: settings, number: 0, stop: stop, log: log, environment: environment, hash: hash, masterData: seen)
     machines[at].status = { worker.currentStatus }
     scheduler.start(process) { worker.run() }
     if rawPartitions > 0 {
@@ -272,7 +301,8 @@ public final class ClusterSimulation {
     if hasTotals {
       let (process, environment, log) = made(", totals")
       machines[at].stages.append(process)
-      let totals = TotalsStage(configuration: settings, stop: stop, log: log, environment: environment)
+      let totals = TotalsStage(
+        configuration: settings, stop: stop, log: log, environment: environment, masterData: seen)
       scheduler.start(process) { totals.run() }
     }
   }
@@ -303,6 +333,7 @@ public final class ClusterSimulation {
       guard step(count) else { break }
       deliver()
       if hasActions, people.below(100) < 15 { act() }
+      changeTables()
       if inputs.isEmpty { left -= count }
       if random.below(10_000) < count * (420 + crashRate * 6) { disturb(crashRate) }
     }
@@ -331,6 +362,7 @@ public final class ClusterSimulation {
     cluster.downUntil_ms = 0
     for process in machines.flatMap(\.all) { process.pausedUntil_ms = 0 }
     while !inputs.isEmpty { deliver() }
+    completeTables()
     trace("calm")
     scheduler.idle_ms = 700
     scheduler.skew_ms += 40 * 3_600_000
@@ -373,6 +405,7 @@ public final class ClusterSimulation {
       }
       totals.merge(status.totals)
       lateCount += status.match.late
+      tables?.waiting += status.waiting
       machine.stop.stop()
     }
     _ = scheduler.run(steps: 100_000)
