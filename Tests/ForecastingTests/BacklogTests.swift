@@ -58,6 +58,12 @@ import Testing
     #expect(forecast([item(700, booked: 75)], billing: billing, payment: payment).expected == weeks([5: 700]))
     #expect(
       forecast([item(900, booked: 95)], billing: billing, payment: payment).expected == weeks([5: 600, 7: 300]))
+    // What is billed behind the last week is paid behind it.
+    var slow = CollectionModel()
+    slow.prior = 0
+    slow.learn(lags: [item(0, booked: -200, invoiced: [-180, 0])], until: 80)
+    let half = forecast([item(700, booked: 95)], billing: slow)
+    #expect(half.expected == weeks([3: 350]) && half.beyond == 350)
     // Nobody pays before the invoice is there.
     var early = CollectionModel()
     early.prior = 0

@@ -98,6 +98,13 @@ import Testing
       try due(BusinessDays(roll: .following, restDays: 0b100_0000, holidays: [11])).sorted() == [
         "10", "12", "12", "12?",
       ])
+    // The same where the calendar changes behind the records.
+    var changed = ledger { ($0.terms, $0.businessDays) = (PaymentTerms(net_d: 9), sundays) }
+    try changed.add(line("a", 100, day: 1), due: absentDate, terms: nil)
+    for (days, day) in [(BusinessDays(roll: .following, restDays: 0b100_0000, holidays: [11]), 12), (sundays, 11)] {
+      changed.use(days)
+      #expect(changed.items(asOf_d: 5).map(\.item.due_d) == [Int32(day)])
+    }
     #expect(try due(BusinessDays(roll: .preceding, restDays: 0b100_0000)).sorted() == ["10", "9", "9", "9?"])
     #expect(try due(sundays).sorted() == ["10", "11", "11", "11?"])
   }

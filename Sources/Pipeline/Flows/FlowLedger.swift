@@ -72,7 +72,7 @@ struct FlowLedger {
 
   /// Indexes of the configured dimensions whose values are kept.
   let labelDimensions: [Int]
-  private let settings: FlowSettings
+  private var settings: FlowSettings
   private var facts: [Fact] = []
   /// First fact of each order.
   private var orders: [Fingerprint: Int32] = [:]
@@ -94,6 +94,9 @@ struct FlowLedger {
   }
 
   var factCount: Int { facts.count }
+
+  /// Goes on with another calendar: days that terms give are found anew when items are.
+  mutating func use(_ days: BusinessDays) { settings.businessDays = days }
 
   // MARK: - Facts
 

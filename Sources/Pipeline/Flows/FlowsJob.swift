@@ -293,6 +293,9 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
     completeness.unreadable = lanes.reduce(unreadableBreaks) { $0 + $1.unreadable }
     completeness.trimmedPartitions = trimmed.count
     var changed: [PublishedFlows.Message] = []
+    ledger.use(current.businessDays)
+    var settings = settings
+    settings.businessDays = current.businessDays
     let report = FlowReport(settings: settings, rates: current.policy.checks?.exchange?.rates)
     let known = published.series.filter { $0.dimensions.count == settings.by.count }
     for made in report.figures(
