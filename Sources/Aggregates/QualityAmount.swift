@@ -61,15 +61,46 @@ public struct QualityControl: Hashable, Sendable {
     public var tiedOut: Int128 = 0
     /// Σ |posted − expected| of the open breaks, each in its own role.
     public var open: Int128 = 0
+    /// Of these, those of which is known since when they have been open, and Σ |posted − expected| × the second since
+    /// which they have been.
+    public var aged: Int128 = 0
+    public var openedAt_s: Int128 = 0
+    /// The control totals by role: Σ expected, Σ posted, and posted − expected of the differences in open breaks, and in
+    /// those that stand.
+    public var expected = [Int128](repeating: 0, count: AccountRole.count)
+    public var posted = [Int128](repeating: 0, count: AccountRole.count)
+    public var openDifference = [Int128](repeating: 0, count: AccountRole.count)
+    public var acceptedDifference = [Int128](repeating: 0, count: AccountRole.count)
+
     /// By role: posted − expected that no break explains. What is not due yet is in it.
-    public var differences = [Int128](repeating: 0, count: AccountRole.count)
+    public func pending(_ role: Int) -> Int128 {
+      posted[role] - expected[role] - openDifference[role] - acceptedDifference[role]
+    }
 
     public init(_ currency: Currency) { self.currency = currency }
 
     /// Σ over the roles of |posted − expected − explained|.
-    public var controlDifference: Int128 { differences.reduce(0) { $0 + Int128($1.magnitude) } }
+    public var controlDifference: Int128 {
+      posted.indices.reduce(0) { $0 + Int128(pending($1).magnitude) }
+    }
 
-    var isZero: Bool { closed == 0 && tiedOut == 0 && open == 0 && differences.allSatisfy { $0 == 0 } }
+    /// Σ |posted − expected| × age / Σ |posted − expected| of the open breaks, in milliseconds; nil without any.
+    public func weightedAge_ms(at time_ms: Int64) -> Int64? {
+      guard aged > 0 else { return nil }
+      return max(0, Int64(clamping: Int128(time_ms) - openedAt_s * 1_000 / aged))
+    }
+
+    /// Sums by role, in the order in which they are written.
+    fileprivate static let sums: [WritableKeyPath<Line, [Int128]> & Sendable] = [
+      \.expected, \.posted, \.openDifference, \.acceptedDifference,
+    ]
+
+    fileprivate func hasRole(_ role: Int) -> Bool { Line.sums.contains { self[keyPath: $0][role] != 0 } }
+
+    var isZero: Bool {
+      closed == 0 && tiedOut == 0 && open == 0 && aged == 0 && openedAt_s == 0
+        && !expected.indices.contains(where: hasRole)
+    }
   }
 
   public var closedOrders: Int64 = 0
@@ -99,7 +130,11 @@ public struct QualityControl: Hashable, Sendable {
         line.closed += other.closed
         line.tiedOut += other.tiedOut
         line.open += other.open
-        for role in line.differences.indices { line.differences[role] += other.differences[role] }
+        line.aged += other.aged
+        line.openedAt_s += other.openedAt_s
+        for sum in Line.sums {
+          for role in line.expected.indices { line[keyPath: sum][role] += other[keyPath: sum][role] }
+        }
       }
     }
   }
@@ -110,17 +145,18 @@ public struct QualityControl: Hashable, Sendable {
     writer.writeVarint(UInt64(lines.count))
     for line in lines {
       writer.write(line.currency.rawValue)
-      for sum in [line.closed, line.tiedOut, line.open] { writer.write(sum) }
-      let roles = line.differences.indices.filter { line.differences[$0] != 0 }
+      for sum in [line.closed, line.tiedOut, line.open, line.aged, line.openedAt_s] { writer.write(sum) }
+      let roles = line.expected.indices.filter(line.hasRole)
       writer.writeVarint(UInt64(roles.count))
       for role in roles {
         writer.write(UInt8(role))
-        writer.write(line.differences[role])
+        for sum in Line.sums { writer.write(line[keyPath: sum][role]) }
       }
     }
   }
 
-  public init(from reader: inout ByteReader) throws(ByteCodingError) {
+  /// - Parameter isWhole: False for what was written when there were differences alone, and no ages.
+  public init(from reader: inout ByteReader, isWhole: Bool = true) throws(ByteCodingError) {
     closedOrders = try reader.readSigned()
     tiedOutOrders = try reader.readSigned()
     for _ in 0..<(try reader.readCount(atMost: 1 << 15)) {
@@ -128,12 +164,64 @@ public struct QualityControl: Hashable, Sendable {
       read.closed = try reader.read()
       read.tiedOut = try reader.read()
       read.open = try reader.read()
+      if isWhole {
+        read.aged = try reader.read()
+        read.openedAt_s = try reader.read()
+      }
       for _ in 0..<(try reader.readCount(atMost: AccountRole.count)) {
         let role: UInt8 = try reader.read()
         guard Int(role) < AccountRole.count else { throw ByteCodingError("control totals of a role that is not known") }
-        read.differences[Int(role)] = try reader.read()
+        if isWhole {
+          for sum in Line.sums { read[keyPath: sum][Int(role)] = try reader.read() }
+        } else {
+          read.posted[Int(role)] = try reader.read()
+        }
       }
       update(read.currency) { $0 = read }
+    }
+  }
+}
+
+/// What is in open breaks in one currency: Σ |posted − expected|, of those whose opening is known the same, and the same
+/// times the second in which they came to be open.
+struct OpenAmount: Hashable, Sendable {
+  var currency: Currency
+  var total: Int128 = 0
+  var aged: Int128 = 0
+  var openedAt_s: Int128 = 0
+
+  var isZero: Bool { total == 0 && aged == 0 && openedAt_s == 0 }
+}
+
+extension [OpenAmount] {
+  /// Adds the sums of a currency; the list stays in the order of the currencies, without zeros.
+  mutating func add(_ amount: OpenAmount) {
+    let at = firstIndex { $0.currency >= amount.currency } ?? count
+    if at < count, self[at].currency == amount.currency {
+      self[at].total += amount.total
+      self[at].aged += amount.aged
+      self[at].openedAt_s += amount.openedAt_s
+      if self[at].isZero { remove(at: at) }
+    } else if !amount.isZero {
+      insert(amount, at: at)
+    }
+  }
+
+  func write(into writer: inout ByteWriter) {
+    writer.writeVarint(UInt64(count))
+    for amount in self {
+      writer.write(amount.currency.rawValue)
+      for sum in [amount.total, amount.aged, amount.openedAt_s] { writer.write(sum) }
+    }
+  }
+
+  init(from reader: inout ByteReader) throws(ByteCodingError) {
+    self.init()
+    for _ in 0..<(try reader.readCount(atMost: 1 << 15)) {
+      add(
+        OpenAmount(
+          currency: Currency(rawValue: try reader.read()), total: try reader.read(), aged: try reader.read(),
+          openedAt_s: try reader.read()))
     }
   }
 }

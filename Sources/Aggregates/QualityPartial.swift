@@ -26,8 +26,8 @@ public struct QualityPartial: Hashable, Sendable {
   }
 
   static let marker: UInt8 = 0xc2
-  /// 1 counted records alone.
-  static let version: UInt8 = 2
+  /// 1 counted records alone; 2 had neither control totals by role nor the age of breaks.
+  static let version: UInt8 = 3
 
   /// Key of the message: marker, task, period, source. The topic is compacted by it.
   public func writeKey(into writer: inout ByteWriter) {
@@ -61,7 +61,9 @@ public struct QualityPartial: Hashable, Sendable {
     }
     epoch = try values.read()
     counts = try QualityCounts(from: &values, hasAmounts: version > 1)
-    if version > 1, try values.read(UInt8.self) != 0 { control = try QualityControl(from: &values) }
+    if version > 1, try values.read(UInt8.self) != 0 {
+      control = try QualityControl(from: &values, isWhole: version > 2)
+    }
     guard reader.isAtEnd, values.isAtEnd else { throw ByteCodingError("counts of quality with more behind them") }
   }
 

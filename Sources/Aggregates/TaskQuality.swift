@@ -46,8 +46,8 @@ public struct TaskQuality: ~Copyable {
   private var amounts: UnsafeMutablePointer<Amount>
   private var amountCount = 0
   private var amountCapacity: Int
-  /// Σ |posted − expected| of the open breaks by currency, without zeros.
-  private var openValues: [QualityAmount] = []
+  /// What is in open breaks, by currency, without zeros.
+  private var openAmounts: [OpenAmount] = []
   private var toldControl = QualityControl()
   private var keys: [QualityKey] = []
   private var places: [QualityKey: Int] = [:]
@@ -160,8 +160,11 @@ public struct TaskQuality: ~Copyable {
   }
 
   /// Adds to the value in open breaks, or takes back.
-  public mutating func addOpen(_ amount: Int128, _ currency: Currency) {
-    openValues.add(QualityAmount(currency: currency, total: amount))
+  /// - Parameter opened_s: Since when the break has been open, in seconds since 1970; 0 where that is not known.
+  public mutating func addOpen(_ amount: Int128, _ currency: Currency, opened_s: UInt32) {
+    openAmounts.add(
+      OpenAmount(
+        currency: currency, total: amount, aged: opened_s == 0 ? 0 : amount, openedAt_s: amount * Int128(opened_s)))
   }
 
   @inline(__always)
@@ -254,8 +257,14 @@ public struct TaskQuality: ~Copyable {
     return amounts(cell).isEmpty
   }
 
-  /// Value in open breaks by currency, minor units; those that are zero are left out.
-  public func openValue() -> [(currency: Currency, value: Int128)] { openValues.map { ($0.currency, $0.total) } }
+  /// Puts what is in open breaks into the lines of its currencies.
+  public func tellOpen(_ control: inout QualityControl) {
+    for amount in openAmounts {
+      control.update(amount.currency) {
+        ($0.open, $0.aged, $0.openedAt_s) = (amount.total, amount.aged, amount.openedAt_s)
+      }
+    }
+  }
 
   /// Everything that was counted, by key.
   public var lines: [(key: QualityKey, counts: QualityCounts)] { makeLines() }
@@ -313,8 +322,8 @@ public struct TaskQuality: ~Copyable {
 
   // MARK: - State
 
-  /// 1 counted records alone.
-  static let stateVersion: UInt8 = 2
+  /// 1 counted records alone; 2 had neither control totals by role nor the age of breaks.
+  static let stateVersion: UInt8 = 3
 
   /// The same counts give the same bytes, whichever way they came to be: a cell that is zero and not to be told is none.
   public func export(into writer: inout ByteWriter) {
@@ -331,7 +340,7 @@ public struct TaskQuality: ~Copyable {
       QualityCounts.write(sums + cell * QualityCounts.width, into: &writer)
       amounts(cell).write(into: &writer)
     }
-    openValues.write(into: &writer)
+    openAmounts.write(into: &writer)
     toldControl.write(into: &writer)
   }
 
@@ -359,8 +368,14 @@ public struct TaskQuality: ~Copyable {
       if isToTell { isChanged[cell] = true }
     }
     if version > 1 {
-      openValues = try [QualityAmount](from: &reader)
-      toldControl = try QualityControl(from: &reader)
+      if version > 2 {
+        openAmounts = try [OpenAmount](from: &reader)
+      } else {
+        for old in try [QualityAmount](from: &reader) {
+          openAmounts.add(OpenAmount(currency: old.currency, total: old.total))
+        }
+      }
+      toldControl = try QualityControl(from: &reader, isWhole: version > 2)
     }
     before = (toldAt_ms, toldTimes, [], toldControl)
   }
@@ -374,7 +389,7 @@ public struct TaskQuality: ~Copyable {
     toldTimes = []
     firstAmounts = []
     amountCount = 0
-    openValues = []
+    openAmounts = []
     toldControl = QualityControl()
     before = (.min, [], [], toldControl)
   }

@@ -350,6 +350,10 @@ extension Matcher {
         next: 0, granules: 0, type: type, role: role, currency: finding.currency.rawValue,
         idCurrency: idCurrency.rawValue, state: UInt8(BreakState.allCases.firstIndex(of: state)!),
         isProvisional: !isDecided, partCount: 0, revision: old?.record.revision ?? 0, content: content)
+      if quality != nil, state.isOpen {
+        let known_s = old.map { $0.record.stateValue.isOpen ? $0.record.opened_s : 0 } ?? 0
+        record.opened_s = known_s != 0 ? known_s : UInt32(clamping: max(1_000, context.watermark_ms) / 1_000)
+      }
       if old == nil || old!.record.content != content {
         record.revision += 1
         var made = context.make(
@@ -375,6 +379,7 @@ extension Matcher {
         record.state = UInt8(BreakState.allCases.firstIndex(of: state)!)
         record.isProvisional = !isDecided
         record.revision += 1
+        record.opened_s = 0
         record.content = 0
         outputs.breaks.append(
           context.make(

@@ -75,7 +75,8 @@ extension Matcher {
       difference += Int128(part.delta)
     }
     if difference != 0 {
-      quality!.addOpen(Int128(sign) * Int128(difference.magnitude), Currency(rawValue: record.currency))
+      quality!.addOpen(
+        Int128(sign) * Int128(difference.magnitude), Currency(rawValue: record.currency), opened_s: record.opened_s)
     }
   }
 
@@ -108,10 +109,14 @@ extension Matcher {
     for currency in counters.tiedOutValue.keys {
       control.update(currency) { $0.tiedOut = counters.tiedOutValue[currency]! }
     }
-    for line in totals.lines where line.pending != 0 {
-      control.update(line.currency) { $0.differences[Int(line.role.rawValue)] = line.pending }
+    for line in totals.lines {
+      let role = Int(line.role.rawValue)
+      control.update(line.currency) {
+        ($0.expected[role], $0.posted[role]) = (line.expected, line.posted)
+        ($0.openDifference[role], $0.acceptedDifference[role]) = (line.open, line.accepted)
+      }
     }
-    for (currency, value) in quality!.openValue() { control.update(currency) { $0.open = value } }
+    quality!.tellOpen(&control)
     return control
   }
 

@@ -102,9 +102,11 @@ extension Matcher {
       writer.write(record.currency)
       writer.write(record.idCurrency)
       writer.write(record.state)
-      writer.write(UInt8(record.isProvisional ? 1 : 0))
+      // Bit 1: a time follows.
+      writer.write(UInt8((record.isProvisional ? 1 : 0) | (record.opened_s != 0 ? 2 : 0)))
       writer.write(record.revision)
       writer.write(record.content)
+      if record.opened_s != 0 { writer.write(record.opened_s) }
       writer.write(record.partCount)
       for part in store.breakParts(ref) {
         writer.write(part.delta)
@@ -160,10 +162,13 @@ extension Matcher {
     for _ in 0..<breaks {
       var record = BreakRecord(
         next: 0, granules: 0, type: try reader.read(), role: try reader.read(), currency: try reader.read(),
-        idCurrency: try reader.read(), state: try reader.read(), isProvisional: try reader.read(UInt8.self) != 0,
-        partCount: 0, revision: 0, content: 0)
+        idCurrency: try reader.read(), state: try reader.read(), isProvisional: false, partCount: 0, revision: 0,
+        content: 0)
+      let bits: UInt8 = try reader.read()
+      record.isProvisional = bits & 1 != 0
       record.revision = try reader.read()
       record.content = try reader.read()
+      if bits & 2 != 0 { record.opened_s = try reader.read() }
       guard record.type == BreakRecord.voidType || Int(record.type) < BreakType.allCases.count,
         Int(record.state) < BreakState.allCases.count, AccountRole(rawValue: record.role) != nil
       else { throw ByteCodingError("a break of an unknown type, at \(reader.offset)") }

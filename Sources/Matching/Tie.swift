@@ -164,6 +164,8 @@ struct BreakRecord {
   var isProvisional: Bool
   var partCount: UInt16
   var revision: UInt32
+  /// Where quality is counted: since when it has been open, in seconds since 1970 of event time; else 0.
+  var opened_s: UInt32 = 0
   /// Of everything that makes a new revision worth sending.
   var content: UInt64
 

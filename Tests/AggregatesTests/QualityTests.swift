@@ -129,7 +129,7 @@ import Testing
         quality.add(step.column, step.amount, source: step.source, time_ms: step.time_ms)
         quality.add(
           total: step.value, matched: step.value / 2, step.currency, source: step.source, time_ms: step.time_ms)
-        quality.addOpen(step.value, step.currency)
+        quality.addOpen(step.value, step.currency, opened_s: 9)
       }
     }
     var straight = TaskQuality(sourceCount: 3)
@@ -209,7 +209,7 @@ import Testing
     #expect(first.control == control && first.lines.isEmpty)
     #expect(!quality.isDue(now_ms: 109) && quality.isDue(now_ms: 110))
     #expect(quality.tell(now_ms: 110, times: [1], control: control).control == nil)
-    control.update(Currency("EUR")!) { $0.differences[3] = -4 }
+    control.update(Currency("EUR")!) { $0.posted[3] = -4 }
     #expect(quality.tell(now_ms: 120, times: [1], control: control).control == control)
     // It was not sent after all.
     quality.untell()
@@ -221,14 +221,17 @@ import Testing
     let (euro, dollar) = (Currency("EUR")!, Currency("USD")!)
     var (a, b) = (QualityControl(), QualityControl())
     (a.closedOrders, a.tiedOutOrders, b.closedOrders) = (3, 2, 4)
-    a.update(dollar) { ($0.closed, $0.tiedOut, $0.differences[0], $0.differences[1]) = (10, 5, 7, -7) }
-    b.update(dollar) { ($0.closed, $0.open, $0.differences[0], $0.differences[2]) = (1, 9, -7, 2) }
+    a.update(dollar) { ($0.closed, $0.tiedOut, $0.posted[0], $0.expected[1]) = (10, 5, 7, 7) }
+    b.update(dollar) { ($0.closed, $0.open, $0.posted[0], $0.posted[2]) = (1, 9, -7, 2) }
+    a.update(dollar) { ($0.expected[3], $0.posted[3], $0.openDifference[3]) = (100, 90, -10) }
+    b.update(dollar) { ($0.posted[3], $0.acceptedDifference[3]) = (4, 4) }
     b.update(euro) { $0.open = 6 }
     a += b
     #expect(a.closedOrders == 7 && a.tiedOutOrders == 2 && a.lines.map(\.currency) == [euro, dollar])
     let line = a.lines[1]
     // What two tasks lack in one role and have too much of in it is no difference.
     #expect(line.closed == 11 && line.tiedOut == 5 && line.open == 9 && line.controlDifference == 9)
+    #expect(line.expected[3] == 100 && line.posted[3] == 94 && line.pending(3) == 0)
     a.update(euro) { $0.open = 0 }
     #expect(a.lines.map(\.currency) == [dollar])
   }
@@ -256,12 +259,13 @@ import Testing
       quality.add(.records, source: 0, time_ms: 5)
       for sign in [1, -1] as [Int128] where value != 0 {
         quality.add(total: sign * value, matched: sign * value, Currency("EUR")!, source: 0, time_ms: 5)
-        quality.addOpen(sign * value, Currency("EUR")!)
+        quality.addOpen(sign * value, Currency("EUR")!, opened_s: 70)
         if sign > 0 {
-          #expect(quality.lines[0].counts.amounts.count == 1 && quality.openValue().map(\.value) == [value])
+          #expect(
+            quality.lines[0].counts.amounts.count == 1 && open(quality) == ["EUR \(value) \(value) \(70 * value)"])
         }
       }
-      #expect(quality.lines[0].counts.amounts.isEmpty && quality.openValue().isEmpty)
+      #expect(quality.lines[0].counts.amounts.isEmpty && open(quality).isEmpty)
       return bytes(quality)
     }
     #expect(make(9) == make(0))
@@ -278,6 +282,38 @@ import Testing
     #expect(alone.lines.isEmpty && bytes(alone) == bytes(never))
   }
 
+  func open(_ quality: borrowing TaskQuality) -> [String] {
+    var control = QualityControl()
+    quality.tellOpen(&control)
+    return control.lines.map { "\($0.currency) \($0.open) \($0.aged) \($0.openedAt_s)" }
+  }
+
+  /// The age of what is open is weighted by amount; what was open before ages were kept has none.
+  @Test func ageIsWeightedByAmount() throws {
+    let (euro, dollar) = (Currency("EUR")!, Currency("USD")!)
+    func age(_ quality: borrowing TaskQuality, _ currency: Currency) -> Int64? {
+      var control = QualityControl()
+      quality.tellOpen(&control)
+      return control.lines.first { $0.currency == currency }?.weightedAge_ms(at: 1_000_000)
+    }
+    var quality = TaskQuality(sourceCount: 1)
+    #expect(age(quality, euro) == nil)
+    quality.addOpen(300, euro, opened_s: 900)
+    #expect(age(quality, euro) == 100_000)
+    quality.addOpen(100, euro, opened_s: 500)
+    #expect(age(quality, euro) == 200_000 && age(quality, dollar) == nil)
+    quality.addOpen(7, euro, opened_s: 0)
+    #expect(age(quality, euro) == 200_000)
+    // One task's watermark may be ahead of the others'.
+    quality.addOpen(1, dollar, opened_s: 2_000)
+    #expect(age(quality, dollar) == 0)
+    var again = TaskQuality(sourceCount: 1)
+    try restored(bytes(quality), &again)
+    #expect(open(again) == open(quality) && open(quality) == ["EUR 407 400 320000", "USD 1 1 2000"])
+    quality.addOpen(-300, euro, opened_s: 900)
+    #expect(age(quality, euro) == 500_000)
+  }
+
   /// The state of a version that counted records alone: the amounts begin with what comes from then on.
   @Test func anEarlierStateIsRead() throws {
     var writer = ByteWriter()
@@ -289,19 +325,19 @@ import Testing
     // To be told; one count, of records: 4.
     writer.write(bytes: [1, 1, 0, 8])
     var quality = TaskQuality(sourceCount: 1)
-    quality.addOpen(3, Currency("EUR")!)
+    quality.addOpen(3, Currency("EUR")!, opened_s: 1)
     try restored(writer.array, &quality)
     quality.add(total: 9, matched: 0, Currency("EUR")!, source: 0, time_ms: day(2024, 1, 5))
     #expect(quality.lines.map { "\($0.key.period) \($0.counts[.records])" } == ["202401 4"])
     #expect(quality.lines[0].counts.amounts == [QualityAmount(currency: Currency("EUR")!, total: 9)])
-    #expect(quality.openValue().isEmpty)
+    #expect(open(quality).isEmpty)
   }
 
   @Test func damagedBytesAreRefused() throws {
     var quality = TaskQuality(sourceCount: 1)
     quality.add(.records, source: 0, time_ms: 5)
     quality.add(total: 9, matched: 4, Currency("EUR")!, source: 0, time_ms: 5)
-    quality.addOpen(3, Currency("EUR")!)
+    quality.addOpen(3, Currency("EUR")!, opened_s: 1)
     let good = bytes(quality)
     for length in 0..<good.count {
       var other = TaskQuality(sourceCount: 1)
@@ -338,7 +374,8 @@ import Testing
     var control = QualityControl()
     (control.closedOrders, control.tiedOutOrders) = (9, 8)
     control.update(Currency("EUR")!) {
-      ($0.closed, $0.tiedOut, $0.open, $0.differences[17]) = (1 << 80, 5, 4, -3)
+      ($0.closed, $0.tiedOut, $0.open, $0.posted[17]) = (1 << 80, 5, 4, -3)
+      ($0.expected[17], $0.aged, $0.openedAt_s) = (2, 4, 4_000)
     }
     let all = QualityPartial(task: 1, epoch: 2, control: control)
     var allKey = ByteWriter()

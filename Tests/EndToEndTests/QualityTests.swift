@@ -138,8 +138,17 @@ import Validation
     let gross = try ordered.filter { tiedOut.contains($0.key) }.reduce(0) { sum, order in
       sum + cents(try #require(order.value["amounts"] as? [String: Any])["gross"])
     }
-    let sums = try #require((all["amounts"] as? [[String: Any]])?.first)
-    #expect(sums["currency"] as? String == "USD" && cents(sums["matched"]) == gross)
+    let sums = try #require((all["amounts"] as? [[String: Any]])?.first { $0["currency"] as? String == "USD" })
+    #expect(cents(sums["matched"]) == gross)
     #expect(cents(sums["total"]) > gross && cents(sums["open_breaks"]) > 0 && cents(sums["control_difference"]) == 0)
+    #expect((sums["weighted_break_age_ms"] as? Int ?? -1) >= 0)
+    // Everything is due: what is posted and not expected stands in breaks, role by role.
+    let roles = try #require(sums["control_totals"] as? [[String: Any]])
+    #expect(roles.count > 3)
+    for role in roles {
+      #expect(cents(role["pending"]) == 0, "\(role)")
+      #expect(
+        cents(role["posted"]) - cents(role["expected"]) == cents(role["open"]) + cents(role["accepted"]), "\(role)")
+    }
   }
 }

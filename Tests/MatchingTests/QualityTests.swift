@@ -116,6 +116,52 @@ import Testing
     let all = matcher.qualityControl!
     #expect(all.closedOrders == 3 && all.lines.allSatisfy { $0.controlDifference == 0 })
     #expect(all.lines.map { "\($0.currency) \($0.open)" } == ["EUR 50", "USD 30"])
+    // The control totals are the matcher's own, role by role.
+    for line in matcher.totals.lines {
+      let told = all.lines.first { $0.currency == line.currency }!
+      let role = Int(line.role.rawValue)
+      #expect(told.expected[role] == line.expected && told.posted[role] == line.posted)
+      #expect(told.openDifference[role] == line.open && told.acceptedDifference[role] == line.accepted)
+    }
+  }
+
+  /// A break ages from when it was first told as open, over revisions and restarts; one that opens again begins anew.
+  @Test func breaksAge() throws {
+    let r = Records()
+    var matcher = matcher()
+    var outputs = MatchOutputs()
+    func opened(_ matcher: borrowing Matcher) -> [Int64] {
+      matcher.qualityControl!.lines.map { Int64($0.aged == 0 ? 0 : $0.openedAt_s / $0.aged) }
+    }
+    matcher.take([.order(r.event("A", net: 100, gross: 100))], into: &outputs)
+    matcher.take(r.invoice("A", net: 40).map { .posting($0) }, into: &outputs)
+    // Event time goes on with another order, which ties out.
+    func move(to time_ms: Int64, _ key: String, _ matcher: inout Matcher) {
+      matcher.take([.order(r.event(key, at: time_ms, net: 1, gross: 1))], into: &outputs)
+      matcher.take(r.invoice(key, net: 1, at: time_ms).map { .posting($0) }, into: &outputs)
+      matcher.advance(now_ms: t0 + 1_000 * hour, outputs: &outputs)
+    }
+    let first_ms = t0 + 10 * millisecondsPerDay
+    move(to: first_ms, "M1", &matcher)
+    let told = try #require(outputs.breaks.first { $0.order == "A" })
+    #expect(told.state == .open && opened(matcher) == [told.asOf_ms / 1_000])
+    // Another amount: a new revision, no new age.
+    outputs.removeAll()
+    matcher.take(r.invoice("A", net: 20, journal: "JE8", at: t0 + 1).map { .posting($0) }, into: &outputs)
+    move(to: first_ms + millisecondsPerDay, "M2", &matcher)
+    #expect(outputs.breaks.contains { $0.id == told.id && $0.revision > told.revision && $0.state.isOpen })
+    #expect(opened(matcher) == [told.asOf_ms / 1_000])
+    // The rest comes: nothing is open, and nothing of it stays.
+    matcher.take(r.invoice("A", net: 40, journal: "JE9", at: t0 + 2).map { .posting($0) }, into: &outputs)
+    move(to: first_ms + 2 * millisecondsPerDay, "M3", &matcher)
+    #expect(outputs.breaks.last { $0.order == "A" }?.state == .autoCleared)
+    #expect(matcher.qualityControl!.lines.allSatisfy { $0.open == 0 && $0.aged == 0 && $0.openedAt_s == 0 })
+    // One that is taken back opens it again.
+    matcher.take(
+      r.invoice("A", net: -40, journal: "JE10", at: t0 + 3).map { .posting($0) }, into: &outputs)
+    move(to: first_ms + 3 * millisecondsPerDay, "M4", &matcher)
+    let again = try #require(outputs.breaks.last { $0.order == "A" && $0.state.isOpen })
+    #expect(again.asOf_ms > told.asOf_ms && opened(matcher) == [again.asOf_ms / 1_000])
   }
 
   @Test func valuesOfRepetitionsAreTakenBack() {

@@ -64,7 +64,9 @@ import Testing
       (control.closedOrders, control.tiedOutOrders) = (4, 3)
       control.update(euro) {
         ($0.closed, $0.tiedOut, $0.open) = (total, total / 5, 7)
-        ($0.differences[0], $0.differences[1]) = (task == 0 ? 6 : -6, 2)
+        ($0.posted[0], $0.posted[1]) = (task == 0 ? 16 : 4, 2)
+        ($0.expected[0], $0.openDifference[0]) = (5, task == 0 ? 7 : 3)
+        ($0.acceptedDifference[0], $0.aged, $0.openedAt_s) = (task == 0 ? -2 : 2, 7, 7 * (task == 0 ? 1_000 : 3_000))
       }
       merger.apply(QualityPartial(task: task, epoch: 4, control: control))
     }
@@ -77,15 +79,24 @@ import Testing
         // What was counted before counting began may be taken back: no message says less than nothing.
         .init(currency: dollar, total: 9, matched: 0, openBreaks: 0, controlDifference: 0),
       ])
-    #expect(
-      all.money == [.init(currency: euro, total: 1_250, matched: 250, openBreaks: 14, controlDifference: 4)])
+    var money = QualityMessage.Money(
+      currency: euro, total: 1_250, matched: 250, openBreaks: 14, controlDifference: 4)
+    // Receivable: 20 − 10 = 10 of breaks. As of nowhere: no age.
+    money.roles = [
+      .init(role: .receivable, currency: euro, expected: 10, posted: 20, open: 10, accepted: 0),
+      .init(role: .revenue, currency: euro, expected: 0, posted: 4, open: 0, accepted: 0),
+    ]
+    money.weightedBreakAge_ms = 0
+    #expect(all.money == [money] && all.weightedBreakAge_ms == 0)
+    let line = try #require(all.control?.lines.first)
+    #expect(line.weightedAge_ms(at: 5_000_000) == 3_000_000)
     #expect(all.counts == QualityCounts() && all.status.isProvisional && all.status.revision == 16)
     var encoder = FinanceEncoder(dimensionNames: [])
     let text = String(decoding: encoder.encode(all), as: UTF8.self)
     for part in [
       #""source":"(all)","period":"(all)","records":0"#,
       #""orders_closed":8,"orders_tied_out":6,"tied_out_rate":"0.750000""#,
-      #"{"currency":"EUR","total":"12.50","matched":"2.50","match_rate":"0.200000","open_breaks":"0.14","control_difference":"0.04"}"#,
+      #"{"currency":"EUR","total":"12.50","matched":"2.50","match_rate":"0.200000","open_breaks":"0.14","control_difference":"0.04","weighted_break_age_ms":0,"control_totals":[{"role":"receivable","expected":"0.10","posted":"0.20","open":"0.10","accepted":"0.00","pending":"0.00"},{"role":"revenue","expected":"0.00","posted":"0.04","open":"0.00","accepted":"0.00","pending":"0.04"}]}"#,
     ] { #expect(text.contains(part), "\(part) in \(text)") }
     #expect(String(decoding: FinanceEncoder.key(all), as: UTF8.self) == "(all)|(all)")
     // A task stands otherwise, the other as before.

@@ -197,17 +197,21 @@ import Testing
     counts.add(QualityAmount(currency: euro, total: 100, matched: 90))
     var control = QualityControl()
     (control.closedOrders, control.tiedOutOrders) = (5, 4)
-    control.update(euro) { ($0.closed, $0.tiedOut, $0.open, $0.differences[0]) = (100, 90, 10, -2) }
+    control.update(euro) { ($0.closed, $0.tiedOut, $0.open, $0.posted[0]) = (100, 90, 10, -2) }
+    control.update(euro) { ($0.aged, $0.openedAt_s) = (10, 10 * 1_699_999_000) }
     var quality = QualityMessage(
-      source: "or|ders", period: 202_401, counts: counts, freshnessLag_ms: -5,
-      weightedBreakAge_ms: 4, status: status)
+      source: "or|ders", period: 202_401, counts: counts, freshnessLag_ms: -5, status: status)
     let full = encoder.encode(quality)
-    (quality.freshnessLag_ms, quality.weightedBreakAge_ms) = (nil, nil)
+    quality.freshnessLag_ms = nil
     quality.counts = QualityCounts()
     let all = QualityMessage(
       source: QualityKey.allSources, period: QualityKey.allPeriods, counts: QualityCounts(), control: control,
       freshnessLag_ms: nil, status: status)
     try check(TopicSchemas.quality, [full, encoder.encode(quality), encoder.encode(all)])
+    #expect(all.weightedBreakAge_ms == 1_000_000)
+    #expect(
+      String(decoding: encoder.encode(all), as: UTF8.self).contains(
+        #""weighted_break_age_ms":1000000,"control_totals":[{"role":"receivable","expected":"0.00","posted":"-0.02","#))
     let text = String(decoding: full, as: UTF8.self)
     for part in [
       #""records":10,"matched":7,"unmatched":1,"match_rate":"0.700000","late":1,"duplicates":2,"superseded":0,"flagged":3,"#,

@@ -383,6 +383,22 @@ enum FinanceFields {
       "control_difference",
       "In `(all)`: Σ over the roles of |posted − expected − what breaks explain|; zero where every order is due and the control totals hold. 0 in a source's months."
     ) { ($0.controlDifference, $0.currency) },
+    .optionalInteger(
+      "weighted_break_age_ms",
+      "In `(all)`: Σ |posted − expected| × age / Σ |posted − expected| of the open breaks, at `as_of`; null without any. A break's age counts in event time from when it was first told as open."
+    ) { $0.weightedBreakAge_ms.map { Int($0) } },
+    .list(
+      "control_totals", "In `(all)`: by account role; posted − expected = open + accepted + pending.", controlTotals
+    ) { $0.roles },
+  ]
+
+  private static let controlTotals: [MessageField<QualityMessage.Role>] = [
+    .text("role", "Account role.") { $0.role.name },
+    .amount("expected", "What the order events say, debit − credit.") { ($0.expected, $0.currency) },
+    .amount("posted", "What the ledger holds.") { ($0.posted, $0.currency) },
+    .amount("open", "Posted − expected of the open breaks.") { ($0.open, $0.currency) },
+    .amount("accepted", "Of those that stand: accepted, explained, force-closed.") { ($0.accepted, $0.currency) },
+    .amount("pending", "Of what is not due yet; zero once every order is.") { ($0.pending, $0.currency) },
   ]
 
   static let quality: [MessageField<Named<QualityMessage>>] =
@@ -453,7 +469,7 @@ enum FinanceFields {
       .list("amounts", "By currency.", money) { $0.message.money },
       .optionalInteger(
         "weighted_break_age_ms",
-        "Null: the daemon does not keep it. `tieout serve` tells count and amount of the open breaks by age (`/v1/summary`)."
+        "In `(all)`, where open breaks are in one currency alone: that of its `amounts`; else null."
       ) {
         $0.message.weightedBreakAge_ms.map { Int($0) }
       },

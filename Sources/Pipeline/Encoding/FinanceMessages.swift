@@ -213,6 +213,9 @@ public struct QualityMessage: Sendable, Equatable {
     public var openBreaks: Int128
     /// Σ over the roles of |posted − expected − explained|: zero where the control totals hold and nothing is pending.
     public var controlDifference: Int128
+    /// Σ |posted − expected| × age / Σ |posted − expected| of the open breaks; nil without any.
+    public var weightedBreakAge_ms: Int64?
+    public var roles: [Role] = []
 
     public init(currency: Currency, total: Int128, matched: Int128, openBreaks: Int128, controlDifference: Int128) {
       self.currency = currency
@@ -223,6 +226,17 @@ public struct QualityMessage: Sendable, Equatable {
     }
   }
 
+  /// The control total of a role in a currency, in minor units: posted − expected = open + accepted + pending.
+  public struct Role: Sendable, Equatable {
+    public var role: AccountRole
+    public var currency: Currency
+    public var expected: Int128
+    public var posted: Int128
+    public var open: Int128
+    public var accepted: Int128
+    public var pending: Int128 { posted - expected - open - accepted }
+  }
+
   public var source: String
   /// Calendar month of event time, year × 100 + month.
   public var period: Int32
@@ -231,20 +245,22 @@ public struct QualityMessage: Sendable, Equatable {
   public var control: QualityControl?
   /// How far the source's newest event time was behind the clock when this was told; nil before its first record.
   public var freshnessLag_ms: Int64?
-  /// Σ |amount| × age / Σ |amount| of the open breaks; nil: the daemon does not keep it.
-  public var weightedBreakAge_ms: Int64?
+  /// As of one currency, where the open breaks are in one alone.
+  public var weightedBreakAge_ms: Int64? {
+    let ages = money.compactMap(\.weightedBreakAge_ms)
+    return ages.count == 1 ? ages[0] : nil
+  }
   public var status: MessageStatus
 
   public init(
     source: String, period: Int32, counts: QualityCounts, control: QualityControl? = nil, freshnessLag_ms: Int64?,
-    weightedBreakAge_ms: Int64? = nil, status: MessageStatus
+    status: MessageStatus
   ) {
     self.source = source
     self.period = period
     self.counts = counts
     self.control = control
     self.freshnessLag_ms = freshnessLag_ms
-    self.weightedBreakAge_ms = weightedBreakAge_ms
     self.status = status
   }
 
@@ -255,10 +271,19 @@ public struct QualityMessage: Sendable, Equatable {
   /// By currency: of a source's month what its records come to, of all sources what the orders come to.
   var money: [Money] {
     if let control {
-      return control.lines.map {
-        Money(
-          currency: $0.currency, total: max(0, $0.closed), matched: max(0, $0.tiedOut), openBreaks: max(0, $0.open),
-          controlDifference: $0.controlDifference)
+      return control.lines.map { line in
+        var money = Money(
+          currency: line.currency, total: max(0, line.closed), matched: max(0, line.tiedOut),
+          openBreaks: max(0, line.open), controlDifference: line.controlDifference)
+        money.weightedBreakAge_ms = line.weightedAge_ms(at: status.asOf_ms)
+        money.roles = AccountRole.allCases.compactMap { role in
+          let at = Int(role.rawValue)
+          let made = Role(
+            role: role, currency: line.currency, expected: line.expected[at], posted: line.posted[at],
+            open: line.openDifference[at], accepted: line.acceptedDifference[at])
+          return made.expected == 0 && made.posted == 0 && made.open == 0 && made.accepted == 0 ? nil : made
+        }
+        return money
       }
     }
     return counts.amounts.map {
