@@ -84,9 +84,10 @@ public struct QualityControl: Hashable, Sendable {
       posted.indices.reduce(0) { $0 + Int128(pending($1).magnitude) }
     }
 
-    /// Σ |posted − expected| × age / Σ |posted − expected| of the open breaks, in milliseconds; nil without any.
+    /// Σ |posted − expected| × age / Σ |posted − expected| of the open breaks, in milliseconds; nil without any, and where
+    /// the time is not known yet (`Int64.min`).
     public func weightedAge_ms(at time_ms: Int64) -> Int64? {
-      guard aged > 0 else { return nil }
+      guard aged > 0, time_ms > .min else { return nil }
       return max(0, Int64(clamping: Int128(time_ms) - openedAt_s * 1_000 / aged))
     }
 

@@ -224,6 +224,7 @@ public struct Configuration: Sendable, Equatable {
     let isLater = plain.entries.count == MatchingPolicy.firstKinds
     for (path, value) in effective where ["sources", "tables", "matching", "policy"].contains(path.first) {
       if path == ["matching", "revenue_schedules", "remainder"], value == "spread" { continue }
+      if path == ["matching", "quantities", "ordered"], value == "false" { continue }
       if isLater, path.starts(with: ["policy", OrderEventKind.chargeback.name]) { continue }
       text += "|" + path.joined(separator: ".") + "=" + value
     }
@@ -235,6 +236,10 @@ public struct Configuration: Sendable, Equatable {
       text += "|\(aggregates)".replacing(", countsQuantities: false)", with: ")")
         .replacing(", valuesByDimension: []", with: "")
     }
+    // What a later version adds up, or judges, in another way.
+    if aggregates != nil, policy.checks?.schedules != nil { text += "|releases" }
+    if aggregates != nil, policy.checks?.exchange != nil { text += "|unrated" }
+    if policy.quantities.isEnabled { text += "|returns" }
     if takesActions { text += "|actions" }
     if let hold { text += "|\(hold)" }
     // Since when breaks have been open is part of the state where quality is counted.

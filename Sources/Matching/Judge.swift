@@ -325,12 +325,9 @@ struct Judge {
     var billed: Int64 = 0
     var (isDeliveredKnown, isShippedKnown) = (policy.quantities.basis == .delivered, false)
     var returned: Int64 = 0
-    var ordered: Int64?
     for event in dueEvents {
       guard let quantity = event.quantity_u else { continue }
       switch event.kind {
-      case .booked, .changed: ordered = (ordered ?? 0) &+ quantity
-      case .cancelled: ordered = (ordered ?? 0) &- quantity
       case .delivered:
         delivered &+= quantity
         isDeliveredKnown = true
@@ -363,15 +360,32 @@ struct Judge {
       add(.quantityMismatch, .revenue, "delivered and billed quantities differ")
     } else if policy.quantities.basis == .delivered, isShippedKnown || isDecided, differs(shipped, delivered) {
       add(.quantityMismatch, .inventory, "delivered and issued quantities differ")
-    } else if policy.quantities.comparesOrdered, let ordered {
+    } else if policy.quantities.comparesOrdered, let ordered = orderedQuantity_u {
       // Less may still follow; more was never asked for.
       for (quantity, what, role) in [
         (billed, "billed", AccountRole.revenue), (delivered, "delivered", .inventory), (shipped, "shipped", .inventory),
-      ] where quantity &- ordered > tolerance {
+      ] where quantity > 0 && quantity &- ordered > tolerance {
         add(.quantityMismatch, role, "\(what) \(quantityText(quantity)), ordered \(quantityText(ordered))")
         return
       }
     }
+  }
+
+  /// What was ordered by all that is known, due or not; nil where no booking tells a quantity.
+  private var orderedQuantity_u: Int64? {
+    var (ordered, isKnown) = (Int64(0), false)
+    for event in events {
+      guard let quantity = event.quantity_u else { continue }
+      switch event.kind {
+      case .booked:
+        ordered &+= quantity
+        isKnown = true
+      case .changed: ordered &+= quantity
+      case .cancelled: ordered &-= quantity
+      default: break
+      }
+    }
+    return isKnown ? ordered : nil
   }
 
   /// Millionths of the unit, without zeros that say nothing.

@@ -66,8 +66,9 @@ extension Matcher {
     }
     guard amount != 0, let checks = policy.checks, let schedules = checks.schedules else { return }
     var steps: [(period: Int32, amount: Int64)] = []
-    schedules.forEachRelease(of: amount, from: first, to: last, checks.calendar) { period, _, _, amount in
-      steps.append((period, Int64(clamping: amount)))
+    schedules.forEachRelease(of: amount, from: first, to: last, checks.calendar) { period, first, _, amount in
+      // Behind the end of the calendar periods have no names: a month's could be that of another fiscal period.
+      steps.append((checks.calendar.map { $0.period(ofDay: first) } ?? period, Int64(clamping: amount)))
     }
     for step in steps where step.amount != 0 {
       aggregates!.addRelease(step.amount, of: input, period: step.period, sign: sign)

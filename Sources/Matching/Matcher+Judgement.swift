@@ -316,6 +316,8 @@ extension Matcher {
     var context = EvidenceContext(judge, order: order, dimensionCount: dimensionCount)
     context.deadline_ms = ties[slot].deadline_ms
     context.watermark_ms = min(watermark_ms, max(ties[slot].deadline_ms, ties[slot].quiet_ms))
+    // Not from how far time has leapt, which the age of severity counts.
+    let opened_s = UInt32(clamping: max(1_000, context.watermark_ms) / 1_000)
     if hasAges, isDecided {
       context.setAge(
         at: ageClock(watermark_ms), horizon_ms: horizon_ms, ages_ms: policy.checks!.severityAges_ms)
@@ -352,7 +354,7 @@ extension Matcher {
         isProvisional: !isDecided, partCount: 0, revision: old?.record.revision ?? 0, content: content)
       if quality != nil, state.isOpen {
         let known_s = old.map { $0.record.stateValue.isOpen ? $0.record.opened_s : 0 } ?? 0
-        record.opened_s = known_s != 0 ? known_s : UInt32(clamping: max(1_000, context.watermark_ms) / 1_000)
+        record.opened_s = known_s != 0 ? known_s : opened_s
       }
       if old == nil || old!.record.content != content {
         record.revision += 1

@@ -147,6 +147,25 @@ import Testing
     #expect(wrong?.description.contains("did you mean 'enabled'?") == true)
   }
 
+  /// Under another hash a replay does not compare, and decodes by the tables of now: it changes where what a task makes of
+  /// its records does, and never by an oversight. A setting that is new counts where it is used alone.
+  @Test func theHashOfWhatIsMatchedIsPinned() throws {
+    let plain = try tests.parse(tests.base)
+    #expect(plain.matchingHash == 7_404_728_596_261_741_340)
+    #expect(
+      try tests.parse(tests.base + "\nmatching: {quantities: {ordered: false}}").matchingHash == plain.matchingHash)
+    #expect(
+      try tests.parse(tests.base + "\nmatching: {quantities: {ordered: true}}").matchingHash != plain.matchingHash)
+    let more = try tests.parse(
+      tests.base + """
+
+        matching: {quantities: {compare: true}, revenue_schedules: {basis: day}, severity: {age: [24h, 72h, 120h]}}
+        aggregates: {enabled: true}
+        quality: {enabled: true}
+        """)
+    #expect(more.matchingHash == 2_434_839_951_096_093_758)
+  }
+
   @Test func aggregatesAreOffUnlessEnabled() throws {
     let plain = try tests.parse(tests.base)
     #expect(plain.aggregates == nil && plain.revenueTopic == "\(plain.prefix).revenue")

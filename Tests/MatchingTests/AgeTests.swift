@@ -1,3 +1,4 @@
+import Aggregates
 import Domain
 import Testing
 
@@ -40,6 +41,24 @@ import Testing
     #expect(revisions([due + 1, due + 900 * hour], testPolicy()).map(\.severity) == [.low])
     // An amount that is as severe is not told again.
     #expect(revisions([due + 1, due + 25 * hour, due + 73 * hour], net: 10_000_00).map(\.severity) == [.high])
+  }
+
+  /// Since when a break has been open does not depend on how time came to where it is.
+  @Test func openedIsNotMovedByALeap() {
+    let due = t0 + Self.horizon
+    func opened(_ steps: [Int64]) -> [Int128] {
+      var matcher = Matcher(policy: Self.policy, dimensionCount: 0)
+      matcher.quality = TaskQuality(sourceCount: 2)
+      var outputs = MatchOutputs()
+      matcher.take([.order(r.event("O1", net: 10_00, gross: 10_00))], into: &outputs)
+      for step in steps {
+        matcher.watermarks.force(step)
+        matcher.advance(now_ms: t0 + 1_000 * hour, outputs: &outputs)
+      }
+      return matcher.qualityControl!.lines.map { $0.openedAt_s / max(1, $0.aged) }
+    }
+    #expect(opened([due + 80 * hour]) == [Int128(due / 1_000)])
+    #expect(opened([due + 1, due + 30 * hour, due + 80 * hour]) == [Int128(due / 1_000)])
   }
 
   @Test func aLeapOfTimeComesToTheSameEnd() {

@@ -327,6 +327,9 @@ func expectControlTotals(_ totals: ControlTotals, sourceLocation: SourceLocation
     // What came back may be sent again.
     #expect(flow(10, supplied: 12, returned: 2, billed: 10) == [])
     #expect(flow(nil, supplied: 15, billed: 15) == [])
+    // A booking without a quantity is not held against it, whatever was cancelled.
+    #expect(flow(nil, cancelled: 5, supplied: 0, billed: 0) == [])
+    #expect(flow(nil, changed: 5, supplied: 15, billed: 15) == [])
     // Another break of the same parties says more.
     #expect(flow(10, supplied: 15, billed: 12) == ["QUANTITY_MISMATCH:revenue"])
   }

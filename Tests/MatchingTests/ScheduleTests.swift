@@ -353,7 +353,7 @@ import Testing
   }
 
   /// What the schedules release stands in the cells of its periods, whether it has been posted or not.
-  @Test func releasesAreAddedUpByPeriod() {
+  @Test func releasesAreAddedUpByPeriod() throws {
     let year = billed(net: 1_200_00, from: Self.date(1, 1), to: Self.date(12, 31))
     let posted = (1...6).flatMap { release(100_00, on: Self.date($0, 28), "R\($0)") }
     let inputs: [Input] = [.order(year.event)] + (year.lines + posted).map { .posting($0) }
@@ -373,6 +373,16 @@ import Testing
     var cancel = r.event("S1", .invoiceCancelled, document: "S1-INV", net: 1_200_00, gross: 1_200_00)
     (cancel.serviceStart_d, cancel.serviceEnd_d) = (Self.date(1, 1), Self.date(12, 31))
     #expect(due(cells(inputs + [.order(cancel)], policy: Self.policy())) == [:])
+    // Behind the end of a fiscal calendar there is no period: a month's name would be that of another one.
+    var fiscal = Self.policy()
+    fiscal.checks?.calendar = try FiscalCalendar(
+      (1...3).map {
+        .init(name: 202_603 + Int32($0), first_d: Self.date($0, 1), last_d: Self.date($0 + 1, 1) - 1)
+      })
+    let half = billed(net: 600_00, from: Self.date(1, 1), to: Self.date(6, 30))
+    #expect(
+      due(cells([.order(half.event)], policy: fiscal))
+        == [202_604: 100_00, 202_605: 100_00, 202_606: 100_00, CellTable.unknownPeriod: 300_00])
     // Without schedules there are none.
     policy.checks?.schedules = nil
     #expect(due(cells(inputs, policy: policy)) == [:])

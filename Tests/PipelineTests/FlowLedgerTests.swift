@@ -140,6 +140,12 @@ import Testing
       event(.booked, "credited", 100, day: 10), event(.invoiced, "credited", 100, day: 12),
       event(.credited, "credited", 100, day: 13),
     ]
+    // An ending of the same day, which does not say in which currency.
+    for number in 0..<6 {
+      events.append(event(.booked, "same\(number)", 100, day: 10))
+      events.append(event(.cancelled, "same\(number)", nil, day: 10))
+      events[events.count - 1].currency = .none
+    }
     events.append(events[0])
     var random = SeededRandom(seed: seed)
     if seed > 0 { events.shuffle(using: &random) }

@@ -149,6 +149,7 @@ public final class Worker: @unchecked Sendable {
     status.restarts = before.restarts
     status.abortedEpochs = before.abortedEpochs
     status.rebalances = before.rebalances
+    replayedDecode = DecodeCounters()
     tasks = [:]
     parked = [:]
     assigned = []

@@ -134,11 +134,13 @@ final class OrderLane {
 
   @inline(__always)
   private func take(_ key: ByteView, _ payload: ByteView, _ position: RecordPosition) -> DataFault? {
+    let before = records.count
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
       case .appended:
         if !rules.isEmpty, let fault = check(payload) {
-          records.truncate(to: records.count - 1)
+          // A row that moved to another order is two of them.
+          records.truncate(to: before)
           throw fault
         }
       case .skipped: counters.skipped += 1
@@ -245,11 +247,13 @@ final class LedgerLane {
 
   @inline(__always)
   private func take(_ key: ByteView, _ payload: ByteView, _ position: RecordPosition) -> DataFault? {
+    let before = records.count
     do throws(DataFault) {
       switch try decoder.decode(key: key, payload: payload, position: position, into: &records) {
       case .appended:
         if !rules.isEmpty, let fault = check(payload) {
-          records.truncate(to: records.count - 1)
+          // A row that moved to another order is two of them.
+          records.truncate(to: before)
           throw fault
         }
       case .skipped: counters.skipped += 1

@@ -101,7 +101,7 @@ struct FlowReport {
       let names = byBook[book]!.sorted()
       var models = Models(
         names.flatMap { bySeries[$0]!.map(\.item) }, asOf_d: asOf_d, backtest_percent: settings.backtest_percent)
-      for name in names { models.billing.learn(lags: (ordered[name] ?? []).lazy.map(\.item), until: asOf_d) }
+      models.billing.learn(lags: names.flatMap { (ordered[$0] ?? []).map(\.item) }, until: asOf_d)
       for name in names {
         var completeness = completeness
         completeness.unvaluedItems = unvalued[name] ?? 0

@@ -329,6 +329,7 @@ struct FlowLedger {
   /// The orders among facts that were booked by the end of a day, by currency.
   private static func orders(_ facts: [Fact], asOf_d: Int32) -> [Order] {
     var orders: [Order] = []
+    var lastEnding_d = Int32.min
     // By day and identity: what is made of them must not depend on how they came.
     for fact in facts.sorted(by: { ($0.day, $0.identity) < ($1.day, $1.identity) }) where fact.day <= asOf_d {
       guard [.booking, .invoice, .unbilling, .ending].contains(fact.kind) else { continue }
@@ -336,6 +337,7 @@ struct FlowLedger {
       if at == orders.count {
         // An event that ends the order need not say in which currency it was.
         if fact.kind == .ending, fact.currency == .none {
+          lastEnding_d = fact.day
           for at in orders.indices { orders[at].hasEnded = true }
           continue
         }
@@ -357,6 +359,10 @@ struct FlowLedger {
       case .ending: orders[at].hasEnded = true
       case .gone, .receivable, .cashLeg, .otherLeg: break
       }
+    }
+    // On the day of the booking nothing says which was first.
+    for at in orders.indices where orders[at].first.map({ $0.day <= lastEnding_d }) == true {
+      orders[at].hasEnded = true
     }
     return orders.filter { $0.first != nil }
   }
