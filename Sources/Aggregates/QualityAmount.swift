@@ -2,7 +2,7 @@ import Domain
 
 /// What the records of a source and period come to in one currency, in minor units: the debits that a posting makes, or
 /// that an order event must make by the posting policy. So both sides are measured alike, and a document counts once.
-public struct QualityAmount: Hashable, Sendable {
+public struct QualityAmount: Hashable, Sendable, CurrencySums {
   public var currency: Currency
   /// Of all records that count: those dropped as repetitions, replaced, deleted or in conflict are taken back.
   public var total: Int128
@@ -16,21 +16,34 @@ public struct QualityAmount: Hashable, Sendable {
   }
 
   var isZero: Bool { total == 0 && matched == 0 }
+
+  mutating func add(_ other: QualityAmount) {
+    total += other.total
+    matched += other.matched
+  }
 }
 
-extension [QualityAmount] {
+/// Sums of one currency.
+protocol CurrencySums {
+  var currency: Currency { get }
+  var isZero: Bool { get }
+  mutating func add(_ other: Self)
+}
+
+extension Array where Element: CurrencySums {
   /// Adds the sums of a currency; the list stays in the order of the currencies, without zeros.
-  mutating func add(_ amount: QualityAmount) {
+  mutating func add(_ amount: Element) {
     let at = firstIndex { $0.currency >= amount.currency } ?? count
     if at < count, self[at].currency == amount.currency {
-      self[at].total += amount.total
-      self[at].matched += amount.matched
+      self[at].add(amount)
       if self[at].isZero { remove(at: at) }
     } else if !amount.isZero {
       insert(amount, at: at)
     }
   }
+}
 
+extension [QualityAmount] {
   func write(into writer: inout ByteWriter) {
     writer.writeVarint(UInt64(count))
     for amount in self {
@@ -185,29 +198,22 @@ public struct QualityControl: Hashable, Sendable {
 
 /// What is in open breaks in one currency: Σ |posted − expected|, of those whose opening is known the same, and the same
 /// times the second in which they came to be open.
-struct OpenAmount: Hashable, Sendable {
+struct OpenAmount: Hashable, Sendable, CurrencySums {
   var currency: Currency
   var total: Int128 = 0
   var aged: Int128 = 0
   var openedAt_s: Int128 = 0
 
   var isZero: Bool { total == 0 && aged == 0 && openedAt_s == 0 }
+
+  mutating func add(_ other: OpenAmount) {
+    total += other.total
+    aged += other.aged
+    openedAt_s += other.openedAt_s
+  }
 }
 
 extension [OpenAmount] {
-  /// Adds the sums of a currency; the list stays in the order of the currencies, without zeros.
-  mutating func add(_ amount: OpenAmount) {
-    let at = firstIndex { $0.currency >= amount.currency } ?? count
-    if at < count, self[at].currency == amount.currency {
-      self[at].total += amount.total
-      self[at].aged += amount.aged
-      self[at].openedAt_s += amount.openedAt_s
-      if self[at].isZero { remove(at: at) }
-    } else if !amount.isZero {
-      insert(amount, at: at)
-    }
-  }
-
   func write(into writer: inout ByteWriter) {
     writer.writeVarint(UInt64(count))
     for amount in self {

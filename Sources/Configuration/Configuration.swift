@@ -240,6 +240,7 @@ public struct Configuration: Sendable, Equatable {
     if aggregates != nil, policy.checks?.schedules != nil { text += "|releases" }
     if aggregates != nil, policy.checks?.exchange != nil { text += "|unrated" }
     if policy.quantities.isEnabled { text += "|returns" }
+    if aggregates == nil, quality == nil, sources.contains(where: { !$0.uniqueRules.isEmpty }) { text += "|days" }
     if takesActions { text += "|actions" }
     if let hold { text += "|\(hold)" }
     // Since when breaks have been open is part of the state where quality is counted.

@@ -149,6 +149,37 @@ import Testing
     #expect(derived.allSatisfy { !Auditor.isOfSecondStage($0) })
   }
 
+  /// A task whose partition never holds a record says how far it is by the clock, so that old values are forgotten.
+  @Test func aTaskWithoutRecordsHoldsNothingUp() throws {
+    let cluster = try TestCluster()
+    let configuration = try configuration(
+      "empty", cluster, idle: "1s",
+      """
+      sources:
+        orders:
+          kind: orders
+          fields: {order: o, event: {constant: paid}, event_time: t, event_id: o, document: d,
+            currency: {constant: EUR}, applied: a}
+          rules: [{field: document, unique: 3d, severity: flag, name: payment}]
+        ledger:
+          kind: ledger
+          fields: {order: o, role: {constant: cash}, currency: {constant: EUR}, event_time: t, line_id: o}
+          amount: a
+      """)
+    for source in configuration.sources { try cluster.createTopic(source.topic, partitions: 2) }
+    for topic in configuration.ownTopics { try cluster.createTopic(topic.name, partitions: 2, config: topic.config) }
+    let wait = MasterDataTests()
+    let daemon = Daemon(configuration: configuration, log: silent)
+    try daemon.start()
+    try cluster.produce(
+      configuration.sources[0].topic, [("A", #"{"o":"A","t":"2024-01-02T00:00:00Z","d":"P1","a":5}"#, 0)])
+    wait.wait("the record") { daemon.status.decode.records == 1 }
+    // Its own task goes on with the clock once it is idle; the other one has none to go by but the clock.
+    wait.wait("its value is gone") { daemon.metricsPage().contains("tieout_daemon_unique_values 0\n") }
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+  }
+
   /// A partition that is months behind another one finds its duplicates all the same: nothing is too old before every task
   /// has said how far it is.
   @Test func aTaskThatIsBehindFindsItsDuplicates() throws {

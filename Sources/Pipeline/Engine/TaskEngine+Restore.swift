@@ -12,6 +12,7 @@ extension TaskEngine {
     matcher.epoch = UInt32(truncatingIfNeeded: manifest.from + 1)
     matcher.beginRestore(bits: manifest.bits, ties: manifest.ties)
     try restoreTime(manifest.timeAtStart)
+    sealedWatermark_ms = matcher.watermarks.current_ms
   }
 
   /// - Returns: the digest of what came in.
@@ -46,6 +47,7 @@ extension TaskEngine {
     mark = EpochMark(number: manifest.epoch, incarnation: manifest.incarnation)
     matcher.epoch = UInt32(truncatingIfNeeded: manifest.epoch + 1)
     toldOpen = matcher.counters.open
+    sealedWatermark_ms = matcher.watermarks.current_ms
   }
 
   private func restoreTime(_ bytes: [UInt8]) throws(ByteCodingError) {

@@ -9,8 +9,13 @@ extension TaskEngine {
   /// Tells the second stage what has changed in the task's own cells. The last thing before an epoch is sealed.
   func tellPartials() {
     untold = (outbox.mark, toldOpen)
-    // Whoever holds values that must be unique forgets them by the watermarks: only an epoch that is sealed anyhow says it.
-    tellCells(tellsWatermark: stage.unique != nil && hasEffects)
+    // Whoever holds values that must be unique forgets them by the watermarks: an epoch that is sealed anyhow says it, and
+    // a new day of event time is worth one of its own, so that a task without records holds nothing up.
+    let watermark_ms = matcher.watermarks.current_ms
+    let isNewDay =
+      watermark_ms > .min
+      && (sealedWatermark_ms == .min || day(ofMilliseconds: watermark_ms) != day(ofMilliseconds: sealedWatermark_ms))
+    tellCells(tellsWatermark: stage.unique != nil && (hasEffects || isNewDay))
     for type in BreakType.allCases.indices where matcher.counters.open[type] != toldOpen[type] {
       toldOpen[type] = matcher.counters.open[type]
       let cell = Partial(

@@ -90,6 +90,8 @@ final class TaskEngine {
   /// Open and accepted breaks by type as last told to the second stage.
   var toldOpen = [Int](repeating: 0, count: BreakType.allCases.count)
   /// What was told last, as long as its epoch is not committed.
+  /// How far the task had come when its last epoch was sealed.
+  var sealedWatermark_ms = Int64.min
   var untold: (mark: Outbox.Mark, open: [Int])?
   /// The last value told in the running stretch.
   var lastValue: UniqueKey?
@@ -433,6 +435,7 @@ final class TaskEngine {
     outbox.removeAll()
     records = 0
     matcher.epoch = UInt32(truncatingIfNeeded: record.number + 1)
+    sealedWatermark_ms = matcher.watermarks.current_ms
   }
 
   /// The task was given back and has been given again: what waits in Kafka is not known.
