@@ -66,6 +66,53 @@ import Testing
     #expect(json.contains(#""rules":{"ledger: journal":1,"#) && summary.table(configuration).contains("orders: large"))
   }
 
+  /// A row that moved to another order is two facts, and a rule that refuses it refuses both: the order that it was of
+  /// keeps it.
+  @Test func aMovedRowIsRefusedAsAWhole() throws {
+    let directory = NSTemporaryDirectory() + "tieout-moved-\(UUID().uuidString)"
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    let configuration = try Configuration.parse(
+      yaml: """
+        name: moved
+        tables: {customers: {entries: {C1: "", C2: ""}}}
+        sources:
+          orders:
+            kind: orders
+            format: debezium
+            fields: {order: o, event: {constant: invoiced}, event_time: {path: $.ts_ms, format: epoch_ms}, event_id: i, customer: c,
+              currency: {constant: EUR}, gross: g}
+            rules: [{field: customer, table: customers}]
+          ledger:
+            kind: ledger
+            fields: {order: o, role: {constant: receivable}, currency: {constant: EUR}, event_time: t}
+            amount: a
+        policy: {replace_defaults: true, invoiced: {receivable: +gross}}
+        """, file: "m.yaml", directory: directory)
+    func row(_ order: String, _ customer: String) -> String { #"{"o":"\#(order)","i":"I1","c":"\#(customer)","g":11}"# }
+    func run(_ customer: String) throws -> (summary: RunSummary, breaks: String) {
+      try [
+        #"{"op":"c","ts_ms":1704067200000,"before":null,"after":\#(row("A", "C1"))}"#,
+        #"{"op":"u","ts_ms":1704067260000,"before":\#(row("A", "C1")),"after":\#(row("B", customer))}"#,
+      ].joined(separator: "\n").write(toFile: directory + "/o.jsonl", atomically: true, encoding: .utf8)
+      try #"{"o":"A","t":"2024-01-01T00:00:00Z","a":11}"#
+        .write(toFile: directory + "/l.jsonl", atomically: true, encoding: .utf8)
+      let summary = try FileReconciler(
+        configuration: configuration,
+        options: FileRunOptions(
+          orders: [directory + "/o.jsonl"], ledger: [directory + "/l.jsonl"], directory: directory + "/out",
+          threads: 1, now_ms: 1_790_000_000_000, asOf_ms: nil)
+      ).run()
+      return (summary, try String(contentsOfFile: directory + "/out/breaks.jsonl", encoding: .utf8))
+    }
+    let refused = try run("C9")
+    #expect(refused.summary.match.orderEvents == 1 && refused.summary.openBreaks == 0, "\(refused.breaks)")
+    #expect(refused.summary.deadLetters == ["MASTER_DATA_MISSING": 1])
+    let moved = try run("C2")
+    #expect(moved.summary.match.orderEvents == 3 && moved.summary.deadLetters == [:])
+    #expect(moved.breaks.contains(#""order":"B""#) && moved.breaks.contains(#""order":"A""#))
+  }
+
   /// A payment that stands twice under other orders: the later one is a break, whatever file or thread it comes from.
   @Test(arguments: [1, 3], [false, true]) func valuesThatStandTwiceAreBreaks(_ threads: Int, isTurned: Bool) throws {
     let directory = NSTemporaryDirectory() + "tieout-unique-\(UUID().uuidString)"
