@@ -48,12 +48,7 @@ extension CellTable {
   /// As `add`; nothing may be read of the table before it has been settled.
   public mutating func addLater(_ fact: borrowing AggregateInput, sign: Int) {
     let sign = Int64(sign)
-    var low: UInt64 = 0
-    var high: UInt64 = 0
-    for at in 0..<dimensionCount {
-      let number = UInt64(dimensions.number(at, fact.dimensions[at], sign: sign))
-      if at < 4 { low |= number << UInt64(16 * at) } else { high |= number << UInt64(16 * (at - 4)) }
-    }
+    let (low, high) = numbers(fact, sign: sign)
     if fact.kind == AggregateInput.postingKind {
       takePosting(fact, low, high, sign)
     } else {
@@ -61,18 +56,28 @@ extension CellTable {
     }
   }
 
-  /// A release of deferred revenue that follows from a fact, in the cell of its period. The fact itself has been counted
+  /// Releases of deferred revenue that follow from a fact, each in the cell of its period. The fact itself has been counted
   /// where its values are beyond the bounds.
-  mutating func addLater(release amount: Int64, of fact: borrowing AggregateInput, period: Int32, sign: Int) {
-    var low: UInt64 = 0
-    var high: UInt64 = 0
+  mutating func addLater(
+    releases: [(period: Int32, amount: Int64)], of fact: borrowing AggregateInput, sign: Int
+  ) {
+    let (low, high) = numbers(fact, sign: 0)
+    for release in releases where release.amount != 0 {
+      let terms = next(fact, low, high, release.period, 0)
+      terms.add(release.amount, sign: Int64(sign), to: OrderFlow.released.rawValue)
+      close()
+    }
+  }
+
+  /// The numbers of a fact's dimensions, as the header of its cell has them.
+  @inline(__always)
+  private mutating func numbers(_ fact: borrowing AggregateInput, sign: Int64) -> (low: UInt64, high: UInt64) {
+    var (low, high): (UInt64, UInt64) = (0, 0)
     for at in 0..<dimensionCount {
-      let number = UInt64(dimensions.number(at, fact.dimensions[at], sign: 0))
+      let number = UInt64(dimensions.number(at, fact.dimensions[at], sign: sign))
       if at < 4 { low |= number << UInt64(16 * at) } else { high |= number << UInt64(16 * (at - 4)) }
     }
-    let terms = next(fact, low, high, period, 0)
-    terms.add(amount, sign: Int64(sign), to: OrderFlow.released.rawValue)
-    close()
+    return (low, high)
   }
 
   @inline(__always)

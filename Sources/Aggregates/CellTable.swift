@@ -143,6 +143,7 @@ public struct CellTable: ~Copyable {
     effects = .allocate(capacity: OrderEventKind.allCases.count * FlowEffect.maximum)
     effectCounts = .allocate(capacity: 256)
     effectCounts.initialize(repeating: 0, count: 256)
+    precondition(Addition.maximumTerms <= Addition().sums.count)
     pending = .allocate(capacity: Addition.batch)
     pending.initialize(repeating: Addition(), count: Addition.batch)
     for kind in OrderEventKind.allCases {

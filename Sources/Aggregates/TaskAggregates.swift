@@ -46,9 +46,11 @@ public struct TaskAggregates: ~Copyable {
   @inline(__always)
   public mutating func add(_ fact: borrowing AggregateInput, sign: Int) { table.addLater(fact, sign: sign) }
 
-  /// Takes a release of deferred revenue in, which a schedule makes of a fact, in minor units of the fact's currency.
-  public mutating func addRelease(_ amount: Int64, of fact: borrowing AggregateInput, period: Int32, sign: Int) {
-    table.addLater(release: amount, of: fact, period: period, sign: sign)
+  /// Takes releases of deferred revenue in, which a schedule makes of a fact, in minor units of the fact's currency.
+  public mutating func add(
+    releases: [(period: Int32, amount: Int64)], of fact: borrowing AggregateInput, sign: Int
+  ) {
+    table.addLater(releases: releases, of: fact, sign: sign)
   }
 
   @inline(__always)

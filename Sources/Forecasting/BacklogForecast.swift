@@ -32,17 +32,9 @@ extension CollectionModel {
   /// Learns how long it takes from an order to its invoices, from those of the time up to a day: the same sketches, of days
   /// behind the booking. As with payments, which customers have sketches does not follow the order of the items.
   public mutating func learn(lags items: some Collection<BacklogItem>, until day: Int32) {
-    let (before, wereBeyond) = (self, overflowCustomers)
-    learnInOrder(lags: items, until: day)
-    guard overflowCustomers != wereBeyond else { return }
-    self = before
-    learnInOrder(lags: items.sorted { $0.customer.utf8.lexicographicallyPrecedes($1.customer.utf8) }, until: day)
-  }
-
-  private mutating func learnInOrder(lags items: some Sequence<BacklogItem>, until day: Int32) {
-    for item in items {
+    learnWhateverTheOrder(items, of: \.customer) { model, item in
       for invoiced in item.invoiced where invoiced <= day {
-        learn(customer: item.customer, segment: item.segment, daysLate: invoiced - item.booked_d)
+        model.learn(customer: item.customer, segment: item.segment, daysLate: invoiced - item.booked_d)
       }
     }
   }

@@ -44,17 +44,24 @@ public struct CollectionModel: Sendable {
   /// Where there are more customers than have sketches of their own, those first in the alphabet have them, whatever the
   /// order of the items.
   public mutating func learn(_ items: some Collection<ReceivableItem>, until day: Int32) {
-    let (before, wereBeyond) = (customers.count < maximumCustomers ? self : nil, overflowCustomers)
-    learnInOrder(items, until: day)
-    guard let before, overflowCustomers != wereBeyond else { return }
-    self = before
-    learnInOrder(items.sorted { $0.customer.utf8.lexicographicallyPrecedes($1.customer.utf8) }, until: day)
+    learnWhateverTheOrder(items, of: \.customer) { model, item in
+      guard !item.isDisputed, item.amount > 0, let settled = item.settlement(by: day), settled.isCash else { return }
+      model.learn(customer: item.customer, segment: item.segment, daysLate: settled.day - item.due_d)
+    }
   }
 
-  private mutating func learnInOrder(_ items: some Sequence<ReceivableItem>, until day: Int32) {
-    for item in items where !item.isDisputed && item.amount > 0 {
-      guard let settled = item.settlement(by: day), settled.isCash else { continue }
-      learn(customer: item.customer, segment: item.segment, daysLate: settled.day - item.due_d)
+  /// Learns from items one by one; again, in the order of customers, where there turn out to be too many of these.
+  mutating func learnWhateverTheOrder<Item>(
+    _ items: some Collection<Item>, of customer: KeyPath<Item, String>, _ learn: (inout CollectionModel, Item) -> Void
+  ) {
+    let (before, wereBeyond) = (customers.count < maximumCustomers ? self : nil, overflowCustomers)
+    for item in items { learn(&self, item) }
+    guard let before, overflowCustomers != wereBeyond else { return }
+    self = before
+    for item in items.sorted(by: {
+      $0[keyPath: customer].utf8.lexicographicallyPrecedes($1[keyPath: customer].utf8)
+    }) {
+      learn(&self, item)
     }
   }
 

@@ -70,9 +70,7 @@ extension Matcher {
       // Behind the end of the calendar periods have no names: a month's could be that of another fiscal period.
       steps.append((checks.calendar.map { $0.period(ofDay: first) } ?? period, Int64(clamping: amount)))
     }
-    for step in steps where step.amount != 0 {
-      aggregates!.addRelease(step.amount, of: input, period: step.period, sign: sign)
-    }
+    aggregates!.add(releases: steps, of: input, sign: sign)
   }
 
   /// At the end of every step that takes facts in or takes them back.

@@ -286,17 +286,20 @@ import Testing
     #expect(ageing["days_1_30"] == "10.00" && ageing["current"] == "5.00")
   }
 
-  /// A broker that ends a transaction which took too long is no other job: the figures are told again.
-  @Test func aTransactionThatTookTooLongIsBegunAgain() throws {
-    let cluster = try TestCluster()
-    guard cluster.knowsTransactions else {
-      print("skipped: the embedded broker knows no transactions")
-      return
-    }
+  /// Receivables in one partition, told every 50 ms; the cluster knows transactions.
+  private func quickReceivables(_ cluster: TestCluster) throws -> Configuration {
+    #expect(cluster.knowsTransactions)
     var configuration = try prepare("receivables.yaml", cluster, partitions: 1)
     configuration.flows!.interval_ms = 50
     configuration.policy.idleTimeout_ms = 500
     configuration.policy.outOfOrderness_ms = 0
+    return configuration
+  }
+
+  /// A broker that ends a transaction which took too long is no other job: the figures are told again.
+  @Test func aTransactionThatTookTooLongIsBegunAgain() throws {
+    let cluster = try TestCluster()
+    var configuration = try quickReceivables(cluster)
     configuration.kafka.producer.append(("transaction.timeout.ms", .plain("1000")))
     let today = day(ofMilliseconds: wallClock_ms())
     var records = InvoiceRecords()
@@ -324,14 +327,7 @@ import Testing
   /// A second job of the same group takes over: the first one ends when it would tell next, and tells nothing.
   @Test func aSecondJobEndsTheFirst() throws {
     let cluster = try TestCluster()
-    guard cluster.knowsTransactions else {
-      print("skipped: the embedded broker knows no transactions")
-      return
-    }
-    var configuration = try prepare("receivables.yaml", cluster, partitions: 1)
-    configuration.flows!.interval_ms = 50
-    configuration.policy.idleTimeout_ms = 500
-    configuration.policy.outOfOrderness_ms = 0
+    let configuration = try quickReceivables(cluster)
     let today = day(ofMilliseconds: wallClock_ms())
     func send(_ name: String) throws {
       var records = InvoiceRecords()

@@ -37,6 +37,27 @@ import Testing
       yaml: settings + "\n" + sources, file: "u.yaml", directory: ".", environment: [:])
   }
 
+  /// Payments whose document may come once in three days, with their topics of two partitions.
+  private func plainPayments(_ name: String, _ cluster: TestCluster, idle: String) throws -> Configuration {
+    let configuration = try configuration(
+      name, cluster, idle: idle,
+      """
+      sources:
+        orders:
+          kind: orders
+          fields: {order: o, event: {constant: paid}, event_time: t, event_id: o, document: d,
+            currency: {constant: EUR}, applied: a}
+          rules: [{field: document, unique: 3d, severity: flag, name: payment}]
+        ledger:
+          kind: ledger
+          fields: {order: o, role: {constant: cash}, currency: {constant: EUR}, event_time: t, line_id: o}
+          amount: a
+      """)
+    for source in configuration.sources { try cluster.createTopic(source.topic, partitions: 2) }
+    for topic in configuration.ownTopics { try cluster.createTopic(topic.name, partitions: 2, config: topic.config) }
+    return configuration
+  }
+
   @Test func duplicatesAreFoundAcrossPartitionsAndRestarts() throws {
     let cluster = try TestCluster()
     var configuration = try configuration(
@@ -152,22 +173,7 @@ import Testing
   /// A task whose partition never holds a record says how far it is by the clock, so that old values are forgotten.
   @Test func aTaskWithoutRecordsHoldsNothingUp() throws {
     let cluster = try TestCluster()
-    let configuration = try configuration(
-      "empty", cluster, idle: "1s",
-      """
-      sources:
-        orders:
-          kind: orders
-          fields: {order: o, event: {constant: paid}, event_time: t, event_id: o, document: d,
-            currency: {constant: EUR}, applied: a}
-          rules: [{field: document, unique: 3d, severity: flag, name: payment}]
-        ledger:
-          kind: ledger
-          fields: {order: o, role: {constant: cash}, currency: {constant: EUR}, event_time: t, line_id: o}
-          amount: a
-      """)
-    for source in configuration.sources { try cluster.createTopic(source.topic, partitions: 2) }
-    for topic in configuration.ownTopics { try cluster.createTopic(topic.name, partitions: 2, config: topic.config) }
+    let configuration = try plainPayments("empty", cluster, idle: "1s")
     let wait = MasterDataTests()
     let daemon = Daemon(configuration: configuration, log: silent)
     try daemon.start()
@@ -184,22 +190,7 @@ import Testing
   /// has said how far it is.
   @Test func aTaskThatIsBehindFindsItsDuplicates() throws {
     let cluster = try TestCluster()
-    let configuration = try configuration(
-      "behind", cluster, idle: "10h",
-      """
-      sources:
-        orders:
-          kind: orders
-          fields: {order: o, event: {constant: paid}, event_time: t, event_id: o, document: d,
-            currency: {constant: EUR}, applied: a}
-          rules: [{field: document, unique: 3d, severity: flag, name: payment}]
-        ledger:
-          kind: ledger
-          fields: {order: o, role: {constant: cash}, currency: {constant: EUR}, event_time: t, line_id: o}
-          amount: a
-      """)
-    for source in configuration.sources { try cluster.createTopic(source.topic, partitions: 2) }
-    for topic in configuration.ownTopics { try cluster.createTopic(topic.name, partitions: 2, config: topic.config) }
+    let configuration = try plainPayments("behind", cluster, idle: "10h")
     func send(_ source: Int, _ order: String, _ document: String, _ date: String, partition: Int32) throws {
       try cluster.produce(
         configuration.sources[source].topic,
