@@ -160,6 +160,9 @@ extension Configuration {
     let epoch = reader.nodes(nodes["epoch"], ["epoch"])
     epochRecords = reader.integer(epoch["records"], ["epoch", "records"], epochRecords, 1...10_000_000)
     epochInterval_ms = reader.duration_ms(epoch["interval"], ["epoch", "interval"], epochInterval_ms, atLeast: 1)
+    epochBacklogInterval_ms = reader.duration_ms(
+      epoch["interval_during_backlog"], ["epoch", "interval_during_backlog"],
+      max(epochBacklogInterval_ms, epochInterval_ms), atLeast: epochInterval_ms)
     epochRetention_ms = reader.duration_ms(
       epoch["retention"], ["epoch", "retention"], epochRetention_ms, atLeast: 60_000)
     let logging = reader.nodes(nodes["logging"], ["logging"])

@@ -139,6 +139,8 @@ public struct Configuration: Sendable, Equatable {
   var baseCurrency = Currency.none
   public var epochRecords = 50_000
   public var epochInterval_ms: Int64 = 100
+  /// The same while records wait that are there already; not below `epochInterval_ms`.
+  public var epochBacklogInterval_ms: Int64 = 500
   /// Bytes of matching state of the whole process at which intake slows down.
   public var memoryLimit = 4 << 30
   /// Records that are held for rules of uniqueness by the process that owns their values.
@@ -197,6 +199,7 @@ public struct Configuration: Sendable, Equatable {
       && a.qualityTopic == b.qualityTopic
       && a.cashflowTopic == b.cashflowTopic && a.receivablesTopic == b.receivablesTopic
       && a.epochRecords == b.epochRecords && a.epochInterval_ms == b.epochInterval_ms
+      && a.epochBacklogInterval_ms == b.epochBacklogInterval_ms
       && a.memoryLimit == b.memoryLimit && a.maximumUnique == b.maximumUnique && a.logLevel == b.logLevel
       && a.logFormat == b.logFormat
       && a.breaksTopic == b.breaksTopic && a.deadLettersTopic == b.deadLettersTopic

@@ -481,6 +481,10 @@ public struct KeyReference: Sendable {
     .init("epoch", "map", "", "The turn of a worker."),
     .init("epoch.records", "integer", "50000", "Records after which outputs are flushed and offsets stored."),
     .init("epoch.interval", "duration", "100ms", "Time after which they are."),
+    .init(
+      "epoch.interval_during_backlog", "duration", "500ms or `epoch.interval`",
+      "The same while as many records wait as the epoch has taken: fewer and larger transactions until the daemon has caught up. Not below `epoch.interval`."
+    ),
     .init("epoch.retention", "duration", "7d", "How long epochs are kept for `tieout replay` (set on the topic)."),
     .init("checkpoints", "map", "", "Where the matching state is kept."),
     .init("checkpoints.store", "topic, directory, off", "topic", "`off`: a restart replays all epochs."),

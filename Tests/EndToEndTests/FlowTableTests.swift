@@ -7,7 +7,7 @@ import Pipeline
 import Testing
 
 /// `tieout flows` follows tables and the calendar while it runs, as the daemon does.
-@Suite(.serialized) struct FlowTableTests {
+@Suite(.serialized) final class FlowTableTests {
   let cluster: TestCluster
   let directory: String
   let prefix: String
@@ -18,6 +18,8 @@ import Testing
     prefix = cluster.unique("ft")
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
   }
+
+  deinit { try? FileManager.default.removeItem(atPath: directory) }
 
   func configuration(tables: String, more: String) throws -> Configuration {
     let yaml = """

@@ -42,8 +42,15 @@ struct SeededGenerator: RandomNumberGenerator {
   }
 }
 
+/// Of this run of the tests; goes with the process.
+private let folder: String = {
+  let path = NSTemporaryDirectory() + "tieout-forecast-\(UUID().uuidString)"
+  atexit { try? FileManager.default.removeItem(atPath: folder) }
+  return path
+}()
+
 func temporaryFile(_ text: String, _ name: String = "table.csv") throws -> String {
-  let directory = NSTemporaryDirectory() + "tieout-forecast-\(UUID().uuidString)"
+  let directory = folder + "/" + UUID().uuidString
   try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
   let path = directory + "/" + name
   try text.write(toFile: path, atomically: true, encoding: .utf8)

@@ -173,6 +173,13 @@ extension Worker {
     }
   }
 
+  /// In intervals: where a backlog makes epochs longer, more of a checkpoint goes with each.
+  private var lengthOfEpoch: Int {
+    let length_ms = (environment.monotonic_us() - epochBegun_us) / 1_000
+    let most = configuration.epochBacklogInterval_ms / max(1, configuration.epochInterval_ms)
+    return Int(max(1, min(length_ms / max(1, configuration.epochInterval_ms), most)))
+  }
+
   /// The next shards of a task's checkpoint; a new round begins where the last has ended its time.
   func checkpoint(_ task: Task) throws -> ([CheckpointWrite], [ShardDigest]) {
     guard configuration.checkpoints != .off else { return ([], []) }
@@ -206,7 +213,7 @@ extension Worker {
       engine.matcher, epoch: number + 1, incarnation: incarnation, next: engine.sourceNext,
       actionsNext: configuration.takesActions ? engine.next[engine.actionsInput] : nil,
       configuration: engine.configurationHash,
-      most: task.shardsPerEpoch)
+      most: task.shardsPerEpoch * lengthOfEpoch)
     return (writes, digests)
   }
 

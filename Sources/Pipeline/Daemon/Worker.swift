@@ -240,9 +240,7 @@ public final class Worker: @unchecked Sendable {
     } else if !outOfRange.isEmpty {
       try skipTrimmed(outOfRange)
     }
-    let isDue =
-      recordsInEpoch >= configuration.epochRecords
-      || environment.monotonic_ms() - epochStarted_ms >= configuration.epochInterval_ms
+    let isDue = isEpochOver()
     // Where nothing comes, time moves once an epoch.
     guard recordsInEpoch > 0 || isDue else { return }
     if recordsInEpoch > 0, status.firstRecord_us == nil { status.firstRecord_us = environment.monotonic_us() }
@@ -252,6 +250,23 @@ public final class Worker: @unchecked Sendable {
       try commitEpoch(isForced: false)
       try throttle(isBehind: isBehind)
     }
+  }
+
+  private func isEpochOver() -> Bool {
+    let length_ms = environment.monotonic_ms() - epochStarted_ms
+    return configuration.endsEpoch(after_ms: length_ms, records: recordsInEpoch, backlog: backlog)
+  }
+
+  /// Records that wait at the broker, as far as the client has heard of them.
+  private var backlog: Int {
+    var count = 0
+    for (partition, task) in tasks {
+      for (source, topic) in configuration.inputTopics.enumerated() where !task.engine.isHeld[source] {
+        guard let high = consumer.cachedOffsets(TopicPartition(topic, partition))?.high else { continue }
+        count += Int(max(0, high - task.engine.next[source]))
+      }
+    }
+    return count
   }
 
   func dropTasks() {

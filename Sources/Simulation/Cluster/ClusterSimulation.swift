@@ -128,6 +128,7 @@ public final class ClusterSimulation {
     configuration.kafka.delivery = options.delivery ?? (random.below(4) == 0 ? .atLeastOnce : .exactlyOnce)
     configuration.epochRecords = 1 + random.below(40)
     configuration.epochInterval_ms = Int64(20 + random.below(400))
+    configuration.epochBacklogInterval_ms = configuration.epochInterval_ms * (seed % 2 == 0 ? 1 : 5)
     configuration.checkpointInterval_ms = Int64(50 + random.below(3_000))
     configuration.policy.maximumExpiries = 1 + random.below(4)
     configuration.policy.idleTimeout_ms = Int64(1_000 + random.below(8_000))

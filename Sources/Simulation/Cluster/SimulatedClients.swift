@@ -218,7 +218,10 @@ final class SimulatedConsumer: GroupConsumer {
     return group.offsets.filter { places.contains($0.key) }
   }
 
-  func cachedOffsets(_ place: TopicPartition) -> (low: Int64, high: Int64)? { nil }
+  func cachedOffsets(_ place: TopicPartition) -> (low: Int64, high: Int64)? {
+    let log = cluster.log(place)
+    return (log.low, log.end)
+  }
 
   func close() {
     guard !isClosed else { return }
