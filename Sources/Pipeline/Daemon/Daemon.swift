@@ -105,6 +105,7 @@ public final class Daemon: @unchecked Sendable {
       sum.partitions += one.partitions
       sum.partitionsAtEnd += one.partitionsAtEnd
       sum.ties += one.ties
+      sum.uncommittedTasks += one.uncommittedTasks
       sum.waiting += one.waiting
       sum.cells += one.cells
       sum.overflow.add(one.overflow)

@@ -397,6 +397,7 @@ public final class Worker: @unchecked Sendable {
     status.checkpointBytes = 0
     status.watermark_ms = nil
     status.waiting = 0
+    status.uncommittedTasks = 0
     status.cells = 0
     let overflow = status.overflow
     status.overflow = CellTable.Overflow()
@@ -406,6 +407,7 @@ public final class Worker: @unchecked Sendable {
       status.match.add(engine.matcher.counters)
       status.totals.merge(engine.matcher.totals)
       status.ties += engine.matcher.tieCount
+      if engine.hasEffects { status.uncommittedTasks += 1 }
       status.waiting += engine.held.records.count
       status.hold.add(engine.held.counts)
       if let counts = engine.matcher.aggregateCounts {

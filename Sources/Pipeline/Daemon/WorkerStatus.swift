@@ -46,6 +46,9 @@ public struct WorkerStatus: Sendable {
   public var stateBytes = 0
   public var lag: Int64 = 0
   public var epochs = 0
+  /// Tasks whose running epoch has taken records or made outputs that are not committed: where the group has no time for
+  /// a commit, say, because it is being put together anew.
+  public var uncommittedTasks = 0
   /// When the first record was taken in, by the clock that never goes back.
   public var firstRecord_us: Int64?
   public var deadLetters = 0

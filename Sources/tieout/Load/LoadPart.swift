@@ -151,7 +151,8 @@ struct LoadPart: ParsableCommand {
       }
       // Every tie has been judged, and the epoch in which it was is committed.
       let isQuiet =
-        isCaughtUp && status.match.tiesOpened > 0 && status.match.tiesClosed == status.match.tiesOpened
+        isCaughtUp && status.uncommittedTasks == 0 && status.match.tiesOpened > 0
+        && status.match.tiesClosed == status.match.tiesOpened
       quietSince_ms = isQuiet ? quietSince_ms ?? monotonic_ms() : nil
       if !isSettled, let quietSince_ms, monotonic_ms() - quietSince_ms > 200 {
         isSettled = true
