@@ -1,4 +1,5 @@
 import Configuration
+import Domain
 import Foundation
 import Kafka
 import KafkaTesting
@@ -110,5 +111,41 @@ extension EndToEndTests {
     #expect(worker.currentStatus.restarts == 0)
     #expect(
       try cluster.readAll(configuration.breaksTopic, partitions: 1).map(\.key) == ["A:MISSING_IN_LEDGER:receivable"])
+  }
+
+  /// As the daemon: the day of the figures does not move on because nothing can be heard.
+  @Test(arguments: TestCluster.kinds) func figuresWaitForABrokerThatIsAway(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
+    var configuration = try prepare("receivables.yaml", cluster, partitions: 1, workers: 1, flows: FlowSettings())
+    configuration.policy.idleTimeout_ms = 500
+    configuration.policy.outOfOrderness_ms = 0
+    configuration.flows!.interval_ms = 50
+    if kind == .embedded { configuration.kafka.delivery = .atLeastOnce }
+    let today = day(ofMilliseconds: KafkaEnvironment().wallClock_ms())
+    var records = InvoiceRecords()
+    records.invoice("I1", customer: "C", country: "NO", amount: "10.00", day: today - 2, due: nil)
+    try records.send(configuration, cluster)
+    let (environment, stop) = (CutOffEnvironment(), StopFlag())
+    let job = try FlowsJob(configuration: configuration, stop: stop, log: silent, environment: environment)
+    let isDone = Mutex(false)
+    Thread {
+      job.run()
+      isDone.withLock { $0 = true }
+    }.start()
+    func wait(_ what: Comment, _ condition: () throws -> Bool) rethrows {
+      let until = Date().addingTimeInterval(60)
+      while try !condition(), Date() < until { Thread.sleep(forTimeInterval: 0.02) }
+      #expect(try condition(), what)
+    }
+    wait("the figures are those of yesterday") { job.status.asOf_d == today - 1 }
+    environment.isCut.withLock { $0 = true }
+    let asked = environment.questions.withLock { $0 }
+    environment.shift_ms.withLock { $0 = 3 * 86_400_000 }
+    wait("the broker is asked, again and again") { environment.questions.withLock { $0 } > asked + 2 }
+    #expect(job.status.asOf_d == today - 1)
+    environment.isCut.withLock { $0 = false }
+    wait("the figures are those of three days later") { job.status.asOf_d == today + 2 }
+    stop.stop()
+    wait("the job has ended") { isDone.withLock { $0 } }
   }
 }

@@ -57,6 +57,9 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
   private var trimmed: Set<TopicPartition> = []
   private var broken: FlowLedger.Full?
   private var schemas: SchemaLookup?
+  /// How far a place had been read when it was last read to its end.
+  private var ends: [TopicPartition: Int64] = [:]
+  private var reader: (any LogReader)!
   private var unreadableBreaks = 0
   /// When the batch that is being taken in was asked for.
   private var now_ms: Int64 = 0
@@ -99,6 +102,11 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
   // MARK: - The way of the records
 
   override func runOnce() throws {
+    reader = try environment.makeReader(configuration)
+    defer {
+      reader.close()
+      reader = nil
+    }
     try open(role: "flows", topics: topics)
     defer { close() }
     schemaProblem = nil
@@ -118,7 +126,10 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
         end(broken)
         return
       }
-      for end in consumer.ended { behind.remove(end.place) }
+      for end in consumer.ended {
+        behind.remove(end.place)
+        ends[end.place] = end.offset
+      }
       if let places = try consumer.answerRebalance(start: .beginning) {
         begin(places)
         continue
@@ -187,6 +198,7 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
     for lane in lanes { lane.forget() }
     next = [:]
     behind = []
+    ends = [:]
     trimmed = []
     unreadableBreaks = 0
     lastAsOf_d = nil
@@ -254,10 +266,36 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
 
   // MARK: - Telling
 
+  /// Sources that would pass for idle, although it is only this process that has heard nothing, because the broker is
+  /// away: silent is what the broker says has nothing behind the end that was read.
+  private func keepUnheardAlive(_ now_ms: Int64) {
+    let silent = assigned.filter { place in
+      guard let source = topics.firstIndex(of: place.topic), source < lanes.count else { return false }
+      return watermarks.silence_ms(source: UInt16(source), partition: place.partition, now_ms: now_ms)
+        >= configuration.policy.idleTimeout_ms
+    }
+    guard !silent.isEmpty else { return }
+    var told: [TopicPartition: Int64] = [:]
+    do throws(KafkaError) {
+      told = try reader.ends(silent, timeout_ms: Worker.endsTimeout_ms)
+    } catch {
+      log.debug("the broker does not say whether there is more", metadata: ["error": "\(error)"])
+    }
+    for place in silent {
+      // What stands behind the last stable offset belongs to a transaction that is not over yet: it may still come.
+      if let end = told[place], max(end, consumer.cachedOffsets(place)?.high ?? 0) <= ends[place] ?? 0 { continue }
+      let source = UInt16(topics.firstIndex(of: place.topic)!)
+      watermarks.keepAlive(source: source, partition: place.partition, now_ms: now_ms)
+    }
+  }
+
   /// Makes the figures and sends what has changed.
   /// - Returns: false where there is nothing to be made yet.
   private func tell() throws -> Bool {
-    let reached_ms = watermarks.advance(now_ms: environment.wallClock_ms())
+    let wallClock_ms = environment.wallClock_ms()
+    // Bounded input is complete at its end.
+    if !options.endsAtEnd { keepUnheardAlive(wallClock_ms) }
+    let reached_ms = watermarks.advance(now_ms: wallClock_ms)
     let sources = configuration.sources.enumerated().map { at, source in
       (source: source.name, time_ms: watermarks.largest_ms(source: UInt16(at)) ?? .min)
     }.filter { $0.time_ms > .min }.sorted { $0.source < $1.source }
@@ -272,7 +310,7 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
       }
       asOf_d = day(ofMilliseconds: latest)
     } else {
-      let now_d = day(ofMilliseconds: environment.wallClock_ms())
+      let now_d = day(ofMilliseconds: wallClock_ms)
       // After a restart the clock has to wait for idle sources again: what was told must not go back meanwhile.
       let told = published.asOf_d.flatMap { $0 <= now_d ? $0 : nil }
       let over = reached_ms > .min ? day(ofMilliseconds: reached_ms) - 1 : nil
