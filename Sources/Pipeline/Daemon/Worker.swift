@@ -67,6 +67,8 @@ public final class Worker: @unchecked Sendable {
   /// Where a partition begins whose next records Kafka no longer has.
   var beginnings: [TopicPartition: Int64] = [:]
   var lastPoll_ms: Int64 = 0
+  private var backlog = 0
+  private var backlogDue_ms: Int64 = 0
   /// What was decoded in recoveries, and does not count as taken in.
   var replayedDecode = DecodeCounters()
   var stage: DecodeStage!
@@ -253,12 +255,16 @@ public final class Worker: @unchecked Sendable {
   }
 
   private func isEpochOver() -> Bool {
-    let length_ms = environment.monotonic_ms() - epochStarted_ms
-    return configuration.endsEpoch(after_ms: length_ms, records: recordsInEpoch, backlog: backlog)
+    let now_ms = environment.monotonic_ms()
+    return configuration.endsEpoch(
+      after_ms: now_ms - epochStarted_ms, records: recordsInEpoch, backlog: backlog(now_ms))
   }
 
-  /// Records that wait at the broker, as far as the client has heard of them.
-  private var backlog: Int {
+  /// Records that wait at the broker, as far as the client has heard of them; counted anew five times an interval at the
+  /// most, since it takes a lock of the client for each partition.
+  private func backlog(_ now_ms: Int64) -> Int {
+    if now_ms < backlogDue_ms { return backlog }
+    backlogDue_ms = now_ms + configuration.epochInterval_ms / 5
     var count = 0
     for (partition, task) in tasks {
       for (source, topic) in configuration.inputTopics.enumerated() where !task.engine.isHeld[source] {
@@ -266,6 +272,7 @@ public final class Worker: @unchecked Sendable {
         count += Int(max(0, high - task.engine.next[source]))
       }
     }
+    backlog = count
     return count
   }
 
