@@ -284,7 +284,7 @@ extension Matcher {
     ties[slot].breaks = made
   }
 
-  private mutating func unlink(_ ref: StoreRef, _ record: BreakRecord, after previous: StoreRef, _ slot: Int) {
+  mutating func unlink(_ ref: StoreRef, _ record: BreakRecord, after previous: StoreRef, _ slot: Int) {
     if previous == 0 {
       ties[slot].breaks = record.next
     } else {
@@ -301,11 +301,15 @@ extension Matcher {
     if !isReporting, !isAgreed { return }
     var known: [(record: BreakRecord, parts: [Finding.Part])] = []
     var voids: (record: BreakRecord, parts: [Finding.Part])?
+    var charged: [ChargeList] = []
     var ref = ties[slot].breaks
     while ref != 0 {
       let record = store.breakRecord(ref)
-      let parts = store.breakParts(ref)
-      if record.type == BreakRecord.voidType { voids = (record, parts) } else { known.append((record, parts)) }
+      switch record.type {
+      case BreakRecord.chargeType: charged.append(store.charges(ref))
+      case BreakRecord.voidType: voids = (record, store.breakParts(ref))
+      default: known.append((record, store.breakParts(ref)))
+      }
       store.free(ref, granules: Int(record.granules))
       ref = record.next
     }
@@ -395,7 +399,14 @@ extension Matcher {
     }
     if !decided.entries.isEmpty { decisions[UInt32(slot)] = decided }
     ties[slot].set(Tie.Flag.open, isOpen)
+    var charges: [ChargeList] = []
+    if isOpen, chargesDisputes {
+      charges = judge.charges(of: kept.flatMap { $0.record.stateValue.isOpen ? $0.parts : [] }, periods)
+    }
+    charged.sort { $0.dimensions.lexicographicallyPrecedes($1.dimensions) }
+    charge(charges, insteadOf: charged)
     var head: StoreRef = 0
+    for list in charges { head = store.appendCharges(list, next: head) }
     if let voids { kept.append(voids) }
     for (record, parts) in kept {
       var linked = record

@@ -98,6 +98,11 @@ extension Matcher {
     while ref != 0 {
       let record = store.breakRecord(ref)
       writer.write(record.type)
+      if record.type == BreakRecord.chargeType {
+        store.charges(ref).export(into: &writer)
+        ref = record.next
+        continue
+      }
       writer.write(record.role)
       writer.write(record.currency)
       writer.write(record.idCurrency)
@@ -160,8 +165,13 @@ extension Matcher {
     let breaks = try reader.readCount(atMost: 1 << 16)
     var lastBreak: StoreRef = 0
     for _ in 0..<breaks {
+      let type: UInt8 = try reader.read()
+      if type == BreakRecord.chargeType {
+        link(store.appendCharges(try ChargeList(from: &reader), next: 0), behind: &lastBreak, slot)
+        continue
+      }
       var record = BreakRecord(
-        next: 0, granules: 0, type: try reader.read(), role: try reader.read(), currency: try reader.read(),
+        next: 0, granules: 0, type: type, role: try reader.read(), currency: try reader.read(),
         idCurrency: try reader.read(), state: try reader.read(), isProvisional: false, partCount: 0, revision: 0,
         content: 0)
       let bits: UInt8 = try reader.read()
@@ -182,18 +192,22 @@ extension Matcher {
         }
         parts.append(Finding.Part(currency: currency, role: role, delta: delta))
       }
-      let ref = store.appendBreak(record, parts: parts)
-      if lastBreak == 0 {
-        ties[slot].breaks = ref
-      } else {
-        store.pointer(lastBreak).assumingMemoryBound(to: BreakRecord.self).pointee.next = ref
-      }
-      lastBreak = ref
+      link(store.appendBreak(record, parts: parts), behind: &lastBreak, slot)
     }
     if flags & Tie.Flag.decided != 0 { decisions[UInt32(slot)] = try TieDecisions(from: &reader) }
     ties[slot].deadline_ms = deadline_ms
     ties[slot].quiet_ms = quiet_ms
     if timer_ms != Tie.noTimer_ms { schedule(slot, at: timer_ms) }
+  }
+
+  /// Puts an entry behind the last one of a tie's breaks.
+  private func link(_ ref: StoreRef, behind last: inout StoreRef, _ slot: Int) {
+    if last == 0 {
+      ties[slot].breaks = ref
+    } else {
+      store.pointer(last).assumingMemoryBound(to: BreakRecord.self).pointee.next = ref
+    }
+    last = ref
   }
 
   /// Whether a body that came from outside can be read to its end, and names only what there is.

@@ -52,6 +52,10 @@ public struct Matcher: ~Copyable {
   var running = RunningTotals()
   /// Sums by dimensions, currency and period, where they are wanted.
   public var aggregates: TaskAggregates?
+  /// Whether the aggregates are wanted, although they may not be there yet.
+  public var tracksDisputes = false
+  /// By which a difference has a period: those of the aggregates.
+  public var periods = PeriodCalendar.months
   /// Counts by source and period, where they are wanted.
   public var quality: TaskQuality?
 

@@ -173,6 +173,8 @@ struct BreakRecord {
 
   /// No break: what cancellations took back from Σ expected.
   static let voidType: UInt8 = 0xff
+  /// No break: what the open ones have put into the aggregates (`ChargeList`).
+  static let chargeType: UInt8 = 0xfe
 
   struct Part {
     var delta: Int64

@@ -163,7 +163,7 @@ import Testing
         aggregates: {enabled: true}
         quality: {enabled: true}
         """)
-    #expect(more.matchingHash == 2_434_839_951_096_093_758)
+    #expect(more.matchingHash == 8_162_708_534_032_405_835)
   }
 
   @Test func aggregatesAreOffUnlessEnabled() throws {

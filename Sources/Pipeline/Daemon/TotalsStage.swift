@@ -280,8 +280,10 @@ public final class TotalsStage: Stage, @unchecked Sendable {
     try sendUnique()
     for cell in changed.sorted() {
       let values = cells[cell] ?? [:]
+      // As that of the other figures: of the epochs of the newest partials, which only rise.
       let value = TotalEncoder.encode(
-        cell: cell, value: values.values.reduce(0) { $0 + $1.value }, tasks: values.count)
+        cell: cell, value: values.values.reduce(0) { $0 + $1.value }, tasks: values.count,
+        revision: values.values.reduce(0) { $0 &+ $1.epoch })
       try produce(.totals, Array(cell.utf8), value)
     }
   }

@@ -55,7 +55,6 @@ public struct FinanceEncoder: Sendable {
   public static func period(_ period: Int32) -> String {
     switch period {
     case CellTable.unknownPeriod: "unknown"
-    case CellTable.openingPeriod: "opening"
     case CellTable.overflowPeriod: "(other)"
     case QualityKey.allPeriods: QualityKey.allSources
     default: String(period)
@@ -125,7 +124,7 @@ enum FinanceFields {
 
   static let revenue: [MessageField<Named<RevenueMessage>>] =
     series { MessageSeries($0.line.key) } + [
-      .text("period", "Accounting period, year and number; opening (all before), unknown, or (other).") {
+      .text("period", "Accounting period, year and number; unknown, or (other).") {
         FinanceEncoder.period($0.message.line.key.period)
       },
       .object("orders", "What the order events say.", measures(Measure.allCases.filter { !$0.isPosted }, .event)),
@@ -157,7 +156,60 @@ enum FinanceFields {
         "In the base view: postings by posting date that no rate converts, so that their amounts are missing.",
         minimum: nil
       ) { Int(clamping: $0.message.line.values[.unrated]) },
+      .object(
+        "disputed",
+        "Σ |posted − expected| of the open breaks, each difference by its account role, in the one cell to which it belongs.",
+        disputed),
+      .ratio(
+        "tied_out",
+        "Part of recognised revenue that is not in dispute: 1 − disputed revenue / (|gross revenue| + |freight| + |discounts| + |returns|) by posting date, at least 0; null where there is neither."
+      ) { $0.message.line.values.revenueTiedOut_u },
+      .object(
+        "completeness", "What is known to be missing in the cell.",
+        completeness { $0.message.completeness } + [
+          .bool("other", "The cell stands for all values of a dimension beyond its bound.") {
+            $0.message.completeness.isOther
+          }
+        ]),
     ] + status { $0.status }
+
+  /// By what the roles are for; all of them together are `total`.
+  private static let disputedRoles: [(name: String, meaning: String, roles: [AccountRole])] = [
+    ("revenue", "Of revenue, freight, discount and returns.", Measure.recognisedRevenue.roles),
+    ("deferred", "Of deferred revenue.", [.deferred]),
+    ("unbilled", "Of unbilled receivables.", [.unbilled]),
+    ("receivable", "Of receivables.", [.receivable]),
+    ("cash", "Of cash.", [.cash]),
+    ("tax", "Of tax.", [.tax]),
+    ("cogs", "Of cost of goods sold.", [.cogs]),
+    ("total", "Of all roles, those not named here too.", AccountRole.allCases),
+  ]
+
+  private static let disputed: [MessageField<Named<RevenueMessage>>] = disputedRoles.map { entry in
+    .amount(entry.name, entry.meaning) { named in
+      let values = named.message.line.values
+      return (entry.roles.reduce(0) { $0 + values[disputed: $1] }, named.message.line.key.currency)
+    }
+  }
+
+  private static func completeness<Message>(
+    _ of: @escaping @Sendable (Message) -> CellCompleteness
+  ) -> [MessageField<Message>] {
+    [
+      .bool("complete", "Nothing is known to be missing. What is not due yet, `status` says.") { of($0).isComplete },
+      .integer(
+        "unvalued_events", "Order events without an amount that their kind needs, or that no rate converts.",
+        minimum: nil
+      ) { Int(clamping: of($0).unvaluedEvents) },
+      .integer("unvalued_postings", "In the base view: postings that no rate converts.", minimum: nil) {
+        Int(clamping: of($0).unvaluedPostings)
+      },
+      .integer(
+        "unvalued_differences",
+        "In the base view: differences of open breaks that no rate converts; `disputed` lacks them.", minimum: nil
+      ) { Int(clamping: of($0).unvaluedDifferences) },
+    ]
+  }
 
   private struct Week: Sendable {
     var number: Int
@@ -358,6 +410,24 @@ enum FinanceFields {
         guard let actual = $0.message.actualQuantity_u, let budget = $0.message.budgetQuantity_u else { return nil }
         return actual - budget
       },
+      .optionalAmount(
+        "disputed",
+        "The part of the actual that is in dispute: Σ |posted − expected| of the open breaks in the roles behind the measure; null where nothing of it is posted."
+      ) { ($0.message.disputed, $0.message.series.currency) },
+      .ratio("tied_out", "1 − disputed / |actual|, at least 0; null where there is neither, or `disputed` is null.") {
+        named in
+        named.message.disputed.flatMap {
+          CellValues.tiedOut_u($0, of: Int128(named.message.variance.actual.magnitude))
+        }
+      },
+      .object(
+        "completeness", "What is known to be missing in the actual.",
+        completeness { $0.message.completeness } + [
+          .amount(
+            "other",
+            "Σ |actual| of the same measure, currency and period under `(other)`, the values beyond a dimension's bound: some of it may belong here."
+          ) { ($0.message.completeness.other, $0.message.series.currency) }
+        ]),
     ] + status { $0.status }
 
   private static let money: [MessageField<QualityMessage.Money>] = [

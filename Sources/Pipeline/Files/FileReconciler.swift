@@ -59,6 +59,7 @@ public final class FileReconciler {
       policy.reportsProvisional = false
       matcher = Matcher(policy: policy, dimensionCount: configuration.dimensions.count)
       if let settings = configuration.aggregates {
+        matcher.periods = configuration.periods ?? .months
         matcher.aggregates = TaskAggregates(
           dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods ?? .months
         )
