@@ -49,8 +49,8 @@ extension Judge {
   /// that is follows from the facts that were judged, and from nothing else: events count in the period of their
   /// document, releases in that of the schedule, postings in that in which they are posted. If the facts of one place,
   /// and of no other, differ by just this much, or are the only ones that differ at all, the difference belongs there:
-  /// of two invoices the one that was not posted. Else it belongs to the first event that puts something into the role;
-  /// where none does to the first posting.
+  /// of two invoices the one that was not posted. Else it belongs to the first posting to the role, since it is that figure
+  /// of the ledger that is in doubt; where there is none to the first event that puts something into it.
   func charges(
     of parts: [Finding.Part], _ periods: borrowing PeriodCalendar
   ) -> [ChargeList] {
@@ -75,6 +75,7 @@ extension Judge {
 
   private func place(of part: Finding.Part, _ periods: borrowing PeriodCalendar) -> Place? {
     var places: [Place] = []
+    var firstPosted: Int?
     func add(_ delta: Int128, _ fact: Fact, _ period: Int32) {
       var at = places.firstIndex { $0.period == period && $0.dimensions.elementsEqual(fact.dimensionBytes) }
       if at == nil {
@@ -82,6 +83,7 @@ extension Judge {
         places.append(Place(fact, period))
       }
       places[at!].delta += delta
+      if fact.isPosting, firstPosted == nil { firstPosted = at }
     }
     for (at, event) in dueEvents.enumerated() where event.currency == part.currency && !isVoid[at] {
       for entry in policy.entries[Int(event.code)] where entry.role == part.role {
@@ -98,7 +100,7 @@ extension Judge {
     if exact.count == 1 { return exact[0] }
     let differing = places.filter { $0.delta != 0 }
     if differing.count == 1 { return differing[0] }
-    if let first = places.first { return first }
+    if !places.isEmpty { return places[firstPosted ?? 0] }
     if let event = dueEvents.first ?? events.first { return Place(event, periods.period(ofDay: event.rateDay)) }
     return (duePostings.first ?? postings.first).map {
       Place($0, $0.statedPeriod != 0 ? $0.statedPeriod : periods.period(ofDay: $0.rateDay))

@@ -106,7 +106,11 @@ import Testing
     #expect(
       disputes(two + invoice("D1", "north", net: 100) + invoice("D2", "south", at: Self.april, net: 90))
         == ["south USD 202604 receivable: 10", "south USD 202604 revenue: 10"])
-    // Both are wrong, and no place differs by the whole: the first event's.
+    // The ledger knows of no regions, or posts in another period: where its figure stands.
+    #expect(
+      disputes([event("D1", "north", net: 100)] + invoice("D1", "", at: Self.april, net: 90))
+        == [" USD 202604 receivable: 10", " USD 202604 revenue: 10"])
+    // Both are wrong, and no place differs by the whole: the first one's.
     #expect(
       disputes(two + invoice("D1", "north", net: 99) + invoice("D2", "south", at: Self.april, net: 90))
         == ["north USD 202603 receivable: 11", "north USD 202603 revenue: 11"])
