@@ -28,7 +28,7 @@ struct ChargeList: Equatable {
 
 extension Judge {
   /// Where a difference lies: facts of a role with the same dimensions and period.
-  private struct Place {
+  struct Place {
     var dimensions: ByteView
     var period: Int32
     /// The day whose rate converts it: of its first fact.
@@ -73,7 +73,8 @@ extension Judge {
     return lists.sorted { $0.dimensions.lexicographicallyPrecedes($1.dimensions) }
   }
 
-  private func place(of part: Finding.Part, _ periods: borrowing PeriodCalendar) -> Place? {
+  /// Where the facts of the part's role differ; nil where there is no fact at all.
+  func place(of part: Finding.Part, _ periods: borrowing PeriodCalendar) -> Place? {
     var places: [Place] = []
     var firstPosted: Int?
     func add(_ delta: Int128, _ fact: Fact, _ period: Int32) {
@@ -88,27 +89,26 @@ extension Judge {
     for (at, event) in dueEvents.enumerated() where event.currency == part.currency && !isVoid[at] {
       for entry in policy.entries[Int(event.code)] where entry.role == part.role {
         let amount = event.amount(entry.component)
-        if amount != 0 { add(-Int128(amount) * Int128(entry.sign), event, periods.period(ofDay: event.rateDay)) }
+        if amount != 0 { add(-Int128(amount) * Int128(entry.sign), event, event.period(periods)) }
       }
     }
-    addDueReleases(part) { add($0, $1, $2) }
+    addDueReleases(part, periods) { add($0, $1, $2) }
     for posting in duePostings where posting.currency == part.currency && posting.role == part.role {
-      let period = posting.statedPeriod != 0 ? posting.statedPeriod : periods.period(ofDay: posting.rateDay)
-      add(Int128(posting.amount), posting, period)
+      add(Int128(posting.amount), posting, posting.period(periods))
     }
     let exact = places.filter { $0.delta == Int128(part.delta) }
     if exact.count == 1 { return exact[0] }
     let differing = places.filter { $0.delta != 0 }
     if differing.count == 1 { return differing[0] }
     if !places.isEmpty { return places[firstPosted ?? 0] }
-    if let event = dueEvents.first ?? events.first { return Place(event, periods.period(ofDay: event.rateDay)) }
-    return (duePostings.first ?? postings.first).map {
-      Place($0, $0.statedPeriod != 0 ? $0.statedPeriod : periods.period(ofDay: $0.rateDay))
-    }
+    let any = dueEvents.first ?? events.first ?? duePostings.first ?? postings.first
+    return any.map { Place($0, $0.period(periods)) }
   }
 
   /// The releases that schedules make due, as facts of the event that they are of, or of the first where there are several.
-  private func addDueReleases(_ part: Finding.Part, _ add: (Int128, Fact, Int32) -> Void) {
+  private func addDueReleases(
+    _ part: Finding.Part, _ periods: borrowing PeriodCalendar, _ add: (Int128, Fact, Int32) -> Void
+  ) {
     guard part.role == .deferred || part.role == .revenue,
       let steps = releases.first(where: { currencies[$0.currency] == part.currency })?.steps
     else { return }
@@ -117,7 +117,9 @@ extension Judge {
     }
     guard let event else { return }
     for step in steps where step.due_ms < clock_ms {
-      add(part.role == .revenue ? step.amount : -step.amount, dueEvents[event], step.period)
+      add(
+        part.role == .revenue ? step.amount : -step.amount, dueEvents[event],
+        periods.period(ofDay: day(ofMilliseconds: step.begin_ms)))
     }
   }
 }
@@ -161,6 +163,7 @@ extension Matcher {
     let watermark_ms = watermarks.current_ms
     gather(slot)
     if hasSchedules { judge.clock_ms = ageClock(watermark_ms) }
+    judge.periods = tracksPeriods ? periods : nil
     judge.judge(watermark_ms: watermark_ms, isFinal: ties[slot].deadline_ms < watermark_ms)
     let charges = judge.charges(of: parts, periods)
     charge(charges, insteadOf: [])

@@ -107,13 +107,17 @@ extension Matcher {
       writer.write(record.currency)
       writer.write(record.idCurrency)
       writer.write(record.state)
-      // Bit 1: a time follows.
-      writer.write(UInt8((record.isProvisional ? 1 : 0) | (record.opened_s != 0 ? 2 : 0)))
+      let parts = store.breakParts(ref)
+      let hasPeriods = parts.contains { $0.period != 0 }
+      // Bit 1: a time follows; bit 2: each part has a period.
+      writer.write(
+        UInt8((record.isProvisional ? 1 : 0) | (record.opened_s != 0 ? 2 : 0) | (hasPeriods ? 4 : 0)))
       writer.write(record.revision)
       writer.write(record.content)
       if record.opened_s != 0 { writer.write(record.opened_s) }
       writer.write(record.partCount)
-      for part in store.breakParts(ref) {
+      for part in parts {
+        if hasPeriods { writer.write(part.period) }
         writer.write(part.delta)
         writer.write(part.currency.rawValue)
         writer.write(part.role.rawValue)
@@ -185,12 +189,13 @@ extension Matcher {
       let partCount: UInt16 = try reader.read()
       var parts: [Finding.Part] = []
       for _ in 0..<partCount {
+        let period: Int32 = bits & 4 != 0 ? try reader.read() : 0
         let delta: Int64 = try reader.read()
         let currency = Currency(rawValue: try reader.read())
         guard let role = AccountRole(rawValue: try reader.read()) else {
           throw ByteCodingError("a role that is not known, at \(reader.offset)")
         }
-        parts.append(Finding.Part(currency: currency, role: role, delta: delta))
+        parts.append(Finding.Part(currency: currency, role: role, delta: delta, period: period))
       }
       link(store.appendBreak(record, parts: parts), behind: &lastBreak, slot)
     }
@@ -278,6 +283,10 @@ extension Matcher {
       writer.write(ActionCounters.tag)
       counters.actions.export(into: &writer)
     }
+    if tracksPeriods {
+      writer.write(PeriodTotals.tag)
+      periodTotals.export(into: &writer)
+    }
     if quality != nil { quality!.export(into: &writer) }
   }
 
@@ -290,6 +299,13 @@ extension Matcher {
     if let tag = try? ahead.read(UInt64.self), tag == ActionCounters.tag {
       reader = ahead
       counters.actions = try ActionCounters(from: &reader)
+    }
+    ahead = reader
+    if let tag = try? ahead.read(UInt64.self), tag == PeriodTotals.tag {
+      reader = ahead
+      periodTotals = try PeriodTotals(from: &reader)
+    } else if tracksPeriods {
+      periodTotals = PeriodTotals(before: settledTotals)
     }
     // State that was written without them has none: they begin with what comes from now on.
     if quality != nil, !reader.isAtEnd { try quality!.restore(from: &reader) }

@@ -458,7 +458,9 @@ enum FinanceFields {
       "In `(all)`: Σ |posted − expected| × age / Σ |posted − expected| of the open breaks, at `as_of`; null without any. A break's age counts in event time from when it was first told as open."
     ) { $0.weightedBreakAge_ms.map { Int($0) } },
     .list(
-      "control_totals", "In `(all)`: by account role; posted − expected = open + accepted + pending.", controlTotals
+      "control_totals",
+      "In `(all)`: by account role; posted − expected = open + accepted + pending. In a period of `(all)`: expected by document date, posted by posting date.",
+      controlTotals
     ) { $0.roles },
   ]
 
@@ -468,20 +470,23 @@ enum FinanceFields {
     .amount("posted", "What the ledger holds.") { ($0.posted, $0.currency) },
     .amount("open", "Posted − expected of the open breaks.") { ($0.open, $0.currency) },
     .amount("accepted", "Of those that stand: accepted, explained, force-closed.") { ($0.accepted, $0.currency) },
-    .amount("pending", "Of what is not due yet; zero once every order is.") { ($0.pending, $0.currency) },
+    .amount(
+      "pending",
+      "Of what is not due yet; zero once every order is. In a period also what the ledger has in another one than the orders: it adds up to that of `(all)`."
+    ) { ($0.pending, $0.currency) },
   ]
 
   static let quality: [MessageField<Named<QualityMessage>>] =
     [
       .text(
         "source",
-        "Name of the source; `(all)` for how the orders stand over all sources, whose counts of records are 0."
+        "Name of the source; `(all)` for how the orders stand over all sources, and for the control totals of a period: their counts of records are 0."
       ) {
         $0.message.source
       },
       .text(
         "period",
-        "Calendar month of event time, year and number; unknown, or (other). `(all)` beside the source `(all)`."
+        "Calendar month of event time, year and number; unknown, or (other). Beside the source `(all)`: `(all)`, or an accounting period."
       ) {
         FinanceEncoder.period($0.message.period)
       },

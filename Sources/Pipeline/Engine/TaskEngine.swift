@@ -122,6 +122,7 @@ final class TaskEngine {
   func beginAggregates() {
     matcher.periods = configuration.periods ?? .months
     matcher.tracksDisputes = configuration.aggregates != nil
+    matcher.tracksPeriods = configuration.quality != nil
     if let settings = configuration.aggregates {
       matcher.aggregates = TaskAggregates(
         dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods ?? .months)
