@@ -159,18 +159,20 @@ enum FinanceFields {
       .object(
         "disputed",
         "Σ |posted − expected| of the open breaks, each difference by its account role, in the one cell to which it belongs.",
-        disputed),
+        disputed
+      ).added,
       .ratio(
         "tied_out",
         "Part of recognised revenue that is not in dispute: 1 − disputed revenue / (|gross revenue| + |freight| + |discounts| + |returns|) by posting date, at least 0; null where there is neither."
-      ) { $0.message.line.values.revenueTiedOut_u },
+      ) { $0.message.line.values.revenueTiedOut_u }.added,
       .object(
         "completeness", "What is known to be missing in the cell.",
         completeness { $0.message.completeness } + [
           .bool("other", "The cell stands for all values of a dimension beyond its bound.") {
             $0.message.completeness.isOther
           }
-        ]),
+        ]
+      ).added,
     ] + status { $0.status }
 
   /// By what the roles are for; all of them together are `total`.
@@ -413,13 +415,13 @@ enum FinanceFields {
       .optionalAmount(
         "disputed",
         "The part of the actual that is in dispute: Σ |posted − expected| of the open breaks in the roles behind the measure; null where nothing of it is posted."
-      ) { ($0.message.disputed, $0.message.series.currency) },
+      ) { ($0.message.disputed, $0.message.series.currency) }.added,
       .ratio("tied_out", "1 − disputed / |actual|, at least 0; null where there is neither, or `disputed` is null.") {
         named in
         named.message.disputed.flatMap {
           CellValues.tiedOut_u($0, of: Int128(named.message.variance.actual.magnitude))
         }
-      },
+      }.added,
       .object(
         "completeness", "What is known to be missing in the actual.",
         completeness { $0.message.completeness } + [
@@ -427,7 +429,8 @@ enum FinanceFields {
             "other",
             "Σ |actual| of the same measure, currency and period under `(other)`, the values beyond a dimension's bound: some of it may belong here."
           ) { ($0.message.completeness.other, $0.message.series.currency) }
-        ]),
+        ]
+      ).added,
     ] + status { $0.status }
 
   private static let money: [MessageField<QualityMessage.Money>] = [
