@@ -71,12 +71,25 @@ public enum PostingCount: Int, CaseIterable, Sendable {
   public static var count: Int { 1 }
 }
 
+/// Counts of what is in dispute. Behind all else with the disputed amounts.
+public enum DisputeCount: Int, CaseIterable, Sendable {
+  /// In the base view: differences of open breaks, by role, that no rate converts, so that the disputed amounts lack them.
+  case unconverted = 0
+
+  @inlinable
+  public static var count: Int { 1 }
+}
+
 /// The sums of one cell: the order flows, then the postings by role, each by event date and by posting date, then the
-/// quantities, then the counts of postings.
+/// quantities, then the counts of postings; behind these, what is in dispute: an amount for each role, and counts.
 ///
 /// Exact: sums of 64-bit amounts in 128 bits cannot overflow before 2^64 facts.
 public struct CellValues: Hashable, Sendable {
-  public static let count = OrderFlow.count + 2 * AccountRole.count + QuantityFlow.count + PostingCount.count
+  /// Sums that a table holds for every cell.
+  static let denseCount = OrderFlow.count + 2 * AccountRole.count + QuantityFlow.count + PostingCount.count
+  /// Those of what is in dispute: few cells have any.
+  static let disputeCount = AccountRole.count + DisputeCount.count
+  public static let count = denseCount + disputeCount
   /// Without what has been added behind the first ones: a state may have been written with so many or more.
   static let firstCount = OrderFlow.count + 2 * AccountRole.count
   public internal(set) var sums: [Int128]
@@ -118,6 +131,21 @@ public struct CellValues: Hashable, Sendable {
   static func index(_ postings: PostingCount) -> Int {
     OrderFlow.count + 2 * AccountRole.count + QuantityFlow.count + postings.rawValue
   }
+
+  /// Σ |posted − expected| of the differences of a role in open breaks.
+  public subscript(disputed role: AccountRole) -> Int128 {
+    get { sums[CellValues.index(disputed: role)] }
+    set { sums[CellValues.index(disputed: role)] = newValue }
+  }
+
+  static func index(disputed role: AccountRole) -> Int { denseCount + Int(role.rawValue) }
+
+  public subscript(disputes: DisputeCount) -> Int128 {
+    get { sums[CellValues.index(disputes)] }
+    set { sums[CellValues.index(disputes)] = newValue }
+  }
+
+  static func index(_ disputes: DisputeCount) -> Int { denseCount + AccountRole.count + disputes.rawValue }
 
   public var isZero: Bool { sums.allSatisfy { $0 == 0 } }
 

@@ -12,7 +12,7 @@ public struct CellKey: Hashable, Sendable, Comparable {
   public var currency: Currency
   /// Whether amounts are in the base currency, converted from whatever they were.
   public var isBase: Bool
-  /// Accounting period; `CellTable.unknownPeriod`, or `CellTable.openingPeriod` for all that were folded into it.
+  /// Accounting period; `CellTable.unknownPeriod` for none.
   public var period: Int32
 
   public init(dimensions: [String], currency: Currency, isBase: Bool = false, period: Int32) {

@@ -69,6 +69,23 @@ extension CellTable {
     }
   }
 
+  /// Adds what of a role is in dispute to a cell (`sign` +1), or takes it back (−1). The fact names the cell: dimensions,
+  /// currency, view and event period; it has been counted where its values are beyond the bounds.
+  /// - Parameter amount: Σ |posted − expected| in minor units; nil for one that no rate converts, which is counted.
+  mutating func add(disputed amount: Int64?, _ role: AccountRole, of fact: borrowing AggregateInput, sign: Int) {
+    settle()
+    let (low, high) = numbers(fact, sign: 0)
+    let (currency, isBase, period) = (fact.currency.rawValue, UInt8(fact.isBase ? 1 : 0), fact.eventPeriod)
+    let hash = CellTable.hash(low, high, currency, isBase, period)
+    let cell = cell(low, high, currency, isBase, period, hash: hash, sign: 0)
+    markChanged(cell)
+    if let amount {
+      add(Int128(sign) * Int128(amount), to: cell, CellValues.index(disputed: role))
+    } else {
+      add(Int128(sign), to: cell, CellValues.index(DisputeCount.unconverted))
+    }
+  }
+
   /// The numbers of a fact's dimensions, as the header of its cell has them.
   @inline(__always)
   private mutating func numbers(_ fact: borrowing AggregateInput, sign: Int64) -> (low: UInt64, high: UInt64) {
@@ -140,7 +157,7 @@ extension CellTable {
     _ fact: borrowing AggregateInput, _ low: UInt64, _ high: UInt64, _ period: Int32, _ sign: Int64
   ) -> UnsafeMutablePointer<Addition> {
     let addition = pending + pendingCount
-    let (currency, isBase, period) = (fact.currency.rawValue, UInt8(fact.isBase ? 1 : 0), folded(period))
+    let (currency, isBase) = (fact.currency.rawValue, UInt8(fact.isBase ? 1 : 0))
     addition.pointee.low = low
     addition.pointee.high = high
     addition.pointee.period = period

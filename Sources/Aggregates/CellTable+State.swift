@@ -14,15 +14,24 @@ extension CellTable {
   func values(_ cell: Int) -> CellValues {
     assert(pendingCount == 0)
     var values = CellValues()
-    for at in 0..<CellValues.count { values.sums[at] = value(cell, at) }
+    for at in 0..<CellValues.denseCount { values.sums[at] = value(cell, at) }
+    if let disputed = disputed(cell) {
+      values.sums.replaceSubrange(CellValues.denseCount..., with: disputed)
+    }
     return values
   }
 
+  /// What of a cell is in dispute; nil for nothing.
+  @inline(__always)
+  private func disputed(_ cell: Int) -> [Int128]? { disputes.isEmpty ? nil : disputes[UInt32(cell)] }
+
   private func isZero(_ cell: Int) -> Bool {
     let base = sums(pointer(cell))
-    guard (0..<CellValues.count).allSatisfy({ base[CellTable.place($0)] == 0 }) else { return false }
+    guard (0..<CellValues.denseCount).allSatisfy({ base[CellTable.place($0)] == 0 }), disputed(cell) == nil else {
+      return false
+    }
     return carries.isEmpty
-      || (0..<CellValues.count).allSatisfy { carries[cell * CellTable.carryStride + $0] == nil }
+      || (0..<CellValues.denseCount).allSatisfy { carries[cell * CellTable.carryStride + $0] == nil }
   }
 
   /// Every cell that holds anything, by key.
@@ -57,49 +66,6 @@ extension CellTable {
 
   /// There is nothing that `untakeChanged` could take back.
   mutating func forgetTaken() { taken.removeAll() }
-
-  /// Puts the cells of all periods before `period` into one opening cell for each series, so that the table does not
-  /// grow with the years. Facts of those periods that still come, or are taken back, go there too; sums over periods do
-  /// not change. What was published of the old periods stays as it was last said.
-  ///
-  /// Cells that this frees can be taken by new keys. A fact that had no cell of its own before and is taken back after
-  /// then leaves its amount under `other` and its opposite in its own cell: sums over dimensions stay right.
-  public mutating func fold(before period: Int32) {
-    guard period > horizon else { return }
-    var folded = CellTable(dimensionCount: dimensionCount, limits: limits)
-    folded.dimensions.otherFacts = dimensions.otherFacts
-    // Values keep their numbers, and those beyond the bound stay beyond it.
-    for (at, known) in dimensions.values.enumerated() {
-      for value in known {
-        var text = value.text
-        _ = text.withUTF8 { folded.dimensions.number(at, ByteView($0), sign: 0) }
-      }
-    }
-    folded.horizon = period
-    folded.overflowFacts = overflowFacts
-    for cell in 0..<cellCount {
-      let old = header(cell).pointee
-      let isOld = old.period > CellTable.openingPeriod && old.period < period
-      // Zeros of old periods are forgotten; those of others hold their place.
-      if isOld, isZero(cell) { continue }
-      let target = folded.cell(of: key(cell), counted: false)
-      let values = values(cell)
-      folded.add(values, to: target)
-    }
-    // Only the opening cells have changed by this.
-    for at in 0..<folded.changed.count { folded.header(Int(folded.changed[at])).pointee.isChanged = 0 }
-    folded.changed.removeAll()
-    for cell in 0..<folded.cellCount where folded.header(cell).pointee.period == CellTable.openingPeriod {
-      folded.markChanged(cell)
-    }
-    for at in 0..<changed.count {
-      let key = key(Int(changed[at]))
-      if key.period >= period || key.period <= CellTable.openingPeriod {
-        folded.markChanged(folded.cell(of: key, counted: false))
-      }
-    }
-    self = folded
-  }
 
   /// As `cell(of:)`, without counting what does not fit again.
   mutating func cell(of key: CellKey, counted: Bool) -> Int {
@@ -137,7 +103,7 @@ extension CellTable {
     writer.write(CellTable.stateVersion)
     writer.write(UInt8(dimensionCount))
     writer.write(UInt8(CellValues.count))
-    writer.write(horizon)
+    writer.write(Int32(0))
     writer.write(overflowFacts)
     for at in 0..<dimensionCount {
       writer.write(dimensions.otherFacts[at])
@@ -152,7 +118,10 @@ extension CellTable {
       writer.write(header.currency)
       writer.write(header.isBase | header.isChanged << 1)
       writer.write(header.period)
-      CellValues.write(into: &writer) { value(cell, $0) }
+      let disputed = disputed(cell)
+      CellValues.write(into: &writer) {
+        $0 < CellValues.denseCount ? value(cell, $0) : disputed?[$0 - CellValues.denseCount] ?? 0
+      }
     }
     writer.write(digest)
   }
@@ -173,6 +142,7 @@ extension CellTable {
     var table = CellTable(dimensionCount: head.texts.count, limits: wide)
     try table.fill(head, from: &reader)
     table.limits = limits
+    table.lacksDisputes = !head.hasDisputes
     table.dimensions.limits = head.texts.indices.map(limits.values)
     return table
   }
@@ -187,7 +157,6 @@ extension CellTable {
       dimensions.otherFacts[at] = head.others[at]
     }
     overflowFacts = head.overflowFacts
-    horizon = head.horizon
     for _ in 0..<head.cells {
       var (low, high): (UInt64, UInt64) = (0, 0)
       for at in 0..<dimensionCount {
@@ -211,8 +180,8 @@ extension CellTable {
 
 /// What stands before the cells.
 private struct StateHead {
-  var horizon: Int32
   var overflowFacts: Int64
+  var hasDisputes: Bool
   var others: [Int64] = []
   var texts: [[String]] = []
   var cells: Int
@@ -224,10 +193,13 @@ private struct StateHead {
     let dimensionCount = Int(try reader.read(UInt8.self))
     guard dimensionCount <= maximumDimensions else { throw ByteCodingError("aggregates of too many dimensions") }
     // Sums that were added later are zero in an older state.
-    guard (CellValues.firstCount...CellValues.count).contains(Int(try reader.read(UInt8.self))) else {
+    let count = Int(try reader.read(UInt8.self))
+    guard (CellValues.firstCount...CellValues.count).contains(count) else {
       throw ByteCodingError("aggregates of another number of sums")
     }
-    horizon = try reader.read()
+    hasDisputes = count > CellValues.denseCount
+    // The place of a period that no version has set.
+    guard try reader.read(Int32.self) == 0 else { throw ByteCodingError("aggregates with folded periods") }
     overflowFacts = try reader.read()
     for _ in 0..<dimensionCount {
       others.append(try reader.read())

@@ -24,8 +24,6 @@ public struct CellLine: Hashable, Sendable {
 public struct CellTable: ~Copyable {
   /// The period of facts without a date.
   public static let unknownPeriod: Int32 = 0
-  /// The period into which `fold(before:)` puts what is older; sorts before every real one.
-  public static let openingPeriod: Int32 = 1
   /// The period of facts for which neither a cell nor one under `other` was left.
   public static let overflowPeriod: Int32 = .max
 
@@ -116,8 +114,10 @@ public struct CellTable: ~Copyable {
   /// What `takeChanged` returned last.
   var taken = RecordBuffer<UInt32>(capacity: 1_024)
   var overflowFacts: Int64 = 0
-  /// Periods before this one have been folded into `openingPeriod`.
-  public internal(set) var horizon: Int32 = 0
+  /// What is in dispute, by cell: the sums behind the others. Most cells have none, and then no room is taken.
+  var disputes: [UInt32: [Int128]] = [:]
+  /// The state that was read is from before there were any: what was in dispute then is not among the sums.
+  public internal(set) var lacksDisputes = false
   /// Of all sums, in any order, from any parts: equal for equal contents. Kept up with every fact, so that an epoch
   /// costs nothing to check.
   public var digest: UInt64 {
@@ -133,7 +133,7 @@ public struct CellTable: ~Copyable {
     let most = max(1, limits.cells) + CellTable.sparePeriodCells + CellTable.spareCurrencyCells
     precondition(most < Int(UInt32.max))
     precondition(
-      MemoryLayout<Header>.size - CellTable.place(CellValues.count - 1) * MemoryLayout<Int64>.stride
+      MemoryLayout<Header>.size - CellTable.place(CellValues.denseCount - 1) * MemoryLayout<Int64>.stride
         <= CellTable.headerBytes)
     chunkCapacity = (most + CellTable.cellsPerChunk - 1) / CellTable.cellsPerChunk
     chunks = .allocate(capacity: chunkCapacity)
@@ -178,6 +178,10 @@ public struct CellTable: ~Copyable {
 
   /// Adds any number to a sum.
   mutating func add(_ delta: Int128, to cell: Int, _ sum: Int) {
+    if sum >= CellValues.denseCount {
+      addDisputed(delta, to: cell, sum)
+      return
+    }
     let low = Int64(truncatingIfNeeded: delta)
     add(low, isNegative: false, to: cell, sum, seed: header(cell).pointee.content)
     let rest = (delta - Int128(low)) >> 64
@@ -198,6 +202,15 @@ public struct CellTable: ~Copyable {
   }
 
   @inline(never)
+  private mutating func addDisputed(_ delta: Int128, to cell: Int, _ sum: Int) {
+    guard delta != 0 else { return }
+    var own = disputes[UInt32(cell)] ?? Array(repeating: 0, count: CellValues.disputeCount)
+    own[sum - CellValues.denseCount] += delta
+    disputes[UInt32(cell)] = own.allSatisfy { $0 == 0 } ? nil : own
+    sumsDigest &+= UInt64(truncatingIfNeeded: delta) &* CellTable.weight(header(cell).pointee.content, sum)
+  }
+
+  @inline(never)
   private mutating func carry(_ count: Int64, _ cell: Int, _ sum: Int) {
     let place = cell * CellTable.carryStride + sum
     let new = (carries[place] ?? 0) + count
@@ -210,7 +223,7 @@ public struct CellTable: ~Copyable {
   @inline(__always)
   static func place(_ sum: Int) -> Int { sum < CellValues.wordCount ? sum : CellValues.wordCount - 1 - sum }
 
-  /// A sum, whole.
+  /// A sum of those that every cell has, whole.
   func value(_ cell: Int, _ sum: Int) -> Int128 {
     let low = Int128(sums(pointer(cell))[CellTable.place(sum)])
     guard !carries.isEmpty, let carry = carries[cell * CellTable.carryStride + sum] else { return low }
@@ -266,12 +279,6 @@ public struct CellTable: ~Copyable {
     let found = find(low, high, currency, isBase, period, hash: hash)
     if found >= 0 { return found }
     return make(low, high, currency, isBase, period, sign: sign)
-  }
-
-  /// What is older than the horizon belongs to the opening cell.
-  @inline(__always)
-  func folded(_ period: Int32) -> Int32 {
-    period < horizon && period > CellTable.openingPeriod ? CellTable.openingPeriod : period
   }
 
   func find(_ low: UInt64, _ high: UInt64, _ currency: UInt16, _ isBase: UInt8, _ period: Int32) -> Int {
@@ -379,7 +386,7 @@ public struct CellTable: ~Copyable {
       let number = UInt64(text.withUTF8 { dimensions.number(at, ByteView($0), sign: 1) })
       if at < 4 { low |= number << UInt64(16 * at) } else { high |= number << UInt64(16 * (at - 4)) }
     }
-    let (currency, isBase, period) = (key.currency.rawValue, UInt8(key.isBase ? 1 : 0), folded(key.period))
+    let (currency, isBase, period) = (key.currency.rawValue, UInt8(key.isBase ? 1 : 0), key.period)
     let hash = CellTable.hash(low, high, currency, isBase, period)
     return cell(low, high, currency, isBase, period, hash: hash, sign: 1)
   }

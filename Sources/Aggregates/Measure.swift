@@ -55,6 +55,33 @@ public enum Measure: String, CaseIterable, Sendable {
     }
   }
 
+  /// Whether it says something of order events, alone or beside the ledger.
+  public var isOfEvents: Bool { !isPosted || self == .rpoMovement || self == .deferredDifference }
+
+  /// The roles whose differences are those of the measure: of what is posted, the roles of which it is made; of what the
+  /// order events say, those into which it is to be posted. None where nothing posts.
+  public var roles: [AccountRole] {
+    switch self {
+    case .bookings, .backlogMovement: []
+    case .billings, .billedRevenue, .deferredDifference:
+      Measure.recognisedRevenue.roles + [.deferred, .unbilled]
+    case .billedTax, .taxPosted: [.tax]
+    case .billedGross, .creditedGross, .receivableExpected, .receivableMovement: [.receivable]
+    case .shippedCost, .cogs: [.cogs]
+    case .releasesDue, .deferredMovement, .rpoMovement: [.deferred]
+    case .cashExpected, .cashIn: [.cash]
+    case .grossRevenue: [.revenue]
+    case .freight: [.freight]
+    case .discounts: [.discount]
+    case .returns: [.returns]
+    case .recognisedRevenue: [.revenue, .freight, .discount, .returns]
+    case .unbilledMovement: [.unbilled]
+    case .grossMargin: Measure.recognisedRevenue.roles + [.cogs]
+    case .depositMovement: [.deposit]
+    case .writeOffs: [.writeOff]
+    }
+  }
+
   public var definition: String {
     switch self {
     case .bookings: "Net of orders booked, plus changes, minus cancellations."
@@ -130,6 +157,23 @@ extension CellValues {
     }
   }
 
+  /// The part of a measure that is in dispute: Σ |posted − expected| of its roles in open breaks. nil where nothing posts.
+  public func disputed(_ measure: Measure) -> Int128? {
+    measure.roles.isEmpty ? nil : measure.roles.reduce(0) { $0 + self[disputed: $1] }
+  }
+
+  /// The part of a size that is not in dispute, in millionths: 1 − disputed / size, at least 0; nil where there is
+  /// neither.
+  public static func tiedOut_u(_ disputed: Int128, of size: Int128) -> Int128? {
+    size == 0 ? disputed == 0 ? nil : 0 : ratio_u(max(0, size - disputed), size)
+  }
+
+  /// The part of recognised revenue that ties out: of the sizes of its roles by posting date.
+  public var revenueTiedOut_u: Int128? {
+    let size = Measure.recognisedRevenue.roles.reduce(Int128(0)) { $0 + Int128(self[$1, .posting].magnitude) }
+    return CellValues.tiedOut_u(disputed(.recognisedRevenue) ?? 0, of: size)
+  }
+
   /// Bookings / billings in millionths, rounded half to even; nil where nothing is billed.
   public var bookToBill_u: Int128? { ratio_u(value(.bookings), value(.billings)) }
 
@@ -160,8 +204,7 @@ public struct RollForward: Hashable, Sendable {
     case receivable
   }
 
-  /// The roll-forwards of a balance, for lines in the order of their keys. Each series begins at zero, or at its
-  /// opening cell.
+  /// The roll-forwards of a balance, for lines in the order of their keys. Each series begins at zero.
   public static func of(_ balance: Balance, _ lines: [CellLine], basis: DateBasis = .posting) -> [RollForward] {
     var result: [RollForward] = []
     var series: CellKey?

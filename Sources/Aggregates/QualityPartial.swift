@@ -25,6 +25,12 @@ public struct QualityPartial: Hashable, Sendable {
     self.control = control
   }
 
+  /// The control totals of a task in an accounting period.
+  public init(task: Int32, epoch: UInt64, period: Int32, control: QualityControl) {
+    self.init(task: task, epoch: epoch, source: QualityKey.allSources, period: period, counts: QualityCounts())
+    self.control = control
+  }
+
   static let marker: UInt8 = 0xc2
   /// 1 counted records alone; 2 had neither control totals by role nor the age of breaks.
   static let version: UInt8 = 3

@@ -53,6 +53,11 @@ public struct TaskAggregates: ~Copyable {
     table.addLater(releases: releases, of: fact, sign: sign)
   }
 
+  /// As of `CellTable`.
+  public mutating func add(disputed amount: Int64?, _ role: AccountRole, of fact: borrowing AggregateInput, sign: Int) {
+    table.add(disputed: amount, role, of: fact, sign: sign)
+  }
+
   @inline(__always)
   public mutating func settle() { table.settle() }
 
@@ -130,9 +135,11 @@ public struct TaskAggregates: ~Copyable {
   }
 
   /// The state that `export` wrote, under the settings of now.
+  /// - Returns: whether it knows of what was in dispute; one that an earlier version wrote does not.
+  @discardableResult
   public mutating func restore(
     from reader: inout ByteReader, settings: AggregateSettings
-  ) throws(ByteCodingError) {
+  ) throws(ByteCodingError) -> Bool {
     let told: Int64 = try reader.read()
     var times: [Int64] = []
     for _ in 0..<(try reader.readCount(atMost: 1 << 16)) { times.append(try reader.read()) }
@@ -143,5 +150,6 @@ public struct TaskAggregates: ~Copyable {
     table = restored
     (toldAt_ms, toldTimes) = (told, times)
     before = (told, times)
+    return !table.lacksDisputes
   }
 }

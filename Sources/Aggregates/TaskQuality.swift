@@ -63,11 +63,14 @@ public struct TaskQuality: ~Copyable {
     public var lines: [(key: QualityKey, counts: QualityCounts)] = []
     /// How the task stands over all sources, where that has changed.
     public var control: QualityControl?
+    /// The control totals of the periods of which something has changed.
+    public var periods: [(period: Int32, control: QualityControl)] = []
     /// How far event time has come, where that is to be told.
     public var times: [Int64]?
 
     public static func == (a: Told, b: Told) -> Bool {
       a.times == b.times && a.control == b.control && a.lines.elementsEqual(b.lines) { $0 == $1 }
+        && a.periods.elementsEqual(b.periods) { $0 == $1 }
     }
   }
 
@@ -289,11 +292,14 @@ public struct TaskQuality: ~Copyable {
   /// - Parameters:
   ///   - times: The task's watermark, then the latest event time of each source; `Int64.min` for none yet.
   ///   - control: How the task stands over all sources; nil where that is not to be told, or not due.
-  public mutating func tell(now_ms: Int64, times: [Int64], control: QualityControl? = nil) -> Told {
+  ///   - hasMore: Whether the caller tells something with it, although nothing else may have changed.
+  public mutating func tell(
+    now_ms: Int64, times: [Int64], control: QualityControl? = nil, hasMore: Bool = false
+  ) -> Told {
     before = (toldAt_ms, toldTimes, [], toldControl)
     var told = Told()
     let changed = control.flatMap { $0 == toldControl ? nil : $0 }
-    if changed != nil || hasChanges, isDue(now_ms: now_ms) {
+    if changed != nil || hasChanges || hasMore, isDue(now_ms: now_ms) {
       toldAt_ms = now_ms
       if let changed { (toldControl, told.control) = (changed, changed) }
       for cell in keys.indices.sorted(by: { keys[$0] < keys[$1] }) where isChanged[cell] {
@@ -306,7 +312,7 @@ public struct TaskQuality: ~Copyable {
     let isNewDay =
       watermark_ms > .min
       && toldTimes.first.map { day(ofMilliseconds: $0) != day(ofMilliseconds: watermark_ms) } ?? true
-    if times != toldTimes, isNewDay || !told.lines.isEmpty || told.control != nil {
+    if times != toldTimes, isNewDay || !told.lines.isEmpty || told.control != nil || hasMore {
       toldTimes = times
       told.times = times
     }

@@ -242,12 +242,13 @@ public struct Configuration: Sendable, Equatable {
     // What a later version adds up, or judges, in another way.
     if aggregates != nil, policy.checks?.schedules != nil { text += "|releases" }
     if aggregates != nil, policy.checks?.exchange != nil { text += "|unrated" }
+    if aggregates != nil { text += "|disputes" }
     if policy.quantities.isEnabled { text += "|returns" }
     if aggregates == nil, quality == nil, sources.contains(where: { !$0.uniqueRules.isEmpty }) { text += "|days" }
     if takesActions { text += "|actions" }
     if let hold { text += "|\(hold)" }
     // Since when breaks have been open is part of the state where quality is counted.
-    if let quality { text += "|\(quality)|ages" }
+    if let quality { text += "|\(quality)|ages|periods" }
     // Of a table in a file the settings have the path alone.
     if tableSources.contains(where: { $0.kind == .values }) { text += "|tables=" + tablesDigest }
     // What is said of a record under another key is something else; and what dead letters hold is an output.

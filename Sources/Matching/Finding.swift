@@ -8,6 +8,8 @@ struct Finding {
     var role: AccountRole
     /// posted − expected.
     var delta: Int64
+    /// Where control totals are kept by period: the one in which it lies; else 0.
+    var period: Int32 = 0
   }
 
   var type: BreakType

@@ -1,3 +1,4 @@
+import Aggregates
 import Domain
 
 /// How revenue that was billed in advance is released: straight over the service period that the billing event tells.
@@ -119,9 +120,34 @@ extension Judge {
       expected[deferred] += own
       expected[revenue] -= own
       hasExpectation = true
-      scheduled.append(.init(currency: currencies[currency], role: .deferred, delta: Int64(clamping: own)))
-      scheduled.append(.init(currency: currencies[currency], role: .revenue, delta: Int64(clamping: -own)))
+      for (period, amount) in byPeriod(own, steps) {
+        let size = Int64(clamping: amount)
+        scheduled.append(.init(currency: currencies[currency], role: .deferred, delta: size, period: period))
+        scheduled.append(
+          .init(currency: currencies[currency], role: .revenue, delta: Int64(clamping: -amount), period: period))
+      }
     }
+  }
+
+  /// What is expected to be released, by period where control totals are kept by period: what is due in its own, what the
+  /// ledger has released beyond it in the first that has begun.
+  private func byPeriod(_ own: Int128, _ steps: [ScheduledRelease]) -> [(period: Int32, amount: Int128)] {
+    guard let periods else { return [(0, own)] }
+    var amounts: [(period: Int32, amount: Int128)] = []
+    var rest = own
+    var begun: Int32?
+    for step in steps {
+      // As in the aggregates: behind the end of the calendar periods have no names.
+      let period = periods.period(ofDay: day(ofMilliseconds: step.begin_ms))
+      if step.due_ms < clock_ms {
+        amounts.append((period, step.amount))
+        rest -= step.amount
+      } else if step.begin_ms < clock_ms, begun == nil {
+        begun = period
+      }
+    }
+    if rest != 0 { amounts.append((begun ?? amounts.last?.period ?? CellTable.unknownPeriod, rest)) }
+    return amounts
   }
 
   private func index(_ currency: Int, _ role: AccountRole) -> Int { currency * roleCount + Int(role.rawValue) }

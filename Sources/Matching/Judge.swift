@@ -1,3 +1,4 @@
+import Aggregates
 import Domain
 
 /// Judges one tie: from the set of its facts to the findings that say why it does not agree.
@@ -42,6 +43,8 @@ struct Judge {
   var releases: [(currency: Int, steps: [ScheduledRelease])] = []
   /// A schedule has releases that are not due yet.
   var hasPendingRelease = false
+  /// Where control totals are kept by period: what the days belong to.
+  var periods: PeriodCalendar?
   /// The time by which releases are due.
   var clock_ms = Int64.min
   var dueEvents: [Fact] = []
@@ -216,7 +219,9 @@ struct Judge {
         let signed = entry.sign < 0 ? -Int128(amount) : Int128(amount)
         if isVoid[index] {
           voided.append(
-            .init(currency: event.currency, role: entry.role, delta: Int64(clamping: -signed)))
+            .init(
+              currency: event.currency, role: entry.role, delta: Int64(clamping: -signed),
+              period: periods.map { $0.period(ofDay: event.rateDay) } ?? 0))
         } else {
           expected[at + Int(entry.role.rawValue)] += signed
         }

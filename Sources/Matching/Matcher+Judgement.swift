@@ -181,6 +181,7 @@ extension Matcher {
   ) {
     gather(slot)
     if hasSchedules { judge.clock_ms = ageClock(watermark_ms) }
+    judge.periods = tracksPeriods ? periods : nil
     judge.judge(watermark_ms: watermark_ms, isFinal: isFinal)
     // A closed tie whose deadline has moved on with a late record is judged once more when that has passed.
     ties[slot].set(Tie.Flag.dirty, !isFinal && ties[slot].has(Tie.Flag.closed))
@@ -272,11 +273,11 @@ extension Matcher {
     }
     if ref != 0 {
       let record = store.breakRecord(ref)
-      for part in store.breakParts(ref) { settledTotals.add(-Int128(part.delta), .expected, part.currency, part.role) }
+      for part in store.breakParts(ref) { add(-Int128(part.delta), .expected, part) }
       unlink(ref, record, after: previous, slot)
     }
     guard !judge.allVoided.isEmpty else { return }
-    for part in judge.allVoided { settledTotals.add(Int128(part.delta), .expected, part.currency, part.role) }
+    for part in judge.allVoided { add(Int128(part.delta), .expected, part) }
     let made = store.appendBreak(
       BreakRecord(
         next: ties[slot].breaks, granules: 0, type: BreakRecord.voidType, role: 0, currency: 0, idCurrency: 0, state: 0,
@@ -284,7 +285,7 @@ extension Matcher {
     ties[slot].breaks = made
   }
 
-  private mutating func unlink(_ ref: StoreRef, _ record: BreakRecord, after previous: StoreRef, _ slot: Int) {
+  mutating func unlink(_ ref: StoreRef, _ record: BreakRecord, after previous: StoreRef, _ slot: Int) {
     if previous == 0 {
       ties[slot].breaks = record.next
     } else {
@@ -301,11 +302,15 @@ extension Matcher {
     if !isReporting, !isAgreed { return }
     var known: [(record: BreakRecord, parts: [Finding.Part])] = []
     var voids: (record: BreakRecord, parts: [Finding.Part])?
+    var charged: [ChargeList] = []
     var ref = ties[slot].breaks
     while ref != 0 {
       let record = store.breakRecord(ref)
-      let parts = store.breakParts(ref)
-      if record.type == BreakRecord.voidType { voids = (record, parts) } else { known.append((record, parts)) }
+      switch record.type {
+      case BreakRecord.chargeType: charged.append(store.charges(ref))
+      case BreakRecord.voidType: voids = (record, store.breakParts(ref))
+      default: known.append((record, store.breakParts(ref)))
+      }
       store.free(ref, granules: Int(record.granules))
       ref = record.next
     }
@@ -366,8 +371,9 @@ extension Matcher {
         counters.revisions[Int(type)] += 1
       }
       if state.isOpen { isOpen = true }
-      deposit((record, finding.parts))
-      kept.append((record, finding.parts))
+      let parts = located(finding.parts)
+      deposit((record, parts))
+      kept.append((record, parts))
     }
     for old in known {
       withdraw(old)
@@ -395,7 +401,14 @@ extension Matcher {
     }
     if !decided.entries.isEmpty { decisions[UInt32(slot)] = decided }
     ties[slot].set(Tie.Flag.open, isOpen)
+    var charges: [ChargeList] = []
+    if isOpen, chargesDisputes {
+      charges = judge.charges(of: kept.flatMap { $0.record.stateValue.isOpen ? $0.parts : [] }, periods)
+    }
+    charged.sort { $0.dimensions.lexicographicallyPrecedes($1.dimensions) }
+    charge(charges, insteadOf: charged)
     var head: StoreRef = 0
+    for list in charges { head = store.appendCharges(list, next: head) }
     if let voids { kept.append(voids) }
     for (record, parts) in kept {
       var linked = record
@@ -419,8 +432,14 @@ extension Matcher {
       counters.accepted[Int(entry.record.type)] += sign
     }
     for part in entry.parts {
-      settledTotals.add(Int128(sign) * Int128(part.delta), state.isOpen ? .open : .accepted, part.currency, part.role)
+      add(Int128(sign) * Int128(part.delta), state.isOpen ? .open : .accepted, part)
     }
+  }
+
+  /// Adds an amount of the currency, role and period of a part to the totals.
+  private mutating func add(_ amount: Int128, _ column: ControlTotals.Column, _ part: Finding.Part) {
+    settledTotals.add(amount, column, part.currency, part.role)
+    if tracksPeriods { periodTotals.add(amount, column, part.currency, part.period, part.role.rawValue) }
   }
 
   private func contentHash(_ finding: Finding, _ state: BreakState, _ isDecided: Bool) -> UInt64 {

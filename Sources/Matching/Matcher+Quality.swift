@@ -93,8 +93,19 @@ extension Matcher {
 
   /// What to tell now of the sources, and of all of them together.
   public mutating func tellQuality(now_ms: Int64, times: [Int64]) -> TaskQuality.Told {
-    let control = quality!.isDue(now_ms: now_ms) ? qualityControl : nil
-    return quality!.tell(now_ms: now_ms, times: times, control: control)
+    let isDue = quality!.isDue(now_ms: now_ms)
+    periodTotals.forgetTaken()
+    var told = quality!.tell(
+      now_ms: now_ms, times: times, control: isDue ? qualityControl : nil,
+      hasMore: isDue && tracksPeriods && periodTotals.hasChanges)
+    if isDue, tracksPeriods { told.periods = periodTotals.takeChanged() }
+    return told
+  }
+
+  /// What `tellQuality` just returned was not sent after all: it is told again.
+  public mutating func untellQuality() {
+    quality!.untell()
+    periodTotals.untakeChanged()
   }
 
   /// How the orders and control totals stand, over all sources and times; nil where quality is not counted.

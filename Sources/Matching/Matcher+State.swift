@@ -98,17 +98,26 @@ extension Matcher {
     while ref != 0 {
       let record = store.breakRecord(ref)
       writer.write(record.type)
+      if record.type == BreakRecord.chargeType {
+        store.charges(ref).export(into: &writer)
+        ref = record.next
+        continue
+      }
       writer.write(record.role)
       writer.write(record.currency)
       writer.write(record.idCurrency)
       writer.write(record.state)
-      // Bit 1: a time follows.
-      writer.write(UInt8((record.isProvisional ? 1 : 0) | (record.opened_s != 0 ? 2 : 0)))
+      let parts = store.breakParts(ref)
+      let hasPeriods = parts.contains { $0.period != 0 }
+      // Bit 1: a time follows; bit 2: each part has a period.
+      writer.write(
+        UInt8((record.isProvisional ? 1 : 0) | (record.opened_s != 0 ? 2 : 0) | (hasPeriods ? 4 : 0)))
       writer.write(record.revision)
       writer.write(record.content)
       if record.opened_s != 0 { writer.write(record.opened_s) }
       writer.write(record.partCount)
-      for part in store.breakParts(ref) {
+      for part in parts {
+        if hasPeriods { writer.write(part.period) }
         writer.write(part.delta)
         writer.write(part.currency.rawValue)
         writer.write(part.role.rawValue)
@@ -160,8 +169,13 @@ extension Matcher {
     let breaks = try reader.readCount(atMost: 1 << 16)
     var lastBreak: StoreRef = 0
     for _ in 0..<breaks {
+      let type: UInt8 = try reader.read()
+      if type == BreakRecord.chargeType {
+        link(store.appendCharges(try ChargeList(from: &reader), next: 0), behind: &lastBreak, slot)
+        continue
+      }
       var record = BreakRecord(
-        next: 0, granules: 0, type: try reader.read(), role: try reader.read(), currency: try reader.read(),
+        next: 0, granules: 0, type: type, role: try reader.read(), currency: try reader.read(),
         idCurrency: try reader.read(), state: try reader.read(), isProvisional: false, partCount: 0, revision: 0,
         content: 0)
       let bits: UInt8 = try reader.read()
@@ -175,25 +189,30 @@ extension Matcher {
       let partCount: UInt16 = try reader.read()
       var parts: [Finding.Part] = []
       for _ in 0..<partCount {
+        let period: Int32 = bits & 4 != 0 ? try reader.read() : 0
         let delta: Int64 = try reader.read()
         let currency = Currency(rawValue: try reader.read())
         guard let role = AccountRole(rawValue: try reader.read()) else {
           throw ByteCodingError("a role that is not known, at \(reader.offset)")
         }
-        parts.append(Finding.Part(currency: currency, role: role, delta: delta))
+        parts.append(Finding.Part(currency: currency, role: role, delta: delta, period: period))
       }
-      let ref = store.appendBreak(record, parts: parts)
-      if lastBreak == 0 {
-        ties[slot].breaks = ref
-      } else {
-        store.pointer(lastBreak).assumingMemoryBound(to: BreakRecord.self).pointee.next = ref
-      }
-      lastBreak = ref
+      link(store.appendBreak(record, parts: parts), behind: &lastBreak, slot)
     }
     if flags & Tie.Flag.decided != 0 { decisions[UInt32(slot)] = try TieDecisions(from: &reader) }
     ties[slot].deadline_ms = deadline_ms
     ties[slot].quiet_ms = quiet_ms
     if timer_ms != Tie.noTimer_ms { schedule(slot, at: timer_ms) }
+  }
+
+  /// Puts an entry behind the last one of a tie's breaks.
+  private func link(_ ref: StoreRef, behind last: inout StoreRef, _ slot: Int) {
+    if last == 0 {
+      ties[slot].breaks = ref
+    } else {
+      store.pointer(last).assumingMemoryBound(to: BreakRecord.self).pointee.next = ref
+    }
+    last = ref
   }
 
   /// Whether a body that came from outside can be read to its end, and names only what there is.
@@ -264,6 +283,10 @@ extension Matcher {
       writer.write(ActionCounters.tag)
       counters.actions.export(into: &writer)
     }
+    if tracksPeriods {
+      writer.write(PeriodTotals.tag)
+      periodTotals.export(into: &writer)
+    }
     if quality != nil { quality!.export(into: &writer) }
   }
 
@@ -276,6 +299,13 @@ extension Matcher {
     if let tag = try? ahead.read(UInt64.self), tag == ActionCounters.tag {
       reader = ahead
       counters.actions = try ActionCounters(from: &reader)
+    }
+    ahead = reader
+    if let tag = try? ahead.read(UInt64.self), tag == PeriodTotals.tag {
+      reader = ahead
+      periodTotals = try PeriodTotals(from: &reader)
+    } else if tracksPeriods {
+      periodTotals = PeriodTotals(before: settledTotals)
     }
     // State that was written without them has none: they begin with what comes from now on.
     if quality != nil, !reader.isAtEnd { try quality!.restore(from: &reader) }

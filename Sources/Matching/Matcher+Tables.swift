@@ -8,6 +8,7 @@ extension Matcher {
     self.policy = policy
     judge.policy = policy
     quick = QuickJudge(calendar: policy.checks?.calendar)
+    self.periods = periods
     if aggregates != nil { aggregates!.calendar = periods }
   }
 }

@@ -52,6 +52,13 @@ public struct Matcher: ~Copyable {
   var running = RunningTotals()
   /// Sums by dimensions, currency and period, where they are wanted.
   public var aggregates: TaskAggregates?
+  /// Whether the aggregates are wanted, although they may not be there yet.
+  public var tracksDisputes = false
+  /// By which a difference has a period: those of the aggregates.
+  public var periods = PeriodCalendar.months
+  /// The control totals by period, where they are wanted.
+  public var tracksPeriods = false
+  public internal(set) var periodTotals = PeriodTotals()
   /// Counts by source and period, where they are wanted.
   public var quality: TaskQuality?
 
@@ -384,6 +391,7 @@ public struct Matcher: ~Copyable {
   mutating func account(_ fact: UnsafePointer<Fact>, sign: Int64) -> UInt16 {
     guard fact.pointee.flags & Fact.Flag.delete == 0 else { return 0 }
     if aggregates != nil { aggregate(fact, sign: Int(sign)) }
+    if tracksPeriods { accountByPeriod(fact, sign: sign) }
     let currency = fact.pointee.currency
     if fact.pointee.isPosting {
       let amount = sign &* fact.pointee.amounts[0]

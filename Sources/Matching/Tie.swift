@@ -173,11 +173,14 @@ struct BreakRecord {
 
   /// No break: what cancellations took back from Σ expected.
   static let voidType: UInt8 = 0xff
+  /// No break: what the open ones have put into the aggregates (`ChargeList`).
+  static let chargeType: UInt8 = 0xfe
 
   struct Part {
     var delta: Int64
     var currency: UInt16
     var role: UInt8
+    var period: Int32
   }
 
   static let partStride = 16
@@ -195,7 +198,8 @@ extension RecordStore {
     var slot = base + MemoryLayout<BreakRecord>.size.roundedUpTo8
     for part in parts {
       slot.assumingMemoryBound(to: BreakRecord.Part.self).initialize(
-        to: .init(delta: part.delta, currency: part.currency.rawValue, role: part.role.rawValue))
+        to: .init(
+          delta: part.delta, currency: part.currency.rawValue, role: part.role.rawValue, period: part.period))
       slot += BreakRecord.partStride
     }
     return ref
@@ -209,7 +213,8 @@ extension RecordStore {
     return (0..<Int(record.partCount)).map { index in
       let part = (base + index * BreakRecord.partStride).load(as: BreakRecord.Part.self)
       return Finding.Part(
-        currency: Currency(rawValue: part.currency), role: AccountRole(rawValue: part.role)!, delta: part.delta)
+        currency: Currency(rawValue: part.currency), role: AccountRole(rawValue: part.role)!, delta: part.delta,
+        period: part.period)
     }
   }
 }

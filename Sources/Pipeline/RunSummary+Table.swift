@@ -30,6 +30,17 @@ extension RunSummary {
         amount(line.posted - line.expected), amount(line.open), amount(line.accepted), amount(line.pending))
     }
     if !totals.rows.isEmpty { parts.append("\n" + totals.text) }
+    var periods = TextTable(
+      ["", "", "role", "expected", "posted", "difference", "in open breaks", "accepted", "not due or elsewhere"],
+      numeric: [3, 4, 5, 6, 7, 8])
+    for (period, line) in self.periods.lines where line.posted != line.expected || line.open != 0 || line.accepted != 0
+    {
+      func amount(_ value: Int128) -> String { formatDecimal(value, decimals: line.currency.exponent) }
+      periods.add(
+        FinanceEncoder.period(period), line.currency.code, line.role.name, amount(line.expected), amount(line.posted),
+        amount(line.posted - line.expected), amount(line.open), amount(line.accepted), amount(line.pending))
+    }
+    if !periods.rows.isEmpty { parts.append("\nPeriods that differ\n\n" + periods.text) }
     if deadLetterCount > 0 {
       var dead = TextTable(["dead letters", "records"], numeric: [1])
       for (reason, count) in deadLetters.sorted(by: { $0.key < $1.key }) { dead.add(reason, String(count)) }

@@ -7,6 +7,8 @@ public struct RunSummary: Sendable {
   public var decode = DecodeCounters()
   public var match = MatchCounters()
   public var totals = ControlTotals()
+  /// The same period by period.
+  public var periods = PeriodTotals()
   public var quarantined = 0
   public var oversized = 0
   public var tiesHeld = 0
@@ -110,10 +112,9 @@ public struct RunSummary: Sendable {
     }
     writer.endObject()
     writer.endObject()
-    writer.key("control_totals")
-    writer.beginArray()
-    for line in totals.lines {
+    func control(_ line: ControlTotals.Line, _ period: Int32? = nil) {
       writer.beginObject()
+      if let period { text("period", FinanceEncoder.period(period)) }
       text("currency", line.currency.code)
       text("role", line.role.name)
       writer.key("expected")
@@ -126,10 +127,17 @@ public struct RunSummary: Sendable {
       writer.amount(line.open, line.currency)
       writer.key("accepted")
       writer.amount(line.accepted, line.currency)
-      writer.key("not_due")
+      writer.key(period == nil ? "not_due" : "not_due_or_in_another_period")
       writer.amount(line.pending, line.currency)
       writer.endObject()
     }
+    writer.key("control_totals")
+    writer.beginArray()
+    for line in totals.lines { control(line) }
+    writer.endArray()
+    writer.key("control_totals_by_period")
+    writer.beginArray()
+    for (period, line) in periods.lines { control(line, period) }
     writer.endArray()
     writer.endObject()
     return writer.text + "\n"

@@ -171,6 +171,9 @@ func randomFacts(_ count: Int, dimensions: Int, _ generator: inout SeededGenerat
 
 extension CellTable {
   mutating func add(_ fact: Fact, sign: Int = 1) { fact.with { add($0, sign: sign) } }
+  mutating func add(disputed amount: Int64?, _ role: AccountRole, of fact: Fact, sign: Int) {
+    fact.with { add(disputed: amount, role, of: $0, sign: sign) }
+  }
 }
 
 func bytes(_ table: borrowing CellTable) -> [UInt8] {

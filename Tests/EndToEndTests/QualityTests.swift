@@ -93,6 +93,7 @@ import Validation
     var found: [String: Counts] = [:]
     var deadLetters: [String: Int] = [:]
     var all: [String: Any] = [:]
+    var periods: [String: [String: Any]] = [:]
     var breaks: [String: BreakMessage] = [:]
     // What the stage had not told before the daemon stopped, it tells after the next start.
     for attempt in 0..<4 where found != expected {
@@ -107,7 +108,9 @@ import Validation
         let revision = message["revision"] as! Int
         guard revision >= revisions[name] ?? 0 else { continue }
         revisions[name] = revision
-        if message["source"] as? String == "(all)" { all = message }
+        if message["source"] as? String == "(all)" {
+          if message["period"] as? String == "(all)" { all = message } else { periods[name] = message }
+        }
         var counts = Counts(
           records: message["records"] as! Int, matched: message["matched"] as! Int,
           flagged: message["flagged"] as! Int)
@@ -149,6 +152,16 @@ import Validation
       #expect(cents(role["pending"]) == 0, "\(role)")
       #expect(
         cents(role["posted"]) - cents(role["expected"]) == cents(role["open"]) + cents(role["accepted"]), "\(role)")
+      // The periods add up to it.
+      let own = periods.values.flatMap { $0["amounts"] as? [[String: Any]] ?? [] }
+        .filter { $0["currency"] as? String == "USD" }
+        .flatMap { $0["control_totals"] as? [[String: Any]] ?? [] }.filter {
+          $0["role"] as? String == role["role"] as? String
+        }
+      for column in ["expected", "posted", "open", "accepted"] {
+        #expect(own.reduce(0) { $0 + cents($1[column]) } == cents(role[column]), "\(column) of \(role)")
+      }
     }
+    #expect(periods.count > 1)
   }
 }

@@ -45,6 +45,57 @@ import Testing
     #expect(merger.take().isEmpty)
   }
 
+  /// What is in dispute is added up over the tasks, and taken back when one of them says that it is over.
+  @Test func whatIsInDisputeIsThatOfAllTasks() throws {
+    func told(task: Int32, epoch: UInt64, segment: String = "s", _ change: (inout CellValues) -> Void) -> CellPartial {
+      var made = partial(task: task, epoch: epoch, period: 202_401, billed: 0, segment: segment)
+      change(&made.line.values)
+      var (key, value) = ([UInt8](), [UInt8]())
+      var writer = ByteWriter()
+      made.writeKey(into: &writer)
+      key = writer.array
+      writer.removeAll()
+      made.writeValue(into: &writer)
+      value = writer.array
+      return key.withUnsafeBytes { key in
+        value.withUnsafeBytes { try! CellPartial(key: key, value: $0) }
+      }
+    }
+    var merger = RevenueMerger(settling_ms: 0, taskCount: 2)
+    var encoder = FinanceEncoder(dimensionNames: ["segment"])
+    func message() throws -> String {
+      String(decoding: encoder.encode(try #require(merger.take().first)), as: UTF8.self)
+    }
+    merger.apply(
+      told(task: 0, epoch: 1) {
+        ($0[.revenue, .posting], $0[.discount, .posting]) = (-1_500, 500)
+        ($0[disputed: .revenue], $0[disputed: .returns], $0[disputed: .tax]) = (100, 50, 30)
+        $0[disputed: .inventory] = 7
+      })
+    merger.apply(
+      told(task: 1, epoch: 1) {
+        ($0[disputed: .revenue], $0[disputed: .receivable], $0[.unvalued]) = (250, 20, 1)
+      })
+    let first = try message()
+    #expect(
+      first.contains(
+        #""disputed":{"revenue":"4.00","deferred":"0.00","unbilled":"0.00","receivable":"0.20","cash":"0.00","#
+          + #""tax":"0.30","cogs":"0.00","total":"4.57"},"tied_out":"0.800000","completeness":{"complete":false,"#
+          + #""unvalued_events":1,"unvalued_postings":0,"unvalued_differences":0,"other":false}"#))
+    merger.apply(told(task: 0, epoch: 2) { $0[.revenue, .posting] = -1_500 })
+    merger.apply(told(task: 1, epoch: 2) { _ in })
+    let second = try message()
+    #expect(second.contains(#""total":"0.00"},"tied_out":"1.000000","completeness":{"complete":true"#))
+    // More in dispute than there is; nothing at all; values beyond the bound.
+    merger.apply(told(task: 1, epoch: 3) { $0[disputed: .freight] = 9_999 })
+    #expect(try message().contains(#""tied_out":"0.000000""#))
+    merger.apply(told(task: 0, epoch: 3, segment: CellKey.other) { _ in })
+    #expect(
+      try message().contains(
+        #""tied_out":null,"completeness":{"complete":true,"unvalued_events":0,"unvalued_postings":0,"unvalued_differences":0,"other":true}"#
+      ))
+  }
+
   /// Where a fiscal calendar is given, its periods end when it says.
   @Test func fiscalPeriodsBecomeFinalWhenTheyEnd() throws {
     let calendar = try FiscalCalendar([

@@ -57,7 +57,9 @@ import Testing
             receivedAt_ms: at % 2 == 0 ? nil : 1_000)))
     }
     try check(TopicSchemas.deadLetterSchema, messages)
-    try check(TopicSchemas.totalSchema, [TotalEncoder.encode(cell: "open_breaks:ROUNDING", value: -3, tasks: 2)])
+    try check(
+      TopicSchemas.totalSchema,
+      [TotalEncoder.encode(cell: "open_breaks:ROUNDING", value: -3, tasks: 2, revision: 7)])
   }
 
   @Test func actions() throws {
@@ -228,12 +230,12 @@ import Testing
   @Test func aSchemaThatDoesNotFitIsNoticed() throws {
     var validator = try SchemaValidator(TopicSchemas.totalSchema.json)
     for (message, problem) in [
-      (#"{"cell":"a","value":1}"#, "$.tasks: is missing"),
-      (#"{"cell":1,"value":1,"tasks":1}"#, "$.cell: is integer, not string"),
-      (#"{"cell":"a","value":1.5,"tasks":1}"#, "$.value: is number, not integer"),
-      (#"{"cell":"a","value":true,"tasks":1}"#, "$.value: is boolean, not integer"),
-      (#"{"cell":"a","value":1,"tasks":-1}"#, "$.tasks: is below 0"),
-      (#"{"cell":"a","value":1,"tasks":1,"x":2}"#, "$.x: is not in the schema"),
+      (#"{"cell":"a","value":1,"revision":1}"#, "$.tasks: is missing"),
+      (#"{"cell":1,"value":1,"tasks":1,"revision":1}"#, "$.cell: is integer, not string"),
+      (#"{"cell":"a","value":1.5,"tasks":1,"revision":1}"#, "$.value: is number, not integer"),
+      (#"{"cell":"a","value":true,"tasks":1,"revision":1}"#, "$.value: is boolean, not integer"),
+      (#"{"cell":"a","value":1,"tasks":-1,"revision":1}"#, "$.tasks: is below 0"),
+      (#"{"cell":"a","value":1,"tasks":1,"revision":1,"x":2}"#, "$.x: is not in the schema"),
     ] { #expect(try validator.problems(Array(message.utf8)) == [problem]) }
   }
 

@@ -103,6 +103,61 @@ import Testing
     #expect(figures.messages(shuffled, budget: budget, status: status) == messages)
   }
 
+  /// What is in dispute follows the roles of the measure; what is missing and what may belong here are said.
+  @Test func theActualSaysWhatIsInDispute() throws {
+    func cell(_ region: String, isBase: Bool = false, period: Int32 = 202_601, _ change: (inout CellValues) -> Void)
+      -> CellLine
+    {
+      var values = CellValues()
+      change(&values)
+      return CellLine(
+        key: CellKey(dimensions: [region], currency: euro, isBase: isBase, period: period), values: values)
+    }
+    let lines = [
+      cell("north") {
+        $0[.revenue, .posting] = -900
+        ($0[disputed: .revenue], $0[disputed: .discount], $0[disputed: .cogs], $0[disputed: .tax]) = (90, 10, 7, 5)
+      },
+      cell("south") { $0[disputed: .freight] = 40 },
+      cell("west") { $0[.revenue, .posting] = -50 },
+      cell(CellKey.other) { $0[.revenue, .posting] = 30 },
+      cell("north", isBase: true) { $0[disputed: .revenue] = 1_000 },
+      cell("north", period: 202_602) { $0[disputed: .revenue] = 1_000 },
+      cell("west") { ($0[.unvalued], $0[.unrated], $0[.unconverted]) = (1, 2, 3) },
+    ]
+    let budget = Budget(
+      Dictionary(
+        uniqueKeysWithValues: [Measure.recognisedRevenue, .grossMargin, .bookings].map {
+          (BudgetKey(dimensions: ["north"], currency: euro, period: 202_601, measure: $0), .init(amount: 1_000))
+        }))
+    let figures = VarianceFigures(settings: settings(["region"]), dimensions: ["region"])
+    let made = figures.messages(lines, budget: budget, status: status)
+    func message(_ region: String, _ measure: Measure) throws -> VarianceMessage {
+      try #require(made.first { $0.series.dimensions == [region] && $0.measure == measure.rawValue })
+    }
+    var encoder = FinanceEncoder(dimensionNames: ["region"])
+    func text(_ region: String, _ measure: Measure) throws -> String {
+      String(decoding: encoder.encode(try message(region, measure)), as: UTF8.self)
+    }
+    #expect(
+      try text("north", .recognisedRevenue).contains(
+        #""disputed":"1.00","tied_out":"0.888889","completeness":{"complete":false,"unvalued_events":0,"#
+          + #""unvalued_postings":0,"unvalued_differences":0,"other":"0.30"}"#))
+    #expect(try message("north", .grossMargin).disputed == 107)
+    #expect(try text("north", .bookings).contains(#""disputed":null,"tied_out":null,"completeness":{"complete":true"#))
+    // In dispute, and nothing is there: none of it ties out.
+    #expect(try text("south", .recognisedRevenue).contains(#""disputed":"0.40","tied_out":"0.000000""#))
+    let west = try message("west", .recognisedRevenue)
+    #expect(west.disputed == 0 && west.variance.actual == 50)
+    #expect(
+      west.completeness.unvaluedEvents == 0 && west.completeness.unvaluedPostings == 2
+        && west.completeness.unvaluedDifferences == 3)
+    #expect(try message("west", .bookings).completeness.unvaluedEvents == 1)
+    // What stands under (other) says nothing of itself.
+    #expect(try message(CellKey.other, .recognisedRevenue).completeness.isComplete)
+    #expect(try text("west", .recognisedRevenue).contains(#""tied_out":"1.000000""#))
+  }
+
   @Test func oneLineByHand() throws {
     var values = CellValues()
     // 110 units at 9.50, and freight that is revenue too; by event date something else.

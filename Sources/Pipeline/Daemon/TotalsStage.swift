@@ -146,10 +146,12 @@ public final class TotalsStage: Stage, @unchecked Sendable {
   private func tellChanges() throws {
     // Sums of half a history would be wrong ones.
     guard group != nil, behind.isEmpty, knowsWhatWasTold else { return }
-    if let calendar = masterData?.current.configuration.policy.checks?.calendar { revenue.use(calendar) }
+    let known = masterData?.current.configuration.policy.checks?.calendar
+    if let known { revenue.use(known) }
     if configuration.aggregates != nil { pending += revenue.take() }
     if configuration.quality != nil {
-      pendingQuality += quality.take(times, now_ms: environment.wallClock_ms())
+      pendingQuality += quality.take(
+        times, calendar: known ?? configuration.policy.checks?.calendar, now_ms: environment.wallClock_ms())
     }
     if unique != nil {
       if told_ms == nil, !isExactlyOnce {
@@ -280,8 +282,10 @@ public final class TotalsStage: Stage, @unchecked Sendable {
     try sendUnique()
     for cell in changed.sorted() {
       let values = cells[cell] ?? [:]
+      // As that of the other figures: of the epochs of the newest partials, which only rise.
       let value = TotalEncoder.encode(
-        cell: cell, value: values.values.reduce(0) { $0 + $1.value }, tasks: values.count)
+        cell: cell, value: values.values.reduce(0) { $0 + $1.value }, tasks: values.count,
+        revision: values.values.reduce(0) { $0 &+ $1.epoch })
       try produce(.totals, Array(cell.utf8), value)
     }
   }

@@ -55,7 +55,6 @@ public struct FinanceEncoder: Sendable {
   public static func period(_ period: Int32) -> String {
     switch period {
     case CellTable.unknownPeriod: "unknown"
-    case CellTable.openingPeriod: "opening"
     case CellTable.overflowPeriod: "(other)"
     case QualityKey.allPeriods: QualityKey.allSources
     default: String(period)
@@ -125,7 +124,7 @@ enum FinanceFields {
 
   static let revenue: [MessageField<Named<RevenueMessage>>] =
     series { MessageSeries($0.line.key) } + [
-      .text("period", "Accounting period, year and number; opening (all before), unknown, or (other).") {
+      .text("period", "Accounting period, year and number; unknown, or (other).") {
         FinanceEncoder.period($0.message.line.key.period)
       },
       .object("orders", "What the order events say.", measures(Measure.allCases.filter { !$0.isPosted }, .event)),
@@ -157,7 +156,62 @@ enum FinanceFields {
         "In the base view: postings by posting date that no rate converts, so that their amounts are missing.",
         minimum: nil
       ) { Int(clamping: $0.message.line.values[.unrated]) },
+      .object(
+        "disputed",
+        "Σ |posted − expected| of the open breaks, each difference by its account role, in the one cell to which it belongs.",
+        disputed
+      ).added,
+      .ratio(
+        "tied_out",
+        "Part of recognised revenue that is not in dispute: 1 − disputed revenue / (|gross revenue| + |freight| + |discounts| + |returns|) by posting date, at least 0; null where there is neither."
+      ) { $0.message.line.values.revenueTiedOut_u }.added,
+      .object(
+        "completeness", "What is known to be missing in the cell.",
+        completeness { $0.message.completeness } + [
+          .bool("other", "The cell stands for all values of a dimension beyond its bound.") {
+            $0.message.completeness.isOther
+          }
+        ]
+      ).added,
     ] + status { $0.status }
+
+  /// By what the roles are for; all of them together are `total`.
+  private static let disputedRoles: [(name: String, meaning: String, roles: [AccountRole])] = [
+    ("revenue", "Of revenue, freight, discount and returns.", Measure.recognisedRevenue.roles),
+    ("deferred", "Of deferred revenue.", [.deferred]),
+    ("unbilled", "Of unbilled receivables.", [.unbilled]),
+    ("receivable", "Of receivables.", [.receivable]),
+    ("cash", "Of cash.", [.cash]),
+    ("tax", "Of tax.", [.tax]),
+    ("cogs", "Of cost of goods sold.", [.cogs]),
+    ("total", "Of all roles, those not named here too.", AccountRole.allCases),
+  ]
+
+  private static let disputed: [MessageField<Named<RevenueMessage>>] = disputedRoles.map { entry in
+    .amount(entry.name, entry.meaning) { named in
+      let values = named.message.line.values
+      return (entry.roles.reduce(0) { $0 + values[disputed: $1] }, named.message.line.key.currency)
+    }
+  }
+
+  private static func completeness<Message>(
+    _ of: @escaping @Sendable (Message) -> CellCompleteness
+  ) -> [MessageField<Message>] {
+    [
+      .bool("complete", "Nothing is known to be missing. What is not due yet, `status` says.") { of($0).isComplete },
+      .integer(
+        "unvalued_events", "Order events without an amount that their kind needs, or that no rate converts.",
+        minimum: nil
+      ) { Int(clamping: of($0).unvaluedEvents) },
+      .integer("unvalued_postings", "In the base view: postings that no rate converts.", minimum: nil) {
+        Int(clamping: of($0).unvaluedPostings)
+      },
+      .integer(
+        "unvalued_differences",
+        "In the base view: differences of open breaks that no rate converts; `disputed` lacks them.", minimum: nil
+      ) { Int(clamping: of($0).unvaluedDifferences) },
+    ]
+  }
 
   private struct Week: Sendable {
     var number: Int
@@ -358,6 +412,25 @@ enum FinanceFields {
         guard let actual = $0.message.actualQuantity_u, let budget = $0.message.budgetQuantity_u else { return nil }
         return actual - budget
       },
+      .optionalAmount(
+        "disputed",
+        "The part of the actual that is in dispute: Σ |posted − expected| of the open breaks in the roles behind the measure; null where nothing of it is posted."
+      ) { ($0.message.disputed, $0.message.series.currency) }.added,
+      .ratio("tied_out", "1 − disputed / |actual|, at least 0; null where there is neither, or `disputed` is null.") {
+        named in
+        named.message.disputed.flatMap {
+          CellValues.tiedOut_u($0, of: Int128(named.message.variance.actual.magnitude))
+        }
+      }.added,
+      .object(
+        "completeness", "What is known to be missing in the actual.",
+        completeness { $0.message.completeness } + [
+          .amount(
+            "other",
+            "Σ |actual| of the same measure, currency and period under `(other)`, the values beyond a dimension's bound: some of it may belong here."
+          ) { ($0.message.completeness.other, $0.message.series.currency) }
+        ]
+      ).added,
     ] + status { $0.status }
 
   private static let money: [MessageField<QualityMessage.Money>] = [
@@ -388,7 +461,9 @@ enum FinanceFields {
       "In `(all)`: Σ |posted − expected| × age / Σ |posted − expected| of the open breaks, at `as_of`; null without any. A break's age counts in event time from when it was first told as open."
     ) { $0.weightedBreakAge_ms.map { Int($0) } },
     .list(
-      "control_totals", "In `(all)`: by account role; posted − expected = open + accepted + pending.", controlTotals
+      "control_totals",
+      "In `(all)`: by account role; posted − expected = open + accepted + pending. In a period of `(all)`: expected by document date, posted by posting date.",
+      controlTotals
     ) { $0.roles },
   ]
 
@@ -398,20 +473,23 @@ enum FinanceFields {
     .amount("posted", "What the ledger holds.") { ($0.posted, $0.currency) },
     .amount("open", "Posted − expected of the open breaks.") { ($0.open, $0.currency) },
     .amount("accepted", "Of those that stand: accepted, explained, force-closed.") { ($0.accepted, $0.currency) },
-    .amount("pending", "Of what is not due yet; zero once every order is.") { ($0.pending, $0.currency) },
+    .amount(
+      "pending",
+      "Of what is not due yet; zero once every order is. In a period also what the ledger has in another one than the orders: it adds up to that of `(all)`."
+    ) { ($0.pending, $0.currency) },
   ]
 
   static let quality: [MessageField<Named<QualityMessage>>] =
     [
       .text(
         "source",
-        "Name of the source; `(all)` for how the orders stand over all sources, whose counts of records are 0."
+        "Name of the source; `(all)` for how the orders stand over all sources, and for the control totals of a period: their counts of records are 0."
       ) {
         $0.message.source
       },
       .text(
         "period",
-        "Calendar month of event time, year and number; unknown, or (other). `(all)` beside the source `(all)`."
+        "Calendar month of event time, year and number; unknown, or (other). Beside the source `(all)`: `(all)`, or an accounting period."
       ) {
         FinanceEncoder.period($0.message.period)
       },

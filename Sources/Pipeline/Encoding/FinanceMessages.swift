@@ -41,6 +41,37 @@ public struct MessageSeries: Hashable, Sendable {
   public init(_ key: CellKey) { self.init(dimensions: key.dimensions, currency: key.currency, isBase: key.isBase) }
 }
 
+/// What is known to be missing in figures that are made of cells.
+public struct CellCompleteness: Sendable, Equatable {
+  /// Order events whose amount is not known, in this view.
+  public var unvaluedEvents: Int128 = 0
+  /// In the base view: postings that no rate converts, and differences in dispute.
+  public var unvaluedPostings: Int128 = 0
+  public var unvaluedDifferences: Int128 = 0
+  /// Whether it is about the values of a dimension beyond its bound.
+  public var isOther = false
+  /// Of a variance: what stands under `(other)` and may belong to it, minor units.
+  public var other: Int128 = 0
+
+  public init() {}
+
+  /// Of a cell.
+  public init(_ line: CellLine) {
+    add(line.values)
+    isOther = line.key.dimensions.contains(CellKey.other)
+  }
+
+  mutating func add(_ values: CellValues, events: Bool = true, postings: Bool = true) {
+    if events { unvaluedEvents += values[.unvalued] }
+    if postings { unvaluedPostings += values[.unrated] }
+    unvaluedDifferences += values[.unconverted]
+  }
+
+  public var isComplete: Bool {
+    unvaluedEvents == 0 && unvaluedPostings == 0 && unvaluedDifferences == 0 && other == 0
+  }
+}
+
 /// `<prefix>.revenue`: one cell of dimensions × currency × period.
 public struct RevenueMessage: Sendable, Equatable {
   public var line: CellLine
@@ -50,6 +81,7 @@ public struct RevenueMessage: Sendable, Equatable {
   public var rpo: RollForward
   public var receivable: RollForward
   public var status: MessageStatus
+  public var completeness: CellCompleteness { CellCompleteness(line) }
 
   public init(
     line: CellLine, deferred: RollForward, backlog: RollForward, rpo: RollForward, receivable: RollForward,
@@ -184,6 +216,9 @@ public struct VarianceMessage: Sendable, Equatable {
   /// Millionths of the unit; nil where none is counted, or planned.
   public var actualQuantity_u: Int128?
   public var budgetQuantity_u: Int128?
+  /// Of the actual, minor units; nil where nothing of the measure is posted.
+  public var disputed: Int128?
+  public var completeness = CellCompleteness()
   public var isFlagged: Bool
   public var status: MessageStatus
 

@@ -98,7 +98,7 @@ public struct DeadLetterEncoder: Sendable {
 
 /// Encodes the totals over all tasks; the schema is `config/schemas/total.schema.json`.
 enum TotalEncoder {
-  static func encode(cell: String, value: Int64, tasks: Int) -> [UInt8] {
+  static func encode(cell: String, value: Int64, tasks: Int, revision: UInt64) -> [UInt8] {
     var writer = JSONWriter()
     writer.beginObject()
     writer.key("cell")
@@ -107,6 +107,8 @@ enum TotalEncoder {
     writer.integer(Int(value))
     writer.key("tasks")
     writer.integer(tasks)
+    writer.key("revision")
+    writer.integer(Int(clamping: revision))
     writer.endObject()
     return writer.bytes
   }

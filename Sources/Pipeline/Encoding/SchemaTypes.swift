@@ -144,6 +144,13 @@ struct MessageField<Message>: Sendable {
     self.write = write
   }
 
+  /// The same as one that a later version has added: it is always written, and messages of before are without it.
+  var added: Self {
+    var field = self
+    field.schema.isRequired = false
+    return field
+  }
+
   static func text(_ name: String, _ meaning: String, _ value: @escaping @Sendable (Message) -> String) -> Self {
     Self(name, .string, meaning) { $1.string(value($0)) }
   }

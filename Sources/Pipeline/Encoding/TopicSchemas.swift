@@ -141,6 +141,7 @@ public enum TopicSchemas {
       SchemaField("cell", .string, "open_breaks:TYPE: open breaks of a type."),
       SchemaField("value", .integer(), "The number."),
       SchemaField("tasks", .integer(minimum: 0), "Tasks that hold a part of it."),
+      SchemaField("revision", .integer(minimum: 0), "Rises with each change under the same key.", required: false),
     ])
 
   static let revenue = TopicSchema(

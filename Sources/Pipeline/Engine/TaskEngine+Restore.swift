@@ -29,9 +29,10 @@ extension TaskEngine {
   func endRestore(_ manifest: CheckpointManifest, aggregates: [UInt8]? = nil) throws(ByteCodingError) {
     matcher.endRestore()
     beginAggregates()
+    var knowsDisputes = false
     if let aggregates, let settings = configuration.aggregates {
       try withReader(aggregates) { (reader: inout ByteReader) throws(ByteCodingError) in
-        try matcher.aggregates!.restore(from: &reader, settings: settings)
+        knowsDisputes = try matcher.aggregates!.restore(from: &reader, settings: settings)
       }
     }
     var writer = ByteWriter()
@@ -46,6 +47,8 @@ extension TaskEngine {
     if let offset = manifest.actionsNext { next[actionsInput] = offset }
     mark = EpochMark(number: manifest.epoch, incarnation: manifest.incarnation)
     matcher.epoch = UInt32(truncatingIfNeeded: manifest.epoch + 1)
+    // Where they begin now, or are of an earlier version, the breaks that are open are in dispute all the same.
+    if !knowsDisputes { matcher.chargeOpenBreaks() }
     toldOpen = matcher.counters.open
     sealedWatermark_ms = matcher.watermarks.current_ms
   }

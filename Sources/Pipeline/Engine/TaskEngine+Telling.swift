@@ -32,7 +32,7 @@ extension TaskEngine {
     guard let untold else { return }
     outbox.rollback(to: untold.mark)
     if matcher.aggregates != nil { matcher.aggregates!.untell() }
-    if matcher.quality != nil { matcher.quality!.untell() }
+    if matcher.quality != nil { matcher.untellQuality() }
     toldOpen = untold.open
   }
 
@@ -59,6 +59,10 @@ extension TaskEngine {
     if matcher.quality != nil {
       let told = matcher.tellQuality(now_ms: now_ms, times: times)
       toldTimes = toldTimes ?? told.times
+      for (period, control) in told.periods {
+        let cell = QualityPartial(task: partition, epoch: mark.number + 1, period: period, control: control)
+        tell(cell.partition(of: partitions), { cell.writeKey(into: &$0) }, { cell.writeValue(into: &$0) })
+      }
       for (key, counts) in told.lines {
         let cell = QualityPartial(
           task: partition, epoch: mark.number + 1, source: sources[Int(key.source)].name, period: key.period,

@@ -120,6 +120,9 @@ final class TaskEngine {
   var configuration: Configuration { stage.configuration }
 
   func beginAggregates() {
+    matcher.periods = configuration.periods ?? .months
+    matcher.tracksDisputes = configuration.aggregates != nil
+    matcher.tracksPeriods = configuration.quality != nil
     if let settings = configuration.aggregates {
       matcher.aggregates = TaskAggregates(
         dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods ?? .months)

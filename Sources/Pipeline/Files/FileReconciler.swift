@@ -58,6 +58,8 @@ public final class FileReconciler {
       // One answer at the end: nothing provisional is of use to a reader of files.
       policy.reportsProvisional = false
       matcher = Matcher(policy: policy, dimensionCount: configuration.dimensions.count)
+      matcher.periods = configuration.periods ?? .months
+      matcher.tracksPeriods = true
       if let settings = configuration.aggregates {
         matcher.aggregates = TaskAggregates(
           dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods ?? .months
@@ -476,6 +478,7 @@ public final class FileReconciler {
     for task in tasks {
       summary.match.add(task.matcher.counters)
       summary.totals.merge(task.matcher.totals)
+      summary.periods.merge(task.matcher.periodTotals)
       summary.tiesHeld += task.matcher.tieCount
     }
     var decode = DecodeCounters()

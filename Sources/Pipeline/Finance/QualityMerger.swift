@@ -36,13 +36,19 @@ struct QualityMerger {
   }
 
   /// The messages that have changed since the last call, by source and period.
-  mutating func take(_ times: TaskTimes, now_ms: Int64) -> [QualityMessage] {
-    let passed = provisional.filter { !times.isProvisional($0.period) }
+  /// - Parameter calendar: What ends the periods of the control totals, where they are not calendar months.
+  mutating func take(_ times: TaskTimes, calendar: FiscalCalendar? = nil, now_ms: Int64) -> [QualityMessage] {
+    var fiscal = times
+    fiscal.calendar = calendar
+    func isProvisional(_ name: Name) -> Bool {
+      name.source == QualityKey.allSources ? fiscal.isProvisional(name.period) : times.isProvisional(name.period)
+    }
+    let passed = provisional.filter { !isProvisional($0) }
     let due = changed.union(passed)
     guard !due.isEmpty else { return [] }
     changed = []
     return due.sorted().map { name in
-      let isProvisional = times.isProvisional(name.period)
+      let isProvisional = isProvisional(name)
       if isProvisional { provisional.insert(name) } else { provisional.remove(name) }
       var counts = QualityCounts()
       var control: QualityControl?

@@ -51,7 +51,6 @@ struct TaskTimes {
 
   /// Until the watermark of every task has passed the end of the period, with window and grace.
   func isProvisional(_ period: Int32) -> Bool {
-    if period == CellTable.openingPeriod { return false }
     let last = calendar.map { $0.period(named: period)?.last_d } ?? TaskTimes.lastDay(ofPeriod: period)
     guard let last else { return true }
     let end_ms = (Int64(last) + 1) * millisecondsPerDay

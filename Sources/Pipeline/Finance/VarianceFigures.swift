@@ -16,6 +16,19 @@ struct VarianceFigures {
   private struct Sum {
     var actual: Int128 = 0
     var quantity_u: Int128 = 0
+    var disputed: Int128 = 0
+    var completeness = CellCompleteness()
+
+    static func += (a: inout Sum, b: Sum) {
+      a.actual += b.actual
+      a.quantity_u += b.quantity_u
+      a.disputed += b.disputed
+      a.completeness.unvaluedEvents += b.completeness.unvaluedEvents
+      a.completeness.unvaluedPostings += b.completeness.unvaluedPostings
+      a.completeness.unvaluedDifferences += b.completeness.unvaluedDifferences
+    }
+
+    var isEmpty: Bool { actual == 0 && quantity_u == 0 && disputed == 0 && completeness.isComplete }
   }
 
   init(settings: VarianceSettings, dimensions: [String]) {
@@ -23,7 +36,8 @@ struct VarianceFigures {
     places = settings.by.compactMap { dimensions.firstIndex(of: $0) }
   }
 
-  private struct Part: Hashable {
+  private struct Others: Hashable {
+    var currency: Currency
     var period: Int32
     var measure: Measure
   }
@@ -40,21 +54,32 @@ struct VarianceFigures {
     for key in budget.lines.keys { measures[key.period, default: []].insert(key.measure) }
     for key in known { measures[key.period, default: []].insert(key.measure) }
     var sums: [BudgetKey: Sum] = [:]
+    var others: [Others: Int128] = [:]
     for line in lines where line.key.isBase == settings.isBase {
       guard let wanted = measures[line.key.period] else { continue }
       let dimensions = places.map { line.key.dimensions[$0] }
       for measure in wanted {
         let actual = line.values.value(measure, .posting)
-        let quantity_u = measure.quantity.map { line.values[$0] } ?? 0
-        guard actual != 0 || quantity_u != 0 else { continue }
+        var own = Sum(actual: actual, quantity_u: measure.quantity.map { line.values[$0] } ?? 0)
+        own.disputed = line.values.disputed(measure) ?? 0
+        own.completeness.add(line.values, events: measure.isOfEvents, postings: measure.isPosted)
+        guard !own.isEmpty else { continue }
         let key = BudgetKey(
           dimensions: dimensions, currency: line.key.currency, period: line.key.period, measure: measure)
-        sums[key, default: Sum()].actual += actual
-        sums[key]!.quantity_u += quantity_u
+        sums[key, default: Sum()] += own
+        if dimensions.contains(CellKey.other) {
+          others[Others(currency: key.currency, period: key.period, measure: measure), default: 0] += Int128(
+            actual.magnitude)
+        }
       }
     }
     return Set(sums.keys).union(budget.lines.keys).union(known).sorted().map { key in
-      message(key, sums[key] ?? Sum(), budget.lines[key], status(key))
+      var sum = sums[key] ?? Sum()
+      sum.completeness.isOther = key.dimensions.contains(CellKey.other)
+      if !sum.completeness.isOther {
+        sum.completeness.other = others[Others(currency: key.currency, period: key.period, measure: key.measure)] ?? 0
+      }
+      return message(key, sum, budget.lines[key], status(key))
     }
   }
 
@@ -68,10 +93,13 @@ struct VarianceFigures {
       parts = PriceVolume(
         actual: actual, actualQuantity_u: actualQuantity_u, budget: line.amount, budgetQuantity_u: budgetQuantity_u)
     }
-    return VarianceMessage(
+    var message = VarianceMessage(
       series: MessageSeries(dimensions: key.dimensions, currency: key.currency, isBase: settings.isBase),
       period: key.period, measure: key.measure.rawValue, variance: variance, parts: parts, actualQuantity_u: quantity_u,
       budgetQuantity_u: line?.quantity_u.map { Int128($0) },
       isFlagged: variance.isFlagged(settings.threshold(key.currency)), status: status)
+    message.disputed = key.measure.roles.isEmpty ? nil : sum.disputed
+    message.completeness = sum.completeness
+    return message
   }
 }

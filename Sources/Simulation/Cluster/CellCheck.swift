@@ -5,9 +5,19 @@ import Matching
 /// What a reader of the partials makes of the cells, against the control totals: the two are kept up in different places
 /// and must hold the same postings.
 enum CellCheck {
-  /// - Parameter base: What the postings come to in the base currency, by role, where there is one.
+  /// A role of a currency.
+  struct Side: Hashable {
+    var role: AccountRole
+    var currency: Currency
+  }
+
+  /// - Parameters:
+  ///   - base: What the postings come to in the base currency, by role, where there is one.
+  ///   - disputed: What must at least be in dispute: the differences of the orders whose breaks are all open.
+  ///   - isAnyOpen: Whether any break is open.
   static func problems(
-    _ messages: [(key: [UInt8]?, value: [UInt8]?)], totals: ControlTotals, base: [AccountRole: Int128]? = nil
+    _ messages: [(key: [UInt8]?, value: [UInt8]?)], totals: ControlTotals, base: [AccountRole: Int128]? = nil,
+    disputed: [Side: Int128], isAnyOpen: Bool
   ) -> [String] {
     var merged = MergedCells()
     for (key, value) in messages {
@@ -49,6 +59,37 @@ enum CellCheck {
           problems.append(
             "\(line.role.name) \(line.currency.code) by \(basis.name) date: the cells say \(cells), the totals "
               + "\(line.posted)")
+        }
+      }
+    }
+    return problems + disputes(sums, inBase, totals, disputed, isAnyOpen)
+  }
+
+  /// What is in dispute is Σ |posted − expected| over the open breaks: no less than |Σ posted − expected| over all of them,
+  /// which is the totals', nor than that of each order by itself; and where they differ, breaks of opposite signs count
+  /// twice.
+  private static func disputes(
+    _ sums: [Currency: CellValues], _ inBase: CellValues, _ totals: ControlTotals, _ least: [Side: Int128],
+    _ isAnyOpen: Bool
+  ) -> [String] {
+    var problems: [String] = []
+    var rest = least
+    for line in totals.lines {
+      let found = sums[line.currency]?[disputed: line.role] ?? 0
+      let own = rest.removeValue(forKey: Side(role: line.role, currency: line.currency)) ?? 0
+      if found < Int128(line.open.magnitude) || found < own || (found - line.open) % 2 != 0 {
+        problems.append(
+          "\(line.role.name) \(line.currency.code): the cells say that \(found) is in dispute, the open breaks come to "
+            + "\(line.open), and those of orders without others to \(own)")
+      }
+    }
+    for (side, size) in rest where size != 0 {
+      problems.append("\(side.role.name) \(side.currency.code): \(size) is in dispute, and in no cell")
+    }
+    if !isAnyOpen {
+      for values in sums.values + [inBase] {
+        for role in AccountRole.allCases where values[disputed: role] != 0 {
+          problems.append("\(role.name): \(values[disputed: role]) is in dispute, and no break is open")
         }
       }
     }

@@ -273,7 +273,16 @@ extension ClusterSimulation {
           ? amount : dividedHalfEven(amount * ClusterSimulation.rate.numerator, ClusterSimulation.rate.denominator)
       }
     }
-    for problem in CellCheck.problems(messages, totals: totals, base: base) { fail(problem) }
+    let settled = Set(breaks.values.filter { $0.isReported && !$0.isOpen }.map(\.order))
+    var disputed: [CellCheck.Side: Int128] = [:]
+    for side in oracle.differences.keys where !settled.contains(side.order) {
+      let size = Int128((oracle.balances[side] ?? .init()).delta.magnitude)
+      disputed[CellCheck.Side(role: side.role, currency: side.currency), default: 0] += size
+    }
+    let isAnyOpen = breaks.values.contains(where: \.isOpen)
+    for problem in CellCheck.problems(
+      messages, totals: totals, base: base, disputed: disputed, isAnyOpen: isAnyOpen)
+    { fail(problem) }
   }
 
   func partials() -> [String: [String: Int64]] {

@@ -13,7 +13,8 @@ extension ClusterSimulation {
 
   /// What the tasks have counted of each source, and what the second stage has told of it, are the oracle's counts.
   func checkQuality(_ breaks: [String: BreakMessage]) {
-    let (counted, control) = countedQuality()
+    let (counted, control, periods) = countedQuality()
+    checkPeriods(periods, control)
     let naive = NaiveQuality(judged)
     for (source, right) in zip(configuration.sources, [naive.orders, naive.ledger]) {
       // At least once a routed record may come again: a repetition more, and nothing else.
@@ -55,7 +56,7 @@ extension ClusterSimulation {
     let late = counted.values.reduce(0) { $0 + $1[.late] }
     if late != Int64(lateCount) { fail("quality: \(late) late records, and the tasks say \(lateCount)") }
     checkControl(control, naive, breaks)
-    if hasTotals { checkToldQuality(counted, control) }
+    if hasTotals { checkToldQuality(counted, control, periods) }
   }
 
   /// How the orders stand: all are due at the end, those without an open break tie out, and every difference is explained.
@@ -101,7 +102,7 @@ extension ClusterSimulation {
   }
 
   /// The newest partial of each task, added up: by source and month, and of all sources.
-  private func countedQuality() -> ([Name: QualityCounts], QualityControl) {
+  private func countedQuality() -> ([Name: QualityCounts], QualityControl, [Int32: QualityControl]) {
     var newest: [Name: [Int32: QualityPartial]] = [:]
     for partition in 0..<partitions {
       for (_, key, value) in cluster.readCommitted(TopicPartition(configuration.partialsTopic, Int32(partition))) {
@@ -113,7 +114,10 @@ extension ClusterSimulation {
           fail("a partial of quality cannot be read")
           continue
         }
-        let name = Name(source: partial.source, month: NaiveQuality.month(ofPeriod: partial.period))
+        let name =
+          partial.source == QualityKey.allSources
+          ? Name(source: partial.source, month: FinanceEncoder.period(partial.period))
+          : Name(source: partial.source, month: NaiveQuality.month(ofPeriod: partial.period))
         let known = newest[name]?[partial.task]?.epoch ?? 0
         if configuration.kafka.delivery == .exactlyOnce, partial.epoch <= known {
           fail("quality of \(name.source), epoch \(partial.epoch) of task \(partial.task) comes after \(known)")
@@ -121,16 +125,52 @@ extension ClusterSimulation {
         if partial.epoch > known { newest[name, default: [:]][partial.task] = partial }
       }
     }
-    let all = newest.removeValue(forKey: Name(source: QualityKey.allSources, month: "unknown")) ?? [:]
     var control = QualityControl()
-    for partial in all.values {
-      if let part = partial.control { control += part } else { fail("a partial of all sources says nothing of them") }
+    var periods: [Int32: QualityControl] = [:]
+    for (name, parts) in newest where name.source == QualityKey.allSources {
+      newest[name] = nil
+      for partial in parts.values {
+        guard let part = partial.control else {
+          fail("a partial of all sources says nothing of them")
+          continue
+        }
+        if partial.period == QualityKey.allPeriods {
+          control += part
+        } else {
+          periods[partial.period, default: QualityControl()] += part
+        }
+      }
     }
-    return (newest.mapValues { $0.values.reduce(into: QualityCounts()) { $0 += $1.counts } }, control)
+    return (newest.mapValues { $0.values.reduce(into: QualityCounts()) { $0 += $1.counts } }, control, periods)
+  }
+
+  /// Role by role the control totals of the periods add up to those over all of them.
+  private func checkPeriods(_ periods: [Int32: QualityControl], _ control: QualityControl) {
+    var sum = QualityControl()
+    for part in periods.values { sum += part }
+    func roles(_ control: QualityControl) -> [String: [Int128]] {
+      var found: [String: [Int128]] = [:]
+      for line in control.lines {
+        for role in AccountRole.allCases {
+          let at = Int(role.rawValue)
+          found["\(role.name) \(line.currency.code)"] = [
+            line.expected[at], line.posted[at], line.openDifference[at], line.acceptedDifference[at],
+          ]
+        }
+      }
+      return found.filter { $0.value.contains { $0 != 0 } }
+    }
+    let (found, right) = (roles(sum), roles(control))
+    for side in Set(found.keys).union(right.keys).sorted() where found[side] != right[side] {
+      fail(
+        "control totals of \(side): the periods come to \(found[side] ?? []), over all they are \(right[side] ?? [])")
+    }
   }
 
   /// The last message of each source and month says what the tasks have counted, and revisions never go back.
-  private func checkToldQuality(_ counted: [Name: QualityCounts], _ control: QualityControl) {
+  private func checkToldQuality(
+    _ counted: [Name: QualityCounts], _ control: QualityControl, _ periods: [Int32: QualityControl]
+  ) {
     var told: [Name: [String: Any]] = [:]
     for partition in 0..<partitions {
       for (_, _, value) in cluster.readCommitted(TopicPartition(configuration.qualityTopic, Int32(partition))) {
@@ -141,7 +181,9 @@ extension ClusterSimulation {
           fail("a message of the quality topic cannot be read")
           continue
         }
-        let name = Name(source: source, month: Int32(period).map { NaiveQuality.month(ofPeriod: $0) } ?? period)
+        let isAll = source == QualityKey.allSources
+        let name = Name(
+          source: source, month: isAll ? period : Int32(period).map { NaiveQuality.month(ofPeriod: $0) } ?? period)
         if let before = told[name]?["revision"] as? Int, before > revision {
           fail("quality of \(source) in \(period): revision \(revision) comes after \(before)")
         }
@@ -172,6 +214,16 @@ extension ClusterSimulation {
       }
       if amounts(all, field) != right {
         fail("the second stage has told of all sources: \(field) \(amounts(all, field)), right is \(right)")
+      }
+    }
+    for (period, control) in periods {
+      let name = Name(source: QualityKey.allSources, month: FinanceEncoder.period(period))
+      let message = told.removeValue(forKey: name) ?? [:]
+      let right = Dictionary(uniqueKeysWithValues: control.lines.map { ($0.currency.code, $0.controlDifference) })
+      if amounts(message, "control_difference") != right.filter({ $0.value != 0 }) {
+        fail(
+          "the second stage has told of \(period): \(amounts(message, "control_difference")) in control totals, right is "
+            + "\(right)")
       }
     }
     for (name, counts) in counted {

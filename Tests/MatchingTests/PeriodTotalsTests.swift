@@ -1,0 +1,226 @@
+import Aggregates
+import Domain
+import Simulation
+import Testing
+
+@testable import Matching
+
+/// Control totals period by period.
+@Suite struct PeriodTotalsTests {
+  let r = Records()
+  let now = t0 + 10_000 * hour
+  static let april = t0 + 30 * 24 * hour
+
+  static func matcher(_ policy: MatchingPolicy) -> Matcher {
+    var matcher = Matcher(policy: policy, dimensionCount: 0)
+    matcher.tracksPeriods = true
+    matcher.aggregates = TaskAggregates(dimensionCount: 0)
+    matcher.quality = TaskQuality(sourceCount: 2)
+    return matcher
+  }
+
+  /// "period role: expected posted open accepted pending"
+  func texts(_ totals: PeriodTotals) -> [String] {
+    totals.lines.map { period, line in
+      "\(period) \(line.role.name): \(line.expected) \(line.posted) \(line.open) \(line.accepted) \(line.pending)"
+    }
+  }
+
+  func totals(_ inputs: [Input], _ policy: MatchingPolicy = DisputeTests.policy()) -> [String] {
+    var matcher = PeriodTotalsTests.matcher(policy)
+    var outputs = MatchOutputs()
+    matcher.take(inputs, into: &outputs)
+    matcher.finish(outputs: &outputs)
+    return texts(matcher.periodTotals)
+  }
+
+  @Test func aDifferenceIsInItsPeriod() {
+    let sales = [
+      Input.order(r.event("O1", document: "D1", net: 100, gross: 100)),
+      .order(r.event("O1", at: Self.april, document: "D2", net: 50, gross: 50)),
+    ]
+    let posted = r.invoice("O1", net: 100, document: "D1").map { Input.posting($0) }
+    #expect(
+      totals(sales + posted) == [
+        "202603 receivable: 100 100 0 0 0", "202603 revenue: -100 -100 0 0 0", "202604 receivable: 50 0 -50 0 0",
+        "202604 revenue: -50 0 50 0 0",
+      ])
+    // Within tolerance.
+    var tolerant = DisputeTests.policy()
+    tolerant.tolerances = Array(repeating: Tolerance(absolute_u: 1_000_000), count: AccountRole.count)
+    #expect(totals(sales + posted, tolerant).contains("202604 revenue: -50 0 0 50 0"))
+  }
+
+  /// The right amount in another period: +x here, −x there, and nothing over both.
+  @Test func aCutoffMovesBetweenPeriods() {
+    let sale = Input.order(r.event("O1", document: "D1", net: 100, gross: 100))
+    let posted = r.invoice("O1", net: 100, document: "D1", date: day(ofMilliseconds: Self.april))
+    #expect(
+      totals([sale] + posted.map { .posting($0) }) == [
+        "202603 receivable: 100 0 0 0 -100", "202603 revenue: -100 0 0 0 100", "202604 receivable: 0 100 0 0 100",
+        "202604 revenue: 0 -100 0 0 -100",
+      ])
+  }
+
+  /// What a cancellation takes back is taken back where it was expected.
+  @Test func aCancelledInvoiceIsExpectedNowhere() {
+    let sale = Input.order(r.event("O1", document: "D1", net: 100, gross: 100))
+    let end = Input.order(r.event("O1", .cancelled, at: Self.april))
+    #expect(totals([sale, end]) == [])
+  }
+
+  /// A state of before knows the sums, and of no periods.
+  @Test func anEarlierStateIsOfNoPeriod() throws {
+    let inputs = [Input.order(r.event("O1", document: "D1", net: 100, gross: 100))]
+    var first = Matcher(policy: DisputeTests.policy(), dimensionCount: 0)
+    var outputs = MatchOutputs()
+    first.take(inputs, into: &outputs)
+    first.finish(outputs: &outputs)
+    var shard = ByteWriter()
+    var sums = ByteWriter()
+    first.exportShard(0, bits: 0, into: &shard)
+    first.exportSums(into: &sums)
+    var second = Matcher(policy: DisputeTests.policy(), dimensionCount: 0)
+    second.tracksPeriods = true
+    second.watermarks = first.watermarks
+    var reader = ByteReader(shard.bytes)
+    try second.importShard(0, bits: 0, from: &reader)
+    var sumReader = ByteReader(sums.bytes)
+    try second.importSums(from: &sumReader)
+    #expect(texts(second.periodTotals) == ["0 receivable: 100 0 -100 0 0", "0 revenue: -100 0 100 0 0"])
+    // What it explained there is taken back there.
+    second.take(r.invoice("O1", net: 100, document: "D1").map { .posting($0) }, now_ms: now, into: &outputs)
+    second.finish(outputs: &outputs)
+    #expect(
+      texts(second.periodTotals) == [
+        "0 receivable: 100 0 0 0 -100", "0 revenue: -100 0 0 0 100", "202603 receivable: 0 100 0 0 100",
+        "202603 revenue: 0 -100 0 0 -100",
+      ])
+  }
+
+  /// Periods are told when something in them has changed, whole, and again where it was not sent.
+  @Test func changesAreToldOnce() {
+    var matcher = Self.matcher(DisputeTests.policy())
+    var outputs = MatchOutputs()
+    matcher.take([.order(r.event("O1", document: "D1", net: 100, gross: 100))], now_ms: now, into: &outputs)
+    matcher.take(
+      [.order(r.event("O2", at: Self.april, document: "D2", net: 7, gross: 7))], now_ms: now, into: &outputs)
+    let first = matcher.tellQuality(now_ms: now, times: [])
+    #expect(first.periods.map(\.period) == [202_603, 202_604])
+    #expect(first.periods[1].control.lines.map { $0.pending(Int(AccountRole.revenue.rawValue)) } == [7])
+    matcher.untellQuality()
+    #expect(matcher.tellQuality(now_ms: now, times: []) == first)
+    #expect(matcher.tellQuality(now_ms: now + 60_000, times: []).periods.isEmpty)
+    matcher.take([.posting(r.posting("O2", .revenue, -7, at: Self.april))], now_ms: now, into: &outputs)
+    // Not before the interval is over.
+    #expect(matcher.tellQuality(now_ms: now + 1, times: []).periods.isEmpty)
+    #expect(matcher.tellQuality(now_ms: now + 60_000, times: []).periods.map(\.period) == [202_604])
+  }
+
+  // MARK: - Over random histories
+
+  private struct Side: Hashable {
+    var currency: Currency
+    var role: AccountRole
+    var period: Int32 = 0
+  }
+
+  /// Over all periods they are the control totals; posted is what the cells hold; where nothing lies in two periods,
+  /// nothing is left unexplained in any. In any order of arrival, over tasks, over an end in the middle.
+  @Test(arguments: 0..<150 as Range<UInt64>) func periodsAddUpToTheTotals(seed: UInt64) throws {
+    var generator = HistoryGenerator(seed: seed, start_ms: t0)
+    let history = generator.next()
+    let storage = HistoryStorage()
+    var random = SeededRandom(seed: seed)
+    let isOne = seed % 3 == 0
+    let moved: (String) -> Int32 = { isOne ? 0 : Int32($0.utf8.last ?? 0) % 3 * 20 }
+    let inputs =
+      history.events.map {
+        var event = storage.record($0)
+        event.documentDate_d += moved($0.document)
+        return Input.order(event)
+      }
+      + history.postings.map {
+        var posting = storage.record($0)
+        posting.postingDate_d = day(ofMilliseconds: $0.time_ms) + moved($0.journal)
+        return .posting(posting)
+      }
+    func key(_ input: Input) -> ByteView {
+      switch input {
+      case .order(let event): event.order
+      case .posting(let posting): posting.order
+      }
+    }
+    var reference: [String]?
+    for round in 0..<4 {
+      var sum = PeriodTotals()
+      var whole = ControlTotals()
+      var table = CellTable(dimensionCount: 0)
+      let tasks = 1 + round % 2
+      let shuffled = inputs.shuffled(using: &random)
+      for task in 0..<tasks {
+        let own = shuffled.filter { Int(Fingerprint(key($0)).low % UInt64(tasks)) == task }
+        let cut = random.below(own.count + 1)
+        var matcher = Self.matcher(DisputeTests.policy())
+        var outputs = MatchOutputs()
+        for input in own[..<cut] {
+          matcher.take([input], now_ms: now, into: &outputs)
+          matcher.watermarks.force(max(t0 + Int64(random.below(60)) * hour, matcher.watermarks.current_ms))
+          matcher.advance(now_ms: now, outputs: &outputs)
+        }
+        if round > 1 {
+          var shard = ByteWriter()
+          var sums = ByteWriter()
+          var cells = ByteWriter()
+          matcher.exportShard(0, bits: 0, into: &shard)
+          matcher.exportSums(into: &sums)
+          matcher.exportAggregates(into: &cells)
+          var second = Self.matcher(DisputeTests.policy())
+          second.watermarks = matcher.watermarks
+          var reader = ByteReader(shard.bytes)
+          try second.importShard(0, bits: 0, from: &reader)
+          var sumReader = ByteReader(sums.bytes)
+          try second.importSums(from: &sumReader)
+          var cellReader = ByteReader(cells.bytes)
+          try second.aggregates!.restore(from: &cellReader, settings: AggregateSettings())
+          var again = ByteWriter()
+          second.exportSums(into: &again)
+          #expect(again.array == sums.array, "seed \(seed)")
+          matcher = second
+        }
+        matcher.take(Array(own[cut...]), now_ms: now, into: &outputs)
+        matcher.finish(outputs: &outputs)
+        sum.merge(matcher.periodTotals)
+        whole.merge(matcher.totals)
+        matcher.mergeAggregates(into: &table)
+      }
+      var added: [Side: [Int128]] = [:]
+      var posted: [Side: Int128] = [:]
+      for (period, line) in sum.lines {
+        let values = [line.expected, line.posted, line.open, line.accepted]
+        let side = Side(currency: line.currency, role: line.role)
+        added[side] = zip(added[side] ?? [0, 0, 0, 0], values).map { $0 + $1 }
+        if line.posted != 0 {
+          posted[Side(currency: line.currency, role: line.role, period: period)] = line.posted
+        }
+        if isOne { #expect(line.pending == 0, "seed \(seed) \(period) \(line)") }
+      }
+      var right: [Side: [Int128]] = [:]
+      for line in whole.lines {
+        right[Side(currency: line.currency, role: line.role)] = [line.expected, line.posted, line.open, line.accepted]
+      }
+      #expect(added.filter { $0.value.contains { $0 != 0 } } == right, "seed \(seed) round \(round)")
+      var held: [Side: Int128] = [:]
+      for line in table.lines where !line.key.isBase {
+        for role in AccountRole.allCases where line.values[role, .posting] != 0 {
+          held[Side(currency: line.key.currency, role: role, period: line.key.period)] = line.values[role, .posting]
+        }
+      }
+      #expect(posted == held, "seed \(seed) round \(round)")
+      let found = texts(sum)
+      if let reference { #expect(found == reference, "seed \(seed) round \(round)") }
+      reference = found
+    }
+    withExtendedLifetime(storage) {}
+  }
+}
