@@ -68,6 +68,14 @@ public struct NaiveOracle: Sendable {
     }
   }
 
+  /// Breaks about something else than amounts: an order may tie out all the same.
+  public static let noDifferences: Set<BreakType> = [
+    .lateArrival, .latePosting, .earlyPosting, .cutoff, .closedPeriod, .paidNotBilled, .dataQuality,
+    .masterDataMissing, .duplicateOrderEvent, .fxDifference, .fxRateMissing, .unbilledShipment, .billedNotShipped,
+  ]
+  /// Breaks that may be about amounts, or about something else alone.
+  public static let perhapsDifferences: Set<BreakType> = [.statusConflict, .unreversedCancel, .quantityMismatch]
+
   /// The sides that do not agree.
   public var differences: [Side: Balance] { balances.filter { $0.value.delta != 0 } }
 

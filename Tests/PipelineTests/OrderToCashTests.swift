@@ -26,41 +26,6 @@ import Testing
     return generator.next()
   }
 
-  /// What the messages say and the books do not, or the other way round.
-  func differences(_ lines: [CellLine], _ books: NaiveBooks) -> [String] {
-    var found: [String] = []
-    var seen: Set<NaiveBooks.Cell> = []
-    for line in lines {
-      let cell = NaiveBooks.Cell(
-        dimensions: line.key.dimensions, currency: line.key.currency, isBase: line.key.isBase, period: line.key.period)
-      if !seen.insert(cell).inserted { found.append("\(cell) is told twice") }
-      func compare(_ name: String, _ value: Int128) {
-        let right = books.figure(name, cell)
-        if value != right {
-          found.append(
-            "\(name) of \(cell.dimensions) \(cell.currency.code)\(cell.isBase ? " (base)" : "") in \(cell.period): "
-              + "\(value), right is \(right)")
-        }
-      }
-      for measure in Measure.allCases {
-        if measure.isPosted {
-          for basis in DateBasis.allCases {
-            compare("\(measure.rawValue)@\(basis.name)", line.values.value(measure, basis))
-          }
-        } else {
-          compare(measure.rawValue, line.values.value(measure))
-        }
-      }
-      compare("events", line.values[.events])
-      compare("unvalued", line.values[.unvalued])
-      compare("unrated", line.values[.unrated])
-      compare("billed", line.values[.billed])
-      compare("posted", line.values[.posted])
-    }
-    for (cell, figures) in books.cells where !seen.contains(cell) { found.append("\(cell) is missing: \(figures)") }
-    return found
-  }
-
   func lines(_ result: OrderToCashResult) -> [CellLine] { result.messages.values.map(\.line) }
 
   /// The cells, the totals and the breaks are those of the oracles, however the records come.
@@ -82,7 +47,7 @@ import Testing
       let result = OrderToCashRun(setting, course, seed: seed).run(inputs.shuffled(using: &random))
       func place() -> Comment { "seed \(seed), course \(number)\n\(history)" }
       #expect(result.problems == [], place())
-      #expect(differences(lines(result), books) == [], place())
+      #expect(books.differences(lines(result)) == [], place())
       // In the end all that has a period that ends is final.
       for (key, message) in result.messages {
         let isPeriod = setting.calendar.map { $0.period(named: key.period) != nil } ?? (key.period > 0)
@@ -130,20 +95,11 @@ import Testing
     }
     #expect(sums.values.allSatisfy { $0 == .init() }, "roles without totals: \(sums), \(place())")
     let wrong = Set(oracle.differences.keys.map(\.order))
-    let named = Set(result.openBreaks.values.map(\.order))
-    #expect(wrong.isSubset(of: named), "orders without a break: \(wrong.subtracting(named)), \(place())")
-    for made in result.openBreaks.values where !OrderToCashTests.isNoDifference(made.type) {
+    let telling = result.openBreaks.values.filter { !NaiveOracle.noDifferences.contains($0.type) }
+    let silent = wrong.subtracting(telling.map(\.order))
+    #expect(silent.isEmpty, "orders without a break: \(silent), \(place())")
+    for made in telling where !NaiveOracle.perhapsDifferences.contains(made.type) {
       #expect(wrong.contains(made.order), "\(made.id) \(made.state), and the order ties out, \(place())")
-    }
-  }
-
-  /// Breaks of orders whose amounts may agree.
-  static func isNoDifference(_ type: BreakType) -> Bool {
-    switch type {
-    case .lateArrival, .paidNotBilled, .cutoff, .latePosting, .earlyPosting, .closedPeriod, .fxDifference,
-      .fxRateMissing, .statusConflict, .duplicateOrderEvent, .unreversedCancel:
-      true
-    default: false
     }
   }
 
@@ -165,7 +121,7 @@ import Testing
       }
       let books = setting.books(history) { chosen($0) }
       #expect(
-        differences(sums.map { CellLine(key: $0.key, values: $0.value) }, books) == [],
+        books.differences(sums.map { CellLine(key: $0.key, values: $0.value) }) == [],
         "seed \(seed), dimensions \(kept)\n\(history)")
     }
     withExtendedLifetime(storage) {}
@@ -336,6 +292,6 @@ import Testing
     #expect(events.contains { $0.kind == .invoiceCancelled } && events.contains { $0.kind == .cancelled })
     #expect(postings.contains { $0.period != 0 } && postings.contains { $0.baseAmount != nil })
     #expect(postings.contains { !$0.reverses.isEmpty } && postings.contains { $0.quantity_u != nil })
-    #expect(unrated > 0 && final > 10 && final < 50)
+    #expect(unrated > 0 && final > 0)
   }
 }

@@ -119,8 +119,9 @@ final class TaskEngine {
 
   var configuration: Configuration { stage.configuration }
 
-  func beginAggregates() {
-    if let settings = configuration.aggregates {
+  func beginAggregates(countsQuantities: Bool = true) {
+    if var settings = configuration.aggregates {
+      settings.countsQuantities = settings.countsQuantities && countsQuantities
       matcher.aggregates = TaskAggregates(
         dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods ?? .months)
     }
