@@ -35,7 +35,7 @@ public struct HistoryEvent: Sendable, Equatable {
   }
 
   /// The day that decides its period and its rate.
-  var day_d: Int32 { documentDate_d ?? day(ofMilliseconds: time_ms) }
+  public var day_d: Int32 { documentDate_d ?? day(ofMilliseconds: time_ms) }
 }
 
 /// A ledger line as a plain value.
@@ -78,7 +78,7 @@ public struct HistoryPosting: Sendable, Equatable {
   }
 
   /// The day that decides its period, where none is stated, and its rate.
-  var day_d: Int32 { postingDate_d ?? day(ofMilliseconds: time_ms) }
+  public var day_d: Int32 { postingDate_d ?? day(ofMilliseconds: time_ms) }
 }
 
 /// What happened to a few orders, and what was posted for them; the order in the arrays means nothing.
