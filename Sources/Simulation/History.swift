@@ -16,6 +16,8 @@ public struct HistoryEvent: Sendable, Equatable {
   public var quantity_u: Int64?
   /// By index of the configured dimension; empty where the record carries none.
   public var dimensions: [String]
+  /// First and last day of the service that is billed, days since 1970-01-01; nil where the record tells none.
+  public var service: ClosedRange<Int32>?
 
   public init(
     order: String, id: String, kind: OrderEventKind, document: String, currency: Currency, time_ms: Int64,
@@ -289,6 +291,10 @@ public final class HistoryStorage {
       out.quantityPresent = true
     }
     for (at, value) in event.dimensions.enumerated() { out.dimensions[at] = view(value) }
+    if let service = event.service {
+      out.serviceStart_d = service.lowerBound
+      out.serviceEnd_d = service.upperBound
+    }
     for component in AmountComponent.allCases {
       if let amount = event.amounts[component] { out.amounts[component] = amount }
     }

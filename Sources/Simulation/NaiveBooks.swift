@@ -74,6 +74,7 @@ public struct NaiveBooks: Sendable {
   public private(set) var cells: [Cell: Figures] = [:]
 
   private let rates: NaiveRates?
+  private let policy: BillingPolicy
   private let countsQuantities: Bool
   private let period: @Sendable (Int32) -> Int32
   private let dimensions: @Sendable ([String]) -> [String]
@@ -82,10 +83,11 @@ public struct NaiveBooks: Sendable {
   ///   - period: The accounting period of a day.
   ///   - dimensions: What is left of a record's dimensions.
   public init(
-    _ history: History, rates: NaiveRates? = nil, countsQuantities: Bool = true,
+    _ history: History, rates: NaiveRates? = nil, policy: BillingPolicy = .pointInTime, countsQuantities: Bool = true,
     period: @escaping @Sendable (Int32) -> Int32, dimensions: @escaping @Sendable ([String]) -> [String] = { $0 }
   ) {
     self.rates = rates
+    self.policy = policy
     self.countsQuantities = countsQuantities
     self.period = period
     self.dimensions = dimensions
@@ -192,6 +194,36 @@ public struct NaiveBooks: Sendable {
       figures["deferred_difference" + basis] = figures["billed_revenue"] ?? 0
     }
     for (name, amount) in figures { add(amount, to: name, cell) }
+    guard policy == .scheduled, let service = event.service, [.invoiced, .invoiceCancelled].contains(event.kind) else {
+      return
+    }
+    for (period, released) in NaiveBooks.releases(of: amount(.net), over: service, period) {
+      var own = cell
+      own.period = period
+      add(event.kind == .invoiced ? released : -released, to: "releases_due", own)
+    }
+  }
+
+  /// What is released in each period, day by day of a service the same; what has been released up to the end of each
+  /// period is rounded half to even.
+  static func releases(
+    of whole: Int128, over service: ClosedRange<Int32>, _ period: (Int32) -> Int32
+  ) -> [(period: Int32, amount: Int128)] {
+    let days = Int128(service.count)
+    var releases: [(period: Int32, amount: Int128)] = []
+    var done: Int128 = 0
+    for day in service {
+      let own = period(day)
+      let numerator = whole * (Int128(day - service.lowerBound) + 1)
+      var until = Int128(numerator.magnitude) / days
+      let twice = 2 * (Int128(numerator.magnitude) % days)
+      if twice > days || twice == days && until % 2 == 1 { until += 1 }
+      if numerator < 0 { until = -until }
+      if releases.last?.period != own { releases.append((own, 0)) }
+      releases[releases.count - 1].amount += until - done
+      done = until
+    }
+    return releases
   }
 
   // MARK: - Ledger

@@ -6,6 +6,11 @@ public enum BillingPolicy: String, Sendable, CaseIterable {
   case pointInTime
   /// Into deferred revenue, from which events `recognised` release it.
   case inAdvance
+  /// Into deferred revenue, from which it is released by the days of the service that is billed.
+  case scheduled
+
+  /// The role in which the net amount stands first.
+  var billed: AccountRole { self == .pointInTime ? .revenue : .deferred }
 }
 
 /// The right answer, found the slow and plain way: everything at once, exact dictionaries, no window and no tolerance.
@@ -58,6 +63,12 @@ public struct NaiveOracle: Sendable {
         for (role, amount) in NaiveOracle.expectation(event, policy) {
           balances[Side(order: order, role: role, currency: event.currency), default: Balance()].expected += amount
         }
+        // In the end all of it has been released.
+        if policy == .scheduled, event.kind == .invoiced, event.service != nil {
+          let net = event.amounts[.net] ?? 0
+          balances[Side(order: order, role: .deferred, currency: event.currency), default: .init()].expected += net
+          balances[Side(order: order, role: .revenue, currency: event.currency), default: .init()].expected -= net
+        }
       }
     }
     postings = counted.postings
@@ -93,7 +104,7 @@ public struct NaiveOracle: Sendable {
     case .shipped: all = [(.cogs, amount(.cost)), (.inventory, -amount(.cost))]
     case .invoiced:
       all = [
-        (.receivable, amount(.gross)), (policy == .inAdvance ? .deferred : .revenue, -amount(.net)),
+        (.receivable, amount(.gross)), (policy.billed, -amount(.net)),
         (.tax, -amount(.tax)), (.freight, -amount(.freight)), (.discount, amount(.discount)),
       ]
     case .credited:

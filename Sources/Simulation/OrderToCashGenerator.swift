@@ -155,25 +155,58 @@ public struct OrderToCashGenerator: Sendable {
     let amounts: [AmountComponent: Int64] = [
       .net: net, .tax: tax, .freight: freight, .discount: discount, .gross: net + tax + freight - discount,
     ]
-    let made = emit(.invoiced, amounts.filter { $0.value != 0 || $0.key != .discount }, quantity_u: quantity_u)
+    var service: ClosedRange<Int32>?
+    if options.policy == .scheduled, !chance(6) {
+      let first = day(ofMilliseconds: order.time_ms) + Int32(random.below(20))
+      service = first...first + Int32(random.below(120))
+    }
+    let made = emit(
+      .invoiced, amounts.filter { $0.value != 0 || $0.key != .discount }, quantity_u: quantity_u, service: service)
     order.receivable += amounts[.gross]!
     order.billed.append(made)
     if chance(7) {
       // Cancelled as a whole, and mostly made again under another number.
       order.billed.removeLast()
       order.receivable -= amounts[.gross]!
-      emit(.invoiceCancelled, made.amounts, document: made.document, quantity_u: quantity_u)
+      emit(.invoiceCancelled, made.amounts, document: made.document, quantity_u: quantity_u, service: service)
       reverse(made.document)
       if !chance(4) { bill(net, quantity_u) }
       return
     }
-    guard options.policy == .inAdvance || chance(8) else { return }
+    if let service { release(made, over: service) }
+    guard options.policy == .inAdvance || options.policy == .pointInTime && chance(8) else { return }
     // Released in parts, mostly all of it.
     var rest = net
     for _ in 0..<1 + random.below(3) where rest > 0 {
       let part = chance(2) ? rest : (rest + 1) / 2
       emit(.recognised, [.net: part])
       rest -= part
+    }
+  }
+
+  /// Posts the releases of a service, each on the last day of its month.
+  private mutating func release(_ invoice: HistoryEvent, over service: ClosedRange<Int32>) {
+    func month(_ day: Int32) -> Int32 { Int32(civilFromDays(Int(day)).year * 12 + civilFromDays(Int(day)).month) }
+    var caughtUp: Int64 = 0
+    for (period, amount) in NaiveBooks.releases(of: Int128(invoice.amounts[.net] ?? 0), over: service, month) {
+      let last = service.last { month($0) == period } ?? service.upperBound
+      var amount = Int64(amount) + caughtUp
+      caughtUp = 0
+      if random.below(300) < options.faultsPer100 {
+        switch random.below(3) {
+        case 0: continue
+        case 1: amount += 10
+        // A month later, with that month's.
+        default:
+          caughtUp = amount
+          continue
+        }
+      }
+      var posted = Posted(day_d: last)
+      posted.tellsBase = options.rates != nil && chance(3)
+      post(
+        [(.deferred, amount), (.revenue, -amount)], document: invoice.document,
+        at: Int64(last) * 86_400_000 + 72_000_000, as: posted)
     }
   }
 
@@ -231,7 +264,8 @@ public struct OrderToCashGenerator: Sendable {
   /// Makes an event, and posts it.
   @discardableResult
   private mutating func emit(
-    _ kind: OrderEventKind, _ amounts: [AmountComponent: Int64], document: String? = nil, quantity_u: Int64? = nil
+    _ kind: OrderEventKind, _ amounts: [AmountComponent: Int64], document: String? = nil, quantity_u: Int64? = nil,
+    service: ClosedRange<Int32>? = nil
   ) -> HistoryEvent {
     order.events += 1
     // No two events of an order share a time.
@@ -240,6 +274,7 @@ public struct OrderToCashGenerator: Sendable {
       order: order.key, id: "\(order.key)-E\(order.events)", kind: kind,
       document: document ?? "\(order.key)-D\(order.events)", currency: order.currency, time_ms: order.time_ms,
       amounts: amounts, dimensions: order.dimensions)
+    event.service = service
     if chance(5) { event.documentDate_d = day(ofMilliseconds: order.time_ms) - Int32(random.below(3)) }
     if options.hasQuantities, let quantity_u, quantity_u != 0, !chance(6) { event.quantity_u = quantity_u }
     history.events.append(event)
@@ -383,19 +418,27 @@ public struct OrderToCashGenerator: Sendable {
 extension History: CustomStringConvertible {
   /// One line a record, for the report of a failure.
   public var description: String {
-    let events = events.map {
-      "event \($0.order) \($0.id) \($0.kind.name) \($0.document) \($0.currency.code) at \(formatTimestamp($0.time_ms))"
-        + " of \(formatDate($0.day_d)) "
-        + $0.amounts.sorted { $0.key.rawValue < $1.key.rawValue }.map { "\($0.key.name)=\($0.value)" }.joined(
-          separator: " ")
-        + ($0.quantity_u.map { " quantity=\($0)" } ?? "") + " \($0.dimensions)"
+    let events = events.map { event in
+      var text = "event \(event.order) \(event.id) \(event.kind.name) \(event.document) \(event.currency.code)"
+      text += " at \(formatTimestamp(event.time_ms)) of \(formatDate(event.day_d))"
+      for component in AmountComponent.allCases {
+        if let amount = event.amounts[component] { text += " \(component.name)=\(amount)" }
+      }
+      if let quantity_u = event.quantity_u { text += " quantity=\(quantity_u)" }
+      if let service = event.service {
+        text += " service \(formatDate(service.lowerBound)) to \(formatDate(service.upperBound))"
+      }
+      return text + " \(event.dimensions)"
     }
-    let postings = postings.map {
-      "posting \($0.order) \($0.journal)-\($0.line) \($0.document) \($0.role.name) \($0.amount) \($0.currency.code)"
-        + " at \(formatTimestamp($0.time_ms)) of \(formatDate($0.day_d))"
-        + ($0.period == 0 ? "" : " in \($0.period)") + ($0.reverses.isEmpty ? "" : " reverses \($0.reverses)")
-        + ($0.baseAmount.map { " base=\($0)" } ?? "") + ($0.quantity_u.map { " quantity=\($0)" } ?? "")
-        + " \($0.dimensions)"
+    let postings = postings.map { posting in
+      var text = "posting \(posting.order) \(posting.journal)-\(posting.line) \(posting.document)"
+      text += " \(posting.role.name) \(posting.amount) \(posting.currency.code)"
+      text += " at \(formatTimestamp(posting.time_ms)) of \(formatDate(posting.day_d))"
+      if posting.period != 0 { text += " in \(posting.period)" }
+      if !posting.reverses.isEmpty { text += " reverses \(posting.reverses)" }
+      if let base = posting.baseAmount { text += " base=\(base)" }
+      if let quantity_u = posting.quantity_u { text += " quantity=\(quantity_u)" }
+      return text + " \(posting.dimensions)"
     }
     return (events + postings).joined(separator: "\n")
   }

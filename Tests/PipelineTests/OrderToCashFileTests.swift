@@ -20,7 +20,7 @@ import Testing
           kind: orders
           fields: {order: o, event_id: i, event: e, event_time: {path: t, format: epoch_ms}, document_date: dd,
             document: d, currency: c, net: net, tax: tax, freight: freight, discount: discount, gross: gross, cost: cost,
-            deposit: deposit, fee: fee, applied: applied, quantity: q}
+            deposit: deposit, fee: fee, applied: applied, quantity: q, service_start: ss, service_end: se}
           dimensions: {region: region, channel: channel}
         ledger:
           kind: ledger
@@ -30,10 +30,10 @@ import Testing
           amount: a
           dimensions: {region: region, channel: channel}
       matching: {window: 24h, grace: 1h, retention: 4000d, open_retention: 4000d, out_of_orderness: 0s,
-        maximum_future: 4000d}
+        maximum_future: 4000d\(setting.options.policy == .scheduled ? ", revenue_schedules: {basis: day}" : "")}
 
       """
-    if setting.options.policy == .inAdvance {
+    if setting.options.policy != .pointInTime {
       text +=
         "policy: {invoiced: {receivable: +gross, deferred: -net, freight: -freight, tax: -tax, discount: +discount}}\n"
     }
@@ -55,6 +55,9 @@ import Testing
       #"{"o":"\#(event.order)","i":"\#(event.id)","e":"\#(event.kind.name)","t":\#(event.time_ms),"d":"\#(event.document)","#
       + #""dd":"\#(formatDate(event.day_d))","c":"\#(event.currency.code)""# + dimensions(event.dimensions)
     for (component, amount) in event.amounts { text += #","\#(component.name)":"\#(money(amount, event.currency))""# }
+    if let service = event.service {
+      text += #","ss":"\#(formatDate(service.lowerBound))","se":"\#(formatDate(service.upperBound))""#
+    }
     if let quantity_u = event.quantity_u { text += #","q":\#(formatDecimal(Int128(quantity_u), decimals: 6))"# }
     return text + "}"
   }
@@ -108,7 +111,8 @@ import Testing
         options: FileRunOptions(
           orders: files("o", history.events.map { line($0) }),
           ledger: files("l", history.postings.map { line($0, base: setting.options.rates?.base) }), directory: out,
-          threads: threads, now_ms: OrderToCashSetting.start_ms + 400 * OrderToCashSetting.day)
+          threads: threads, now_ms: OrderToCashSetting.start_ms + 400 * OrderToCashSetting.day,
+          asOf_ms: OrderToCashSetting.start_ms + 1_000 * OrderToCashSetting.day)
       ).run()
       func place() -> Comment { "seed \(seed), \(threads) threads\n\(history)" }
       #expect(summary.deadLetters == [:], place())

@@ -36,7 +36,7 @@ struct OrderToCashSetting {
     var random = SeededRandom(seed: seed, stream: 0x7365_7474)
     options = OrderToCashOptions()
     options.faultsPer100 = faultsPer100
-    options.policy = random.below(3) == 0 ? .inAdvance : .pointInTime
+    options.policy = [.inAdvance, .scheduled, .pointInTime, .pointInTime][random.below(4)]
     options.start_ms = OrderToCashSetting.start_ms
     policy.window_ms = 24 * 3_600_000
     policy.grace_ms = 3_600_000
@@ -44,7 +44,7 @@ struct OrderToCashSetting {
     policy.retention_ms = 40_000 * OrderToCashSetting.day
     policy.openRetention_ms = 40_000 * OrderToCashSetting.day
     policy.maximumFuture_ms = 40_000 * OrderToCashSetting.day
-    if options.policy == .inAdvance {
+    if options.policy != .pointInTime {
       let invoiced = Int(OrderEventKind.invoiced.rawValue)
       policy.entries[invoiced] = policy.entries[invoiced].map {
         PolicyEntry($0.role == .revenue ? .deferred : $0.role, $0.sign, $0.component)
@@ -91,6 +91,7 @@ struct OrderToCashSetting {
           }, maximumAge_d: 10))
     }
     checks.appliesCash = random.below(2) == 0
+    if options.policy == .scheduled { checks.schedules = RevenueSchedules() }
     if !checks.isEmpty { policy.checks = checks }
   }
 
@@ -105,7 +106,7 @@ struct OrderToCashSetting {
   func books(_ history: History, dimensions: @escaping @Sendable ([String]) -> [String] = { $0 }) -> NaiveBooks {
     let calendar = calendar
     return NaiveBooks(
-      history, rates: options.rates,
+      history, rates: options.rates, policy: options.policy,
       period: { day in
         if let calendar { return calendar.periods.first { $0.first_d <= day && day <= $0.last_d }?.name ?? 0 }
         let (year, month, _) = civilFromDays(Int(day))
@@ -234,7 +235,9 @@ final class OrderToCashRun {
       if random.below(2) == 0 { takeMessages() }
     }
     for (at, task) in tasks.enumerated() {
-      task.matcher.finish(outputs: &task.outputs)
+      // At a time by which every release of a service is due.
+      task.matcher.finish(
+        asOf_ms: setting.options.start_ms + 20_000 * OrderToCashSetting.day, outputs: &task.outputs)
       keepBreaks(task)
       result.totals.merge(task.matcher.totals)
       tell(at)
