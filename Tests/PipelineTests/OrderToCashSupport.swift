@@ -93,6 +93,14 @@ struct OrderToCashSetting {
     checks.appliesCash = random.below(2) == 0
     if options.policy == .scheduled { checks.schedules = RevenueSchedules() }
     if !checks.isEmpty { policy.checks = checks }
+    if random.below(3) == 0 {
+      policy.quantities.isEnabled = true
+      policy.quantities.basis = random.pick(QuantityChecks.Basis.allCases)
+      policy.quantities.comparesOrdered = random.below(2) == 0
+    }
+    if random.below(4) == 0 {
+      policy.tolerances = policy.tolerances.map { _ in Tolerance(absolute_u: 3_000_000) }
+    }
   }
 
   func period(_ day: Int32) -> Int32 {

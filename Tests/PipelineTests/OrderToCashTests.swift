@@ -175,7 +175,11 @@ import Testing
     let storage = HistoryStorage()
     let result = OrderToCashRun(setting, .init(tasks: 3), seed: seed).run(history.inputs(storage))
     func place() -> Comment { "seed \(seed)\n\(history)" }
-    let open = result.openBreaks.values.filter { ![.paidNotBilled, .fxRateMissing].contains($0.type) }
+    // Not every record tells a quantity, and not every day has a rate.
+    let others: Set<BreakType> = [
+      .paidNotBilled, .fxRateMissing, .quantityMismatch, .unbilledShipment, .billedNotShipped,
+    ]
+    let open = result.openBreaks.values.filter { !others.contains($0.type) }
     #expect(open.map { "\($0.id) \($0.state)" } == [], place())
     var sums: [Currency: CellValues] = [:]
     for line in lines(result) where !line.key.isBase { sums[line.key.currency, default: CellValues()] += line.values }
@@ -289,6 +293,7 @@ import Testing
     #expect(Set(postings.map(\.role)).isSuperset(of: [.returns, .deposit, .fees, .clearing, .writeOff, .deferred]))
     #expect(events.contains { $0.kind == .returned && $0.quantity_u == nil })
     #expect(events.contains { $0.kind == .returned && $0.quantity_u != nil })
+    #expect(events.contains { $0.kind == .invoiced && $0.service != nil })
     #expect(events.contains { $0.kind == .invoiceCancelled } && events.contains { $0.kind == .cancelled })
     #expect(postings.contains { $0.period != 0 } && postings.contains { $0.baseAmount != nil })
     #expect(postings.contains { !$0.reverses.isEmpty } && postings.contains { $0.quantity_u != nil })

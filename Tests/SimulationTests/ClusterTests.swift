@@ -36,7 +36,7 @@ import Testing
       let seed = try #require(UInt64(words[0]))
       var options = SimulationOptions()
       options.delivery = Delivery(rawValue: String(words[1]))
-      options.tellsWholeOrders = false
+      options.tellsWholeOrders = words[2] == "all"
       let outcome = try run(seed..<seed + 1, options)[0]
       #expect(outcome.failures == [], "tieout simulate --first \(seed) --seeds 1 --trace")
       count += 1

@@ -118,7 +118,8 @@ public final class ClusterSimulation {
     // 2026-01-12, in the middle of a month and of a period.
     base_ms = 1_768_204_800_000
     var kinds = SeededRandom(seed: seed, stream: 0x6b69_6e64)
-    tellsWholeOrders = options.tellsWholeOrders ?? (kinds.below(3) == 0)
+    let bySeed = kinds.below(3) == 0
+    tellsWholeOrders = options.tellsWholeOrders ?? bySeed
     history = ClusterSimulation.history(seed: seed, ofWholeOrders: tellsWholeOrders, before_ms: base_ms)
     partitions = 1 + random.below(3)
     rawPartitions = random.below(3) == 0 ? 1 + random.below(3) : 0
