@@ -13,7 +13,7 @@ public enum Measure: String, CaseIterable, Sendable {
   case billings
   /// Change of what is booked and not billed.
   case backlogMovement = "backlog_movement"
-  /// What billing puts into revenue or deferred: billings with freight, after discounts.
+  /// What billing puts into revenue or deferred: billings with freight, after discounts, those for early payment too.
   case billedRevenue = "billed_revenue"
   case billedTax = "billed_tax"
   case billedGross = "billed_gross"
@@ -87,7 +87,8 @@ public enum Measure: String, CaseIterable, Sendable {
     case .bookings: "Net of orders booked, plus changes, minus cancellations."
     case .billings: "Net invoiced minus net credited."
     case .backlogMovement: "Bookings − billings: by how much the backlog grows in the period."
-    case .billedRevenue: "Net and freight invoiced, less discounts, less net and freight credited."
+    case .billedRevenue:
+      "Net and freight invoiced, less discounts (early-payment discounts too), less net and freight credited."
     case .billedTax: "Tax invoiced minus tax credited."
     case .billedGross: "Gross invoiced."
     case .creditedGross: "Gross credited."
@@ -126,6 +127,7 @@ extension CellValues {
     case .backlogMovement: value(.bookings) - value(.billings)
     case .billedRevenue:
       self[.billedNet] + self[.billedFreight] - self[.billedDiscount] - self[.creditedNet] - self[.creditedFreight]
+        - self[.discountTaken]
     case .billedTax: self[.billedTax] - self[.creditedTax]
     case .billedGross: self[.billedGross]
     case .creditedGross: self[.creditedGross]

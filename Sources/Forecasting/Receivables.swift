@@ -56,6 +56,15 @@ public struct ReceivableItem: Hashable, Sendable {
     return applications.reduce(amount) { $1.day <= day ? $0 - $1.amount : $0 }
   }
 
+  /// Whether the item was invoiced by the end of a day, or something came for it before.
+  public func hasBegun(by day: Int32) -> Bool { invoiced_d <= day || applications.contains { $0.day <= day } }
+
+  /// What the item makes of the receivable at the end of a day: what is open, and before the invoice what has come for
+  /// it already, which stands on account until then.
+  public func balance(at day: Int32) -> Int64 {
+    applications.reduce(invoiced_d <= day ? amount : 0) { $1.day <= day ? $0 - $1.amount : $0 }
+  }
+
   /// The application that settled the item, as far as was known at the end of a day: the one from which on nothing was
   /// left to be settled. A payment that was taken back has settled nothing; one that came to more than was open has.
   /// nil while something is open.
@@ -107,7 +116,7 @@ public struct Ageing: Hashable, Sendable {
   /// By `Bucket.rawValue`.
   public var amounts: [Int64]
   public var counts: [Int]
-  /// What is put to no invoice, in no bucket: negative where money or credit stands there.
+  /// What is put to no invoice, or to one of a later day, in no bucket: negative where money or credit stands there.
   public var onAccount: Int64 = 0
   public var onAccountCount = 0
   /// Of the total, what is in dispute.
@@ -130,9 +139,9 @@ public struct Ageing: Hashable, Sendable {
   public static func of(_ items: some Sequence<ReceivableItem>, at day: Int32) -> [Ageing] {
     var byCurrency: [Currency: Ageing] = [:]
     for item in items {
-      let open = item.open(at: day)
+      let open = item.balance(at: day)
       guard open != 0 else { continue }
-      let bucket = item.isOnAccount ? nil : Bucket(overdue_d: day - item.due_d)
+      let bucket = item.isOnAccount || item.invoiced_d > day ? nil : Bucket(overdue_d: day - item.due_d)
       byCurrency[item.currency, default: Ageing(day: day, currency: item.currency)].add(open, bucket, item.isDisputed)
     }
     return byCurrency.values.sorted { $0.currency.code < $1.currency.code }
@@ -179,10 +188,9 @@ public struct CollectionRatios: Hashable, Sendable {
   public init(_ items: some Sequence<ReceivableItem>, from: Int32, to: Int32) {
     self.init(opening: 0, sales: 0, closing: 0, closingCurrent: 0, days: to - from)
     for item in items {
-      opening += item.open(at: from)
-      let open = item.open(at: to)
-      closing += open
-      if item.due_d >= to, !item.isOnAccount { closingCurrent += open }
+      opening += item.balance(at: from)
+      closing += item.balance(at: to)
+      if item.due_d >= to, !item.isOnAccount { closingCurrent += item.open(at: to) }
       if item.invoiced_d > from, item.invoiced_d <= to { sales += item.amount + item.received }
       for application in item.applications
       where application.isReversal && application.day > from && application.day <= to { sales -= application.amount }

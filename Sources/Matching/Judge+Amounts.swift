@@ -260,7 +260,9 @@ extension Judge {
       // What the balancing role has too much is the counter-entry of what is missing, and no move.
       for host in Judge.primaryOrder
       where host != wrong && host != balancing && host.normallyDebit == wrong.normallyDebit {
-        guard residual[base + at(host)] == wants(wrong), (ledger[at(host)] < 0) == (wants(wrong) < 0) else { continue }
+        guard residual[base + at(host)] == wants(wrong), ledger[at(host)] != 0,
+          (ledger[at(host)] < 0) == (wants(wrong) < 0)
+        else { continue }
         var moved = finding(.wrongAccountRole, wrong, "the amount stands on \(host.name)")
         if wrong == .tax, host == .revenue { moved.hints = [.grossNetConfusion] }
         moved.parts = takeParts(currency, roles: [wrong, host])

@@ -127,6 +127,32 @@ struct Judge {
 
   mutating func compare() {
     findings.removeAll(keepingCapacity: true)
+    find()
+    if findings.count > 1 { uniteFindings() }
+  }
+
+  /// Causes of one type in one role of a currency share a break's id: they are one break, which explains what all of them
+  /// do.
+  private mutating func uniteFindings() {
+    var at = 1
+    while at < findings.count {
+      let other = findings[at]
+      let known = findings[..<at].firstIndex {
+        $0.type == other.type && $0.role == other.role && $0.currency == other.currency
+      }
+      guard let known else {
+        at += 1
+        continue
+      }
+      findings[known].parts.append(contentsOf: other.parts)
+      for hint in other.hints where !findings[known].hints.contains(hint) { findings[known].hints.append(hint) }
+      findings[known].isAccepted = findings[known].isAccepted && other.isAccepted
+      findings[known].reason += "; " + other.reason
+      findings.remove(at: at)
+    }
+  }
+
+  private mutating func find() {
     applyCancellations()
     sum()
     judgeDuplicateEvents()

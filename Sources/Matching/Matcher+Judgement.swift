@@ -67,15 +67,16 @@ extension Matcher {
     var hasChanged = false
     let isChangeFeed = group.contains { gathered[$0].isChange }
     if isChangeFeed || gathered[group.lowerBound].isPosting {
-      // The newest image of a row counts. Where the time says nothing, equal content makes no difference and a fixed
-      // order by content settles the rest.
+      // The newest image of a row counts. Where the time says nothing, a fixed order by content settles the rest.
       var winner = group.lowerBound
       for at in group where at != winner {
         let (a, b) = (gathered[at], gathered[winner])
         let isNewer =
           a.time_ms != b.time_ms
           ? a.time_ms > b.time_ms
-          : isChangeFeed && a.offset != b.offset ? a.offset > b.offset : a.payloadHash > b.payloadHash
+          : isChangeFeed && a.offset != b.offset
+            ? a.offset > b.offset
+            : a.payloadHash != b.payloadHash ? a.payloadHash > b.payloadHash : isLess(a.place, b.place)
         if isNewer { winner = at }
       }
       for at in group where at != winner {
@@ -88,7 +89,11 @@ extension Matcher {
     var winner = group.lowerBound
     for at in group {
       let (a, b) = (gathered[at], gathered[winner])
-      if a.time_ms < b.time_ms || a.time_ms == b.time_ms && a.payloadHash < b.payloadHash { winner = at }
+      let isFirst =
+        a.time_ms != b.time_ms
+        ? a.time_ms < b.time_ms
+        : a.payloadHash != b.payloadHash ? a.payloadHash < b.payloadHash : isLess(a.place, b.place)
+      if isFirst { winner = at }
     }
     hasChanged = reject(winner, slot, false) || hasChanged
     for at in group where at != winner {
@@ -105,6 +110,14 @@ extension Matcher {
       }
     }
     return hasChanged
+  }
+
+  /// Of two facts that say the same: what else the records tell, dimensions above all, settles which one counts, so that
+  /// the order of arrival does not.
+  private func isLess(_ place: Int, _ other: Int) -> Bool {
+    let (a, b) = (read[place], read[other])
+    if a.lineCount != b.lineCount { return a.lineCount < b.lineCount }
+    return a.dimensionBytes.buffer.lexicographicallyPrecedes(b.dimensionBytes.buffer)
   }
 
   /// - Parameter isRepeat: The same came again; false for an older image of a row.

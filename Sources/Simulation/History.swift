@@ -10,10 +10,19 @@ public struct HistoryEvent: Sendable, Equatable {
   public var time_ms: Int64
   /// Minor units by component; what is not there is not carried by the record.
   public var amounts: [AmountComponent: Int64]
+  /// Days since 1970-01-01; nil where it is the day of the event.
+  public var documentDate_d: Int32?
+  /// Millionths of the unit; nil where the record tells none.
+  public var quantity_u: Int64?
+  /// By index of the configured dimension; empty where the record carries none.
+  public var dimensions: [String]
+  /// First and last day of the service that is billed, days since 1970-01-01; nil where the record tells none.
+  public var service: ClosedRange<Int32>?
 
   public init(
     order: String, id: String, kind: OrderEventKind, document: String, currency: Currency, time_ms: Int64,
-    amounts: [AmountComponent: Int64]
+    amounts: [AmountComponent: Int64], documentDate_d: Int32? = nil, quantity_u: Int64? = nil,
+    dimensions: [String] = []
   ) {
     self.order = order
     self.id = id
@@ -22,7 +31,13 @@ public struct HistoryEvent: Sendable, Equatable {
     self.currency = currency
     self.time_ms = time_ms
     self.amounts = amounts
+    self.documentDate_d = documentDate_d
+    self.quantity_u = quantity_u
+    self.dimensions = dimensions
   }
+
+  /// The day that decides its period and its rate.
+  public var day_d: Int32 { documentDate_d ?? day(ofMilliseconds: time_ms) }
 }
 
 /// A ledger line as a plain value.
@@ -38,6 +53,16 @@ public struct HistoryPosting: Sendable, Equatable {
   public var time_ms: Int64
   /// The journal that this line reverses; empty if none.
   public var reverses: String
+  /// Days since 1970-01-01; nil where it is the day of the event.
+  public var postingDate_d: Int32?
+  /// The accounting period that the ledger states; 0 where it states none.
+  public var period: Int32 = 0
+  /// Minor units of the base currency, where the ledger tells them.
+  public var baseAmount: Int64?
+  /// Millionths of the unit; nil where the record tells none.
+  public var quantity_u: Int64?
+  /// As of `HistoryEvent`.
+  public var dimensions: [String] = []
 
   public init(
     order: String, journal: String, line: Int, document: String, role: AccountRole, currency: Currency, amount: Int64,
@@ -53,6 +78,9 @@ public struct HistoryPosting: Sendable, Equatable {
     self.time_ms = time_ms
     self.reverses = reverses
   }
+
+  /// The day that decides its period, where none is stated, and its rate.
+  public var day_d: Int32 { postingDate_d ?? day(ofMilliseconds: time_ms) }
 }
 
 /// What happened to a few orders, and what was posted for them; the order in the arrays means nothing.
@@ -61,6 +89,46 @@ public struct History: Sendable, Equatable {
   public var postings: [HistoryPosting] = []
 
   public init() {}
+
+  /// What is left where each record counts once: of the events with one id the first, of the lines with one id the newest
+  /// image. Where the times are the same too, what was delivered first, or the least by its dimensions.
+  public var counted: History {
+    func precede(_ a: [String], _ b: [String]) -> Bool {
+      a.joined(separator: "\u{1}").utf8.lexicographicallyPrecedes(b.joined(separator: "\u{1}").utf8)
+    }
+    var counted = History()
+    var places: [[String]: Int] = [:]
+    for event in events {
+      let id = [event.order, event.id]
+      guard let at = places[id] else {
+        places[id] = counted.events.count
+        counted.events.append(event)
+        continue
+      }
+      let known = counted.events[at]
+      if event.time_ms < known.time_ms
+        || event.time_ms == known.time_ms && precede(event.dimensions, known.dimensions)
+      {
+        counted.events[at] = event
+      }
+    }
+    places.removeAll()
+    for posting in postings {
+      let id = [posting.order, posting.journal, "\(posting.line)"]
+      guard let at = places[id] else {
+        places[id] = counted.postings.count
+        counted.postings.append(posting)
+        continue
+      }
+      let known = counted.postings[at]
+      if posting.time_ms > known.time_ms
+        || posting.time_ms == known.time_ms && precede(posting.dimensions, known.dimensions)
+      {
+        counted.postings[at] = posting
+      }
+    }
+    return counted
+  }
 }
 
 /// Small random histories: orders that are booked, shipped, invoiced, credited, paid and cancelled, posted right,
@@ -217,7 +285,16 @@ public final class HistoryStorage {
     out.kind = event.kind
     out.currency = event.currency
     out.time_ms = event.time_ms
-    out.documentDate_d = day(ofMilliseconds: event.time_ms)
+    out.documentDate_d = event.day_d
+    if let quantity_u = event.quantity_u {
+      out.quantity_u = quantity_u
+      out.quantityPresent = true
+    }
+    for (at, value) in event.dimensions.enumerated() { out.dimensions[at] = view(value) }
+    if let service = event.service {
+      out.serviceStart_d = service.lowerBound
+      out.serviceEnd_d = service.upperBound
+    }
     for component in AmountComponent.allCases {
       if let amount = event.amounts[component] { out.amounts[component] = amount }
     }
@@ -237,7 +314,17 @@ public final class HistoryStorage {
     out.currency = posting.currency
     out.amount = posting.amount
     out.time_ms = posting.time_ms
-    out.postingDate_d = day(ofMilliseconds: posting.time_ms)
+    out.postingDate_d = posting.day_d
+    out.period = posting.period
+    if let baseAmount = posting.baseAmount {
+      out.baseAmount = baseAmount
+      out.extras |= Posting.Extra.baseAmount
+    }
+    if let quantity_u = posting.quantity_u {
+      out.quantity_u = quantity_u
+      out.extras |= Posting.Extra.quantity
+    }
+    for (at, value) in posting.dimensions.enumerated() { out.dimensions[at] = view(value) }
     out.position = RecordPosition(source: 1, partition: 0, offset: nextOffset())
     return out
   }

@@ -5,6 +5,34 @@ import Testing
 
 /// Cash application: narrower names for differences of cash, clearing, receivables and fees.
 @Suite struct CashTests {
+  /// A payment that is short so far, and a shipment that is not posted yet, have one name while nothing is overdue: they are
+  /// one break, with the parts of both.
+  @Test func twoCausesOfOneNameAreOneBreak() {
+    let r = Records()
+    var deposit = r.event("A", .depositReceived, document: "D1")
+    deposit.amounts[.deposit] = 2_752
+    var shipment = r.event("A", .shipped, at: t0 + 1_000, document: "D2")
+    shipment.amounts[.cost] = 500
+    var matcher = Matcher(
+      policy: testPolicy { policy in
+        var checks = FinanceChecks()
+        checks.appliesCash = true
+        policy.checks = checks
+      }, dimensionCount: 0)
+    var outputs = MatchOutputs()
+    matcher.take(
+      [.order(deposit), .order(shipment), .posting(r.posting("A", .deposit, -2_752, document: "D1"))], into: &outputs)
+    matcher.watermarks.force(t0 + hour)
+    matcher.advance(now_ms: t0 + hour, outputs: &outputs)
+    #expect(outputs.breaks.map { "\($0.id) \($0.revision)" } == ["A:PARTIAL:cash 1"])
+    expectControlTotals(matcher.totals)
+    matcher.finish(outputs: &outputs)
+    for (id, revisions) in Dictionary(grouping: outputs.breaks, by: \.id) {
+      #expect(revisions.map(\.revision) == Array(1...revisions.count), "\(id)")
+    }
+    expectControlTotals(matcher.totals)
+  }
+
   let r = Records()
   static let policy = testPolicy {
     var checks = FinanceChecks()

@@ -1,3 +1,4 @@
+import Aggregates
 import Domain
 import Testing
 
@@ -41,6 +42,35 @@ struct SeededGenerator: RandomNumberGenerator {
     restored.take([back], into: &outputs)
     #expect(sums(restored) == sums(undisturbed))
     #expect(undisturbed.totals.lines.isEmpty)
+  }
+
+  /// Two records with one id that say the same but for their dimensions: one of them counts, whichever came first.
+  @Test func dimensionsOfARepetitionDoNotDependOnTheOrderOfArrival() {
+    let records = Records()
+    func event(_ region: String) -> Input {
+      var event = records.event("A", id: "E", net: 100, gross: 100)
+      event.dimensions[0] = records.view(region)
+      return .order(event)
+    }
+    func line(_ region: String) -> Input {
+      var posting = records.posting("A", .revenue, -100, line: 1)
+      posting.dimensions[0] = records.view(region)
+      return .posting(posting)
+    }
+    func cells(_ inputs: [Input]) -> [CellLine] {
+      var matcher = Matcher(policy: testPolicy(), dimensionCount: 1)
+      matcher.aggregates = TaskAggregates(dimensionCount: 1)
+      var outputs = MatchOutputs()
+      matcher.take(inputs, into: &outputs)
+      matcher.finish(outputs: &outputs)
+      return matcher.aggregates!.tell(now_ms: t0).lines.filter { !$0.values.isZero }
+    }
+    let once = cells([event("north"), line("north")])
+    #expect(once.map(\.key.dimensions) == [["north"]])
+    for inputs in [
+      [event("north"), event("south"), line("south"), line("north")],
+      [line("north"), line("south"), event("south"), event("north")],
+    ] { #expect(cells(inputs) == once) }
   }
 
   @Test func indexAgreesWithADictionary() {

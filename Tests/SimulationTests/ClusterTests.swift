@@ -36,6 +36,7 @@ import Testing
       let seed = try #require(UInt64(words[0]))
       var options = SimulationOptions()
       options.delivery = Delivery(rawValue: String(words[1]))
+      options.tellsWholeOrders = words[2] == "all"
       let outcome = try run(seed..<seed + 1, options)[0]
       #expect(outcome.failures == [], "tieout simulate --first \(seed) --seeds 1 --trace")
       count += 1
@@ -53,11 +54,23 @@ import Testing
     #expect(runs.contains { $0.tables?.isMasked == false && $0.configuration.hold!.records < 4 })
   }
 
+  /// What shows only where whole orders are told, few kinds of events do not find.
+  @Test func wholeOrdersFindMore() throws {
+    var options = SimulationOptions()
+    options.delivery = .exactlyOnce
+    options.defect = .quantitiesNotCounted
+    options.tellsWholeOrders = true
+    let found = try run(1..<100, options).filter { !$0.failures.isEmpty }
+    #expect(!found.isEmpty)
+    options.tellsWholeOrders = false
+    for outcome in try run(1..<100, options) { #expect(outcome.failures == [], "seed \(outcome.seed)") }
+  }
+
   /// The simulator must be able to fail: each planted defect is found.
   @Test(arguments: [
     Defect.offsetsBeforeOutputs, .epochOutsideTransaction, .replayOutOfOrder, .shardOneEpochLate, .zombieNotFenced,
     .replayByTheClock, .abortWithoutRewind, .unstableOffsets, .routedBeforeOffsets, .totalsForgotten,
-    .directorySharedByTasks, .heldNotRestored,
+    .directorySharedByTasks, .heldNotRestored, .quantitiesNotCounted,
   ]) func plantedDefectsAreFound(defect: Defect) throws {
     var options = SimulationOptions()
     options.delivery = .exactlyOnce

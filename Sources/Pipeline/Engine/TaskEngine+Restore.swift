@@ -25,10 +25,14 @@ extension TaskEngine {
   }
 
   /// Every shard is in, and the replay has come to the checkpoint's epoch.
-  /// - Parameter aggregates: The checkpoint's; nil where it has none. Then they begin with what comes from now on.
-  func endRestore(_ manifest: CheckpointManifest, aggregates: [UInt8]? = nil) throws(ByteCodingError) {
+  /// - Parameters:
+  ///   - aggregates: The checkpoint's; nil where it has none. Then they begin with what comes from now on.
+  ///   - countsQuantities: False for a planted defect.
+  func endRestore(
+    _ manifest: CheckpointManifest, aggregates: [UInt8]? = nil, countsQuantities: Bool = true
+  ) throws(ByteCodingError) {
     matcher.endRestore()
-    beginAggregates()
+    beginAggregates(countsQuantities: countsQuantities)
     var knowsDisputes = false
     if let aggregates, let settings = configuration.aggregates {
       try withReader(aggregates) { (reader: inout ByteReader) throws(ByteCodingError) in

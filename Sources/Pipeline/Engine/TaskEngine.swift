@@ -119,11 +119,12 @@ final class TaskEngine {
 
   var configuration: Configuration { stage.configuration }
 
-  func beginAggregates() {
+  func beginAggregates(countsQuantities: Bool = true) {
     matcher.periods = configuration.periods ?? .months
     matcher.tracksDisputes = configuration.aggregates != nil
     matcher.tracksPeriods = configuration.quality != nil
-    if let settings = configuration.aggregates {
+    if var settings = configuration.aggregates {
+      settings.countsQuantities = settings.countsQuantities && countsQuantities
       matcher.aggregates = TaskAggregates(
         dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods ?? .months)
     }

@@ -50,7 +50,7 @@ struct FlowReport {
     var ordered: [MessageSeries: [FlowBacklog]] = [:]
     /// Items of series in the base currency that no rate converts.
     var unvalued: [MessageSeries: Int] = [:]
-    for item in all where item.item.invoiced_d <= asOf_d {
+    for item in all where item.item.hasBegun(by: asOf_d) {
       var own = series(item.labels, item.item.customer, item.item.currency)
       bySeries[own, default: []].append(item)
       guard let rates else { continue }

@@ -43,7 +43,10 @@ final class EpochReplayer {
     func takeIn(asOf epoch: UInt64) throws {
       guard let manifest, epoch <= manifest.epoch else { return }
       try importShards(of: manifest, asOf: epoch, contents)
-      if epoch == manifest.epoch { try engine.endRestore(manifest, aggregates: try contents.aggregates(of: manifest)) }
+      guard epoch == manifest.epoch else { return }
+      try engine.endRestore(
+        manifest, aggregates: try contents.aggregates(of: manifest),
+        countsQuantities: environment.defect != .quantitiesNotCounted)
     }
     if let manifest {
       try engine.beginRestore(manifest)

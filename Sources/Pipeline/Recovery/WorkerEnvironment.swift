@@ -73,6 +73,8 @@ public enum Defect: String, Sendable, CaseIterable {
   case directorySharedByTasks
   /// Records that wait for their master data are not brought back with a checkpoint.
   case heldNotRestored
+  /// A task that was brought back with a checkpoint adds up no quantities any more.
+  case quantitiesNotCounted
   /// Routed records are committed in another transaction than the offsets they came from.
   case routedBeforeOffsets
 }

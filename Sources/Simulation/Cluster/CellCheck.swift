@@ -2,8 +2,8 @@ import Aggregates
 import Domain
 import Matching
 
-/// What a reader of the partials makes of the cells, against the control totals: the two are kept up in different places
-/// and must hold the same postings.
+/// What a reader of the partials makes of the cells, against the books that follow from the history by themselves, and
+/// against the control totals, which are kept up in another place and must hold the same postings.
 enum CellCheck {
   /// A role of a currency.
   struct Side: Hashable {
@@ -12,11 +12,11 @@ enum CellCheck {
   }
 
   /// - Parameters:
-  ///   - base: What the postings come to in the base currency, by role, where there is one.
+  ///   - books: What the cells must come to.
   ///   - disputed: What must at least be in dispute: the differences of the orders whose breaks are all open.
   ///   - isAnyOpen: Whether any break is open.
   static func problems(
-    _ messages: [(key: [UInt8]?, value: [UInt8]?)], totals: ControlTotals, base: [AccountRole: Int128]? = nil,
+    _ messages: [(key: [UInt8]?, value: [UInt8]?)], totals: ControlTotals, books: NaiveBooks,
     disputed: [Side: Int128], isAnyOpen: Bool
   ) -> [String] {
     var merged = MergedCells()
@@ -34,23 +34,16 @@ enum CellCheck {
       }
       if let problem { return ["a partial cell cannot be read: \(problem)"] }
     }
-    var problems: [String] = []
+    let lines = merged.lines.map { CellLine(key: $0.key, values: $0.values) }
+    var problems = books.differences(lines)
     var sums: [Currency: CellValues] = [:]
     var inBase = CellValues()
-    for line in merged.lines {
+    for line in lines {
       if line.key.isBase {
         inBase += line.values
       } else {
         sums[line.key.currency, default: CellValues()] += line.values
       }
-    }
-    if let base {
-      for role in AccountRole.allCases where inBase[role, .posting] != base[role] ?? 0 {
-        problems.append(
-          "\(role.name) in the base currency: the cells say \(inBase[role, .posting]), right is \(base[role] ?? 0)")
-      }
-    } else if !inBase.isZero {
-      problems.append("there are cells in a base currency, and there is none")
     }
     for line in totals.lines {
       for basis in DateBasis.allCases {
@@ -94,5 +87,41 @@ enum CellCheck {
       }
     }
     return problems
+  }
+}
+
+extension NaiveBooks {
+  /// What cells say and the books do not, or the other way round.
+  public func differences(_ lines: [CellLine]) -> [String] {
+    var found: [String] = []
+    var seen: Set<Cell> = []
+    for line in lines {
+      let cell = Cell(
+        dimensions: line.key.dimensions, currency: line.key.currency, isBase: line.key.isBase, period: line.key.period)
+      if !seen.insert(cell).inserted { found.append("\(cell) is told twice") }
+      func compare(_ name: String, _ value: Int128) {
+        let right = figure(name, cell)
+        guard value != right else { return }
+        found.append(
+          "\(name) of \(cell.dimensions) \(cell.currency.code)\(cell.isBase ? " (base)" : "") in \(cell.period): "
+            + "\(value), right is \(right)")
+      }
+      for measure in Measure.allCases {
+        if measure.isPosted {
+          for basis in DateBasis.allCases {
+            compare("\(measure.rawValue)@\(basis.name)", line.values.value(measure, basis))
+          }
+        } else {
+          compare(measure.rawValue, line.values.value(measure))
+        }
+      }
+      compare("events", line.values[.events])
+      compare("unvalued", line.values[.unvalued])
+      compare("unrated", line.values[.unrated])
+      compare("billed", line.values[.billed])
+      compare("posted", line.values[.posted])
+    }
+    for (cell, figures) in cells where !seen.contains(cell) { found.append("\(cell) is missing: \(figures)") }
+    return found
   }
 }

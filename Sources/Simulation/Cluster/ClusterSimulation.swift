@@ -15,6 +15,8 @@ public struct SimulationOptions: Sendable {
   public var defect: Defect?
   /// Keeps what happened, for the report of a failure.
   public var isTracing = false
+  /// Whether histories are those of whole orders, with all kinds of events, or of few kinds; nil: by the seed.
+  public var tellsWholeOrders: Bool?
 
   public init() {}
 }
@@ -48,6 +50,8 @@ public final class ClusterSimulation {
   let scheduler: SimulationScheduler
   var configuration: Configuration
   let history: History
+  /// The history is one of whole orders.
+  let tellsWholeOrders: Bool
   let partitions: Int
   var outcome: Outcome
   var inputs: [Input] = []
@@ -113,8 +117,10 @@ public final class ClusterSimulation {
     scheduler = SimulationScheduler(cluster: cluster)
     // 2026-01-12, in the middle of a month and of a period.
     base_ms = 1_768_204_800_000
-    var generator = HistoryGenerator(seed: seed, start_ms: base_ms - 8 * 3_600_000)
-    history = generator.next()
+    var kinds = SeededRandom(seed: seed, stream: 0x6b69_6e64)
+    let bySeed = kinds.below(3) == 0
+    tellsWholeOrders = options.tellsWholeOrders ?? bySeed
+    history = ClusterSimulation.history(seed: seed, ofWholeOrders: tellsWholeOrders, before_ms: base_ms)
     partitions = 1 + random.below(3)
     rawPartitions = random.below(3) == 0 ? 1 + random.below(3) : 0
     hasTotals = random.below(3) == 0
@@ -137,6 +143,7 @@ public final class ClusterSimulation {
     if seed % 2 == 1 {
       var settings = AggregateSettings()
       settings.interval_ms = seed % 4 == 1 ? 1 : 300
+      settings.countsQuantities = tellsWholeOrders
       configuration.aggregates = settings
     }
     if seed % 3 != 0 {
@@ -154,6 +161,7 @@ public final class ClusterSimulation {
       ]
     }
     if seed % 8 >= 6 { configuration.policy.checks = ClusterSimulation.checks }
+    configuration.policy.quantities.isEnabled = tellsWholeOrders && kinds.below(2) == 0
     // So few that a checkpoint is spread over several epochs.
     configuration.shardTies = 1 + random.below(2)
     if rawPartitions > 0 {
@@ -175,9 +183,29 @@ public final class ClusterSimulation {
     }
   }
 
+  /// What happened in the hours before.
+  private static func history(seed: UInt64, ofWholeOrders: Bool, before_ms: Int64) -> History {
+    let start_ms = before_ms - 8 * 3_600_000
+    guard ofWholeOrders else {
+      var generator = HistoryGenerator(seed: seed, start_ms: start_ms)
+      return generator.next()
+    }
+    var options = OrderToCashOptions()
+    options.orders = 2
+    options.currencies = [NaiveQuality.currency]
+    options.dimensions = [["north", "south", ""]]
+    options.start_ms = start_ms
+    options.step_ms = 600_000
+    options.faultsPer100 = 15
+    options.periods = [202_602]
+    var generator = OrderToCashGenerator(seed: seed, options: options)
+    return generator.next()
+  }
+
   static let baseCurrency = Currency("EUR")!
-  /// Euros for a dollar.
-  static let rate = (numerator: Int128(9_137), denominator: Int128(10_000))
+  /// Euros for a dollar: one rate for all days of a history.
+  static let rates = NaiveRates(
+    base: baseCurrency, [.init(day_d: 20_440, currency: NaiveQuality.currency, rate_u: 913_700)], maximumAge_d: 60)
 
   /// Cash application, ages and a base currency: what leaves the orders that tie out as they are.
   static let checks: FinanceChecks = {
@@ -205,6 +233,10 @@ public final class ClusterSimulation {
       var text =
         #"{"order":"\#(event.order)","id":"\#(event.id)","kind":"\#(event.kind.name)","time":\#(event.time_ms),"#
         + #""document":"\#(event.document)","currency":"\#(event.currency.code)""#
+      text += #","date":"\#(formatDate(event.day_d))","region":"\#(event.dimensions.first ?? "")""#
+      if let quantity_u = event.quantity_u {
+        text += #","quantity":"\#(formatDecimal(Int128(quantity_u), decimals: 6))""#
+      }
       if !configuration.sources[0].uniqueRules.isEmpty { text += #","note":"\#(ClusterSimulation.note(event))""# }
       for component in AmountComponent.allCases {
         if let amount = event.amounts[component] {
@@ -218,11 +250,15 @@ public final class ClusterSimulation {
     }
     for (at, posting) in history.postings.enumerated() {
       let party = tables?.party("\(posting.journal) \(posting.line)") ?? ""
+      let quantity =
+        posting.quantity_u.map { #","quantity":"\#(formatDecimal(Int128($0), decimals: 6))""# } ?? ""
+      let period = posting.period == 0 ? "" : #","period":"\#(posting.period)""#
       let text =
         #"{"order":"\#(posting.order)","journal":"\#(posting.journal)","line":"\#(posting.line)","#
         + #""document":"\#(posting.document)","role":"\#(posting.role.name)","currency":"\#(posting.currency.code)","#
         + #""amount":"\#(formatDecimal(Int128(posting.amount), decimals: 2))","time":\#(posting.time_ms),"#
-        + #""date":"\#(formatDate(day(ofMilliseconds: posting.time_ms)))","reverses":"\#(posting.reverses)""#
+        + #""date":"\#(formatDate(posting.day_d))","reverses":"\#(posting.reverses)","#
+        + #""region":"\#(posting.dimensions.first ?? "")""# + quantity + period
         + (tables == nil ? "}" : #","party":"\#(party)"}"#)
       // Routed records come under another key.
       let key = rawPartitions > 0 ? "\(posting.journal)" : posting.order
@@ -429,6 +465,7 @@ public final class ClusterSimulation {
   static let yaml = """
     version: 1
     name: sim
+    dimensions: [region]
     sources:
       orders:
         kind: orders
@@ -437,6 +474,7 @@ public final class ClusterSimulation {
           event_id: id
           event: kind
           event_time: {path: time, format: epoch_ms}
+          document_date: date
           document: document
           customer: note
           currency: currency
@@ -446,6 +484,11 @@ public final class ClusterSimulation {
           gross: gross
           applied: applied
           cost: cost
+          discount: discount
+          deposit: deposit
+          fee: fee
+          quantity: quantity
+        dimensions: {region: region}
       ledger:
         kind: ledger
         fields:
@@ -457,8 +500,11 @@ public final class ClusterSimulation {
           currency: currency
           event_time: {path: time, format: epoch_ms}
           posting_date: date
+          period: period
+          quantity: quantity
           reverses: reverses
         amount: amount
+        dimensions: {region: region}
     matching:
       window: 2h
       grace: 10m
