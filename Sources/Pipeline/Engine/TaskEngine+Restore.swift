@@ -11,6 +11,13 @@ extension TaskEngine {
     // What is replayed next counts as changed since.
     matcher.epoch = UInt32(truncatingIfNeeded: manifest.from + 1)
     matcher.beginRestore(bits: manifest.bits, ties: manifest.ties)
+    if manifest.policies.isEmpty {
+      matcher.beginWithoutPolicies()
+    } else {
+      try withReader(manifest.policies) { (reader: inout ByteReader) throws(ByteCodingError) in
+        try matcher.importPolicies(from: &reader)
+      }
+    }
     try restoreTime(manifest.timeAtStart)
     sealedWatermark_ms = matcher.watermarks.current_ms
   }
