@@ -51,13 +51,14 @@ import Testing
     #expect(runs.contains { $0.rawPartitions > 0 && $0.hasTotals && $0.isInDirectory })
     #expect(runs.contains { $0.tables?.isMasked == true && $0.configuration.hold!.time_ms < 3 * 3_600_000 })
     #expect(runs.contains { $0.tables?.isMasked == false && $0.configuration.hold!.records < 4 })
+    #expect(runs.contains { $0.tables?.hasPolicies == true } && runs.contains { $0.tables?.hasPolicies == false })
   }
 
   /// The simulator must be able to fail: each planted defect is found.
   @Test(arguments: [
     Defect.offsetsBeforeOutputs, .epochOutsideTransaction, .replayOutOfOrder, .shardOneEpochLate, .zombieNotFenced,
     .replayByTheClock, .abortWithoutRewind, .unstableOffsets, .routedBeforeOffsets, .totalsForgotten,
-    .directorySharedByTasks, .heldNotRestored,
+    .directorySharedByTasks, .heldNotRestored, .policiesNotRestored,
   ]) func plantedDefectsAreFound(defect: Defect) throws {
     var options = SimulationOptions()
     options.delivery = .exactlyOnce

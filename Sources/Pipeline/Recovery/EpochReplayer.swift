@@ -46,7 +46,7 @@ final class EpochReplayer {
       if epoch == manifest.epoch { try engine.endRestore(manifest, aggregates: try contents.aggregates(of: manifest)) }
     }
     if let manifest {
-      try engine.beginRestore(manifest)
+      try engine.beginRestore(manifest, forgetsPolicies: environment.defect == .policiesNotRestored)
       for place in manifest.held where environment.defect != .heldNotRestored { try restoreHeld(place, manifest.task) }
       try takeIn(asOf: manifest.from)
     }

@@ -73,6 +73,8 @@ public enum Defect: String, Sendable, CaseIterable {
   case directorySharedByTasks
   /// Records that wait for their master data are not brought back with a checkpoint.
   case heldNotRestored
+  /// A checkpoint is taken for one whose sums were made by the posting policies that hold now.
+  case policiesNotRestored
   /// Routed records are committed in another transaction than the offsets they came from.
   case routedBeforeOffsets
 }
