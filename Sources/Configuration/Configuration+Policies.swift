@@ -27,12 +27,12 @@ extension Configuration {
     }
     let file = reader.resolve(reader.name(nodes["file"], path + ["file"], ""))
     let source = TableSource(kind: .policies, name: TableSource.policiesName, path: file)
-    if followsTables { follow(source) }
+    follow(source)
     do throws(TableFile.Fault) {
       let rows = try TableFile(path: file).rows(
         of: TableSource.columns(.policies), optional: TableSource.optionalColumns(.policies))
       let entries = try source.entries()
-      if followsTables { tableContents[source.name] = entries }
+      tableContents[source.name] = entries
       return rows.map { WrittenPolicy(texts: $0.cells, place: "\(file):\($0.line)") }
     } catch {
       reader.problem(nodes["file"], "posting_policies.file: \(error.message)")

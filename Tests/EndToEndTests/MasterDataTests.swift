@@ -148,7 +148,7 @@ import Testing
     let topic = world.prefix + ".policies"
     // The orders are old by the clock, and are to be held all the same.
     let configuration = try world.configuration {
-      $0.replacing("window: 1d,", with: "window: 1d, retention: 9000d, open_retention: 9000d,")
+      $0.replacing("window: 1d,", with: "window: 1d, settle: 100ms, retention: 9000d, open_retention: 9000d,")
         + "\nposting_policies: {topic: \(topic)}"
     }
     for source in configuration.sources { try world.cluster.createTopic(source.topic, partitions: 1) }

@@ -165,6 +165,43 @@ import Testing
     #expect(outputs.breaks.isEmpty)
   }
 
+  /// A state from before policies were followed goes by those of the configuration itself, until it has been revised.
+  @Test func anOlderStateIsRevised() throws {
+    var plain = Matcher(policy: testPolicy(), dimensionCount: 0)
+    var outputs = MatchOutputs()
+    plain.take(
+      [.order(r.event("A", net: 100, gross: 100))] + r.invoice("A", net: 100).map { .posting($0) }, into: &outputs)
+    var shard = ByteWriter()
+    var sums = ByteWriter()
+    var nothing = ByteWriter()
+    plain.exportShard(0, bits: 0, into: &shard)
+    plain.exportSums(into: &sums)
+    plain.exportPolicies(into: &nothing)
+    #expect(nothing.count == 0)
+    let policy = Self.policy(Self.deferring(from: nil))
+    var matcher = Matcher(policy: policy, dimensionCount: 0)
+    matcher.watermarks = plain.watermarks
+    matcher.beginWithoutPolicies()
+    matcher.beginRestore(bits: 0, ties: 1)
+    // As long as shards are missing, what they hold goes by the policies of then.
+    matcher.use(policy, periods: .months, isKnown: false)
+    let isEarly = matcher.isRevising
+    var reader = ByteReader(shard.bytes)
+    try matcher.importShard(0, bits: 0, from: &reader)
+    matcher.endRestore()
+    reader = ByteReader(sums.bytes)
+    try matcher.importSums(from: &reader)
+    matcher.use(policy, periods: .months, isKnown: false)
+    let isBegun = matcher.isRevising
+    #expect(!isEarly && isBegun)
+    while matcher.advance(now_ms: t0 + 1_000 * hour, outputs: &outputs) {}
+    matcher.finish(outputs: &outputs)
+    #expect(outputs.breaks.last.map { "\($0.type.rawValue) \($0.role.name)" } == "WRONG_ACCOUNT_ROLE deferred")
+    expectControlTotals(matcher.totals)
+    #expect(
+      matcher.totals.lines.map { "\($0.role.name) \($0.expected)" } == ["receivable 100", "revenue 0", "deferred -100"])
+  }
+
   // MARK: - Properties
 
   static func changes(_ generator: inout SeededGenerator) -> [PostingPolicies.Change] {
