@@ -44,6 +44,8 @@ public struct CheckpointManifest: Sendable, Equatable {
   public var actionsNext: Int64?
   /// Records that waited for their master data at `from`, in the order in which they came.
   public var held: [HeldPlace] = []
+  /// By which posting policies the sums were made at `from` (`Matcher.exportPolicies`); empty where none are followed.
+  public var policies: [UInt8] = []
   /// Format of the shards and the sums.
   public var stateVersion = Matcher.stateVersions.lowerBound
   /// The aggregates at `epoch`, in chunks of their own; 0 chunks where there are none.
@@ -114,13 +116,17 @@ public struct CheckpointManifest: Sendable, Equatable {
       writer.write(UInt8(actionsNext == nil ? 0 : 1))
       if let actionsNext { writer.writeSigned(actionsNext) }
     }
-    if !held.isEmpty {
+    if !held.isEmpty || !policies.isEmpty {
       writer.writeVarint(UInt64(held.count))
       for place in held {
         writer.write(place.source)
         writer.write(place.offset)
         writer.write(place.since_ms)
       }
+    }
+    if !policies.isEmpty {
+      writer.writeVarint(UInt64(policies.count))
+      writer.write(bytes: policies)
     }
     writer.write(Checksum.of(writer.bytes))
     return writer.array
@@ -169,6 +175,7 @@ public struct CheckpointManifest: Sendable, Equatable {
         held.append(HeldPlace(source: try reader.read(), offset: try reader.read(), since_ms: try reader.read()))
       }
     }
+    if !reader.isAtEnd { policies = try part() }
   }
 
   init(
@@ -295,6 +302,7 @@ public final class Checkpointer {
     var epochsOffset: Int64
     var timeAtStart: [UInt8]
     var held: [HeldPlace]
+    var policies: [UInt8]
     var bits: Int
     var shards: [CheckpointManifest.Shard] = []
   }
@@ -351,8 +359,10 @@ public final class Checkpointer {
   /// Begins a round with the state at the end of an epoch.
   /// - Parameter held: Records that wait for their master data then.
   public func begin(_ matcher: borrowing Matcher, epoch: UInt64, epochsOffset: Int64, held: [HeldPlace] = []) {
+    var policies = ByteWriter(capacity: 16)
+    matcher.exportPolicies(into: &policies)
     round = Round(
-      from: epoch, epochsOffset: epochsOffset, timeAtStart: timeBytes(matcher), held: held,
+      from: epoch, epochsOffset: epochsOffset, timeAtStart: timeBytes(matcher), held: held, policies: policies.array,
       bits: matcher.shardBits(tiesPerShard: tiesPerShard))
   }
 
@@ -412,6 +422,7 @@ public final class Checkpointer {
         timeAtStart: done.timeAtStart, time: timeBytes(matcher), sums: sums.array, next: next)
       manifest.actionsNext = actionsNext
       manifest.held = done.held
+      manifest.policies = done.policies
       manifest.stateVersion = matcher.stateVersion
       if matcher.hasAggregates {
         scratch.removeAll()

@@ -13,6 +13,8 @@ public enum EpochEvent: Sendable, Equatable {
   public static let actions = UInt16.max
   /// The source of an event that is no run: as many records that waited for master data were tried again.
   public static let held = UInt16.max - 1
+  /// The source of an event that is no run: a revision of the posting policies came as far as `last`.
+  public static let policies = UInt16.max - 2
   /// Time moved. Sources in the mask had records waiting; the expiry came as far as the bound.
   case time(now_ms: Int64, waiting: UInt64, bound: ExpiryBound)
 

@@ -154,7 +154,7 @@ extension Configuration {
     return .init(name: name, first_d: first, last_d: last, closedAt_ms: closedAt)
   }
 
-  private static func date(_ text: String) -> Int32? {
+  static func date(_ text: String) -> Int32? {
     guard text.utf8.count == 10, let ms = Timestamps.parse(text + "T00:00:00Z") else { return nil }
     return day(ofMilliseconds: ms)
   }
@@ -302,13 +302,13 @@ extension Configuration {
     }
   }
 
-  private mutating func follow(_ source: TableSource, _ entries: [String: String] = [:]) {
+  mutating func follow(_ source: TableSource, _ entries: [String: String] = [:]) {
     tableSources.append(source)
     tableSources.sort { $0.name < $1.name }
     tableContents[source.name] = entries
   }
 
-  /// What is wrong with one row of periods or rates by itself; nil where nothing is.
+  /// What is wrong with one row of periods, rates or policies by itself; nil where nothing is.
   static func problem(_ kind: TableSource.Kind, _ cells: [String: String]) -> String? {
     let reader = ConfigurationReader(file: "", directory: "", environment: [:])
     switch kind {
@@ -318,6 +318,7 @@ extension Configuration {
       let written = WrittenPeriod(texts: cells, node: nil, place: isHoliday ? "a holiday" : "a period")
       if isHoliday { _ = readHoliday(written, reader) } else { _ = readPeriod(written, reader) }
     case .rates: _ = rates([WrittenRate(texts: cells, place: "a rate")], nil, reader)
+    case .policies: _ = policyChanges([WrittenPolicy(texts: cells, place: "a posting policy")], nil, reader)
     }
     return reader.problems.first?.message
   }

@@ -35,7 +35,7 @@ public struct Governance: Sendable, Equatable {
   /// Whether a configuration in which something has no owner, definition or classification is refused.
   public var isRequired = false
   public var sources: [String: Source] = [:]
-  /// By table; and `calendar`, `fx`, `budget`.
+  /// By table; and `calendar`, `fx`, `posting_policies`, `budget`.
   public var masterData: [String: GovernanceEntry] = [:]
   public var outputs: [String: GovernanceEntry] = [:]
 
@@ -92,8 +92,8 @@ extension Configuration {
       guard masterDataNames.contains(name) else {
         reader.problem(
           keyNode,
-          "governance.master_data: '\(name)' is no table of a file or topic, nor calendar, fx or budget as they are "
-            + "configured\(reader.hint(name, masterDataNames))")
+          "governance.master_data: '\(name)' is no table of a file or topic, nor calendar, fx, "
+            + "posting_policies or budget as they are configured\(reader.hint(name, masterDataNames))")
         continue
       }
       let path = path + ["master_data", name]
@@ -115,11 +115,12 @@ extension Configuration {
     return governance
   }
 
-  /// What stands in files and topics of its own: tables by name, and `calendar`, `fx`, `budget`.
+  /// What stands in files and topics of its own: tables by name, and `calendar`, `fx`, `posting_policies`, `budget`.
   public var masterDataNames: [String] {
     var names = tableSources.filter { $0.kind == .values }.map(\.name)
     if policy.checks?.calendar != nil { names.append("calendar") }
     if policy.checks?.exchange != nil { names.append("fx") }
+    if policy.postingPolicies != nil { names.append("posting_policies") }
     if variance != nil { names.append("budget") }
     return names
   }

@@ -133,6 +133,7 @@ extension Configuration {
     checks.calendar = readCalendar(nodes["calendar"], reader)
     checks.exchange = readExchange(nodes["fx"], reader)
     followFinance(nodes, reader)
+    let policyRows = readPolicySource(nodes["posting_policies"], reader)
     if let calendar = checks.calendar { periods = PeriodCalendar { calendar.period(ofDay: $0) } }
     baseCurrency = checks.exchange?.rates.base ?? .none
     for (key, value, keyNode) in reader.mapping(nodes["sources"], ["sources"]) {
@@ -154,6 +155,7 @@ extension Configuration {
     }
     checkHold(nodes["master_data"], reader)
     readPolicy(nodes["policy"], reader)
+    takePolicies(policyRows, nodes["posting_policies"], reader)
     readFlows(nodes["flows"], tables, reader)
     readVariance(nodes["variance"], reader)
     governance = readGovernance(nodes["governance"], reader)

@@ -6,7 +6,8 @@ import Matching
 import Validation
 import Yams
 
-/// What is read again when it changes: a value table, the fiscal calendar, or rates, of a file or of a compacted topic.
+/// What is read again when it changes: a value table, the fiscal calendar, rates, or posting policies, of a file or of a
+/// compacted topic.
 public struct TableSource: Sendable, Equatable {
   public enum Kind: Sendable, Equatable {
     case values
@@ -14,10 +15,12 @@ public struct TableSource: Sendable, Equatable {
     case calendar
     /// By date and both currencies.
     case rates
+    /// By event, role, component and first day.
+    case policies
   }
 
   public var kind = Kind.values
-  /// Of the table; of the calendar and the rates a name that no table has.
+  /// Of the table; of the calendar, the rates and the posting policies a name that no table has.
   public var name: String
   /// The file as it is opened; empty where it is a topic.
   public var path = ""
@@ -31,6 +34,7 @@ public struct TableSource: Sendable, Equatable {
 
   static let calendarName = "(calendar)"
   static let ratesName = "(rates)"
+  static let policiesName = "(posting policies)"
   /// Between the parts of a key or a value that has several.
   static let separator: Character = "\u{1f}"
 
@@ -40,7 +44,7 @@ public struct TableSource: Sendable, Equatable {
     switch kind {
     case .values:
       return try TableFile(path: path).entries(key: key, value: value).merging(inline) { _, inline in inline }
-    case .calendar, .rates:
+    case .calendar, .rates, .policies:
       return try TableSource.entries(
         kind,
         try TableFile(path: path).rows(of: TableSource.columns(kind), optional: TableSource.optionalColumns(kind)).map {
@@ -54,24 +58,37 @@ public struct TableSource: Sendable, Equatable {
     case .values: []
     case .calendar: ["period", "start", "end"]
     case .rates: ["date", "from", "to", "rate"]
+    case .policies: ["event", "role", "component", "sign"]
     }
   }
 
-  static func optionalColumns(_ kind: Kind) -> [String] { kind == .calendar ? ["state", "closed_at"] : [] }
+  static func optionalColumns(_ kind: Kind) -> [String] {
+    switch kind {
+    case .values, .rates: []
+    case .calendar: ["state", "closed_at"]
+    case .policies: ["valid_from"]
+    }
+  }
+
+  /// All columns, those first that make the key.
+  static func names(_ kind: Kind) -> [String] {
+    kind == .policies
+      ? ["event", "role", "component", "valid_from", "sign"] : columns(kind) + optionalColumns(kind)
+  }
 
   /// In place of the name of a period: these days are no business days.
   static let holiday = "holiday"
 
   /// How many of the columns, from the first, make the key: of holidays the first day as well.
   private static func keyCount(_ kind: Kind, _ texts: [String]) -> Int {
-    kind == .rates ? 3 : texts.first == holiday ? 2 : 1
+    kind == .policies ? 4 : kind == .rates ? 3 : texts.first == holiday ? 2 : 1
   }
 
   /// Rows as entries; what comes twice must be the same.
   static func entries(
     _ kind: Kind, _ rows: [(place: String, cells: [String: String])]
   ) throws(TableFile.Fault) -> [String: String] {
-    let names = columns(kind) + optionalColumns(kind)
+    let names = names(kind)
     var entries: [String: String] = [:]
     for row in rows {
       let texts = names.map { row.cells[$0] ?? "" }
@@ -106,7 +123,7 @@ public struct TableSource: Sendable, Equatable {
         own = made
       }
       return (own, try self.value.map { (name) throws(MasterDataError) in try text(name) } ?? own)
-    case .calendar, .rates:
+    case .calendar, .rates, .policies:
       var cells: [String: String] = [:]
       for name in TableSource.columns(kind) { cells[name] = try text(name) }
       for name in TableSource.optionalColumns(kind) { cells[name] = fields[name] ?? "" }
@@ -150,7 +167,7 @@ public struct TableSource: Sendable, Equatable {
 
   /// Entries as rows, in the order of their keys.
   static func rows(_ kind: Kind, _ entries: [String: String]) -> [[String: String]] {
-    let names = columns(kind) + optionalColumns(kind)
+    let names = names(kind)
     return entries.sorted { $0.key < $1.key }.map { key, value in
       let texts =
         (key.split(separator: separator, omittingEmptySubsequences: false)
@@ -211,7 +228,8 @@ extension Configuration {
     if tableSources.isEmpty {
       reader.problem(
         node,
-        "master_data: neither a table nor the calendar nor rates come from a file or a topic, so nothing can change")
+        "master_data: neither a table nor the calendar, rates or posting policies come from a file or a topic, so nothing "
+          + "can change")
     }
     let names = Set(tableSources.map(\.name))
     for source in sources where source.isRouted {
@@ -300,7 +318,7 @@ extension Configuration {
     return next
   }
 
-  /// Takes other periods, or other rates.
+  /// Takes other periods, rates, or posting policies.
   private mutating func replace(_ source: TableSource, _ entries: [String: String]) throws(MasterDataError) {
     let rows = TableSource.rows(source.kind, entries)
     let reader = ConfigurationReader(file: source.words, directory: "", environment: [:])
@@ -317,6 +335,7 @@ extension Configuration {
     case .rates:
       guard let old = checks.exchange else { return }
       checks.exchange = Configuration.exchange(rows, old, reader)
+    case .policies: takePolicies(rows, reader)
     }
     if let problem = reader.problems.first { throw MasterDataError(description: "\(source.words): \(problem.message)") }
     policy.checks = checks.isEmpty ? nil : checks
@@ -344,7 +363,8 @@ extension Configuration {
     }
   }
 
-  /// A hash of what the tables of files hold, in any order of tables and entries. Periods and rates are part of the policy.
+  /// A hash of what the tables of files hold, in any order of tables and entries. Periods, rates and posting policies are
+  /// part of the policy.
   var tablesDigest: String {
     var parts: [String] = []
     let values = Set(tableSources.lazy.filter { $0.kind == .values }.map(\.name))
@@ -366,6 +386,7 @@ extension TableSource {
     case .values: "the table '\(name)'"
     case .calendar: "the calendar"
     case .rates: "the rates"
+    case .policies: "the posting policies"
     }
   }
 
@@ -375,6 +396,7 @@ extension TableSource {
     case .values: "tables.\(name)"
     case .calendar: "calendar"
     case .rates: "fx"
+    case .policies: "posting_policies"
     }
   }
 }

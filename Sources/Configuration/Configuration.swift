@@ -216,12 +216,13 @@ public struct Configuration: Sendable, Equatable {
     // What a later version has added counts where it is used: without it, the hash is that of before.
     var plain = policy
     plain.checks = nil
+    plain.postingPolicies = nil
     let standard = MatchingPolicy.standardEntries[MatchingPolicy.firstKinds...]
     let isReplaced = plain.entries[Int(OrderEventKind.refunded.rawValue)].isEmpty
     if plain.entries[MatchingPolicy.firstKinds...] == (isReplaced ? [[]] : standard) {
       plain.entries.removeLast(standard.count)
     }
-    var text = "\(plain)".replacing(", boxedChecks: nil)", with: ")")
+    var text = "\(plain)".replacing(", boxedChecks: nil, boxedPolicies: nil)", with: ")")
     for later in [", comparesOrdered: false", ", missingFlags: []"] { text = text.replacing(later, with: "") }
     text += "|\(dimensions)"
     let isLater = plain.entries.count == MatchingPolicy.firstKinds
@@ -247,6 +248,10 @@ public struct Configuration: Sendable, Equatable {
     if aggregates == nil, quality == nil, sources.contains(where: { !$0.uniqueRules.isEmpty }) { text += "|days" }
     if takesActions { text += "|actions" }
     if let hold { text += "|\(hold)" }
+    if let policies = policy.postingPolicies {
+      let digest = policies.bytes.withUnsafeBufferPointer { Fingerprint(ByteView($0)).low }
+      text += "|policies=" + String(digest, radix: 16)
+    }
     // Since when breaks have been open is part of the state where quality is counted.
     if let quality { text += "|\(quality)|ages|periods" }
     // Of a table in a file the settings have the path alone.

@@ -187,7 +187,7 @@ public struct KeyReference: Sendable {
     .init("master_data", "map", "", "Tables, periods and rates of files and topics that change while the daemon runs."),
     .init(
       "master_data.enabled", "true, false", "false",
-      "Whether files and topics of `tables`, `calendar` and `fx` are read again when they change, and on SIGHUP. Every version is kept in `topics.tables`, so that a recovery or a replay decodes and judges each record with the version it was decoded and judged with."
+      "Whether files and topics of `tables`, `calendar`, `fx` and `posting_policies` are read again when they change, and on SIGHUP. Every version is kept in `topics.tables`, so that a recovery or a replay decodes and judges each record with the version it was decoded and judged with."
     ),
     .init("master_data.interval", "duration", "30s", "How often the daemon looks for changes."),
     .init(
@@ -371,6 +371,18 @@ public struct KeyReference: Sendable {
       "policy.*", "map of role to `+component` or `-component`", "",
       "Replaces the standard entry of the event; `{}` switches it off."),
     .init("policy.*.*", "text", "", "Sign (debit `+`, credit `-`) and amount component, or a list of them."),
+    .init(
+      "posting_policies", "map", "",
+      "Rows that change `policy` from given days of documents on; of each event the policy counts that is in force on the day of its document."
+    ),
+    .init(
+      "posting_policies.file", "path", "",
+      "CSV with the columns `event`, `role`, `component`, `sign` (`debit` or `+`, `credit` or `-`, `none` or `0`: nothing is expected) and, where wanted, `valid_from` (date; empty from the beginning). A row holds for its event, role and component until the next one; what no row is about is as `policy` says."
+    ),
+    .init(
+      "posting_policies.topic", "text", "",
+      "In place of a file: a compacted topic of JSON objects with these fields. A record that makes no row is a dead letter, and what stood under its key stays in force."
+    ),
     .init("actions", "map", "", "What people do to breaks."),
     .init(
       "actions.enabled", "true, false", "false",
@@ -468,8 +480,9 @@ public struct KeyReference: Sendable {
     .init("governance.sources.*.fields.*.classification", classification, "that of the source", "How freely."),
     .init(
       "governance.master_data", "map", "{}",
-      "By table of a file or topic; and `calendar`, `fx`, `budget`, where they are configured."),
-    .init("governance.master_data.*", "map", "", "A table, the calendar, the rates or the budget."),
+      "By table of a file or topic; and `calendar`, `fx`, `posting_policies`, `budget`, where they are configured."),
+    .init(
+      "governance.master_data.*", "map", "", "A table, the calendar, the rates, the posting policies or the budget."),
     .init("governance.master_data.*.owner", "text", "", "Team or person who answers for it."),
     .init("governance.master_data.*.definition", "text", "", "What it is."),
     .init("governance.master_data.*.classification", classification, "", "How freely it may be passed on."),

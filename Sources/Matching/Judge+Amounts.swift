@@ -413,7 +413,7 @@ extension Judge {
     var kinds: [OrderEventKind] = []
     var answered = 0
     for (index, event) in dueEvents.enumerated() {
-      let entries = policy.entries[Int(event.code)]
+      let entries = policy.entries(of: event)
       guard !entries.isEmpty, !isVoid[index], event.currency == currencies[currency] else { continue }
       guard !event.document.isEmpty,
         !duePostings.contains(where: { $0.document.elementsEqual(event.document) })

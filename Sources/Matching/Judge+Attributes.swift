@@ -75,7 +75,7 @@ extension Judge {
   }
 
   func hasEntry(_ event: Fact, _ posting: Fact) -> Bool {
-    policy.entries[Int(event.code)].contains {
+    policy.entries(of: event).contains {
       $0.role == posting.role && event.amount($0.component) != 0
     }
   }

@@ -88,7 +88,7 @@ extension Judge {
     var sums = [Int128](repeating: 0, count: roleCount)
     for (place, event) in dueEvents.enumerated()
     where event.currency == currencies[currency] && !isVoid[place] && isWanted(event.kind!) {
-      for entry in policy.entries[Int(event.code)] {
+      for entry in policy.entries(of: event) {
         sums[Int(entry.role.rawValue)] += Int128(event.amount(entry.component)) * Int128(entry.sign)
       }
     }

@@ -87,7 +87,7 @@ extension Judge {
       if fact.isPosting, firstPosted == nil { firstPosted = at }
     }
     for (at, event) in dueEvents.enumerated() where event.currency == part.currency && !isVoid[at] {
-      for entry in policy.entries[Int(event.code)] where entry.role == part.role {
+      for entry in policy.entries(of: event) where entry.role == part.role {
         let amount = event.amount(entry.component)
         if amount != 0 { add(-Int128(amount) * Int128(entry.sign), event, event.period(periods)) }
       }

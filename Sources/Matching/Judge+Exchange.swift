@@ -33,7 +33,7 @@ extension Judge {
     let gap =
       duePostings.first { $0.currency == code && !rates.covers(code, day: $0.rateDay) }
       ?? dueEvents.first {
-        $0.currency == code && !policy.entries[Int($0.code)].isEmpty && !rates.covers(code, day: $0.rateDay)
+        $0.currency == code && !policy.entries(of: $0).isEmpty && !rates.covers(code, day: $0.rateDay)
       }
     guard let gap else { return }
     let role = primaryRole(posted, currency)

@@ -26,7 +26,7 @@ extension Judge {
     }
     for (place, event) in dueEvents.enumerated() where event.currency == currencies[currency] && !isVoid[place] {
       var amount: Int128 = 0
-      for entry in policy.entries[Int(event.code)] where entry.role == .revenue {
+      for entry in policy.entries(of: event) where entry.role == .revenue {
         amount -= Int128(event.amount(entry.component)) * Int128(entry.sign)
       }
       if amount == 0 { continue }

@@ -157,7 +157,7 @@ extension Judge {
   ) {
     guard let service = event.service else { return }
     var whole: Int128 = 0
-    for entry in policy.entries[Int(event.code)] where entry.role == .deferred {
+    for entry in policy.entries(of: event) where entry.role == .deferred {
       whole -= Int128(event.amount(entry.component)) * Int128(entry.sign)
     }
     guard whole != 0 else { return }

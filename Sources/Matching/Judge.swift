@@ -235,7 +235,7 @@ struct Judge {
     voided.removeAll(keepingCapacity: true)
     hasExpectation = false
     for (index, event) in dueEvents.enumerated() {
-      let entries = policy.entries[Int(event.code)]
+      let entries = policy.entries(of: event)
       if entries.isEmpty { continue }
       let at = currencyIndex(event.currency) * roleCount
       for entry in entries {
@@ -332,7 +332,7 @@ struct Judge {
   /// Kinds of the events in a currency of which something is expected.
   private func kindsWithEntries(_ currency: Int) -> [OrderEventKind] {
     dueEvents.indices.filter {
-      dueEvents[$0].currency == currencies[currency] && !isVoid[$0] && !policy.entries[Int(dueEvents[$0].code)].isEmpty
+      dueEvents[$0].currency == currencies[currency] && !isVoid[$0] && !policy.entries(of: dueEvents[$0]).isEmpty
     }.map { dueEvents[$0].kind! }
   }
 

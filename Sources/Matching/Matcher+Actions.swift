@@ -49,6 +49,7 @@ extension Matcher {
       counters.tiesOpened += 1
       schedule(slot, at: until_ms)
     }
+    if isRevising { reviseNow(slot) }
     stamp(ties[slot].head)
     let type = UInt8(action.type.index)
     let record = breakRecord(slot, type, action.role.rawValue, action.otherCurrency.rawValue)

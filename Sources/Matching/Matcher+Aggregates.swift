@@ -48,20 +48,20 @@ extension Matcher {
   @inline(__always)
   mutating func aggregateReleases(_ fact: UnsafePointer<Fact>, _ input: borrowing AggregateInput, sign: Int) {
     guard let service = fact.pointee.service else { return }
-    aggregateReleases(fact.pointee.code, input, from: service.first_d, to: service.last_d, sign: sign)
+    aggregateReleases(fact, input, from: service.first_d, to: service.last_d, sign: sign)
   }
 
   @inline(never)
   private mutating func aggregateReleases(
-    _ code: UInt8, _ input: borrowing AggregateInput, from first: Int32, to last: Int32, sign: Int
+    _ fact: UnsafePointer<Fact>, _ input: borrowing AggregateInput, from first: Int32, to last: Int32, sign: Int
   ) {
     func whole(_ code: UInt8) -> Int128 {
-      policy.entries[Int(code)].reduce(0) {
+      expectations.of(code, date_d: fact.pointee.date_d, time_ms: fact.pointee.time_ms).reduce(0) {
         $1.role == .deferred ? $0 - Int128(input.amounts[$1.component]) * Int128($1.sign) : $0
       }
     }
-    var amount = whole(code)
-    if amount == 0, code == OrderEventKind.invoiceCancelled.rawValue {
+    var amount = whole(fact.pointee.code)
+    if amount == 0, fact.pointee.code == OrderEventKind.invoiceCancelled.rawValue {
       amount = -whole(OrderEventKind.invoiced.rawValue)
     }
     guard amount != 0, let checks = policy.checks, let schedules = checks.schedules else { return }

@@ -209,7 +209,7 @@ extension Matcher {
     guard fact.pointee.flags & Fact.Flag.delete == 0 else { return 0 }
     if fact.pointee.isPosting { return Matcher.balance(fact.pointee.amount, fact.pointee.code, fact.pointee.currency) }
     var balance: UInt16 = 0
-    for entry in expectations[fact.pointee.code] {
+    for entry in expectations(of: fact) {
       balance &-= Matcher.balance(
         Int64(entry.sign) &* fact.amount(entry.component), entry.role.rawValue, fact.pointee.currency)
     }

@@ -48,7 +48,7 @@ extension Matcher {
     if fact.isPosting {
       value = Int128(max(0, fact.amount(at: 0)))
     } else {
-      for entry in expectations[fact.code] {
+      for entry in expectations.of(fact.code, date_d: fact.date_d, time_ms: fact.time_ms) {
         value += Int128(max(0, Int64(entry.sign) &* fact.amount(entry.component)))
       }
     }
@@ -62,7 +62,7 @@ extension Matcher {
     guard fact.pointee.flags & Fact.Flag.delete == 0 else { return 0 }
     if fact.pointee.isPosting { return Int128(max(0, fact.pointee.amounts[0])) }
     var value: Int128 = 0
-    for entry in expectations[fact.pointee.code] {
+    for entry in expectations(of: fact) {
       value += Int128(max(0, Int64(entry.sign) &* fact.amount(entry.component)))
     }
     return value

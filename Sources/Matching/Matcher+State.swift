@@ -164,7 +164,7 @@ extension Matcher {
     stamp(fingerprint.head16)
     resizeBody(slot, from: Matcher.keySize(key.count), to: length)
     bodyStart(slot).update(from: base, count: length)
-    ties[slot].flags = flags
+    ties[slot].flags = revision.policies == nil ? flags & ~Tie.Flag.revised : flags
     guard isBodyWhole(slot) else { throw ByteCodingError("facts that cannot be read, at \(reader.offset)") }
     let breaks = try reader.readCount(atMost: 1 << 16)
     var lastBreak: StoreRef = 0
@@ -238,6 +238,7 @@ extension Matcher {
   public mutating func beginRestore(bits: Int, ties: Int) {
     index.reserve(ties)
     isRestoring = true
+    isAttentive = true
     restoreBits = bits
     restoredShards = Array(repeating: false, count: 1 << bits)
   }
@@ -252,6 +253,7 @@ extension Matcher {
   public mutating func endRestore() {
     precondition(!restoredShards.contains(false), "a restore ends before every shard is in")
     isRestoring = false
+    isAttentive = isRevising
     restoredShards = []
   }
 
@@ -287,6 +289,7 @@ extension Matcher {
       writer.write(PeriodTotals.tag)
       periodTotals.export(into: &writer)
     }
+    revision.export(into: &writer)
     if quality != nil { quality!.export(into: &writer) }
   }
 
@@ -306,6 +309,10 @@ extension Matcher {
       periodTotals = try PeriodTotals(from: &reader)
     } else if tracksPeriods {
       periodTotals = PeriodTotals(before: settledTotals)
+    }
+    ahead = reader
+    if let tag = try? ahead.read(UInt64.self), tag == PolicyRevision.tag {
+      try importPolicies(from: &reader)
     }
     // State that was written without them has none: they begin with what comes from now on.
     if quality != nil, !reader.isAtEnd { try quality!.restore(from: &reader) }

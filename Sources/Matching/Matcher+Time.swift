@@ -7,8 +7,9 @@ extension Matcher {
   /// - Returns: whether more is due already, so that the caller comes back without waiting.
   @discardableResult
   public mutating func advance(now_ms: Int64, outputs: inout MatchOutputs) -> Bool {
+    if isRevising { revise(atMost: policy.maximumExpiries) }
     watermarks.advance(now_ms: now_ms)
-    return expire(.atMost(policy.maximumExpiries), outputs: &outputs) != .none
+    return expire(.atMost(policy.maximumExpiries), outputs: &outputs) != .none || isRevising
   }
 
   /// As `advance`, at a pace of the caller's.
@@ -85,6 +86,7 @@ extension Matcher {
 
   @inline(__always)
   private mutating func fire(_ slot: Int, watermark_ms: Int64, outputs: inout MatchOutputs) {
+    if isAttentive, isRevising { reviseNow(slot) }
     let tie = ties[slot]
     stamp(tie.head)
     if tie.isEmpty {

@@ -76,7 +76,10 @@ public struct Matcher: ~Copyable {
   var decisions: [UInt32: TieDecisions] = [:]
   /// Whether actions are taken in: then their counts belong to the state.
   public var takesActions = false
-  let expectations: Expectations
+  /// What order events must put into the ledger; of a revision that is running, that which it leads to.
+  var expectations: Expectations
+  /// Posting policies that change: those by which sums have been made, and how far that is.
+  var revision = PolicyRevision()
   /// Window and grace.
   let horizon_ms: Int64
   /// Retention ends in the bucket of timers in which a tie is closed: it is forgotten moments later.
@@ -87,6 +90,8 @@ public struct Matcher: ~Copyable {
   var isRestoring = false
   var restoredShards: [Bool] = []
   var restoreBits = 0
+  /// A restore or a revision of the posting policies is running: records are looked at more closely.
+  var isAttentive = false
 
   /// Number of the running epoch, and by the head of the fingerprint the epoch of the last change: a checkpoint leaves
   /// out what has not changed.
@@ -133,6 +138,7 @@ public struct Matcher: ~Copyable {
     hasExchange = policy.checks?.exchange != nil
     quick = QuickJudge(calendar: policy.checks?.calendar)
     expectations = Expectations(policy)
+    revision.policies = policy.postingPolicies
     stamps = .allocate(capacity: 1 << Matcher.stampBits)
     stamps.initialize(repeating: 0, count: 1 << Matcher.stampBits)
     fingerprints = .allocate(capacity: Matcher.microBatch)
@@ -150,6 +156,8 @@ public struct Matcher: ~Copyable {
     slots.deallocate()
     dimensionSpace.deallocate()
     fact.deallocate()
+    expectations.deallocate()
+    revision.old.deallocate()
   }
 
   /// Ties held now, open and remembered.
@@ -233,9 +241,12 @@ public struct Matcher: ~Copyable {
           run = place
           largest = .min
         }
-        if isRestoring, skips(fingerprints[at]) {
-          if time_ms <= latest, time_ms > largest { largest = time_ms }
-          continue
+        if isAttentive {
+          if isRestoring, skips(fingerprints[at]) {
+            if time_ms <= latest, time_ms > largest { largest = time_ms }
+            continue
+          }
+          if isRevising, time_ms <= latest { slots[at] = revise(fingerprints[at], key(record)) }
         }
         guard time_ms <= latest else {
           counters.quarantined += 1
@@ -384,6 +395,11 @@ public struct Matcher: ~Copyable {
     Fingerprint(key((base + Int(ties[slot].body) * 8).assumingMemoryBound(to: UInt8.self)))
   }
 
+  @inline(__always)
+  func expectations(of fact: UnsafePointer<Fact>) -> UnsafeBufferPointer<PolicyEntry> {
+    expectations.of(fact.pointee.code, date_d: fact.pointee.date_d, time_ms: fact.pointee.time_ms)
+  }
+
   /// Adds what a fact says to Σ expected or Σ posted, or takes it back.
   /// - Returns: what it changes in the balance of its tie.
   @inline(__always)
@@ -399,7 +415,7 @@ public struct Matcher: ~Copyable {
       return Matcher.balance(amount, fact.pointee.code, currency)
     }
     var balance: UInt16 = 0
-    for entry in expectations[fact.pointee.code] {
+    for entry in expectations(of: fact) {
       let amount = sign &* Int64(entry.sign) &* fact.amount(entry.component)
       if amount != 0 {
         running.add(amount, .expected, currency, entry.role.rawValue, &settledTotals)
@@ -415,36 +431,5 @@ public struct Matcher: ~Copyable {
   static func balance(_ amount: Int64, _ role: UInt8, _ currency: Currency) -> UInt16 {
     let factor = (UInt32(role) &+ 1) &* 0x9e37 &+ UInt32(currency.rawValue) &* 0x85eb
     return UInt16(truncatingIfNeeded: amount) &* UInt16(truncatingIfNeeded: factor | 1)
-  }
-}
-
-/// The posting policy as one table, so that reading it counts no references.
-final class Expectations: @unchecked Sendable {
-  private let entries: UnsafeMutableBufferPointer<PolicyEntry>
-  private let starts: UnsafeMutableBufferPointer<Int>
-
-  init(_ policy: MatchingPolicy) {
-    let all = policy.entries.flatMap { $0 }
-    entries = .allocate(capacity: max(all.count, 1))
-    _ = entries.initialize(from: all)
-    // Codes are five bits: what no event kind has, expects nothing.
-    starts = .allocate(capacity: 33)
-    var start = 0
-    for code in 0..<33 {
-      starts[code] = start
-      if code < policy.entries.count { start += policy.entries[code].count }
-    }
-  }
-
-  deinit {
-    entries.deallocate()
-    starts.deallocate()
-  }
-
-  /// What an event of this kind must put into the ledger.
-  @inline(__always)
-  subscript(code: UInt8) -> UnsafeBufferPointer<PolicyEntry> {
-    let start = starts[Int(code)]
-    return UnsafeBufferPointer(start: entries.baseAddress! + start, count: starts[Int(code) + 1] - start)
   }
 }

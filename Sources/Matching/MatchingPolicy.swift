@@ -98,12 +98,18 @@ public struct MatchingPolicy: Sendable, Equatable {
     set { boxedChecks = newValue.map(Box.init) }
   }
   /// One word, so that what few ask for makes no state larger. Last of all: see `Configuration.matchingHash`.
-  private var boxedChecks: Box?
+  private var boxedChecks: Box<FinanceChecks>?
+  /// What changes `entries` from given days on; nil where no master data say so.
+  public var postingPolicies: PostingPolicies? {
+    get { boxedPolicies?.value }
+    set { boxedPolicies = newValue.map(Box.init) }
+  }
+  private var boxedPolicies: Box<PostingPolicies>?
 
-  private final class Box: Sendable, Equatable {
-    let value: FinanceChecks
-    init(_ value: FinanceChecks) { self.value = value }
-    static func == (a: Box, b: Box) -> Bool { a.value == b.value }
+  private final class Box<Value: Sendable & Equatable>: Sendable, Equatable {
+    let value: Value
+    init(_ value: Value) { self.value = value }
+    static func == (a: Box, b: Box) -> Bool { a === b || a.value == b.value }
   }
 
   public init() {

@@ -185,7 +185,7 @@ extension Matcher {
       periodTotals.add(Int128(sign) * Int128(fact.pointee.amounts[0]), .posted, currency, period, fact.pointee.code)
       return
     }
-    for entry in expectations[fact.pointee.code] {
+    for entry in expectations(of: fact) {
       let amount = Int128(sign) * Int128(entry.sign) * Int128(fact.amount(entry.component))
       if amount != 0 { periodTotals.add(amount, .expected, currency, period, entry.role.rawValue) }
     }

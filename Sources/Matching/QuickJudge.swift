@@ -90,6 +90,7 @@ protocol FactView {
   var flags: UInt16 { get }
   var currency: Currency { get }
   var date_d: Int32 { get }
+  var time_ms: Int64 { get }
   /// Postings: as stated, 0 if it is not.
   var period: Int32 { get }
   var document: ByteView { get }
@@ -128,6 +129,7 @@ struct IncomingFact: FactView {
   @inline(__always) var flags: UInt16 { fact.pointee.flags }
   @inline(__always) var currency: Currency { fact.pointee.currency }
   @inline(__always) var date_d: Int32 { fact.pointee.date_d }
+  @inline(__always) var time_ms: Int64 { fact.pointee.time_ms }
   @inline(__always) var period: Int32 { fact.pointee.statedPeriod }
   @inline(__always) var document: ByteView { fact.pointee.document }
   @inline(__always) var customer: ByteView { fact.pointee.customer }
@@ -225,7 +227,7 @@ extension Matcher {
         return
       }
       var roles: UInt32 = 0
-      for entry in expectations[fact.code] {
+      for entry in expectations.of(fact.code, date_d: fact.date_d, time_ms: fact.time_ms) {
         takesPart = true
         let amount = fact.amount(entry.component)
         if amount == 0 { continue }

@@ -95,6 +95,8 @@ struct Tie {
     static let decided: UInt16 = 512
     /// Schedules of its events have releases that are not due yet: it is remembered until they are.
     static let scheduled: UInt16 = 1_024
+    /// Ahead of a revision of the posting policies that is running: its sums are those of the new ones already.
+    static let revised: UInt16 = 2_048
   }
 
   /// No record has come for it: people's actions wait in it.

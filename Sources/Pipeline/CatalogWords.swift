@@ -221,8 +221,8 @@ enum CatalogWords {
     switch name {
     case "budget":
       (file, topic) = (configuration.variance?.budgetPath, configuration.variance?.budgetTopic)
-    case "calendar", "fx":
-      let kind: TableSource.Kind = name == "fx" ? .rates : .calendar
+    case "calendar", "fx", "posting_policies":
+      let kind: TableSource.Kind = name == "fx" ? .rates : name == "calendar" ? .calendar : .policies
       let source = configuration.tableSources.first { $0.kind == kind }
       (file, topic) = (source?.path, source?.topic)
     default:
@@ -239,6 +239,11 @@ enum CatalogWords {
     switch name {
     case "calendar": return ["accounting periods of breaks, revenue and variance"]
     case "fx": return ["base currency: FX_DIFFERENCE, FX_RATE_MISSING, the base view of revenue"]
+    case "posting_policies":
+      return [
+        "what order events must put into the ledger: breaks, control totals"
+          + (configuration.quality == nil ? "" : ", quality")
+      ]
     case "budget": return ["variance: budget"]
     default: break
     }
@@ -260,8 +265,9 @@ enum CatalogWords {
     if let component = AmountComponent.allCases.first(where: { $0.name == field }), kind == .orders {
       var uses: [String] = []
       for event in OrderEventKind.allCases {
-        for entry in configuration.policy.entries[Int(event.rawValue)] where entry.component == component {
-          uses.append("\(event.name) → \(entry.sign > 0 ? "+" : "−")\(entry.role.name)")
+        for (from_d, entry) in configuration.policy.entries(of: event) where entry.component == component {
+          let since = from_d.map { " from \(formatDate($0))" } ?? ""
+          uses.append("\(event.name) → \(entry.sign > 0 ? "+" : "−")\(entry.role.name)\(since)")
         }
       }
       return uses.isEmpty ? [] : ["breaks: expected of " + uses.joined(separator: ", ")]

@@ -176,6 +176,91 @@ import Testing
     #expect(week?.description.contains("'mondy' is no day of the week; did you mean 'monday'?") == true)
   }
 
+  /// Posting policies are rows on top of `policy`, of a file or of a topic.
+  @Test func policiesAreVersionsToo() throws {
+    let directory = NSTemporaryDirectory() + "tieout-policies-\(UUID().uuidString)"
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    let head = """
+      name: p
+      sources:
+        orders: {kind: orders, fields: {order: o, event: {constant: invoiced}, event_time: t, net: n, currency: k}}
+        ledger: {kind: ledger, fields: {order: o, role: {constant: revenue}, currency: c, event_time: t}, amount: a}
+      policy: {invoiced: {receivable: +gross, revenue: -net}}
+
+      """
+    func load(_ rows: [String], master: String = "master_data: {enabled: true}\n") throws -> Configuration {
+      try (["event,role,component,sign,valid_from"] + rows).joined(separator: "\n").write(
+        toFile: directory + "/p.csv", atomically: true, encoding: .utf8)
+      return try Configuration.parse(
+        yaml: head + master + "posting_policies: {file: p.csv}", file: "p.yaml", directory: directory)
+    }
+    func problems(_ rows: [String]) throws -> [String] {
+      let error = #expect(throws: ConfigurationError.self) { try load(rows) }
+      return error?.problems.map { $0.message.replacing(directory + "/", with: "") } ?? []
+    }
+    func texts(_ configuration: Configuration) -> [String] {
+      configuration.policy.entries(of: .invoiced).map {
+        "\($0.entry.sign) \($0.entry.role.name) \($0.entry.component.name)\($0.from_d.map { " \(formatDate($0))" } ?? "")"
+      }
+    }
+    let (old, new) = (
+      try load([]), try load(["invoiced,revenue,net,none,2026-01-01", "invoiced,deferred,net,-,2026-01-01"])
+    )
+    #expect(texts(old) == ["1 receivable gross", "-1 revenue net"])
+    #expect(texts(new) == ["1 receivable gross", "-1 revenue net", "-1 deferred net 2026-01-01"])
+    #expect(old.matchingHash != new.matchingHash && new.tableSources.map(\.settingName) == ["posting_policies"])
+    let replaced = try old.replacingTables(new.tableEntries)
+    #expect(replaced.policy == new.policy && replaced.matchingHash == new.matchingHash)
+    #expect(try new.replacingTables(old.tableEntries).matchingHash == old.matchingHash)
+    #expect(new.masterDataNames == ["posting_policies"])
+    // Not followed, it is read all the same.
+    #expect(try load(["invoiced,deferred,net,credit,"], master: "").policy.postingPolicies != nil)
+    // The policy of before: no row, no other hash than without the setting is claimed, but the same judgement.
+    let plain = try Configuration.parse(yaml: head, file: "p.yaml", directory: directory)
+    #expect(plain.policy.entries == old.policy.entries && plain.matchingHash != old.matchingHash)
+
+    #expect(
+      try problems(["invoised,revenu,nett,x,2026-02-30"]) == [
+        "p.csv:2: 'event': 'invoised' is no order event; did you mean 'invoiced'?",
+        "p.csv:2: 'role': 'revenu' is no account role; did you mean 'revenue'?",
+        "p.csv:2: 'component': 'nett' is no amount of an order event; did you mean 'net'?",
+        "p.csv:2: 'sign': debit (+), credit (-) or none (0) is expected, not 'x'",
+        "p.csv:2: 'valid_from': '2026-02-30' is no date such as 2026-01-01",
+      ])
+    #expect(
+      try problems(["paid,fees,fee,+,", "paid,fees,fee,-,"])
+        == ["posting_policies.file: p.csv:3: the same as an earlier row, with another value"])
+    let days = (0..<201).map { "paid,fees,fee,\($0 % 2 == 0 ? "+" : "-"),\(formatDate(20_000 + Int32($0)))" }
+    #expect(
+      try problems(days) == ["posting_policies: there are more than 200 days on which something changes"])
+    // A version that makes no sense is refused, and names what is wrong.
+    let source = new.tableSources[0]
+    let wrong = #expect(throws: MasterDataError.self) {
+      try new.replacingTables([source.name: ["paid\u{1f}fee\u{1f}fee\u{1f}": "+"]])
+    }
+    #expect(
+      wrong?.description
+        == "the posting policies: paid fee fee +: 'role': 'fee' is no account role; did you mean 'fees'?")
+    let topic = try Configuration.parse(
+      yaml: head + "master_data: {enabled: true}\nposting_policies: {topic: erp.policies}", file: "p.yaml",
+      directory: "")
+    let row = try topic.topicTables[0].entry(
+      key: nil, value: Array(#"{"event":"paid","role":"fees","component":"fee","sign":"debit","valid_from":null}"#.utf8)
+    )
+    #expect(try texts(topic.replacingTables([topic.topicTables[0].name: [row.key: row.value]])) == texts(topic))
+    let bad = #expect(throws: MasterDataError.self) {
+      try topic.topicTables[0].entry(
+        key: nil, value: Array(#"{"event":"paid","role":"fees","component":"fee","sign":"up"}"#.utf8))
+    }
+    #expect(bad?.description.contains("'sign': debit (+), credit (-) or none (0) is expected, not 'up'") == true)
+    let both = #expect(throws: ConfigurationError.self) {
+      try Configuration.parse(
+        yaml: head + "posting_policies: {topic: a, file: b}", file: "p.yaml", directory: "")
+    }
+    #expect(both?.problems.map(\.message) == ["posting_policies: either 'file' or 'topic' is needed"])
+  }
+
   /// Tables, periods and rates of topics.
   @Test func topicsAreTablesToo() throws {
     let finance = FinanceConfigurationTests()

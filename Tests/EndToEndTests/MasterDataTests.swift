@@ -140,6 +140,60 @@ import Testing
     #expect(throws: RecoveryError.self) { try derived(plain) }
   }
 
+  /// Posting policies of a topic: breaks open and clear as they change, a row that is none changes nothing, and a restart
+  /// goes on with what is in force.
+  @Test func policiesOfATopicAreFollowed() throws {
+    let world = try World()
+    try world.write(["OLD,C1"])
+    let topic = world.prefix + ".policies"
+    // The orders are old by the clock, and are to be held all the same.
+    let configuration = try world.configuration {
+      $0.replacing("window: 1d,", with: "window: 1d, settle: 100ms, retention: 9000d, open_retention: 9000d,")
+        + "\nposting_policies: {topic: \(topic)}"
+    }
+    for source in configuration.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
+    try world.cluster.createTopic(topic, partitions: 1)
+    for own in configuration.ownTopics { try world.cluster.createTopic(own.name, partitions: 1, config: own.config) }
+    func row(_ sign: String, _ from: String = "null") -> String {
+      #"{"event":"invoiced","role":"receivable","component":"gross","sign":"\#(sign)","valid_from":\#(from)}"#
+    }
+    func states() throws -> [String] {
+      try world.cluster.readAll(configuration.breaksTopic, partitions: 1).map {
+        let message = try JSONSerialization.jsonObject(with: Data($0.value!.utf8)) as! [String: Any]
+        return "\(message["order"]!) \(message["state"]!)"
+      }
+    }
+    let daemon = Daemon(configuration: configuration, log: silent)
+    try daemon.start()
+    try world.send([("A", "OLD")], configuration)
+    try wait("the break") { try states() == ["A open"] }
+    // Nothing is expected any more of documents from 2024 on.
+    try world.cluster.produce(topic, [("k", row("none", #""2024-01-01""#), 0)])
+    daemon.refreshTables(isForced: true)
+    try wait("the break's end") { try states() == ["A open", "A auto_cleared"] }
+    // A record that is no row takes nothing away.
+    try world.cluster.produce(topic, [("k", row("upwards"), 0)])
+    daemon.refreshTables(isForced: true)
+    try world.send([("B", "OLD")], configuration)
+    wait("the second record") { daemon.status.decode.records == 2 }
+    let letters = try world.cluster.readAll(configuration.deadLettersTopic, partitions: 1).compactMap(\.value)
+    #expect(letters.count == 1 && letters[0].contains("(posting policies)") && letters[0].contains("'sign'"))
+    #expect(daemon.status.restarts == 0)
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped())
+    // The next process goes on with the row, though the newest record under its key is none, and compaction may have
+    // removed the one before: it is read from the versions.
+    let next = Daemon(configuration: configuration, log: silent)
+    try next.start()
+    wait("the recovery") { next.status.recoveries == 1 }
+    #expect(next.status.recoveryProblems == 0)
+    try world.cluster.produce(topic, [("k", row("debit"), 0)])
+    next.refreshTables(isForced: true)
+    try wait("the breaks") { try Set(states()).isSuperset(of: ["A reopened", "B open"]) }
+    next.stop.stop()
+    #expect(next.waitUntilStopped() && next.status.restarts == 0)
+  }
+
   /// Periods that are closed and rates that come while the daemon runs: what was judged by one version is judged so again.
   @Test func calendarAndRatesAreVersionsToo() throws {
     let world = try World()

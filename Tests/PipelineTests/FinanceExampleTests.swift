@@ -53,7 +53,9 @@ import Testing
     let catalog = Catalog(configuration)
     #expect(catalog.gaps.isEmpty)
     #expect(
-      catalog.masterData.map(\.name) == ["accounts", "lines", "regions", "terms", "calendar", "fx", "budget"])
+      catalog.masterData.map(\.name) == [
+        "accounts", "lines", "regions", "terms", "calendar", "fx", "posting_policies", "budget",
+      ])
     for entry in catalog.masterData { #expect(entry.origin.hasPrefix("file ") && !entry.uses.isEmpty, "\(entry)") }
     #expect(catalog.masterData.first { $0.name == "terms" }?.uses == ["terms of orders"])
     func outputs(_ source: String, _ field: String) -> String {

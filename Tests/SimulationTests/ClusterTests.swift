@@ -52,6 +52,7 @@ import Testing
     #expect(runs.contains { $0.rawPartitions > 0 && $0.hasTotals && $0.isInDirectory })
     #expect(runs.contains { $0.tables?.isMasked == true && $0.configuration.hold!.time_ms < 3 * 3_600_000 })
     #expect(runs.contains { $0.tables?.isMasked == false && $0.configuration.hold!.records < 4 })
+    #expect(runs.contains { $0.tables?.hasPolicies == true } && runs.contains { $0.tables?.hasPolicies == false })
   }
 
   /// What shows only where whole orders are told, few kinds of events do not find.
@@ -70,7 +71,7 @@ import Testing
   @Test(arguments: [
     Defect.offsetsBeforeOutputs, .epochOutsideTransaction, .replayOutOfOrder, .shardOneEpochLate, .zombieNotFenced,
     .replayByTheClock, .abortWithoutRewind, .unstableOffsets, .routedBeforeOffsets, .totalsForgotten,
-    .directorySharedByTasks, .heldNotRestored, .quantitiesNotCounted,
+    .directorySharedByTasks, .heldNotRestored, .quantitiesNotCounted, .policiesNotRestored,
   ]) func plantedDefectsAreFound(defect: Defect) throws {
     var options = SimulationOptions()
     options.delivery = .exactlyOnce

@@ -77,7 +77,8 @@ extension Doctor {
   private func tables(now_ms: Int64) -> [DoctorFinding] {
     let entries = configuration.tableEntries
     // Calendar and rates of files are looked at by themselves.
-    return configuration.tableSources.filter { $0.kind == .values || $0.topic != nil }.map { source in
+    return configuration.tableSources.filter { $0.kind == .values || $0.kind == .policies || $0.topic != nil }.map {
+      source in
       if let topic = source.topic {
         return DoctorFinding(
           .ok, "data", source.settingName, "rows of the topic \(topic), which the daemon reads before the first record")

@@ -6,11 +6,19 @@ import Matching
 
 /// Bringing a task back from a checkpoint; the epochs after it come in as they did first.
 extension TaskEngine {
-  func beginRestore(_ manifest: CheckpointManifest) throws(ByteCodingError) {
+  /// - Parameter forgetsPolicies: Only the simulator plants this defect.
+  func beginRestore(_ manifest: CheckpointManifest, forgetsPolicies: Bool = false) throws(ByteCodingError) {
     mark = EpochMark(number: manifest.from, incarnation: 0)
     // What is replayed next counts as changed since.
     matcher.epoch = UInt32(truncatingIfNeeded: manifest.from + 1)
     matcher.beginRestore(bits: manifest.bits, ties: manifest.ties)
+    if manifest.policies.isEmpty {
+      matcher.beginWithoutPolicies()
+    } else if !forgetsPolicies {
+      try withReader(manifest.policies) { (reader: inout ByteReader) throws(ByteCodingError) in
+        try matcher.importPolicies(from: &reader)
+      }
+    }
     try restoreTime(manifest.timeAtStart)
     sealedWatermark_ms = matcher.watermarks.current_ms
   }

@@ -135,13 +135,19 @@ final class TaskEngine {
 
   /// Goes on with another version of the tables: all else of the configuration is the same. In the running epoch nothing
   /// must have happened yet, because its record names one version.
-  func use(_ other: DecodeStage) {
+  /// - Parameter isKnown: False in a replay that has not found the version of its epoch.
+  func use(_ other: DecodeStage, isKnown: Bool = true) {
     precondition(records == 0 && outbox.isEmpty, "the tables change in the middle of an epoch")
-    guard other !== stage else { return }
+    // A state that has been brought back may be by other posting policies than the stage.
+    guard other !== stage || configuration.policy.postingPolicies != nil else { return }
+    if other !== stage { held.isRetryDue = true }
     stage = other
-    held.isRetryDue = true
-    matcher.use(configuration.policy, periods: configuration.periods ?? .months)
+    matcher.use(
+      configuration.policy, periods: configuration.periods ?? .months, adopts: mark.number == 0, isKnown: isKnown)
   }
+
+  /// A revision of the posting policies has come so far, and goes on as far as it went then.
+  func revise(upTo cursor: Int64) { matcher.revise(upTo: UInt32(clamping: cursor)) }
 
   // MARK: - What happens
 
@@ -343,11 +349,15 @@ final class TaskEngine {
     }
     expireHeld(now_ms: now_ms)
     laps?.end(.other)
+    if matcher.isRevising, case .atMost(let count) = pace {
+      let cursor = matcher.revise(atMost: count)
+      events.append(.run(source: EpochEvent.policies, first: 0, last: Int64(cursor), count: 0, now_ms: now_ms))
+    }
     let bound = matcher.advance(now_ms: now_ms, pace: pace, outputs: &outputs)
     laps?.end(.judge)
     events.append(.time(now_ms: now_ms, waiting: mask, bound: bound))
     encodeBreaks()
-    return bound != .none
+    return bound != .none || matcher.isRevising
   }
 
   /// How long a source has said nothing.

@@ -131,6 +131,9 @@ public final class MasterData: TableVersionSource, @unchecked Sendable {
   private static func sendPositions(
     _ topics: TopicTables, _ configuration: Configuration, _ producer: Producer
   ) throws(KafkaError) {
+    for (key, value) in topics.keptRows {
+      try producer.produce(topic: configuration.tablesTopic, partition: 0, key: key, value: value)
+    }
     for (key, offset) in topics.positions {
       try producer.produce(
         topic: configuration.tablesTopic, partition: 0, key: Array(key.utf8), value: Array("\(offset)".utf8))

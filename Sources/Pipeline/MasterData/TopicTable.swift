@@ -4,6 +4,8 @@ import Kafka
 
 /// A table, the calendar or rates as a compacted topic holds them: the newest record under each key, those without a value
 /// left out. What it holds does not depend on how often it was read, nor on what compaction has removed.
+///
+/// A record that makes no row leaves nothing under its key; of posting policies, it leaves what stood there in force.
 final class TopicTable {
   /// A record that makes no row: it is a dead letter, and what stood under its key is gone.
   struct BadRow {
@@ -15,9 +17,16 @@ final class TopicTable {
     var message: String
   }
 
-  private struct Identity: Hashable {
+  struct Identity: Hashable {
     var partition: Int32
     var key: [UInt8]
+  }
+
+  /// A row that stays in force although the newest record under its key, at this offset, is none.
+  struct KeptRow: Equatable {
+    var offset: Int64
+    var key: String
+    var value: String
   }
 
   let source: TableSource
@@ -25,6 +34,9 @@ final class TopicTable {
   private var rows: [Identity: (offset: Int64, key: String, value: String)] = [:]
   /// `entries`, until something comes: a large table is seldom another one when it is looked at.
   private var made: [String: String]?
+  /// Where a bad record has come after a row of posting policies. Given before the first reading, they stand for the rows
+  /// that compaction has removed since.
+  var kept: [Identity: KeptRow] = [:]
   /// By partition: the next record to read.
   private(set) var next: [Int32: Int64] = [:]
   /// The most rows that a table may have, at some 200 bytes each.
@@ -60,10 +72,17 @@ final class TopicTable {
   private func take(_ message: ConsumedMessage, _ partition: Int32, _ bad: inout [BadRow]) {
     let key = message.key.map { Array($0) }
     let identity = Identity(partition: partition, key: key ?? [])
-    rows[identity] = nil
+    let before = rows.removeValue(forKey: identity)
     made = nil
     guard let value = message.value.map({ Array($0) }) else { return }
     func refuse(_ text: String) {
+      if source.kind == .policies {
+        let known = kept[identity].flatMap { $0.offset == message.offset ? $0 : nil }
+        if let row = before.map({ KeptRow(offset: message.offset, key: $0.key, value: $0.value) }) ?? known {
+          rows[identity] = (row.offset, row.key, row.value)
+          kept[identity] = row
+        }
+      }
       bad.append(
         BadRow(
           partition: partition, offset: message.offset, timestamp_ms: message.timestamp_ms, key: key, value: value,

@@ -88,12 +88,59 @@ final class TopicTables {
     tables.flatMap { table in table.next.sorted { $0.key < $1.key }.map { (position(table, $0.key), $0.value) } }
   }
 
-  /// Takes from `<prefix>.tables` how far somebody has read and reported before.
-  func readPositions() throws { reported = try TopicTables.positions(configuration, reader, environment) }
+  /// Takes from `<prefix>.tables` how far somebody has read and reported before, and rows that stayed in force.
+  func readPositions() throws {
+    reported = try TopicTables.positions(configuration, reader, environment) { key, value in
+      guard let (name, identity, row) = TopicTables.keptRow(key, value) else { return }
+      tables.first { $0.source.name == name }?.kept[identity] = row
+    }
+  }
+
+  // MARK: - Rows that stay in force
+
+  private static let keptPrefix = "kept"
+
+  /// Rows that stay in force after bad records, as messages for `<prefix>.tables`.
+  var keptRows: [(key: [UInt8], value: [UInt8])] {
+    tables.flatMap { table in
+      table.kept.sorted { ($0.key.partition, $0.value.offset) < ($1.key.partition, $1.value.offset) }.map {
+        identity, row in
+        let name = "\(TopicTables.keptPrefix)/\(table.source.name)/\(identity.partition)/\(row.offset)/"
+        var value = ByteWriter(capacity: 64)
+        for text in [row.key, row.value] {
+          value.writeVarint(UInt64(text.utf8.count))
+          value.write(bytes: Array(text.utf8))
+        }
+        return (Array(name.utf8) + identity.key, value.array)
+      }
+    }
+  }
+
+  private static func keptRow(
+    _ key: [UInt8], _ value: [UInt8]
+  ) -> (name: String, TopicTable.Identity, TopicTable.KeptRow)? {
+    let parts = key.split(separator: UInt8(ascii: "/"), maxSplits: 4, omittingEmptySubsequences: false)
+    guard parts.count == 5, parts[0].elementsEqual(keptPrefix.utf8),
+      let partition = Int32(String(decoding: parts[2], as: UTF8.self)),
+      let offset = Int64(String(decoding: parts[3], as: UTF8.self))
+    else { return nil }
+    let texts: [String]? = value.withUnsafeBytes { raw in
+      var reader = ByteReader(raw)
+      return try? (0..<2).map { _ throws(ByteCodingError) in
+        String(decoding: try reader.readRaw(try reader.readCount(atMost: raw.count)), as: UTF8.self)
+      }
+    }
+    guard let texts else { return nil }
+    return (
+      String(decoding: parts[1], as: UTF8.self), .init(partition: partition, key: Array(parts[4])),
+      .init(offset: offset, key: texts[0], value: texts[1])
+    )
+  }
 
   /// How far topics of rows have been read and reported, by `<prefix>.tables`.
   static func positions(
-    _ configuration: Configuration, _ reader: any LogReader, _ environment: any WorkerEnvironment
+    _ configuration: Configuration, _ reader: any LogReader, _ environment: any WorkerEnvironment,
+    _ other: (_ key: [UInt8], _ value: [UInt8]) -> Void = { _, _ in }
   ) throws -> [String: Int64] {
     var reported: [String: Int64] = [:]
     let place = TopicPartition(configuration.tablesTopic, 0)
@@ -101,9 +148,12 @@ final class TopicTables {
       try reader.bounds(place, timeout_ms: 30_000)
     }
     try reader.read(place, from: low, end: stable) { message in
-      guard let key = message.key.map({ String(decoding: $0, as: UTF8.self) }), let value = message.value,
-        key.hasPrefix(positionPrefix + "/"), let offset = Int64(String(decoding: value, as: UTF8.self))
-      else { return true }
+      guard let bytes = message.key.map({ Array($0) }), let value = message.value else { return true }
+      let key = String(decoding: bytes, as: UTF8.self)
+      guard key.hasPrefix(positionPrefix + "/"), let offset = Int64(String(decoding: value, as: UTF8.self)) else {
+        other(bytes, Array(value))
+        return true
+      }
       reported[key] = max(reported[key] ?? 0, offset)
       return true
     }
@@ -119,6 +169,8 @@ extension Configuration {
   /// This configuration with what the topics of its tables hold now; the same where there are none.
   public func readingTopicTables(log: Logger) throws -> Configuration {
     guard let topics = try TopicTables(self, log: log) else { return self }
+    // Before the daemon has run for the first time there is nothing to know.
+    try? topics.readPositions()
     return try replacingTables(rereadTables(topics: topics.read()))
   }
 }

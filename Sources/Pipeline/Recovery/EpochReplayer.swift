@@ -49,13 +49,14 @@ final class EpochReplayer {
         countsQuantities: environment.defect != .quantitiesNotCounted)
     }
     if let manifest {
-      try engine.beginRestore(manifest)
+      try engine.beginRestore(manifest, forgetsPolicies: environment.defect == .policiesNotRestored)
       for place in manifest.held where environment.defect != .heldNotRestored { try restoreHeld(place, manifest.task) }
       try takeIn(asOf: manifest.from)
     }
     let live = engine.stage
     for record in chain {
-      if let versions { engine.use(try versions.stage(record.configuration) ?? live) }
+      let stage = try versions?.stage(record.configuration) ?? live
+      engine.use(stage, isKnown: stage.configurationHash == record.configuration)
       let isRestoring = manifest.map { record.number <= $0.epoch } ?? false
       try replay(record, isRestoring: isRestoring)
       try body(record, isRestoring)
@@ -63,7 +64,7 @@ final class EpochReplayer {
       try takeIn(asOf: record.number)
       try checkShards(record)
     }
-    if versions != nil { engine.use(live) }
+    engine.use(live)
   }
 
   /// Reads a waiting record again.
@@ -119,6 +120,7 @@ final class EpochReplayer {
         let now_ms = environment.defect == .replayByTheClock ? environment.wallClock_ms() : now_ms
         engine.moveTime(now_ms: now_ms, waiting: waiting, pace: .upTo(bound))
       case .run(EpochEvent.held, _, _, _, let now_ms): engine.retryHeld(now_ms: now_ms)
+      case .run(EpochEvent.policies, _, let cursor, _, _): engine.revise(upTo: cursor)
       case .run(let source, let first, let last, let count, let now_ms):
         let index = source == EpochEvent.actions ? engine.actionsInput : Int(source)
         guard source == EpochEvent.actions || index < configuration.sources.count else {

@@ -75,6 +75,8 @@ public enum Defect: String, Sendable, CaseIterable {
   case heldNotRestored
   /// A task that was brought back with a checkpoint adds up no quantities any more.
   case quantitiesNotCounted
+  /// A checkpoint is taken for one whose sums were made by the posting policies that hold now.
+  case policiesNotRestored
   /// Routed records are committed in another transaction than the offsets they came from.
   case routedBeforeOffsets
 }

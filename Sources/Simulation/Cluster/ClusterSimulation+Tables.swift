@@ -20,6 +20,11 @@ struct TableRun {
   /// Records wait until the end of the run; or so shortly that some are given up, or find no room.
   let waitsForEver: Bool
   let isMasked: Bool
+  /// Posting policies are followed too. They change as often, and in the end are the standard ones, by which everything is
+  /// judged then.
+  let hasPolicies: Bool
+  private var policyRandom: SeededRandom
+  private(set) var policies: [String: String] = [:]
   private(set) var known: Set<String> = []
   /// Those that were unknown at some time.
   private(set) var wasUnknown: Set<String> = []
@@ -41,12 +46,19 @@ struct TableRun {
     random = SeededRandom(seed: seed, stream: 0x7461_626c)
     waitsForEver = random.below(2) == 0
     isMasked = random.below(2) == 0
+    policyRandom = SeededRandom(seed: seed, stream: 0x706f_6c69)
+    hasPolicies = policyRandom.below(3) > 0
     for party in TableRun.all where random.below(2) == 0 { known.insert(party) }
     wasUnknown = Set(TableRun.all + [TableRun.never]).subtracting(known)
   }
 
   var template: Result<Configuration, any Error> {
-    isMasked ? ClusterSimulation.maskedTemplate : ClusterSimulation.tableTemplate
+    switch (isMasked, hasPolicies) {
+    case (true, true): ClusterSimulation.maskedPolicyTemplate
+    case (true, false): ClusterSimulation.maskedTemplate
+    case (false, true): ClusterSimulation.policyTemplate
+    case (false, false): ClusterSimulation.tableTemplate
+    }
   }
 
   /// The customer of a record: the same whenever it comes.
@@ -79,7 +91,32 @@ struct TableRun {
     }
   }
 
-  mutating func complete() { known = Set(TableRun.all) }
+  /// Another row, or one less: in the beginning there is none.
+  mutating func changePolicies(_ source: TableSource, firstDay: Int32) throws {
+    let events = [OrderEventKind.invoiced, .invoiced, .credited, .paid]
+    let roles = [AccountRole.receivable, .revenue, .deferred, .tax, .returns, .cash]
+    if policyRandom.below(3) == 0, let gone = policies.keys.sorted().first {
+      policies[gone] = nil
+      return
+    }
+    let event = policyRandom.pick(events).name
+    let role = policyRandom.pick(roles).name
+    let component = policyRandom.pick([AmountComponent.net, .tax, .gross, .applied]).name
+    let sign = policyRandom.pick(["debit", "credit", "none"])
+    let day = firstDay + Int32(policyRandom.below(4)) - 1
+    let from = policyRandom.below(2) == 0 ? "" : formatDate(day)
+    let row =
+      #"{"event":"\#(event)","role":"\#(role)","component":"\#(component)","sign":"\#(sign)","valid_from":"\#(from)"}"#
+    let entry = try source.entry(key: Array("\(policyRandom.below(9))".utf8), value: Array(row.utf8))
+    policies[entry.key] = entry.value
+  }
+
+  mutating func complete() {
+    known = Set(TableRun.all)
+    policies = [:]
+  }
+
+  mutating func mayChangePolicies() -> Bool { hasPolicies && policyRandom.below(100) < 7 }
 
   /// Each machine looks in its own time.
   mutating func look(now_ms: Int64, isForced: Bool) {
@@ -102,13 +139,20 @@ extension ClusterSimulation {
       tables: {customers: {topic: sim.customers}}
       master_data: {enabled: true, hold: {time: 1h}}
       """
+  static let policyYAML = "\nposting_policies: {topic: sim.policies}\n"
+  static let policyTemplate = Result {
+    try Configuration.parse(yaml: tableYAML + policyYAML, file: "simulation", directory: ".", environment: [:])
+  }
   static let tableTemplate = Result {
     try Configuration.parse(yaml: tableYAML, file: "simulation", directory: ".", environment: [:])
   }
   /// With numbers of documents as hashes.
-  static let maskedTemplate = Result {
+  static let maskedTemplate = Result { try masked(tableYAML) }
+  static let maskedPolicyTemplate = Result { try masked(tableYAML + policyYAML) }
+
+  private static func masked(_ yaml: String) throws -> Configuration {
     try Configuration.parse(
-      yaml: tableYAML.replacing("document: document", with: "document: {path: document, mask: hash}")
+      yaml: yaml.replacing("document: document", with: "document: {path: document, mask: hash}")
         .replacing(" journal: journal", with: " journal: {path: journal, mask: hash}")
         .replacing("constant: \"-\"}, line]}", with: "constant: \"-\"}, line], mask: hash}")
         .replacing("reverses: reverses", with: "reverses: {path: reverses, mask: hash}")
@@ -130,20 +174,29 @@ extension ClusterSimulation {
 
   /// A version stands in its topic before anybody sees it.
   private func writeTables() throws {
-    let entries = Dictionary(uniqueKeysWithValues: tables!.known.map { ($0, "C") })
-    tables!.newest = TableVersion(try configuration.replacingTables(["customers": entries]))
+    var entries = ["customers": Dictionary(uniqueKeysWithValues: tables!.known.map { ($0, "C") })]
+    if let source = policySource { entries[source.name] = tables!.policies }
+    tables!.newest = TableVersion(try configuration.replacingTables(entries))
     for (key, value) in tables!.newest.messages {
       cluster.log(TopicPartition(configuration.tablesTopic, 0)).append(.init(key: key, value: value))
     }
-    trace("the table knows \(tables!.known.sorted())")
+    trace("the table knows \(tables!.known.sorted()); \(tables!.policies.count) posting policies")
   }
+
+  private var policySource: TableSource? { configuration.tableSources.first { $0.kind == .policies } }
 
   func changeTables() {
     guard tables != nil else { return }
+    var hasChanged = false
     if tables!.random.below(100) < 7 {
       tables!.change()
-      try! writeTables()
+      hasChanged = true
     }
+    if tables!.mayChangePolicies() {
+      try! tables!.changePolicies(policySource!, firstDay: day(ofMilliseconds: base_ms) - 1)
+      hasChanged = true
+    }
+    if hasChanged { try! writeTables() }
     tables!.look(now_ms: cluster.now_ms, isForced: false)
   }
 
