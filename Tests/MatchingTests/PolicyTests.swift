@@ -235,6 +235,8 @@ import Testing
   static func matcher(_ policy: MatchingPolicy) -> Matcher {
     var matcher = Matcher(policy: policy, dimensionCount: 0)
     matcher.aggregates = TaskAggregates(dimensionCount: 0)
+    matcher.tracksDisputes = true
+    matcher.tracksPeriods = true
     matcher.quality = TaskQuality(sourceCount: 2)
     return matcher
   }
@@ -272,6 +274,7 @@ import Testing
   struct Outcome: Equatable {
     var breaks: [String: Break]
     var totals: [ControlTotals.Line]
+    var periods: [String]
     var cells: [CellLine]
     var quality: [String]
     var open: [Int]
@@ -300,7 +303,8 @@ import Testing
         (plain.roles, plain.events, plain.journals) = ([], [], [])
         (plain.firstEventTime_ms, plain.deadline_ms, plain.reason) = (0, 0, "")
         return plain
-      }, totals: matcher.totals.lines, cells: table.lines,
+      }, totals: matcher.totals.lines,
+      periods: matcher.periodTotals.lines.map { "\($0.0) \($0.1)" }, cells: table.lines,
       quality: matcher.qualityLines.map { "\($0.key) \($0.counts)" }, open: matcher.counters.open,
       accepted: matcher.counters.accepted,
       closed: [matcher.counters.tiesClosed, matcher.counters.tiesTiedOut, matcher.counters.tiesOpened],
@@ -370,6 +374,7 @@ import Testing
     let (a, b) = (outcome(revised, told.breaks, seed: seed), outcome(scratch, wanted.breaks, seed: seed))
     #expect(a.breaks == b.breaks, "seed \(seed)")
     #expect(a.totals == b.totals, "seed \(seed)")
+    #expect(a.periods == b.periods, "seed \(seed)")
     #expect(a.cells == b.cells, "seed \(seed)")
     #expect(a.quality == b.quality, "seed \(seed)")
     #expect(a == b, "seed \(seed)")
