@@ -243,6 +243,8 @@ public struct Configuration: Sendable, Equatable {
     // What a later version adds up, or judges, in another way.
     if aggregates != nil, policy.checks?.schedules != nil { text += "|releases" }
     if aggregates != nil, policy.checks?.exchange != nil { text += "|unrated" }
+    // How ids are told apart.
+    text += "|ids"
     if aggregates != nil { text += "|disputes" }
     if policy.quantities.isEnabled { text += "|returns" }
     if aggregates == nil, quality == nil, sources.contains(where: { !$0.uniqueRules.isEmpty }) { text += "|days" }

@@ -148,7 +148,15 @@ func mixed(_ a: UInt64, _ b: UInt64) -> UInt64 {
 @inline(__always)
 private func side(_ isPosting: Bool) -> UInt64 { isPosting ? 0x706f_7374 : 0x6f72_6465 }
 
-func identityHash(of id: ByteView, isPosting: Bool) -> UInt64 { mixed(Fingerprint(id).high, side(isPosting)) }
+/// Of both halves: each by itself is the same for many a pair of short numbers (`12` and `123`), as it only has to spread
+/// keys that are compared in full.
+@inline(__always)
+private func textHash(_ text: ByteView) -> UInt64 {
+  let fingerprint = Fingerprint(text)
+  return mixed(fingerprint.high, fingerprint.low)
+}
+
+func identityHash(of id: ByteView, isPosting: Bool) -> UInt64 { mixed(textHash(id), side(isPosting)) }
 
 func identityHash(of position: RecordPosition, isPosting: Bool) -> UInt64 {
   mixed(
@@ -290,8 +298,8 @@ extension Fact {
     // The time of a posting is when it came to be known; what it says is in its dates.
     hash = mixed(hash, isPosting ? UInt64(flags & Flag.reversal) : UInt64(bitPattern: time_ms))
     for at in 0..<amountCount { hash = mixed(hash, UInt64(bitPattern: amounts[at])) }
-    hash = mixed(hash, Fingerprint(document).high ^ Fingerprint(customer).low)
-    if isPosting { hash = mixed(hash, Fingerprint(journal).high ^ Fingerprint(reverses).low) }
+    hash = mixed(mixed(hash, textHash(document)), textHash(customer))
+    if isPosting { hash = mixed(mixed(hash, textHash(journal)), textHash(reverses)) }
     payloadHash = hash
   }
 }

@@ -44,6 +44,28 @@ struct SeededGenerator: RandomNumberGenerator {
     #expect(undisturbed.totals.lines.isEmpty)
   }
 
+  /// Records are one where their ids are: however short and alike those are, each counts by itself.
+  @Test(arguments: ["", "L", "000", "100000"]) func idsThatAreAlikeAreNotOne(prefix: String) {
+    let records = Records()
+    var inputs: [Input] = []
+    for number in 1...300 {
+      let id = prefix + String(number)
+      inputs.append(.order(records.event("A", id: id, document: id, net: Int64(number), gross: Int64(number))))
+      var posting = records.posting("A", .revenue, -Int64(number), document: id)
+      posting.id = records.view(id)
+      inputs.append(.posting(posting))
+    }
+    var matcher = Matcher(policy: testPolicy(), dimensionCount: 0)
+    var outputs = MatchOutputs()
+    matcher.take(inputs, into: &outputs)
+    matcher.finish(outputs: &outputs)
+    // Nothing is posted to the receivable: the full judgement has looked at it.
+    #expect(outputs.breaks.map(\.role) == [.receivable])
+    let revenue = matcher.totals.lines.first { $0.role == .revenue }
+    #expect(revenue?.posted == -45_150 && revenue?.expected == -45_150)
+    #expect(matcher.counters.duplicates == 0 && matcher.counters.superseded == 0)
+  }
+
   /// Two records with one id that say the same but for their dimensions: one of them counts, whichever came first.
   @Test func dimensionsOfARepetitionDoNotDependOnTheOrderOfArrival() {
     let records = Records()
