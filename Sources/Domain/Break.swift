@@ -158,6 +158,47 @@ public struct Break: Sendable, Equatable {
     }
   }
 
+  /// One line of a billing document that the two sides bill differently.
+  public struct LineEvidence: Sendable, Equatable {
+    /// Empty where the order is compared as a whole.
+    public var document: String
+    public var line: String
+    public var currency: Currency
+    /// In millionths; of what is credited below zero.
+    public var expectedQuantity: Int64
+    public var postedQuantity: Int64
+    /// Of the revenue, debit − credit in minor units.
+    public var expected: Int64
+    public var posted: Int64
+
+    /// Amount of one unit, in major units with up to four decimals more than the currency has; nil without a quantity.
+    public var expectedPrice: String? { price(expected, expectedQuantity) }
+    public var postedPrice: String? { price(posted, postedQuantity) }
+
+    public init(
+      document: String, line: String, currency: Currency, expectedQuantity: Int64, postedQuantity: Int64,
+      expected: Int64, posted: Int64
+    ) {
+      self.document = document
+      self.line = line
+      self.currency = currency
+      self.expectedQuantity = expectedQuantity
+      self.postedQuantity = postedQuantity
+      self.expected = expected
+      self.posted = posted
+    }
+
+    /// Half a unit of the last decimal is rounded away from zero.
+    private func price(_ amount: Int64, _ quantity: Int64) -> String? {
+      guard quantity != 0 else { return nil }
+      let doubled = -Int128(amount) * 10_000_000_000 * 2
+      let divisor = Int128(quantity)
+      let half = (doubled < 0) == (divisor < 0) ? divisor : -divisor
+      return formatDecimal(
+        (doubled + half) / (2 * divisor), decimals: currency.exponent + 4, leastDecimals: currency.exponent)
+    }
+  }
+
   /// A pure function of order key, type and role (and currency, where the tie has more than one):
   /// see `Break.id(order:type:role:)`.
   public var id: String
@@ -190,6 +231,10 @@ public struct Break: Sendable, Equatable {
   public var journals: [String] = []
   /// Quantities in millionths (ordered, delivered, shipped, billed), for the quantity types; nil otherwise.
   public var quantities: [Int64]?
+  /// The lines that differ, where lines are compared: at most `maximumEvidenceLines` of `lineCount`, those that differ
+  /// most first.
+  public var lines: [LineEvidence] = []
+  public var lineCount = 0
   /// One sentence for a person.
   public var reason: String = ""
   /// The decision that the state rests on; nil where it is the reconciler's own.
@@ -227,3 +272,6 @@ public struct Break: Sendable, Equatable {
 
 /// How many event and journal ids a break message names; the counts are complete all the same.
 public let maximumEvidenceIDs = 64
+
+/// How many of the lines that differ a break message names.
+public let maximumEvidenceLines = 5
