@@ -66,7 +66,7 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
     case .freightMismatch: "The freight explains the whole difference."
     case .discountMismatch: "The discount explains the whole difference."
     case .quantityMismatch:
-      "Delivered, issued and billed quantities are all there and differ; or the posted quantity explains the whole difference of the revenue."
+      "Delivered, issued and billed quantities are all there and differ; or the posted quantity explains the whole difference of the revenue, line by line where both sides tell lines; or it differs in lines of a document whose total agrees (`matching.quantities.lines`)."
     case .rounding: "A difference of at most half a minor unit a line (at least one minor unit): accepted and counted."
     case .currencyMismatch: "Posted in another currency than the order's."
     case .cutoff: "The right amount in another accounting period than the order event's."
@@ -81,7 +81,7 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
       "Something is posted for an order that is cancelled without having been billed, or is on hold."
     case .unreversedCancel: "The order was cancelled after billing, and the ledger still holds the billing."
     case .orphanReversal: "A reversal whose original posting is not known for this order."
-    case .priceMismatch: "Billed and posted quantities agree, and the unit price explains the whole difference."
+    case .priceMismatch: "Billed and posted quantities agree, and the unit price explains the whole difference, line by line where both sides tell lines; or it differs in lines of a document whose total agrees (`matching.quantities.lines`)."
     case .wrongEntity: "The posting names another entity than the order."
     case .wrongSegment: "The posting names another segment than the order."
     case .fxDifference:
