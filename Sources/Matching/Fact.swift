@@ -187,17 +187,10 @@ extension UnsafeMutablePointer<Fact> {
       at &+= 1
       rest &= rest &- 1
     }
-    var flags: UInt16 = 0
-    if event.pointee.extras != 0 {
-      if event.pointee.quantityPresent {
-        mask |= Fact.quantityBit
-        pointee.amounts[at] = event.pointee.quantity_u
-        at &+= 1
-      }
-      if event.pointee.extras & OrderEvent.Extra.line != 0 {
-        flags = Fact.Flag.hasLine
-        pointee.lineText = event.pointee.line.prefix(maximumTextBytes)
-      }
+    if event.pointee.quantityPresent {
+      mask |= Fact.quantityBit
+      pointee.amounts[at] = event.pointee.quantity_u
+      at &+= 1
     }
     if event.pointee.serviceEnd_d != absentDate {
       mask |= Fact.serviceBits
@@ -212,8 +205,9 @@ extension UnsafeMutablePointer<Fact> {
     pointee.date_d = event.pointee.documentDate_d
     pointee.statedPeriod = 0
     pointee.flags =
-      flags | (event.pointee.isDelete ? Fact.Flag.delete : 0) | (event.pointee.isUpsert ? Fact.Flag.upsert : 0)
+      (event.pointee.isDelete ? Fact.Flag.delete : 0) | (event.pointee.isUpsert ? Fact.Flag.upsert : 0)
       | (event.pointee.brokenRules != 0 ? Fact.Flag.flagged : 0)
+    if event.pointee.extras & OrderEvent.Extra.line != 0 { setLine(event.pointee.line) }
     pointee.brokenRules = event.pointee.brokenRules
     pointee.document = event.pointee.document.prefix(maximumTextBytes)
     pointee.customer = event.pointee.customer.prefix(maximumTextBytes)
@@ -264,10 +258,14 @@ extension UnsafeMutablePointer<Fact> {
       pointee.mask |= Fact.quantityBit
       pointee.amounts[at] = posting.pointee.quantity_u
     }
-    if posting.pointee.extras & Posting.Extra.line != 0 {
-      pointee.flags |= Fact.Flag.hasLine
-      pointee.lineText = posting.pointee.line.prefix(maximumTextBytes)
-    }
+    if posting.pointee.extras & Posting.Extra.line != 0 { setLine(posting.pointee.line) }
+  }
+
+  /// After the flags.
+  @inline(never)
+  private func setLine(_ line: ByteView) {
+    pointee.flags |= Fact.Flag.hasLine
+    pointee.lineText = line.prefix(maximumTextBytes)
   }
 
   @inline(__always)
