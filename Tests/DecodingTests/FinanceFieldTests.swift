@@ -73,6 +73,12 @@ import Testing
     }
     let header = "ORDER,TYP,DAY,TIME,QTY,C"
     #expect(try decodeRow("O1,J,20200326,081257,2,10", csv, header: header).first?.line == "10/2")
+    var hashed = csv
+    hashed.fields["line"]!.mask = .hash
+    hashed.maskKey = MaskKey(String(repeating: "k", count: 32))
+    let masked = try decodeRow("O1,J,20200326,081257,2,10", hashed, header: header).first?.line
+    #expect(masked?.isEmpty == false && masked != "10/2")
+    #expect(try decodeRow("O2,M,20200327,081257,2,10", hashed, header: header).first?.line == masked)
     var avro = AvroTests.spec
     avro.fields["line"] = path("extra.number")
     #expect(try AvroTests().decoded(AvroTests.bytes().bytes, [5: AvroTests.order], avro).first?.line == "-77")

@@ -145,6 +145,20 @@ import Testing
         \.state) == [.open])
   }
 
+  /// A total that agrees within tolerance: a line that is the whole difference is no second break, lines that offset each
+  /// other are one.
+  @Test func linesOfATotalWithinTolerance() {
+    let own: [Line] = [("10", 10, 5_00), ("20", 5, 8_00)]
+    func found(_ theirs: [Line]) -> [String] {
+      breaks(sold(own) + posted(theirs), lines: true) {
+        $0.tolerances = $0.tolerances.map { _ in Tolerance(absolute_u: 1_000_000) }
+      }.map { "\($0.type.rawValue) \($0.delta) \($0.state)" }
+    }
+    #expect(found([("10", 10, 5_05), ("20", 5, 8_00)]) == ["AMOUNT_MISMATCH 50 accepted"])
+    #expect(
+      found([("10", 10, 4_00), ("20", 5, 10_10)]) == ["AMOUNT_MISMATCH 50 accepted", "PRICE_MISMATCH -50 open"])
+  }
+
   @Test func aDocumentThatDiffersBesideOneThatAgrees() throws {
     let own: [Line] = [("10", 10, 5_00), ("20", 5, 8_00)]
     let inputs =
