@@ -81,7 +81,8 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
       "Something is posted for an order that is cancelled without having been billed, or is on hold."
     case .unreversedCancel: "The order was cancelled after billing, and the ledger still holds the billing."
     case .orphanReversal: "A reversal whose original posting is not known for this order."
-    case .priceMismatch: "Billed and posted quantities agree, and the unit price explains the whole difference, line by line where both sides tell lines; or it differs in lines of a document whose total agrees (`matching.quantities.lines`)."
+    case .priceMismatch:
+      "Billed and posted quantities agree, and the unit price explains the whole difference, line by line where both sides tell lines; or it differs in lines of a document whose total agrees (`matching.quantities.lines`)."
     case .wrongEntity: "The posting names another entity than the order."
     case .wrongSegment: "The posting names another segment than the order."
     case .fxDifference:

@@ -112,7 +112,7 @@ extension Judge {
       let size = (byPrice + byQuantity).reduce(Int128(0)) { $0 + magnitude($1.delta) }
       guard size != 0 else { continue }
       let isAccepted =
-        tolerance.accepts(expected: total, delta: size, exponent: exponent)
+        [size, -size].allSatisfy { tolerance.accepts(expected: total, delta: $0, exponent: exponent) }
         || size <= max(roundingLimit(), Int128(lineCount / 2))
       for (type, lines) in [(BreakType.priceMismatch, byPrice), (.quantityMismatch, byQuantity)] where !lines.isEmpty {
         var differences = differences(lines, currency)

@@ -145,6 +145,19 @@ import Testing
         \.state) == [.open])
   }
 
+  /// What offsets itself has no side: it is accepted where it would be on either.
+  @Test func toleranceOfLinesIsThatOfBothSides() {
+    let inputs = sold([("10", 10, 5_00), ("20", 5, 8_00)]) + posted([("10", 10, 4_00), ("20", 5, 10_00)])
+    for isUnder in [true, false] {
+      let found = breaks(inputs, lines: true) {
+        for role in $0.tolerances.indices {
+          if isUnder { $0.tolerances[role].under_u = 50_000_000 } else { $0.tolerances[role].over_u = 50_000_000 }
+        }
+      }
+      #expect(found.map(\.state) == [.open])
+    }
+  }
+
   /// A total that agrees within tolerance: a line that is the whole difference is no second break, lines that offset each
   /// other are one.
   @Test func linesOfATotalWithinTolerance() {
