@@ -29,6 +29,7 @@ extension Configuration {
     policy.quantities.basis = reader.choice(quantities["basis"], base + ["quantities", "basis"], .delivered)
     policy.quantities.tolerance_u = reader.micros(quantities["tolerance"], base + ["quantities", "tolerance"], 0)
     policy.quantities.comparesOrdered = reader.bool(quantities["ordered"], base + ["quantities", "ordered"], false)
+    policy.quantities.comparesLines = reader.bool(quantities["lines"], base + ["quantities", "lines"], false)
     readSeverity(nodes["severity"], base + ["severity"], reader, &checks)
     readTolerances(nodes["tolerances"], base + ["tolerances"], reader)
     func dimension(_ key: String) -> Int? {

@@ -309,6 +309,7 @@ extension Configuration {
       case .eventTime: RuleField(.time)
       case .lineCount: RuleField(.lineCount)
       case .quantity: RuleField(.quantity)
+      case .line: RuleField(.line)
       default: nil
       }
     }
@@ -324,6 +325,7 @@ extension Configuration {
     case .currency: RuleField(.currency)
     case .postingDate: RuleField(.date)
     case .eventTime: RuleField(.time)
+    case .line: RuleField(.line)
     default: nil
     }
   }

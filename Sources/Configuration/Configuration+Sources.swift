@@ -96,6 +96,10 @@ extension Configuration {
       let masks = isOrders ? OrderField(rawValue: key)?.masks : PostingField(rawValue: key)?.masks
       mapping.fields[key] = readField(value, path + [key], type, tables, reader, masks: masks ?? [])
       places[key] = value
+      if key == OrderField.line.rawValue, dimensions.contains(key) {
+        reader.problem(
+          keyNode, "\(reader.dotted(path)).\(key): a dimension has this name; the line of a document needs another")
+      }
       if key == PostingField.baseAmount.rawValue, baseCurrency == .none {
         reader.problem(keyNode, "\(reader.dotted(path)).\(key): there is no base currency (fx.base)")
       }

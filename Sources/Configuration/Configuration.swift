@@ -223,12 +223,16 @@ public struct Configuration: Sendable, Equatable {
       plain.entries.removeLast(standard.count)
     }
     var text = "\(plain)".replacing(", boxedChecks: nil, boxedPolicies: nil)", with: ")")
-    for later in [", comparesOrdered: false", ", missingFlags: []"] { text = text.replacing(later, with: "") }
+    for later in [", comparesOrdered: false", ", comparesLines: false", ", missingFlags: []"] {
+      text = text.replacing(later, with: "")
+    }
     text += "|\(dimensions)"
     let isLater = plain.entries.count == MatchingPolicy.firstKinds
     for (path, value) in effective where ["sources", "tables", "matching", "policy"].contains(path.first) {
       if path == ["matching", "revenue_schedules", "remainder"], value == "spread" { continue }
-      if path == ["matching", "quantities", "ordered"], value == "false" { continue }
+      if [["matching", "quantities", "ordered"], ["matching", "quantities", "lines"]].contains(path), value == "false" {
+        continue
+      }
       if isLater, path.starts(with: ["policy", OrderEventKind.chargeback.name]) { continue }
       text += "|" + path.joined(separator: ".") + "=" + value
     }

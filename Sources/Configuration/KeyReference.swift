@@ -283,6 +283,10 @@ public struct KeyReference: Sendable {
       "matching.quantities.ordered", "true, false", "false",
       "Whether no more may be delivered, shipped or billed than `booked` and `changed` have ordered, less `cancelled`; "
         + "orders without a quantity are not held against it."),
+    .init(
+      "matching.quantities.lines", "true, false", "false",
+      "Whether a document whose total agrees is compared line by line too, where both sides tell `line` and `quantity`: "
+        + "lines that are wrong in opposite directions are a PRICE_ or QUANTITY_MISMATCH without a difference."),
     .init("matching.tolerances", "map", "{}", "Tolerance by account role; `default` for all others."),
     .init("matching.tolerances.*", "map", "", "Inclusive; on the cumulative difference of an order."),
     .init("matching.tolerances.*.absolute", "decimal", "0", "Major units, both ways."),

@@ -243,6 +243,7 @@ public enum OrderField: String, CaseIterable, Sendable {
   case serviceStart = "service_start"
   case serviceEnd = "service_end"
   case servicePeriods = "service_periods"
+  case line
 
   public var isRequired: Bool {
     switch self {
@@ -257,7 +258,7 @@ extension OrderField {
   public var masks: [FieldMask] {
     switch self {
     case .customer: [.hash, .redact]
-    case .order, .eventID, .document: [.hash]
+    case .order, .eventID, .document, .line: [.hash]
     default: []
     }
   }
@@ -276,6 +277,7 @@ public enum PostingField: String, CaseIterable, Sendable {
   case period
   case quantity
   case baseAmount = "base_amount"
+  case line
 
   public var isRequired: Bool {
     switch self {
@@ -290,7 +292,7 @@ extension PostingField {
   public var masks: [FieldMask] {
     switch self {
     case .customer, .account: [.hash, .redact]
-    case .order, .lineID, .journal, .document, .reverses: [.hash]
+    case .order, .lineID, .journal, .document, .reverses, .line: [.hash]
     default: []
     }
   }

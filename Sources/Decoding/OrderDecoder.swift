@@ -12,6 +12,8 @@ public struct OrderDecoder: ~Copyable {
   /// Where the document date is mapped as the event time is, it is not read twice.
   private let hasOwnDate: Bool
   private let hasService: Bool
+  /// Whether a service or a line is mapped.
+  private let hasRest: Bool
   private let serviceDates = TextMemo()
 
   /// - Parameter schemas: For the Avro formats, which cannot be read without.
@@ -25,7 +27,10 @@ public struct OrderDecoder: ~Copyable {
     blank.initialize(to: OrderEvent())
     precondition(plan.specification.kind == .orders)
     let fields = plan.specification.fields
-    hasService = fields[OrderField.serviceEnd.rawValue] != nil || fields[OrderField.servicePeriods.rawValue] != nil
+    let tellsService =
+      fields[OrderField.serviceEnd.rawValue] != nil || fields[OrderField.servicePeriods.rawValue] != nil
+    hasService = tellsService
+    hasRest = tellsService || fields[OrderField.line.rawValue] != nil
     hasOwnDate = fields[OrderField.documentDate.rawValue] != fields[OrderField.eventTime.rawValue]
     extractor = Extractor(
       plan: plan, memoised: [Index.event, Index.time, Index.documentDate], isQuick: isQuick,
@@ -80,7 +85,7 @@ public struct OrderDecoder: ~Copyable {
   private enum Index {
     static let order = 0, id = 1, event = 2, time = 3, documentDate = 4, document = 5, customer = 6, currency = 7
     static let lineCount = 8, quantity = 9, firstAmount = 10
-    static let serviceStart = 19, serviceEnd = 20, servicePeriods = 21
+    static let serviceStart = 19, serviceEnd = 20, servicePeriods = 21, line = 22
   }
 
   /// Returns false where a table says to skip the record.
@@ -137,14 +142,22 @@ public struct OrderDecoder: ~Copyable {
         event.pointee.amounts[component] = amount
       }
     }
-    if hasService { try readService(event, isSkipped: &isSkipped) }
+    if hasRest { try readRest(event, isSkipped: &isSkipped) }
     try extractor.dimensions(&event.pointee.dimensions, isSkipped: &isSkipped)
     return !isSkipped
   }
 
+  /// What few sources tell: the service that is billed, and the line of the document.
+  @inline(never)
+  private mutating func readRest(
+    _ event: UnsafeMutablePointer<OrderEvent>, isSkipped: inout Bool
+  ) throws(DataFault) {
+    if extractor.isMapped(Index.line) { event.pointee.line = try extractor.plain(Index.line, isSkipped: &isSkipped) }
+    if hasService { try readService(event, isSkipped: &isSkipped) }
+  }
+
   /// The service that is billed. It begins on the day of the document where the record does not say when, and ends on the
   /// day that it names, or after so many periods.
-  @inline(never)
   private mutating func readService(
     _ event: UnsafeMutablePointer<OrderEvent>, isSkipped: inout Bool
   ) throws(DataFault) {

@@ -13,6 +13,8 @@ public struct PostingDecoder: ~Copyable {
   private let flags = TextMemo()
   private let hasQuantity: Bool
   private let hasBaseAmount: Bool
+  /// Whether either of them is mapped, or the line.
+  private let hasExtras: Bool
 
   /// - Parameter schemas: For the Avro formats, which cannot be read without.
   public init(plan: MappingPlan, schemas: (any AvroSchemas)? = nil) {
@@ -24,8 +26,11 @@ public struct PostingDecoder: ~Copyable {
     blank = .allocate(capacity: 1)
     blank.initialize(to: Posting())
     precondition(plan.specification.kind == .ledger)
-    hasQuantity = plan.specification.fields[PostingField.quantity.rawValue] != nil
-    hasBaseAmount = plan.specification.fields[PostingField.baseAmount.rawValue] != nil
+    let fields = plan.specification.fields
+    let (quantity, baseAmount) = (fields[PostingField.quantity.rawValue], fields[PostingField.baseAmount.rawValue])
+    hasQuantity = quantity != nil
+    hasBaseAmount = baseAmount != nil
+    hasExtras = quantity != nil || baseAmount != nil || fields[PostingField.line.rawValue] != nil
     extractor = Extractor(
       plan: plan, memoised: [Index.role, Index.reversal, Index.time, Index.postingDate, Index.period],
       isQuick: isQuick, walker: walker, schemas: schemas)
@@ -79,7 +84,7 @@ public struct PostingDecoder: ~Copyable {
   private enum Index {
     static let order = 0, id = 1, journal = 2, document = 3, reverses = 4, reversal = 5, customer = 6, account = 7
     static let role = 8, currency = 9, time = 10, postingDate = 11, period = 12
-    static let quantity = 13, baseAmount = 14
+    static let quantity = 13, baseAmount = 14, line = 15
   }
 
   private mutating func fill(
@@ -122,16 +127,17 @@ public struct PostingDecoder: ~Copyable {
     guard currency != .none else { throw DataFault(.schemaInvalid, field: "currency", detail: "is missing") }
     posting.pointee.currency = currency
     posting.pointee.amount = try extractor.postingAmount(currency, isSkipped: &isSkipped)
-    if hasQuantity || hasBaseAmount { try readExtras(posting, isSkipped: &isSkipped) }
+    if hasExtras { try readExtras(posting, isSkipped: &isSkipped) }
     try extractor.dimensions(&posting.pointee.dimensions, isSkipped: &isSkipped)
     return !isSkipped
   }
 
-  /// What few ledgers tell: the quantity, and the amount in the base currency.
+  /// What few ledgers tell: the line of the document, the quantity, and the amount in the base currency.
   @inline(never)
   private mutating func readExtras(
     _ posting: UnsafeMutablePointer<Posting>, isSkipped: inout Bool
   ) throws(DataFault) {
+    if extractor.isMapped(Index.line) { posting.pointee.line = try extractor.plain(Index.line, isSkipped: &isSkipped) }
     if hasQuantity, let quantity = try extractor.quantity(Index.quantity, isSkipped: &isSkipped) {
       posting.pointee.quantity_u = quantity
       posting.pointee.extras |= Posting.Extra.quantity

@@ -66,7 +66,7 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
     case .freightMismatch: "The freight explains the whole difference."
     case .discountMismatch: "The discount explains the whole difference."
     case .quantityMismatch:
-      "Delivered, issued and billed quantities are all there and differ; or the posted quantity explains the whole difference of the revenue."
+      "Delivered, issued and billed quantities are all there and differ; or the posted quantity explains the whole difference of the revenue, line by line where both sides tell lines; or it differs in lines of a document whose total agrees (`matching.quantities.lines`)."
     case .rounding: "A difference of at most half a minor unit a line (at least one minor unit): accepted and counted."
     case .currencyMismatch: "Posted in another currency than the order's."
     case .cutoff: "The right amount in another accounting period than the order event's."
@@ -81,7 +81,8 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
       "Something is posted for an order that is cancelled without having been billed, or is on hold."
     case .unreversedCancel: "The order was cancelled after billing, and the ledger still holds the billing."
     case .orphanReversal: "A reversal whose original posting is not known for this order."
-    case .priceMismatch: "Billed and posted quantities agree, and the unit price explains the whole difference."
+    case .priceMismatch:
+      "Billed and posted quantities agree, and the unit price explains the whole difference, line by line where both sides tell lines; or it differs in lines of a document whose total agrees (`matching.quantities.lines`)."
     case .wrongEntity: "The posting names another entity than the order."
     case .wrongSegment: "The posting names another segment than the order."
     case .fxDifference:
@@ -158,6 +159,47 @@ public struct Break: Sendable, Equatable {
     }
   }
 
+  /// One line of a billing document that the two sides bill differently.
+  public struct LineEvidence: Sendable, Equatable {
+    /// Empty where the order is compared as a whole.
+    public var document: String
+    public var line: String
+    public var currency: Currency
+    /// In millionths; of what is credited below zero.
+    public var expectedQuantity: Int64
+    public var postedQuantity: Int64
+    /// Of the revenue, debit − credit in minor units.
+    public var expected: Int64
+    public var posted: Int64
+
+    /// Amount of one unit, in major units with up to four decimals more than the currency has; nil without a quantity.
+    public var expectedPrice: String? { price(expected, expectedQuantity) }
+    public var postedPrice: String? { price(posted, postedQuantity) }
+
+    public init(
+      document: String, line: String, currency: Currency, expectedQuantity: Int64, postedQuantity: Int64,
+      expected: Int64, posted: Int64
+    ) {
+      self.document = document
+      self.line = line
+      self.currency = currency
+      self.expectedQuantity = expectedQuantity
+      self.postedQuantity = postedQuantity
+      self.expected = expected
+      self.posted = posted
+    }
+
+    /// Half a unit of the last decimal is rounded away from zero.
+    private func price(_ amount: Int64, _ quantity: Int64) -> String? {
+      guard quantity != 0 else { return nil }
+      let doubled = -Int128(amount) * 10_000_000_000 * 2
+      let divisor = Int128(quantity)
+      let half = (doubled < 0) == (divisor < 0) ? divisor : -divisor
+      return formatDecimal(
+        (doubled + half) / (2 * divisor), decimals: currency.exponent + 4, leastDecimals: currency.exponent)
+    }
+  }
+
   /// A pure function of order key, type and role (and currency, where the tie has more than one):
   /// see `Break.id(order:type:role:)`.
   public var id: String
@@ -190,6 +232,10 @@ public struct Break: Sendable, Equatable {
   public var journals: [String] = []
   /// Quantities in millionths (ordered, delivered, shipped, billed), for the quantity types; nil otherwise.
   public var quantities: [Int64]?
+  /// The lines that differ, where lines are compared: at most `maximumEvidenceLines` of `lineCount`, those that differ
+  /// most first.
+  public var lines: [LineEvidence] = []
+  public var lineCount = 0
   /// One sentence for a person.
   public var reason: String = ""
   /// The decision that the state rests on; nil where it is the reconciler's own.
@@ -227,3 +273,6 @@ public struct Break: Sendable, Equatable {
 
 /// How many event and journal ids a break message names; the counts are complete all the same.
 public let maximumEvidenceIDs = 64
+
+/// How many of the lines that differ a break message names.
+public let maximumEvidenceLines = 5

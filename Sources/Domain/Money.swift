@@ -34,3 +34,13 @@ public func formatDecimal(_ units: Int128, decimals: Int) -> String {
   }
   return units < 0 ? "-" + digits : digits
 }
+
+/// The same without zeros at the end that say nothing, but with `leastDecimals` of them at least.
+public func formatDecimal(_ units: Int128, decimals: Int, leastDecimals: Int) -> String {
+  var (units, decimals) = (units, decimals)
+  while decimals > leastDecimals, units % 10 == 0 {
+    units /= 10
+    decimals -= 1
+  }
+  return formatDecimal(units, decimals: decimals)
+}

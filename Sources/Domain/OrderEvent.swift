@@ -125,7 +125,8 @@ public struct OrderEvent: Sendable {
   public var amounts = Amounts()
   /// Quantity in millionths of the unit; `quantityPresent` says whether the record carried one.
   public var quantity_u: Int64 = 0
-  public var quantityPresent = false
+  /// Bits of `Extra`: which of the fields that few records have this one carried.
+  public var extras: UInt8 = 0
   /// A CDC delete: the event with this id is taken back.
   public var isDelete = false
   /// A CDC update or re-read of the same row: the newest image of the id counts, and another image is no fault.
@@ -134,9 +135,29 @@ public struct OrderEvent: Sendable {
   public var brokenRules: UInt16 = 0
   public var dimensions: InlineArray<8, ByteView> = .init(repeating: .empty)
   public var position = RecordPosition(source: 0, partition: 0, offset: 0)
+  @usableFromInline var lineText: ByteView = .empty
+
+  public enum Extra {
+    public static let quantity: UInt8 = 1
+    public static let line: UInt8 = 2
+  }
 
   @inlinable
   public init() {}
+
+  @inlinable public var quantityPresent: Bool {
+    get { extras & Extra.quantity != 0 }
+    set { extras = newValue ? extras | Extra.quantity : extras & ~Extra.quantity }
+  }
+
+  /// The line (item) of the document that the event is about; empty where the record carried none.
+  @inlinable public var line: ByteView {
+    get { extras & Extra.line != 0 ? lineText : .empty }
+    set {
+      lineText = newValue
+      extras = newValue.isEmpty ? extras & ~Extra.line : extras | Extra.line
+    }
+  }
 }
 
 /// A service of as many days is refused: a slip in a date, and no contract.

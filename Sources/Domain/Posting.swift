@@ -39,12 +39,23 @@ public struct Posting: Sendable {
   public var brokenRules: UInt16 = 0
   public var dimensions: InlineArray<8, ByteView> = .init(repeating: .empty)
   public var position = RecordPosition(source: 0, partition: 0, offset: 0)
+  @usableFromInline var lineText: ByteView = .empty
 
   public enum Extra {
     public static let baseAmount: UInt8 = 1
     public static let quantity: UInt8 = 2
+    public static let line: UInt8 = 4
   }
 
   @inlinable
   public init() {}
+
+  /// The line (item) of the document that is posted; empty where the record carried none.
+  @inlinable public var line: ByteView {
+    get { extras & Extra.line != 0 ? lineText : .empty }
+    set {
+      lineText = newValue
+      extras = newValue.isEmpty ? extras & ~Extra.line : extras | Extra.line
+    }
+  }
 }

@@ -70,6 +70,7 @@ struct EvidenceContext {
     if finding.type == .fxDifference, let expected = finding.expected, let posted = finding.posted {
       size = Int128((Int128(posted) - Int128(expected)).magnitude)
     }
+    if let lines = finding.lines { size = max(size, lines.size) }
     if size == 0 { size = Int128((finding.expected ?? 0).magnitude) }
     var currency = finding.currency
     if let rates = policy.checks?.exchange?.rates,
@@ -110,6 +111,7 @@ struct EvidenceContext {
     case .unbilledShipment, .billedNotShipped, .quantityMismatch: made.quantities = quantities
     default: break
     }
+    if let lines = finding.lines { (made.lines, made.lineCount) = (lines.lines, lines.count) }
     made.reason = finding.reason
     return made
   }

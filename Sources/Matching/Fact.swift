@@ -45,6 +45,8 @@ struct Fact {
   var journal: ByteView = .empty
   var id: ByteView = .empty
   var reverses: ByteView = .empty
+  /// Only where `Flag.hasLine` says so: otherwise whatever the fact held before.
+  var lineText: ByteView = .empty
 
   static let quantityBit: UInt16 = 1 << 9
   /// Order events: first and last day of the service; both or neither.
@@ -63,6 +65,8 @@ struct Fact {
     static let rejected: UInt16 = 16
     /// It broke a validation rule that flags. The first bit behind those of `FactCursor.More`.
     static let flagged: UInt16 = 1 << 11
+    /// It names the line of its document.
+    static let hasLine: UInt16 = 1 << 12
   }
 
   init() {}
@@ -73,6 +77,8 @@ struct Fact {
   var isReversal: Bool { flags & Flag.reversal != 0 }
   var isLate: Bool { flags & Flag.late != 0 }
   var isChange: Bool { flags & (Flag.upsert | Flag.delete) != 0 }
+  /// The line of its document, empty where it names none.
+  var line: ByteView { flags & Flag.hasLine != 0 ? lineText : .empty }
 
   /// The signed amount of a posting.
   var amount: Int64 { amounts[0] }
@@ -209,6 +215,7 @@ extension UnsafeMutablePointer<Fact> {
     pointee.flags =
       (event.pointee.isDelete ? Fact.Flag.delete : 0) | (event.pointee.isUpsert ? Fact.Flag.upsert : 0)
       | (event.pointee.brokenRules != 0 ? Fact.Flag.flagged : 0)
+    if event.pointee.extras & OrderEvent.Extra.line != 0 { setLine(event.pointee.line) }
     pointee.brokenRules = event.pointee.brokenRules
     pointee.document = event.pointee.document.prefix(maximumTextBytes)
     pointee.customer = event.pointee.customer.prefix(maximumTextBytes)
@@ -228,7 +235,6 @@ extension UnsafeMutablePointer<Fact> {
     pointee.code = posting.pointee.role.rawValue
     pointee.mask = 1
     pointee.amounts[0] = posting.pointee.amount
-    if posting.pointee.extras != 0 { fillExtras(posting) }
     pointee.currency = posting.pointee.currency
     pointee.source = posting.pointee.position.source
     pointee.lineCount = 0
@@ -244,6 +250,7 @@ extension UnsafeMutablePointer<Fact> {
     pointee.customer = posting.pointee.customer.prefix(maximumTextBytes)
     pointee.journal = posting.pointee.journal.prefix(maximumTextBytes)
     pointee.reverses = posting.pointee.reverses.prefix(maximumTextBytes)
+    if posting.pointee.extras != 0 { fillExtras(posting) }
     setIdentity(posting.pointee.id, posting.pointee.position)
   }
 
@@ -259,6 +266,14 @@ extension UnsafeMutablePointer<Fact> {
       pointee.mask |= Fact.quantityBit
       pointee.amounts[at] = posting.pointee.quantity_u
     }
+    if posting.pointee.extras & Posting.Extra.line != 0 { setLine(posting.pointee.line) }
+  }
+
+  /// After the flags.
+  @inline(never)
+  private func setLine(_ line: ByteView) {
+    pointee.flags |= Fact.Flag.hasLine
+    pointee.lineText = line.prefix(maximumTextBytes)
   }
 
   @inline(__always)
@@ -300,6 +315,7 @@ extension Fact {
     for at in 0..<amountCount { hash = mixed(hash, UInt64(bitPattern: amounts[at])) }
     hash = mixed(mixed(hash, textHash(document)), textHash(customer))
     if isPosting { hash = mixed(mixed(hash, textHash(journal)), textHash(reverses)) }
+    if flags & Flag.hasLine != 0 { hash = mixed(hash, textHash(lineText)) }
     payloadHash = hash
   }
 }

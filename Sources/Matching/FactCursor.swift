@@ -11,12 +11,12 @@ import Domain
 ///                      document(2) customer(2) dimensions(2) id(2) date(2) period(2) sameSource(1) –(1) journal(2)
 ///                      width of the time's difference(4), of each amount(4), in bytes
 ///     more     UInt16, where hasMore: flags(5) hasReverses(1) hasLines(1) isAbsolute(1) hasOffset(1) hasIdentity(1)
-///              hasMask(1) flagged(1)
+///              hasMask(1) flagged(1) hasLine(1) –(3)
 ///     mask     UInt16, order events
 ///     currency UInt16, source UInt16, lines UInt16, offset Int64, identity UInt64, mask UInt16 (of a posting with more
 ///              than its amount), broken rules UInt16: each where it is wanted
 ///     time, date Int32, period Int32, amounts
-///     texts    document, customer, dimensions, journal, id, reverses: UInt8 length (255: UInt16 follows), bytes
+///     texts    document, customer, dimensions, journal, id, reverses, line: UInt8 length (255: UInt16 follows), bytes
 ///
 /// An absolute fact refers to nothing before it: what a large body ends with, so that appending never reads it all.
 struct FactCursor {
@@ -35,6 +35,7 @@ struct FactCursor {
   private(set) var brokenRules: UInt16 = 0
   private(set) var idTail: ByteView = .empty
   private(set) var reverses: ByteView = .empty
+  private(set) var line: ByteView = .empty
 
   // What the next one may refer to. Currency and source stand apart: side by side they are compared in one load, which
   // waits for the stores of both.
@@ -71,8 +72,10 @@ struct FactCursor {
   }
 
   enum More {
-    /// The flags of a fact; the last, `Fact.Flag.flagged`, has a number behind it.
-    static let flags: UInt16 = 31 | Fact.Flag.flagged
+    /// The flags of a fact; of the last two, `Fact.Flag.flagged` has a number behind it, `Fact.Flag.hasLine` a text.
+    static let flags: UInt16 = 31 | Fact.Flag.flagged | Fact.Flag.hasLine
+    /// Each has a text behind all others.
+    static let texts: UInt16 = hasReverses | Fact.Flag.hasLine
     /// Nothing more stands behind these alone.
     static let bare: UInt16 = 31
     static let hasReverses: UInt16 = 1 << 5
@@ -215,7 +218,10 @@ struct FactCursor {
       if heads & 1 << 22 != 0 { lastJournal = FactCursor.literal(&place) }
     }
     if heads >> 14 & 3 != Text.none { idTail = FactCursor.literal(&place) }
-    if more & More.hasReverses != 0 { reverses = FactCursor.literal(&place) }
+    if more & More.texts != 0 {
+      if more & More.hasReverses != 0 { reverses = FactCursor.literal(&place) }
+      if more & Fact.Flag.hasLine != 0 { line = FactCursor.literal(&place) }
+    }
     at = place
     return place <= end
   }
@@ -283,7 +289,10 @@ struct FactPlan {
     if isPosting { put(fact.pointee.journal, cursor.lastJournal, 22) }
     more = fact.pointee.flags
     if isAbsolute { more |= FactCursor.More.isAbsolute }
-    if fact.pointee.flags & Fact.Flag.flagged != 0 { size &+= 2 }
+    if fact.pointee.flags & (Fact.Flag.flagged | Fact.Flag.hasLine) != 0 {
+      if fact.pointee.flags & Fact.Flag.flagged != 0 { size &+= 2 }
+      if fact.pointee.flags & Fact.Flag.hasLine != 0 { size &+= FactPlan.literalSize(fact.pointee.lineText) }
+    }
     if !fact.pointee.reverses.isEmpty {
       more |= FactCursor.More.hasReverses
       size &+= FactPlan.literalSize(fact.pointee.reverses)
@@ -428,7 +437,10 @@ struct FactPlan {
       if heads & 1 << 22 != 0 { put(fact.pointee.journal) }
     }
     if heads >> 14 & 3 != FactCursor.Text.none { put(idTail) }
-    if more & FactCursor.More.hasReverses != 0 { put(fact.pointee.reverses) }
+    if more & FactCursor.More.texts != 0 {
+      if more & FactCursor.More.hasReverses != 0 { put(fact.pointee.reverses) }
+      if more & Fact.Flag.hasLine != 0 { put(fact.pointee.lineText) }
+    }
     assert(at == end)
   }
 }
@@ -515,6 +527,7 @@ extension Fact {
     if cursor.hasMore(FactCursor.More.hasOffset) { offset = cursor.offset }
     if cursor.hasMore(FactCursor.More.hasIdentity) { idHash = cursor.identity }
     if cursor.hasMore(FactCursor.More.hasReverses) { reverses = cursor.reverses }
+    if cursor.hasMore(Fact.Flag.hasLine) { lineText = cursor.line }
     hash()
   }
 }

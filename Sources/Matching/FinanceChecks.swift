@@ -102,10 +102,19 @@ extension Judge {
 
 extension Matcher {
   /// The part of `agreedValue` that a configuration has to ask for: whether `FinanceChecks` would find nothing in a tie
-  /// with both sides. It reads the facts once more, and only where there is something to check.
+  /// with both sides, and there are no lines to compare. It reads the facts once more, and only where there is something to check.
   @inline(never)
   func isSoundOtherwise(_ slot: Int) -> Bool {
-    let checks = policy.checks!
+    if policy.quantities.comparesLines {
+      var (isExpected, isPosted) = (false, false)
+      var lines = facts(slot)
+      while lines.next() {
+        guard lines.hasMore(Fact.Flag.hasLine) else { continue }
+        if lines.isPosting { isPosted = true } else { isExpected = true }
+      }
+      if isExpected, isPosted { return false }
+    }
+    guard let checks = policy.checks else { return true }
     var named = InlineArray<2, Bool>(repeating: false)
     var (isPaid, isBilled) = (false, false)
     let dimensions = InlineArray<2, Int?> { $0 == 0 ? checks.entity : checks.segment }

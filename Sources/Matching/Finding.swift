@@ -21,6 +21,8 @@ struct Finding {
   var isAccepted = false
   var hints: [BreakHint] = []
   var parts: [Part] = []
+  /// The lines of documents that differ, where they are what explains it.
+  var lines: LineDifferences?
   var reason: String
 
   init(
@@ -32,6 +34,11 @@ struct Finding {
     self.expected = expected
     self.posted = posted
     self.reason = reason
+  }
+
+  mutating func add(_ other: LineDifferences?) {
+    guard let other else { return }
+    if lines == nil { lines = other } else { lines!.add(other) }
   }
 }
 

@@ -306,24 +306,26 @@ extension Judge {
     let beyond = others.filter { !isAccepted(at($0)) && !isRounding(at($0)) }
     if beyond.count < others.count, !beyond.isEmpty { others = beyond }
     if others.count >= 2, let common = proportionalRole(currency, primary, others) {
-      let byQuantity = typeByQuantity(currency)
+      let byQuantity = causeByQuantity(currency)
       let common = byQuantity == nil ? common : .revenue
       var finding = Finding(
-        byQuantity ?? .amountMismatch, common, code, expected: value(expected, currency, common),
+        byQuantity?.type ?? .amountMismatch, common, code, expected: value(expected, currency, common),
         posted: value(posted, currency, common),
-        reason: byQuantity.map(reasonByQuantity) ?? "all amounts are off by the same proportion")
+        reason: byQuantity?.reason ?? "all amounts are off by the same proportion")
+      finding.lines = byQuantity?.lines
       finding.hints = hints(common, expected[at(common)], ledger[Int(common.rawValue)], currency)
       finding.parts = takeParts(currency)
       append(finding)
       return
     }
-    let byQuantity = others == [.revenue] ? typeByQuantity(currency) : nil
+    let byQuantity = others == [.revenue] ? causeByQuantity(currency) : nil
     for role in others {
       let delta = residual[at(role)]
       var finding = Finding(
-        byQuantity ?? type(of: role), role, code, expected: value(expected, currency, role),
+        byQuantity?.type ?? type(of: role), role, code, expected: value(expected, currency, role),
         posted: value(posted, currency, role),
-        reason: byQuantity.map(reasonByQuantity) ?? "posted differs from expected in \(role.name)")
+        reason: byQuantity?.reason ?? "posted differs from expected in \(role.name)")
+      finding.lines = byQuantity?.lines
       finding.hints = hints(role, expected[at(role)], ledger[Int(role.rawValue)], currency)
       finding.parts = [.init(currency: code, role: role, delta: Int64(clamping: delta))]
       residual[at(role)] = 0
@@ -339,11 +341,12 @@ extension Judge {
       findings[findings.count - 1].parts.append(contentsOf: takeParts(currency))
       return
     }
-    let restByQuantity = others.isEmpty && primary == .revenue ? typeByQuantity(currency) : nil
+    let restByQuantity = others.isEmpty && primary == .revenue ? causeByQuantity(currency) : nil
     var rest = Finding(
-      restByQuantity ?? type(of: primary), primary, code, expected: value(expected, currency, primary),
+      restByQuantity?.type ?? type(of: primary), primary, code, expected: value(expected, currency, primary),
       posted: value(posted, currency, primary),
-      reason: restByQuantity.map(reasonByQuantity) ?? "posted differs from expected in \(primary.name)")
+      reason: restByQuantity?.reason ?? "posted differs from expected in \(primary.name)")
+    rest.lines = restByQuantity?.lines
     rest.hints = hints(primary, expected[at(primary)], ledger[Int(primary.rawValue)], currency)
     rest.parts = takeParts(currency)
     append(rest)
@@ -362,6 +365,9 @@ extension Judge {
     findings[known].posted = finding.posted
     findings[known].hints = finding.hints
     findings[known].parts += finding.parts
+    guard finding.lines != nil else { return }
+    findings[known].reason += "; " + finding.reason
+    findings[known].add(finding.lines)
   }
 
   /// The role to name where the differing roles are off by one proportion: all of them the primary, net and its tax

@@ -148,6 +148,7 @@ struct Judge {
       for hint in other.hints where !findings[known].hints.contains(hint) { findings[known].hints.append(hint) }
       findings[known].isAccepted = findings[known].isAccepted && other.isAccepted
       findings[known].reason += "; " + other.reason
+      findings[known].add(other.lines)
       findings.remove(at: at)
     }
   }
@@ -170,6 +171,7 @@ struct Judge {
     }
     if judgeStatus() { return }
     judgeAmounts()
+    if policy.quantities.comparesLines { judgeLines() }
     judgeCustomers()
     if policy.checksPostingDates { judgeDates() }
     if let checks = policy.checks { judgeFinance(checks) }
@@ -417,14 +419,6 @@ struct Judge {
       }
     }
     return isKnown ? ordered : nil
-  }
-
-  /// Millionths of the unit, without zeros that say nothing.
-  private func quantityText(_ quantity_u: Int64) -> String {
-    var text = formatDecimal(Int128(quantity_u), decimals: 6)
-    while text.hasSuffix("0") { text.removeLast() }
-    if text.hasSuffix(".") { text.removeLast() }
-    return text
   }
 
   /// Delivered, shipped and billed quantities of the last judgement, where quantities are compared.

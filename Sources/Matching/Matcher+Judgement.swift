@@ -467,6 +467,7 @@ extension Matcher {
     for quantity in judge.quantities ?? [] where finding.role == .unbilled || finding.type == .quantityMismatch {
       hash = mixed(hash, UInt64(bitPattern: quantity))
     }
+    if let lines = finding.lines { hash = mixed(hash, lines.hash) }
     return hash | 1
   }
 }

@@ -108,7 +108,7 @@ public struct Matcher: ~Copyable {
   var read: [Fact] = []
   var texts = TextArena()
   var quick: QuickJudge
-  /// Whether `policy.checks` are asked for.
+  /// Whether `policy.checks` are asked for, or lines compared: what `isSoundOtherwise` looks at.
   let hasChecks: Bool
   let hasExchange: Bool
   /// Whether open breaks grow more severe with age.
@@ -132,7 +132,7 @@ public struct Matcher: ~Copyable {
     forgetsAtOnce = policy.retention_ms <= horizon_ms / TimerQueue.quantaPerHorizon
     timers = TimerQueue(quantum_ms: horizon_ms / TimerQueue.quantaPerHorizon)
     judge = Judge(policy: policy)
-    hasChecks = policy.checks != nil
+    hasChecks = policy.checks != nil || policy.quantities.comparesLines
     hasSchedules = policy.checks?.schedules != nil
     hasAges = policy.checks?.severityAges_ms.isEmpty == false
     hasExchange = policy.checks?.exchange != nil

@@ -27,6 +27,8 @@ public struct QuantityChecks: Sendable, Equatable {
   public var tolerance_u: Int64 = 0
   /// Whether no more may be delivered, shipped or billed than was ordered, where the order events tell quantities.
   public var comparesOrdered = false
+  /// Whether documents whose total agrees are compared line by line too, where both sides tell lines and quantities.
+  public var comparesLines = false
 
   public init() {}
 }

@@ -61,7 +61,10 @@ public struct Catalog: Sendable {
         topic: source.originalTopic, entry: governance.sources[source.name]?.entry ?? GovernanceEntry(),
         fields: configuration.fieldNames(of: source).map { name in
           var entry = governance.field(name, of: source.name)
-          if entry.definition.isEmpty { entry.definition = CatalogWords.definition(name, source.mapping.kind) }
+          if entry.definition.isEmpty {
+            entry.definition = CatalogWords.definition(
+              name, source.mapping.kind, isMapped: source.mapping.fields[name] != nil)
+          }
           return Field(
             name: name, rule: CatalogWords.rule(name, source, configuration),
             outputs: CatalogWords.outputs(name, source.mapping.kind, configuration), entry: entry)

@@ -5,8 +5,9 @@ import Domain
 
 /// What the catalog says of canonical fields, mapping rules and lineage.
 enum CatalogWords {
-  static func definition(_ field: String, _ kind: SourceKind) -> String {
-    if kind == .orders, let known = OrderField(rawValue: field) {
+  /// - Parameter isMapped: Whether it is a canonical field of the source, and no dimension that has the name of one.
+  static func definition(_ field: String, _ kind: SourceKind, isMapped: Bool) -> String {
+    if isMapped, kind == .orders, let known = OrderField(rawValue: field) {
       return switch known {
       case .order: "Order key by which orders and postings are joined."
       case .eventID: "The event's own id, by which re-deliveries are told."
@@ -18,6 +19,7 @@ enum CatalogWords {
       case .currency: "Currency of the amounts, ISO 4217."
       case .lineCount: "Lines of the order or invoice; decides how large a rounding difference may be."
       case .quantity: "Quantity delivered, shipped or billed."
+      case .line: "Line (item) of the document; by it price and quantity are compared with those of the ledger."
       case .serviceStart: "First day of the service that is billed; the document date where it is absent."
       case .serviceEnd: "Last day of the service that is billed: its revenue is released until then."
       case .servicePeriods: "How many months or accounting periods the service lasts, where it has no last day."
@@ -32,7 +34,7 @@ enum CatalogWords {
       case .applied: "What a payment, refund or write-off settles."
       }
     }
-    if kind == .ledger, let known = PostingField(rawValue: field) {
+    if isMapped, kind == .ledger, let known = PostingField(rawValue: field) {
       return switch known {
       case .order: "Order key by which orders and postings are joined."
       case .lineID: "The posting line's own id, by which re-deliveries are told."
@@ -48,6 +50,7 @@ enum CatalogWords {
       case .postingDate: "Posting date; decides the accounting period."
       case .period: "Accounting period, year × 100 + period."
       case .quantity: "Quantity of the line; whether it is sold or taken back, the side of the amount says."
+      case .line: "Line (item) of the document that is posted; by it price and quantity are compared."
       case .baseAmount: "The amount in the base currency, as the ledger has converted it."
       }
     }
@@ -286,7 +289,16 @@ enum CatalogWords {
     case "service_start", "service_end", "service_periods":
       return configuration.policy.checks?.schedules == nil ? [] : ["breaks: REVENUE_SCHEDULE_GAP"]
     case "base_amount": return ["breaks: FX_DIFFERENCE"]
-    case "quantity": return configuration.policy.quantities.isEnabled ? ["breaks: evidence.quantities"] : []
+    case "quantity":
+      var uses = configuration.policy.quantities.isEnabled ? ["evidence.quantities"] : []
+      if [.orders, .ledger].allSatisfy({ kind in
+        configuration.sources.contains { $0.mapping.kind == kind && $0.mapping.fields[field] != nil }
+      }) {
+        uses.append("PRICE_MISMATCH, QUANTITY_MISMATCH")
+      }
+      return uses.isEmpty ? [] : ["breaks: " + uses.joined(separator: ", ")]
+    case "line" where !configuration.dimensions.contains(field):
+      return ["breaks: PRICE_MISMATCH, QUANTITY_MISMATCH, evidence.lines"]
     case "reverses", "reversal": return ["breaks: ORPHAN_REVERSAL"]
     case "role": return ["breaks: role"]
     case "amount": return ["breaks: posted"]

@@ -18,6 +18,8 @@ public struct HistoryEvent: Sendable, Equatable {
   public var dimensions: [String]
   /// First and last day of the service that is billed, days since 1970-01-01; nil where the record tells none.
   public var service: ClosedRange<Int32>?
+  /// Line of the document; empty where the record tells none.
+  public var documentLine = ""
 
   public init(
     order: String, id: String, kind: OrderEventKind, document: String, currency: Currency, time_ms: Int64,
@@ -63,6 +65,7 @@ public struct HistoryPosting: Sendable, Equatable {
   public var quantity_u: Int64?
   /// As of `HistoryEvent`.
   public var dimensions: [String] = []
+  public var documentLine = ""
 
   public init(
     order: String, journal: String, line: Int, document: String, role: AccountRole, currency: Currency, amount: Int64,
@@ -286,6 +289,7 @@ public final class HistoryStorage {
     out.currency = event.currency
     out.time_ms = event.time_ms
     out.documentDate_d = event.day_d
+    out.line = view(event.documentLine)
     if let quantity_u = event.quantity_u {
       out.quantity_u = quantity_u
       out.quantityPresent = true
@@ -316,6 +320,7 @@ public final class HistoryStorage {
     out.time_ms = posting.time_ms
     out.postingDate_d = posting.day_d
     out.period = posting.period
+    out.line = view(posting.documentLine)
     if let baseAmount = posting.baseAmount {
       out.baseAmount = baseAmount
       out.extras |= Posting.Extra.baseAmount

@@ -85,7 +85,9 @@ public struct NaiveOracle: Sendable {
     .masterDataMissing, .duplicateOrderEvent, .fxDifference, .fxRateMissing, .unbilledShipment, .billedNotShipped,
   ]
   /// Breaks that may be about amounts, or about something else alone.
-  public static let perhapsDifferences: Set<BreakType> = [.statusConflict, .unreversedCancel, .quantityMismatch]
+  public static let perhapsDifferences: Set<BreakType> = [
+    .statusConflict, .unreversedCancel, .quantityMismatch, .priceMismatch,
+  ]
 
   /// The sides that do not agree.
   public var differences: [Side: Balance] { balances.filter { $0.value.delta != 0 } }

@@ -20,6 +20,8 @@ public struct OrderToCashOptions: Sendable {
   /// Whether an id is used again: for another event, for a newer image of a line, with another dimension.
   public var reusesIDs = false
   public var hasQuantities = true
+  /// Whether some invoices have two lines, of which more is posted for one and less for the other now and then.
+  public var hasLines = false
   /// Rates by which some journals tell base amounts.
   public var rates: NaiveRates?
   /// Accounting periods that a ledger may state, right or wrong.
@@ -160,15 +162,18 @@ public struct OrderToCashGenerator: Sendable {
       let first = day(ofMilliseconds: order.time_ms) + Int32(random.below(20))
       service = first...first + Int32(random.below(120))
     }
-    let made = emit(
-      .invoiced, amounts.filter { $0.value != 0 || $0.key != .discount }, quantity_u: quantity_u, service: service)
+    let told = amounts.filter { $0.value != 0 || $0.key != .discount }
+    let isByLine = options.hasLines && service == nil && chance(2)
+    let made =
+      isByLine
+      ? billByLine(told, quantity_u) : emit(.invoiced, told, quantity_u: quantity_u, service: service)
     order.receivable += amounts[.gross]!
     order.billed.append(made)
     if chance(7) {
       // Cancelled as a whole, and mostly made again under another number.
       order.billed.removeLast()
       order.receivable -= amounts[.gross]!
-      emit(.invoiceCancelled, made.amounts, document: made.document, quantity_u: quantity_u, service: service)
+      emit(.invoiceCancelled, told, document: made.document, quantity_u: quantity_u, service: service)
       reverse(made.document)
       if !chance(4) { bill(net, quantity_u) }
       return
@@ -182,6 +187,37 @@ public struct OrderToCashGenerator: Sendable {
       emit(.recognised, [.net: part])
       rest -= part
     }
+  }
+
+  /// Bills in two lines of one document.
+  /// - Returns: the last of them.
+  private mutating func billByLine(_ amounts: [AmountComponent: Int64], _ quantity_u: Int64) -> HistoryEvent {
+    var part = amounts.mapValues { $0 / 3 }
+    var gross: Int64 = 0
+    for component in [AmountComponent.net, .tax, .freight] { gross += part[component] ?? 0 }
+    part[.gross] = gross - (part[.discount] ?? 0)
+    let rest = amounts.merging(part) { $0 - $1 }
+    let first = emit(.invoiced, part, quantity_u: quantity_u, line: "10")
+    let second = emit(.invoiced, rest, document: first.document, quantity_u: quantity_u, line: "20")
+    guard random.below(40) < options.faultsPer100 else { return second }
+    // More for one line and less for the other, in journals that balance as before.
+    var places: [Int] = []
+    for line in ["10", "20"] {
+      let revenue = history.postings.lastIndex {
+        $0.document == first.document && $0.documentLine == line && $0.role == .revenue
+      }
+      let receivable = revenue.flatMap { revenue in
+        history.postings.lastIndex { $0.journal == history.postings[revenue].journal && $0.role == .receivable }
+      }
+      places += [receivable, revenue].compactMap { $0 }
+    }
+    guard places.count == 4 else { return second }
+    let moved = money(99)
+    for (place, sign) in zip(places, [1, -1, -1, 1] as [Int64]) {
+      history.postings[place].amount += sign * moved
+      history.postings[place].baseAmount = nil
+    }
+    return second
   }
 
   /// Posts the releases of a service, each on the last day of its month.
@@ -265,7 +301,7 @@ public struct OrderToCashGenerator: Sendable {
   @discardableResult
   private mutating func emit(
     _ kind: OrderEventKind, _ amounts: [AmountComponent: Int64], document: String? = nil, quantity_u: Int64? = nil,
-    service: ClosedRange<Int32>? = nil
+    service: ClosedRange<Int32>? = nil, line: String = ""
   ) -> HistoryEvent {
     order.events += 1
     // No two events of an order share a time.
@@ -275,6 +311,7 @@ public struct OrderToCashGenerator: Sendable {
       document: document ?? "\(order.key)-D\(order.events)", currency: order.currency, time_ms: order.time_ms,
       amounts: amounts, dimensions: order.dimensions)
     event.service = service
+    event.documentLine = line
     if chance(5) { event.documentDate_d = day(ofMilliseconds: order.time_ms) - Int32(random.below(3)) }
     if options.hasQuantities, let quantity_u, quantity_u != 0, !chance(6) { event.quantity_u = quantity_u }
     history.events.append(event)
@@ -292,6 +329,7 @@ public struct OrderToCashGenerator: Sendable {
     var period: Int32 = 0
     var dimensions: [String]?
     var quantity_u: Int64?
+    var line = ""
     var reverses = ""
     var tellsBase = false
     /// A base amount that is wrong by one minor unit.
@@ -301,7 +339,7 @@ public struct OrderToCashGenerator: Sendable {
   /// Posts a document: mostly right, else with one of the faults.
   private mutating func postMostly(_ right: Lines, _ event: HistoryEvent) {
     var lines = right
-    var posted = Posted(day_d: event.day_d, quantity_u: event.quantity_u)
+    var posted = Posted(day_d: event.day_d, quantity_u: event.quantity_u, line: event.documentLine)
     posted.tellsBase = options.rates != nil && chance(3)
     let time_ms = event.time_ms + 30_000
     let document = event.document
@@ -374,6 +412,7 @@ public struct OrderToCashGenerator: Sendable {
         currency: posted.currency ?? order.currency, amount: line.amount, time_ms: time_ms, reverses: posted.reverses)
       posting.postingDate_d = posted.day_d
       posting.period = posted.period
+      posting.documentLine = posted.line
       posting.dimensions = posted.dimensions ?? order.dimensions
       if [.revenue, .returns, .deferred].contains(line.role) { posting.quantity_u = posted.quantity_u }
       if posted.tellsBase, let rates = options.rates,
@@ -425,6 +464,7 @@ extension History: CustomStringConvertible {
         if let amount = event.amounts[component] { text += " \(component.name)=\(amount)" }
       }
       if let quantity_u = event.quantity_u { text += " quantity=\(quantity_u)" }
+      if !event.documentLine.isEmpty { text += " line \(event.documentLine)" }
       if let service = event.service {
         text += " service \(formatDate(service.lowerBound)) to \(formatDate(service.upperBound))"
       }
@@ -438,6 +478,7 @@ extension History: CustomStringConvertible {
       if !posting.reverses.isEmpty { text += " reverses \(posting.reverses)" }
       if let base = posting.baseAmount { text += " base=\(base)" }
       if let quantity_u = posting.quantity_u { text += " quantity=\(quantity_u)" }
+      if !posting.documentLine.isEmpty { text += " line \(posting.documentLine)" }
       return text + " \(posting.dimensions)"
     }
     return (events + postings).joined(separator: "\n")

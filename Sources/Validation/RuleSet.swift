@@ -394,6 +394,7 @@ extension OrderEvent: RuleRecord {
     case .id: id
     case .document: document
     case .customer: customer
+    case .line: line
     case .dimension: dimensions[Int(field.index)]
     default: .empty
     }
@@ -423,6 +424,7 @@ extension Posting: RuleRecord {
     case .journal: journal
     case .reverses: reverses
     case .account: account
+    case .line: line
     case .dimension: dimensions[Int(field.index)]
     default: .empty
     }

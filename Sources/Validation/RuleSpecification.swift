@@ -13,6 +13,8 @@ public struct RuleField: Hashable, Sendable {
     case dimension, component
     /// Of a sum: what the nested lines of a record add up to.
     case lines
+    /// The line of a document that the record is about.
+    case line
   }
 
   public var name: Name
@@ -26,7 +28,7 @@ public struct RuleField: Hashable, Sendable {
 
   public var kind: Kind {
     switch name {
-    case .order, .id, .document, .customer, .journal, .reverses, .account, .currency, .dimension: .text
+    case .order, .id, .document, .customer, .journal, .reverses, .account, .currency, .dimension, .line: .text
     case .amount, .component, .lines: .amount
     case .quantity: .quantity
     case .lineCount: .count

@@ -156,6 +156,9 @@ import Testing
       try tests.parse(tests.base + "\nmatching: {quantities: {ordered: false}}").matchingHash == plain.matchingHash)
     #expect(
       try tests.parse(tests.base + "\nmatching: {quantities: {ordered: true}}").matchingHash != plain.matchingHash)
+    #expect(
+      try tests.parse(tests.base + "\nmatching: {quantities: {lines: false}}").matchingHash == plain.matchingHash)
+    #expect(try tests.parse(tests.base + "\nmatching: {quantities: {lines: true}}").matchingHash != plain.matchingHash)
     let more = try tests.parse(
       tests.base + """
 

@@ -12,7 +12,7 @@ import Testing
     role.table = nil
     spec.fields = [
       "order": path("o"), "role": role, "currency": path("c"), "event_time": path("t"), "quantity": path("q"),
-      "base_amount": path("b"),
+      "base_amount": path("b"), "line": path("l"),
     ]
     spec.amount = .signed(path("a"))
     var decoder = PostingDecoder(plan: try MappingPlan(spec))
@@ -40,6 +40,48 @@ import Testing
     #expect(try posting("10.00", #","q":null,"b":"""#)?.extras == 0)
     let wrong = #expect(throws: DataFault.self) { try posting("10.00", #","b":16.05"#) }
     #expect(wrong?.field == "base_amount")
+  }
+
+  /// Nothing of a record's line is left to the next one, in any format.
+  @Test func lines() throws {
+    #expect(try posting("-10.00", #","l":"""#)?.extras == 0)
+    #expect(try posting("-10.00", #","l":10,"q":3"#)?.extras == Posting.Extra.quantity | Posting.Extra.line)
+    func read(_ format: RecordFormat) throws -> [String] {
+      var spec = jsonOrders { $0.fields["line"] = path("l") }
+      spec.format = format
+      var decoder = OrderDecoder(plan: try MappingPlan(spec))
+      var events = RecordBuffer<OrderEvent>()
+      var lines: [String] = []
+      for more in [#","l":"10""#, "", #","l":20"#, #","l":null"#, #","l":"a\"b""#] {
+        let row = #"{"id":"O","event":{"time":"2026-03-10T09:00:00Z","type":"x","id":"e"},"cur":"USD"\#(more)}"#
+        let whole = format == .json ? row : #"{"op":"u","before":\#(row),"after":\#(row)}"#
+        try whole.withView { payload in
+          events.removeAll()
+          _ = try decoder.decode(
+            key: .empty, payload: payload, position: RecordPosition(source: 0, partition: 0, offset: 1), into: &events)
+          let event = try #require(events.count == 1 ? events[0] : nil)
+          #expect((event.extras & OrderEvent.Extra.line != 0) == !event.line.isEmpty)
+          lines.append(event.line.string)
+        }
+      }
+      return lines
+    }
+    #expect(try read(.json) == ["10", "", "20", "", "a\"b"])
+    #expect(try read(.debezium) == ["10", "", "20", "", "a\"b"])
+    let csv = FormatTests().csvOrders {
+      $0.fields["line"] = FieldMapping(.concatenation([.path("C"), .constant("/"), .path("QTY")]))
+    }
+    let header = "ORDER,TYP,DAY,TIME,QTY,C"
+    #expect(try decodeRow("O1,J,20200326,081257,2,10", csv, header: header).first?.line == "10/2")
+    var hashed = csv
+    hashed.fields["line"]!.mask = .hash
+    hashed.maskKey = MaskKey(String(repeating: "k", count: 32))
+    let masked = try decodeRow("O1,J,20200326,081257,2,10", hashed, header: header).first?.line
+    #expect(masked?.isEmpty == false && masked != "10/2")
+    #expect(try decodeRow("O2,M,20200327,081257,2,10", hashed, header: header).first?.line == masked)
+    var avro = AvroTests.spec
+    avro.fields["line"] = path("extra.number")
+    #expect(try AvroTests().decoded(AvroTests.bytes().bytes, [5: AvroTests.order], avro).first?.line == "-77")
   }
 
   func service(

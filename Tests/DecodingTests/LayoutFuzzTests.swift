@@ -100,7 +100,9 @@ import Testing
       let amounts = members([
         ("currency", scalar()), ("net", quoted(amount())), ("tax", quoted(amount())), ("deep", scalar()),
       ])
-      let lines = (0..<random.below(4)).map { _ in members([("customer", scalar()), ("qty", quoted(amount()))]) }
+      let lines = (0..<random.below(4)).map { _ in
+        members([("customer", scalar()), ("item", scalar()), ("qty", quoted(amount()))])
+      }
       return members([
         ("id", "\"SO-\(1_000_000 + random.below(100_000))\""), ("event", event),
         ("cur", "\"\(currency())\""), ("spare", scalar()),
@@ -175,6 +177,7 @@ import Testing
         $0.fields["line_count"] = path("count")
         $0.fields["quantity"] = path("qty")
         $0.fields["freight"] = path("lines[0].qty")
+        $0.fields["line"] = path("lines[0].item")
         $0.dimensions = [path("note"), path("amounts.currency")]
       })
   }
@@ -183,6 +186,7 @@ import Testing
     var spec = FormatTests().ledger()
     spec.fields["reversal"] = path("rev")
     spec.fields["account"] = path("account")
+    spec.fields["line"] = path("line")
     spec.dimensions = [path("$.source.snap"), path("text")]
     return try MappingPlan(spec)
   }
@@ -278,7 +282,7 @@ import Testing
   }
 
   static func text(_ event: OrderEvent) -> String {
-    var parts = [event.order, event.id, event.document, event.customer].map(\.string)
+    var parts = [event.order, event.id, event.document, event.customer, event.line].map(\.string)
     for index in 0..<8 { parts.append(event.dimensions[index].string) }
     for component in AmountComponent.allCases {
       parts.append(event.amounts.contains(component) ? "\(event.amounts[component])" : "-")
@@ -293,6 +297,7 @@ import Testing
   static func text(_ posting: Posting) -> String {
     var parts = [
       posting.order, posting.id, posting.journal, posting.document, posting.reverses, posting.customer, posting.account,
+      posting.line,
     ].map(\.string)
     for index in 0..<8 { parts.append(posting.dimensions[index].string) }
     parts += [

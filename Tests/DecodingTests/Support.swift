@@ -54,6 +54,7 @@ struct OrderEventText: Equatable {
   var net: Int64?
   var tax: Int64?
   var quantity_u: Int64?
+  var line: String
   var isDelete: Bool
 
   init(_ event: OrderEvent) {
@@ -66,6 +67,7 @@ struct OrderEventText: Equatable {
     net = event.amounts.contains(.net) ? event.amounts[.net] : nil
     tax = event.amounts.contains(.tax) ? event.amounts[.tax] : nil
     quantity_u = event.quantityPresent ? event.quantity_u : nil
+    line = event.line.string
     isDelete = event.isDelete
   }
 }

@@ -42,6 +42,7 @@ import Testing
       if Int.random(in: 0..<3, using: &generator) == 0 {
         (event.serviceStart_d, event.serviceEnd_d) = (-20_000, 40_000)
       }
+      if Int.random(in: 0..<3, using: &generator) == 0 { event.line = text(r, &generator, key, long: long) }
       event.isUpsert = Int.random(in: 0..<4, using: &generator) == 0
       event.dimensions[0] = text(r, &generator, key, long: long)
       event.position = RecordPosition(
@@ -74,6 +75,7 @@ import Testing
       posting.baseAmount = numbers.randomElement(using: &generator)!
       posting.quantity_u = numbers.randomElement(using: &generator)!
     }
+    if Int.random(in: 0..<3, using: &generator) == 0 { posting.line = text(r, &generator, key, long: long) }
     posting.dimensions[1] = text(r, &generator, key, long: long)
     posting.position = RecordPosition(source: 1, partition: 0, offset: numbers.randomElement(using: &generator)!)
     var fact = Fact()
@@ -92,7 +94,7 @@ import Testing
       "\(fact.isPosting) \(fact.code) \(fact.flags) \(fact.currency) \(fact.source) \(fact.lineCount) \(fact.mask) "
       + "\(fact.time_ms) \(fact.date_d) \(fact.statedPeriod) \(fact.offset) "
       + "\((0..<fact.amountCount).map { fact.amounts[$0] }) <\(fact.document.string)> <\(fact.customer.string)> "
-      + "<\(dimensions)> <\(fact.journal.string)> <\(fact.id.string)> <\(fact.reverses.string)>"
+      + "<\(dimensions)> <\(fact.journal.string)> <\(fact.id.string)> <\(fact.reverses.string)> <\(fact.line.string)>"
   }
 
   @Test(arguments: 0..<200 as Range<UInt64>) func factsComeOutAsTheyWentIn(seed: UInt64) {

@@ -98,6 +98,38 @@ import Testing
     return checks
   }()
 
+  /// Two lines a document, whose amounts change places now and then, with the setting that compares them and without.
+  @Test func linesAreJudgedAlike() {
+    for seed in 0..<300 as Range<UInt64> {
+      var generator = SeededGenerator(state: seed &* 17 &+ 3)
+      let r = Records()
+      var inputs: [Input] = []
+      for order in 0..<3 {
+        let key = "L\(order)"
+        let swap: Int64 = [0, 0, 10].randomElement(using: &generator)!
+        let hasLines = Int.random(in: 0..<4, using: &generator) != 0
+        for line in 1...2 {
+          let net = Int64(line) * 100
+          var event = r.event(key, id: "E\(line)", document: "D", net: net, gross: net, quantity: 5)
+          event.line = r.view("\(line)")
+          inputs.append(.order(event))
+          for var posting in r.invoice(key, net: net + (line == 1 ? swap : -swap), journal: "J\(line)", document: "D") {
+            posting.quantity_u = 5_000_000
+            posting.extras |= Posting.Extra.quantity
+            if hasLines { posting.line = r.view("\(line)") }
+            inputs.append(.posting(posting))
+          }
+        }
+      }
+      let policy = testPolicy {
+        $0.outOfOrderness_ms = 48 * hour
+        $0.quantities.comparesLines = seed % 3 != 0
+        if seed % 4 == 0 { $0.checks = Self.checks }
+      }
+      _ = compare(inputs.shuffled(using: &generator), policy, &generator, "seed \(seed)")
+    }
+  }
+
   /// Orders that agree in their amounts, with something odd in dates, customers, ids or documents.
   @Test func oddDetailsAreJudgedAlike() {
     for seed in 0..<600 as Range<UInt64> {

@@ -25,6 +25,15 @@ import Testing
     made.events = ["e1"]
     made.journals = ["j1", "j2"]
     made.quantities = [1_667_000, 0, -1_000_000]
+    made.lines = [
+      .init(
+        document: "I\"1", line: "10", currency: Currency("USD")!, expectedQuantity: 3_000_000, postedQuantity: 0,
+        expected: -10_00, posted: 0),
+      .init(
+        document: "", line: "20", currency: Currency("USD")!, expectedQuantity: 10_000_000, postedQuantity: -500_000,
+        expected: -50_00, posted: 7_50),
+    ]
+    made.lineCount = 7
     return made
   }
 
@@ -47,6 +56,12 @@ import Testing
     let evidence = try #require(message["evidence"] as? [String: Any])
     #expect((evidence["roles"] as? [[String: String]])?.first?["delta"] == "0.001")
     #expect((evidence["quantities"] as? [String: String])?["delivered"] == "1.667000")
+    #expect(evidence["line_count"] as? Int == 7)
+    let lines = try #require(evidence["lines"] as? [[String: Any]])
+    #expect(lines[0]["expected_price"] as? String == "3.333333" && lines[0]["posted_price"] is NSNull)
+    #expect(lines[0]["document"] as? String == "I\"1" && lines[0]["expected_quantity"] as? String == "3.000000")
+    #expect(lines[1]["expected_price"] as? String == "5.00" && lines[1]["posted_price"] as? String == "15.00")
+    #expect(lines[1]["posted"] as? String == "7.50" && lines[1]["posted_quantity"] as? String == "-0.500000")
     let schema = try parse(Array(TopicSchemas.breaks.utf8))
     let properties = try #require(schema["properties"] as? [String: Any])
     for name in try #require(schema["required"] as? [String]) { #expect(message[name] != nil, "\(name)") }

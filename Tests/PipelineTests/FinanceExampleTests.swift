@@ -35,7 +35,15 @@ import Testing
         "S-2:AMOUNT_MISMATCH:revenue", "S-2:FREIGHT_MISMATCH:freight", "S-4:CLOSED_PERIOD:revenue",
         "S-4:CUTOFF:revenue",
         "S-4:DATA_QUALITY:receivable", "S-5:DATA_QUALITY:receivable", "S-5:MISSING_IN_LEDGER:receivable",
+        "S-7:PRICE_MISMATCH:revenue",
       ])
+    let price = try #require(try lines("breaks.jsonl").last { ($0["order"] as? String) == "S-7" })
+    #expect(price["delta"] as? String == "0.00")
+    #expect(
+      price["reason"] as? String == "the total agrees, the unit prices of its lines do not, by 20.00 in all: "
+        + "INV-7 line HW-7: 10 × 5.00, posted 10 × 4.00; INV-7 line SUB-1: 5 × 8.00, posted 5 × 10.00")
+    let evidence = try #require(price["evidence"] as? [String: Any])
+    #expect((evidence["lines"] as? [[String: Any]])?.map { $0["posted_price"] as? String } == ["4.00", "10.00"])
     // North: 1000.00 of S-1, and 300 dollars of S-3 at the rate of the day; south: 450.00 and freight of 50.00.
     let variances = try lines("variance.jsonl")
     func variance(_ region: String) -> [String: Any]? {
@@ -65,7 +73,16 @@ import Testing
     #expect(outputs("orders", "cost").contains("revenue: shipped cost"))
     #expect(outputs("orders", "net").contains("booked new") && outputs("orders", "net").contains("variance: actual"))
     #expect(outputs("orders", "region").contains("dimensions.region"))
-    #expect(!outputs("orders", "line").contains("variance"))
+    #expect(!outputs("orders", "product_line").contains("variance"))
+    #expect(outputs("ledger", "line") == "breaks: PRICE_MISMATCH, QUANTITY_MISMATCH, evidence.lines")
+    #expect(outputs("ledger", "quantity") == "breaks: PRICE_MISMATCH, QUANTITY_MISMATCH")
+    // A dimension of that name is none.
+    let text = try String(contentsOfFile: Self.examples + "/finance.yaml", encoding: .utf8)
+    let clash = #expect(throws: ConfigurationError.self) {
+      try Configuration.parse(
+        yaml: text.replacing("product_line", with: "line"), file: "finance.yaml", directory: Self.examples)
+    }
+    #expect(clash?.description.contains("sources.orders.fields.line: a dimension has this name") == true)
     #expect(
       outputs("ledger", "base_amount").contains("FX_DIFFERENCE") && outputs("ledger", "amount").contains("quality"))
     for source in catalog.sources {
@@ -75,7 +92,6 @@ import Testing
     }
     for text in ["## Master data", "file budget.csv", "Credit Control"] { #expect(catalog.markdown.contains(text)) }
     // A table that is not governed is named.
-    let text = try String(contentsOfFile: Self.examples + "/finance.yaml", encoding: .utf8)
     let error = #expect(throws: ConfigurationError.self) {
       try Configuration.parse(
         yaml: text.replacing("    regions: {owner: Sales Operations", with: "    lines: {owner: Sales Operations")

@@ -98,6 +98,8 @@ struct OrderToCashSetting {
       policy.quantities.basis = random.pick(QuantityChecks.Basis.allCases)
       policy.quantities.comparesOrdered = random.below(2) == 0
     }
+    options.hasLines = seed % 3 == 0
+    policy.quantities.comparesLines = seed % 6 != 0
     if random.below(4) == 0 {
       policy.tolerances = policy.tolerances.map { _ in Tolerance(absolute_u: 3_000_000) }
     }

@@ -294,6 +294,7 @@ import Testing
     #expect(events.contains { $0.kind == .returned && $0.quantity_u == nil })
     #expect(events.contains { $0.kind == .returned && $0.quantity_u != nil })
     #expect(events.contains { $0.kind == .invoiced && $0.service != nil })
+    #expect(events.contains { $0.documentLine == "20" } && postings.contains { $0.documentLine == "20" })
     #expect(events.contains { $0.kind == .invoiceCancelled } && events.contains { $0.kind == .cancelled })
     #expect(postings.contains { $0.period != 0 } && postings.contains { $0.baseAmount != nil })
     #expect(postings.contains { !$0.reverses.isEmpty } && postings.contains { $0.quantity_u != nil })

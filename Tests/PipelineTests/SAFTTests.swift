@@ -74,7 +74,7 @@ import Testing
     let lines = text.split(separator: "\n").map(String.init)
     #expect(
       lines[0]
-        == #"{"journal":"J-7","line_id":"J-7-1","account":"1500","amount":"120.00","currency":"EUR","document":"D1","#
+        == #"{"journal":"J-7","line_id":"J-7-1","line":"1","account":"1500","amount":"120.00","currency":"EUR","document":"D1","#
         + #""reference":"","customer":"C&A","supplier":"","description":"","event_time":"2024-02-03","#
         + #""posting_date":"2024-02-03","period":"202402"}"#)
     #expect(lines.count == 3 && lines[2].contains(#""amount":"-20.00""#))

@@ -39,6 +39,14 @@ import Testing
       if at % 3 == 1 { made.quantities = [1, -2, 0] }
       if at % 3 == 2 { made.decision = BreakDecision(action: "a", actor: "ann", reasonCode: "timing", approver: "bob") }
       if at % 6 == 4 { made.decision = BreakDecision(action: "a", actor: "ann", reasonCode: "") }
+      if at % 4 == 1 {
+        made.lines = [
+          .init(
+            document: "D", line: "10", currency: made.currency, expectedQuantity: 3_000_000, postedQuantity: 0,
+            expected: -100, posted: 0)
+        ]
+        made.lineCount = 1
+      }
       messages.append(encoder.encode(made))
     }
     try check(TopicSchemas.breakSchema, messages)

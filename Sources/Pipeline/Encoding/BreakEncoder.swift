@@ -35,6 +35,8 @@ public struct BreakEncoder: Sendable {
   private static let fixedBytes = 1_024
   /// One role of the evidence: names and three amounts.
   private static let roleBytes = 256
+  /// One line of the evidence, without its texts: names, quantities, prices, amounts.
+  private static let lineBytes = 512
 
   private func bound(_ made: Break) -> Int {
     var texts = made.id.utf8.count + made.order.utf8.count + made.customer.utf8.count + made.reason.utf8.count
@@ -46,7 +48,9 @@ public struct BreakEncoder: Sendable {
         decision.action.utf8.count + decision.actor.utf8.count + decision.reasonCode.utf8.count
         + decision.approver.utf8.count
     }
+    for line in made.lines { texts += line.document.utf8.count + line.line.utf8.count }
     return BreakEncoder.fixedBytes + dimensionKeyBytes + texts * 6 + made.roles.count * BreakEncoder.roleBytes
+      + made.lines.count * BreakEncoder.lineBytes
   }
 
   /// Appends one JSON object without a line end.
@@ -151,17 +155,44 @@ public struct BreakEncoder: Sendable {
     out.strings(made.events)
     out.text("],\"journals\":[")
     out.strings(made.journals)
+    out.text("]")
     if let quantities = made.quantities, quantities.count == 3 {
-      out.text("],\"quantities\":{\"delivered\":\"")
+      out.text(",\"quantities\":{\"delivered\":\"")
       out.decimal(quantities[0], decimals: 6)
       out.text("\",\"shipped\":\"")
       out.decimal(quantities[1], decimals: 6)
       out.text("\",\"billed\":\"")
       out.decimal(quantities[2], decimals: 6)
-      out.text("\"}}}")
-    } else {
-      out.text("]}}")
+      out.text("\"}")
     }
+    if !made.lines.isEmpty { write(made.lines, made.lineCount, &out) }
+    out.text("}}")
+  }
+
+  private func write(_ lines: [Break.LineEvidence], _ count: Int, _ out: inout TextCursor) {
+    out.text(",\"lines\":[")
+    for at in lines.indices {
+      let line = lines[at]
+      out.text(at > 0 ? ",{\"document\":" : "{\"document\":")
+      out.string(line.document)
+      out.text(",\"line\":")
+      out.string(line.line)
+      out.text(",\"expected_quantity\":\"")
+      out.decimal(line.expectedQuantity, decimals: 6)
+      out.text("\",\"posted_quantity\":\"")
+      out.decimal(line.postedQuantity, decimals: 6)
+      out.text("\",\"expected_price\":")
+      out.decimalText(line.expectedPrice)
+      out.text(",\"posted_price\":")
+      out.decimalText(line.postedPrice)
+      out.text(",\"expected\":")
+      out.amount(line.expected, line.currency)
+      out.text(",\"posted\":")
+      out.amount(line.posted, line.currency)
+      out.text("}")
+    }
+    out.text("],\"line_count\":")
+    out.integer(count)
   }
 }
 
@@ -301,6 +332,17 @@ private struct TextCursor {
     byte(UInt8(ascii: "\""))
     decimal(minorUnits, decimals: currency.exponent)
     byte(UInt8(ascii: "\""))
+  }
+
+  /// A decimal number that is text already; `null` for nil.
+  mutating func decimalText(_ decimal: String?) {
+    guard let decimal else {
+      text("null")
+      return
+    }
+    text("\"")
+    raw(decimal)
+    text("\"")
   }
 
   /// `units × 10^−decimals` with exactly that many decimals.

@@ -111,6 +111,20 @@ public enum TopicSchemas {
             .object([
               SchemaField("delivered", .decimal), SchemaField("shipped", .decimal), SchemaField("billed", .decimal),
             ]), "For the quantity types.", required: false),
+          SchemaField(
+            "lines",
+            .list(
+              .object([
+                SchemaField("document", .string, "Empty where the order is compared as a whole."),
+                SchemaField("line", .string), SchemaField("expected_quantity", .decimal),
+                SchemaField("posted_quantity", .decimal),
+                SchemaField("expected_price", .optionalDecimal, "Of one unit; null without a quantity."),
+                SchemaField("posted_price", .optionalDecimal), SchemaField("expected", .decimal),
+                SchemaField("posted", .decimal),
+              ])),
+            "Lines of documents whose price or quantity differs, the largest differences first, at most "
+              + "\(maximumEvidenceLines).", required: false),
+          SchemaField("line_count", .integer(minimum: 1), "As many lines differ.", required: false),
         ]), "What the judgement rests on."),
     ])
 

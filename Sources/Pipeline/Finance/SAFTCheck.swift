@@ -97,6 +97,7 @@ public struct SAFTPostingWriter: Sendable {
       }
       write("journal", document.journal.isEmpty ? document.id : "\(document.journal)-\(document.id)")
       write("line_id", "\(document.journal)-\(document.id)-\(line.record)")
+      write("line", line.record)
       write("account", line.account)
       writer.key("amount")
       writer.amount(line.amount, document.currency)

@@ -120,7 +120,10 @@ public final class ClusterSimulation {
     var kinds = SeededRandom(seed: seed, stream: 0x6b69_6e64)
     let bySeed = kinds.below(3) == 0
     tellsWholeOrders = options.tellsWholeOrders ?? bySeed
-    history = ClusterSimulation.history(seed: seed, ofWholeOrders: tellsWholeOrders, before_ms: base_ms)
+    var lines = SeededRandom(seed: seed, stream: 0x6c69_6e65)
+    let comparesLines = tellsWholeOrders && lines.below(2) == 0
+    history = ClusterSimulation.history(
+      seed: seed, ofWholeOrders: tellsWholeOrders, hasLines: comparesLines, before_ms: base_ms)
     partitions = 1 + random.below(3)
     rawPartitions = random.below(3) == 0 ? 1 + random.below(3) : 0
     hasTotals = random.below(3) == 0
@@ -162,6 +165,7 @@ public final class ClusterSimulation {
     }
     if seed % 8 >= 6 { configuration.policy.checks = ClusterSimulation.checks }
     configuration.policy.quantities.isEnabled = tellsWholeOrders && kinds.below(2) == 0
+    configuration.policy.quantities.comparesLines = comparesLines
     // So few that a checkpoint is spread over several epochs.
     configuration.shardTies = 1 + random.below(2)
     if rawPartitions > 0 {
@@ -184,7 +188,7 @@ public final class ClusterSimulation {
   }
 
   /// What happened in the hours before.
-  private static func history(seed: UInt64, ofWholeOrders: Bool, before_ms: Int64) -> History {
+  private static func history(seed: UInt64, ofWholeOrders: Bool, hasLines: Bool, before_ms: Int64) -> History {
     let start_ms = before_ms - 8 * 3_600_000
     guard ofWholeOrders else {
       var generator = HistoryGenerator(seed: seed, start_ms: start_ms)
@@ -198,6 +202,7 @@ public final class ClusterSimulation {
     options.step_ms = 600_000
     options.faultsPer100 = 15
     options.periods = [202_602]
+    options.hasLines = hasLines
     var generator = OrderToCashGenerator(seed: seed, options: options)
     return generator.next()
   }
@@ -237,6 +242,7 @@ public final class ClusterSimulation {
       if let quantity_u = event.quantity_u {
         text += #","quantity":"\#(formatDecimal(Int128(quantity_u), decimals: 6))""#
       }
+      if !event.documentLine.isEmpty { text += #","line":"\#(event.documentLine)""# }
       if !configuration.sources[0].uniqueRules.isEmpty { text += #","note":"\#(ClusterSimulation.note(event))""# }
       for component in AmountComponent.allCases {
         if let amount = event.amounts[component] {
@@ -252,13 +258,14 @@ public final class ClusterSimulation {
       let party = tables?.party("\(posting.journal) \(posting.line)") ?? ""
       let quantity =
         posting.quantity_u.map { #","quantity":"\#(formatDecimal(Int128($0), decimals: 6))""# } ?? ""
+      let item = posting.documentLine.isEmpty ? "" : #","item":"\#(posting.documentLine)""#
       let period = posting.period == 0 ? "" : #","period":"\#(posting.period)""#
       let text =
         #"{"order":"\#(posting.order)","journal":"\#(posting.journal)","line":"\#(posting.line)","#
         + #""document":"\#(posting.document)","role":"\#(posting.role.name)","currency":"\#(posting.currency.code)","#
         + #""amount":"\#(formatDecimal(Int128(posting.amount), decimals: 2))","time":\#(posting.time_ms),"#
         + #""date":"\#(formatDate(posting.day_d))","reverses":"\#(posting.reverses)","#
-        + #""region":"\#(posting.dimensions.first ?? "")""# + quantity + period
+        + #""region":"\#(posting.dimensions.first ?? "")""# + quantity + item + period
         + (tables == nil ? "}" : #","party":"\#(party)"}"#)
       // Routed records come under another key.
       let key = rawPartitions > 0 ? "\(posting.journal)" : posting.order
@@ -488,6 +495,7 @@ public final class ClusterSimulation {
           deposit: deposit
           fee: fee
           quantity: quantity
+          line: line
         dimensions: {region: region}
       ledger:
         kind: ledger
@@ -502,6 +510,7 @@ public final class ClusterSimulation {
           posting_date: date
           period: period
           quantity: quantity
+          line: item
           reverses: reverses
         amount: amount
         dimensions: {region: region}
