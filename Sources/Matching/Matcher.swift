@@ -79,7 +79,7 @@ public struct Matcher: ~Copyable {
   /// What order events must put into the ledger; of a revision that is running, that which it leads to.
   var expectations: Expectations
   /// Posting policies that change: those by which sums have been made, and how far that is.
-  var revision = PolicyRevision()
+  var revision: PolicyRevision
   /// Window and grace.
   let horizon_ms: Int64
   /// Retention ends in the bucket of timers in which a tie is closed: it is forgotten moments later.
@@ -137,8 +137,8 @@ public struct Matcher: ~Copyable {
     hasAges = policy.checks?.severityAges_ms.isEmpty == false
     hasExchange = policy.checks?.exchange != nil
     quick = QuickJudge(calendar: policy.checks?.calendar)
-    expectations = Expectations(policy)
-    revision.policies = policy.postingPolicies
+    revision = PolicyRevision(policy.effectivePolicies)
+    expectations = Expectations(revision.policies)
     stamps = .allocate(capacity: 1 << Matcher.stampBits)
     stamps.initialize(repeating: 0, count: 1 << Matcher.stampBits)
     fingerprints = .allocate(capacity: Matcher.microBatch)

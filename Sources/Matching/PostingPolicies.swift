@@ -141,6 +141,9 @@ public struct PostingPolicies: Sendable, Equatable {
 }
 
 extension MatchingPolicy {
+  /// Those of the rows; where there are none, `entries` for all days.
+  var effectivePolicies: PostingPolicies { postingPolicies ?? PostingPolicies(base: entries)! }
+
   /// All that a kind of event must put into the ledger at some time, each with the first day of the documents for which it
   /// does so; nil from the beginning.
   public func entries(of kind: OrderEventKind) -> [(from_d: Int32?, entry: PolicyEntry)] {
@@ -177,14 +180,6 @@ struct Expectations {
 
   /// Codes are five bits: what no event kind has, expects nothing.
   private static let stride = 33
-
-  init(_ policy: MatchingPolicy) {
-    if let dated = policy.postingPolicies {
-      self.init(dated)
-    } else {
-      self.init(tables: [policy.entries], starts_d: [])
-    }
-  }
 
   init(_ dated: PostingPolicies) { self.init(tables: dated.entries, starts_d: Array(dated.starts_d.dropFirst())) }
 

@@ -124,6 +124,26 @@ import Testing
     #expect(unfollowed.tableEntries.isEmpty && unfollowed.matchingHash == old.matchingHash)
   }
 
+  /// The control totals of quality are by period too.
+  @Test(arguments: ["aggregates", "quality", ""]) func periodsOfSumsKeepTheirDays(kept: String) throws {
+    let finance = FinanceConfigurationTests()
+    func load(_ days: String) throws -> Configuration {
+      try finance.withFiles(["p.csv": "period,start,end\n2026-01,2026-01-01,\(days)"]) {
+        try finance.parse(
+          "master_data: {enabled: true}\ncalendar: {file: p.csv}\n" + (kept == "" ? "" : "\(kept): {enabled: true}\n"),
+          $0)
+      }
+    }
+    let old = try load("2026-01-31")
+    let new = try old.replacingTables(load("2026-01-05").tableEntries)
+    if kept == "" {
+      #expect(throws: Never.self) { try old.checkSuccessor(new) }
+    } else {
+      let error = #expect(throws: MasterDataError.self) { try old.checkSuccessor(new) }
+      #expect(error?.description == "the calendar: period 2026-01 has other days, and there are sums of it")
+    }
+  }
+
   /// Holidays stand among the periods, and change with them; what is judged does not depend on them.
   @Test func holidaysAreFollowedWithThePeriods() throws {
     let finance = FinanceConfigurationTests()

@@ -57,6 +57,10 @@ import Testing
         "accounts", "lines", "regions", "terms", "calendar", "fx", "posting_policies", "budget",
       ])
     for entry in catalog.masterData { #expect(entry.origin.hasPrefix("file ") && !entry.uses.isEmpty, "\(entry)") }
+    #expect(
+      catalog.masterData.first { $0.name == "posting_policies" }?.uses == [
+        "what order events must put into the ledger: breaks, control totals, quality, revenue: releases_due of the schedules"
+      ])
     #expect(catalog.masterData.first { $0.name == "terms" }?.uses == ["terms of orders"])
     func outputs(_ source: String, _ field: String) -> String {
       catalog.sources.first { $0.name == source }?.fields.first { $0.name == field }?.outputs.joined(separator: "; ")
