@@ -155,6 +155,10 @@ extension Matcher {
     let old = revision.old
     guard isRevising, ties[slot].has(Tie.Flag.hasOrder), isConcerned(slot, old) else { return }
     texts.reset()
+    let new = expectations
+    expectations = old
+    if tracksCancelled { aggregateCancelled(slot, sign: -1) }
+    expectations = new
     let length = bodyLength(slot)
     let copy = texts.take(length + RecordStore.slackBytes)
     copy.update(from: bodyStart(slot), count: length + RecordStore.slackBytes)
@@ -166,6 +170,7 @@ extension Matcher {
       var fact = Fact(facts, number: 0, texts: &texts)
       balance &+= remake(&fact, old, isMatched: isMatched)
     }
+    if tracksCancelled { aggregateCancelled(slot, sign: 1) }
     Matcher.rebalance(bodyStart(slot), by: balance)
     ties[slot].set(Tie.Flag.dirty)
     ties[slot].set(Tie.Flag.agreed, false)

@@ -107,6 +107,10 @@ public struct Matcher: ~Copyable {
   var gathered: [GatheredFact] = []
   var read: [Fact] = []
   var texts = TextArena()
+  /// See `aggregateCancelled`.
+  var cancelledDay: Int32?
+  /// The running `gather` has taken out what the cancelled invoices of its tie take back.
+  var isCancelledOut = false
   var quick: QuickJudge
   /// Whether `policy.checks` are asked for.
   let hasChecks: Bool
@@ -313,6 +317,11 @@ public struct Matcher: ~Copyable {
       fact.pointee.flags |= Fact.Flag.late
       counters.late += 1
     }
+    let isCancelling = tracksCancelled && isOfInvoices(fact)
+    if isCancelling {
+      texts.reset()
+      if known != 0 { aggregateCancelled(known, sign: -1) }
+    }
     let change = account(fact, sign: 1)
     var isMeeting = false
     if quality != nil {
@@ -356,16 +365,25 @@ public struct Matcher: ~Copyable {
         }
       }
       if isAgreed {
+        if isCancelling { aggregateCancelled(slot, sign: 1) }
         settle(slot)
         return
       }
     }
+    if isCancelling { aggregateCancelled(slot, sign: 1) }
     let wantsSettling =
       own < watermark_ms || tie.pointee.has(Tie.Flag.closed) || tie.pointee.breaks != 0
       || isBoth && policy.reportsProvisional
     schedule(slot, at: wantsSettling ? min(own, tie.pointee.quiet_ms) : own)
     // A storm of re-deliveries stays bounded: before a large body doubles again, they are taken out.
     if hasGrown { gather(slot) }
+  }
+
+  @inline(never)
+  func isOfInvoices(_ fact: UnsafePointer<Fact>) -> Bool {
+    let code = fact.pointee.code
+    return !fact.pointee.isPosting
+      && (code == OrderEventKind.invoiced.rawValue || code == OrderEventKind.invoiceCancelled.rawValue)
   }
 
   /// A tie agrees. Then it is as good as judged, and nothing need be asked of it before its deadline, unless more comes.

@@ -206,6 +206,9 @@ struct Expectations {
     days.deallocate()
   }
 
+  /// Whether documents of different days may have different policies.
+  @inline(__always) var isDated: Bool { dayCount != 0 }
+
   /// What an event of this kind must put into the ledger.
   /// - Parameters:
   ///   - date_d: Of its document; `absentDate` where there is none.

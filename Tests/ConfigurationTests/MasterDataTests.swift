@@ -144,6 +144,22 @@ import Testing
     }
   }
 
+  /// What no orders source tells the amount of changes nothing: `check` warns.
+  @Test func policiesOfAmountsThatNobodyMapsAreNamed() throws {
+    let finance = FinanceConfigurationTests()
+    func load(_ row: String) throws -> [String] {
+      try finance.withFiles(["p.csv": "event,role,component,sign\n" + row]) {
+        try finance.parse("master_data: {enabled: true}\nposting_policies: {file: p.csv}\n", $0).unmappedPolicies
+      }
+    }
+    #expect(
+      try load("refunded,fees,fee,debit") == [
+        "the posting policy of 'refunded' puts 'fee' into 'fees', and no orders source maps 'fee': the entry changes nothing"
+      ])
+    #expect(try load("invoiced,deferred,gross,credit") == [])
+    #expect(try load("refunded,fees,fee,none") == [])
+  }
+
   /// Holidays stand among the periods, and change with them; what is judged does not depend on them.
   @Test func holidaysAreFollowedWithThePeriods() throws {
     let finance = FinanceConfigurationTests()

@@ -50,6 +50,9 @@ import Testing
 
   @Test func everythingIsOwnedAndGoesSomewhere() throws {
     let configuration = try Configuration.load(path: Self.examples + "/finance.yaml")
+    // Its posting policies change something.
+    #expect(configuration.unmappedPolicies.isEmpty)
+    #expect(configuration.policy.entries(of: .invoiced).contains { $0.from_d != nil && $0.entry.role == .deferred })
     let catalog = Catalog(configuration)
     #expect(catalog.gaps.isEmpty)
     #expect(
