@@ -44,7 +44,8 @@ public struct CheckpointManifest: Sendable, Equatable {
   public var actionsNext: Int64?
   /// Records that waited for their master data at `from`, in the order in which they came.
   public var held: [HeldPlace] = []
-  /// By which posting policies the sums were made at `from` (`Matcher.exportPolicies`); empty where none are followed.
+  /// By which posting policies the sums were made at `from` (`Matcher.exportPolicies`); empty where a version from before
+  /// that has written it.
   public var policies: [UInt8] = []
   /// Format of the shards and the sums.
   public var stateVersion = Matcher.stateVersions.lowerBound

@@ -341,6 +341,9 @@ extension Configuration {
     policy.checks = checks.isEmpty ? nil : checks
   }
 
+  /// Whether aggregates, or the control totals of quality, are kept by the periods of the calendar.
+  public var sumsByPeriod: Bool { aggregates != nil || quality != nil }
+
   /// Whether another version may follow this one. Sums by period are told by the period's name: one that is moved would
   /// take back from another cell than it had added to.
   public func checkSuccessor(_ next: Configuration) throws(MasterDataError) {
@@ -350,15 +353,15 @@ extension Configuration {
         description:
           "the calendar: it had holidays alone, and periods by the months of the calendar; a restart is needed")
     }
-    guard aggregates != nil else { return }
+    guard sumsByPeriod else { return }
     for period in old.periods {
       guard let other = new.period(named: period.name) else {
         throw MasterDataError(
-          description: "the calendar: period \(period.text) is gone, and aggregates have sums of it")
+          description: "the calendar: period \(period.text) is gone, and there are sums of it")
       }
       guard other.first_d == period.first_d, other.last_d == period.last_d else {
         throw MasterDataError(
-          description: "the calendar: period \(period.text) has other days, and aggregates have sums of it")
+          description: "the calendar: period \(period.text) has other days, and there are sums of it")
       }
     }
   }

@@ -50,6 +50,25 @@ extension Configuration {
     }
   }
 
+  /// Entries of `policy` and `posting_policies` that change nothing, because no orders source maps their amount; as
+  /// sentences.
+  public var unmappedPolicies: [String] {
+    let mapped = Set(sources.flatMap { $0.mapping.fields.keys })
+    var words: [String] = []
+    for kind in OrderEventKind.allCases {
+      for (_, entry) in policy.entries(of: kind)
+      where !mapped.contains(entry.component.name)
+        && !MatchingPolicy.standardEntries[Int(kind.rawValue)].contains(entry)
+      {
+        let text =
+          "the posting policy of '\(kind.name)' puts '\(entry.component.name)' into '\(entry.role.name)', and no orders "
+          + "source maps '\(entry.component.name)': the entry changes nothing"
+        if !words.contains(text) { words.append(text) }
+      }
+    }
+    return words
+  }
+
   /// The changes of rows as versions keep them.
   mutating func takePolicies(_ rows: [[String: String]], _ reader: ConfigurationReader) {
     takePolicies(

@@ -257,6 +257,8 @@ public struct Configuration: Sendable, Equatable {
     if let policies = policy.postingPolicies {
       let digest = policies.bytes.withUnsafeBufferPointer { Fingerprint(ByteView($0)).low }
       text += "|policies=" + String(digest, radix: 16)
+      // An invoice that is cancelled takes back releases by the policy of its own day.
+      if aggregates != nil, policy.checks?.schedules != nil { text += "|voided" }
     }
     // Since when breaks have been open is part of the state where quality is counted.
     if let quality { text += "|\(quality)|ages|periods" }

@@ -160,7 +160,7 @@ public struct KeyReference: Sendable {
     ),
     .init(
       "topics.known_periods", "text", "<prefix>.known-periods",
-      "The days of the periods by which there are sums, where `aggregates` are enabled; to be compacted."),
+      "The days of the periods by which there are sums, where `aggregates` or `quality` are enabled; to be compacted."),
     .init("topics.redriven", "text", "<prefix>.redriven", "What `tieout redrive` has sent; to be compacted."),
     .init("topics.actions", "text", "<prefix>.actions", "What people do to breaks, keyed by order; kept for ever."),
     .init("topics.proposals", "text", "<prefix>.proposals", "Journals that write differences off; to be compacted."),

@@ -44,7 +44,7 @@ extension Matcher {
 
   /// Adds what the schedule of a billing event releases to the cells of the periods in which it does, or takes it back: as
   /// all else in the aggregates it follows from the fact, the policy and the calendar alone. A cancelled invoice takes
-  /// back the releases of its own service.
+  /// back the releases of its own service; by `aggregateCancelled` where policies differ by the day.
   @inline(__always)
   mutating func aggregateReleases(_ fact: UnsafePointer<Fact>, _ input: borrowing AggregateInput, sign: Int) {
     guard let service = fact.pointee.service else { return }
@@ -55,14 +55,19 @@ extension Matcher {
   private mutating func aggregateReleases(
     _ fact: UnsafePointer<Fact>, _ input: borrowing AggregateInput, from first: Int32, to last: Int32, sign: Int
   ) {
-    func whole(_ code: UInt8) -> Int128 {
-      expectations.of(code, date_d: fact.pointee.date_d, time_ms: fact.pointee.time_ms).reduce(0) {
+    func whole(_ code: UInt8, _ date_d: Int32) -> Int128 {
+      expectations.of(code, date_d: date_d, time_ms: fact.pointee.time_ms).reduce(0) {
         $1.role == .deferred ? $0 - Int128(input.amounts[$1.component]) * Int128($1.sign) : $0
       }
     }
-    var amount = whole(fact.pointee.code)
+    let invoiced = OrderEventKind.invoiced.rawValue
+    var amount = whole(fact.pointee.code, fact.pointee.date_d)
     if amount == 0, fact.pointee.code == OrderEventKind.invoiceCancelled.rawValue {
-      amount = -whole(OrderEventKind.invoiced.rawValue)
+      if !expectations.isDated {
+        amount = -whole(invoiced, fact.pointee.date_d)
+      } else if let day = cancelledDay {
+        amount = -whole(invoiced, day)
+      }
     }
     guard amount != 0, let checks = policy.checks, let schedules = checks.schedules else { return }
     var steps: [(period: Int32, amount: Int64)] = []
@@ -72,6 +77,41 @@ extension Matcher {
     }
     aggregates!.add(releases: steps, of: input, sign: sign)
   }
+
+  /// Adds what the cancelled invoices of a tie take back of releases, or takes that out again: by the policy on the day of
+  /// the invoice, which another fact of the tie tells, else by that on the day of the cancellation. Called before and
+  /// after the billing events of the tie change.
+  @inline(never)
+  mutating func aggregateCancelled(_ slot: Int, sign: Int) {
+    var facts = facts(slot)
+    while facts.next() {
+      guard isCounted(facts, .invoiceCancelled), facts.service != nil else { continue }
+      var fact = Fact(facts, number: 0, texts: &texts)
+      var invoiceDay: Int32?
+      var others = self.facts(slot)
+      while !fact.document.isEmpty, others.next() {
+        guard isCounted(others, .invoiced), others.document.elementsEqual(fact.document) else { continue }
+        let own = others.date_d == absentDate ? day(ofMilliseconds: others.time_ms) : others.date_d
+        invoiceDay = min(own, invoiceDay ?? own)
+      }
+      let day = invoiceDay ?? fact.documentDay
+      withUnsafePointer(to: &fact) {
+        // All but the releases is there already, and stays.
+        aggregate($0, sign: -sign)
+        cancelledDay = day
+        aggregate($0, sign: sign)
+        cancelledDay = nil
+      }
+    }
+  }
+
+  private func isCounted(_ fact: FactCursor, _ kind: OrderEventKind) -> Bool {
+    !fact.isPosting && fact.code == kind.rawValue && fact.flags & (Fact.Flag.delete | Fact.Flag.rejected) == 0
+  }
+
+  /// Whether `aggregateCancelled` is needed at all.
+  @inline(__always)
+  var tracksCancelled: Bool { hasSchedules && expectations.isDated && aggregates != nil }
 
   /// At the end of every step that takes facts in or takes them back.
   @inline(__always)

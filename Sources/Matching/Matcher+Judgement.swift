@@ -59,6 +59,10 @@ extension Matcher {
       rewriteBody(slot, read) { !isDropped[$0] }
       if isValued { setValue(slot, value) }
     }
+    if isCancelledOut {
+      aggregateCancelled(slot, sign: 1)
+      isCancelledOut = false
+    }
     fillJudge()
   }
 
@@ -139,6 +143,11 @@ extension Matcher {
 
   private mutating func recount(_ place: Int, _ slot: Int, sign: Int64) {
     if quality != nil { recountValue(place, slot, sign: sign) }
+    if tracksCancelled, !isCancelledOut, withUnsafePointer(to: read[place], { isOfInvoices($0) }) {
+      // The body is still as it was.
+      aggregateCancelled(slot, sign: -1)
+      isCancelledOut = true
+    }
     withUnsafePointer(to: read[place]) { _ = account($0, sign: sign) }
   }
 

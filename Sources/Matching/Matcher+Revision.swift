@@ -2,8 +2,8 @@ import Domain
 
 /// How far the sums of ties follow posting policies that have changed.
 struct PolicyRevision {
-  /// Those by which the sums of ties are made, or will be when a revision is over; nil where none are followed.
-  var policies: PostingPolicies?
+  /// Those by which the sums of ties are made, or will be when a revision is over.
+  var policies: PostingPolicies
   /// Those that hold for ties which the running revision has not come to; nil where none is running.
   var earlier: PostingPolicies?
   /// The same as a table, as long as `isRunning`.
@@ -11,6 +11,8 @@ struct PolicyRevision {
   var isRunning = false
   /// How many of the stretches of fingerprints are done.
   var cursor: UInt32 = 0
+
+  init(_ policies: PostingPolicies) { self.policies = policies }
 
   /// A revision goes through the ties in stretches of this many bits of their fingerprints.
   static let bits = 12
@@ -20,7 +22,6 @@ struct PolicyRevision {
 
   @inline(never)
   func export(into writer: inout ByteWriter) {
-    guard let policies else { return }
     writer.write(PolicyRevision.tag)
     writer.write(bytes: policies.bytes)
     writer.write(UInt8(isRunning ? 1 : 0))
@@ -43,21 +44,22 @@ extension Matcher {
 
   // MARK: - Other policies
 
-  /// Goes on with other posting policies. A revision that is still running is brought to its end first.
+  /// Goes on with other posting policies, be they of rows or of the configuration itself. A revision that is still running
+  /// is brought to its end first.
   /// - Parameters:
   ///   - adopts: No record has come yet: there is nothing to revise.
-  ///   - isKnown: False in a replay under other settings than were then: while shards are missing, what they hold goes by
-  ///     those.
-  mutating func take(_ policies: PostingPolicies?, adopts: Bool, isKnown: Bool) {
-    guard let policies, let current = revision.policies else { return }
-    if isRestoring, !isKnown {
-      policy.postingPolicies = current
-      judge.policy = policy
-      return
-    }
+  ///   - isKnown: False in a replay under other settings than were then: what came then was summed and judged by the
+  ///     policies of the state, and is so again.
+  mutating func take(_ policies: PostingPolicies, adopts: Bool, isKnown: Bool) {
+    let current = revision.policies
     guard policies != current else { return }
     if adopts {
       setPolicies(policies)
+      return
+    }
+    if !isKnown {
+      policy.postingPolicies = current
+      judge.policy = policy
       return
     }
     if isRevising { revise(upTo: PolicyRevision.end) }
@@ -153,6 +155,10 @@ extension Matcher {
     let old = revision.old
     guard isRevising, ties[slot].has(Tie.Flag.hasOrder), isConcerned(slot, old) else { return }
     texts.reset()
+    let new = expectations
+    expectations = old
+    if tracksCancelled { aggregateCancelled(slot, sign: -1) }
+    expectations = new
     let length = bodyLength(slot)
     let copy = texts.take(length + RecordStore.slackBytes)
     copy.update(from: bodyStart(slot), count: length + RecordStore.slackBytes)
@@ -164,6 +170,7 @@ extension Matcher {
       var fact = Fact(facts, number: 0, texts: &texts)
       balance &+= remake(&fact, old, isMatched: isMatched)
     }
+    if tracksCancelled { aggregateCancelled(slot, sign: 1) }
     Matcher.rebalance(bodyStart(slot), by: balance)
     ties[slot].set(Tie.Flag.dirty)
     ties[slot].set(Tie.Flag.agreed, false)
@@ -238,10 +245,11 @@ extension Matcher {
 
   // MARK: - As bytes
 
-  /// By which policies the sums are made, and how far that is; nothing where none are followed.
+  /// By which policies the sums are made, and how far that is: also where they are those of the configuration alone, which
+  /// may be others at the next start.
   public func exportPolicies(into writer: inout ByteWriter) { revision.export(into: &writer) }
 
-  /// Takes the place of what is known, where policies are followed.
+  /// Takes the place of what is known.
   public mutating func importPolicies(from reader: inout ByteReader) throws(ByteCodingError) {
     guard try reader.read(UInt64.self) == PolicyRevision.tag else { throw ByteCodingError("no posting policies") }
     let policies = try PostingPolicies(from: &reader)
@@ -251,15 +259,14 @@ extension Matcher {
       guard cursor < PolicyRevision.end else { throw ByteCodingError("a revision of policies beyond its end") }
       earlier = try PostingPolicies(from: &reader)
     }
-    guard revision.policies != nil else { return }
     setPolicies(policies)
     setEarlier(earlier, cursor: cursor)
   }
 
-  /// A state from before posting policies were followed: its sums are by those of the configuration itself.
+  /// A state that does not say by which policies its sums were made, because an earlier version has written it: it is taken
+  /// for one by those of the configuration itself.
   public mutating func beginWithoutPolicies() {
-    guard revision.policies != nil, let base = PostingPolicies(base: policy.entries) else { return }
-    setPolicies(base)
+    setPolicies(PostingPolicies(base: policy.entries)!)
     setEarlier(nil, cursor: 0)
   }
 }

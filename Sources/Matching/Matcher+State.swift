@@ -164,7 +164,7 @@ extension Matcher {
     stamp(fingerprint.head16)
     resizeBody(slot, from: Matcher.keySize(key.count), to: length)
     bodyStart(slot).update(from: base, count: length)
-    ties[slot].flags = revision.policies == nil ? flags & ~Tie.Flag.revised : flags
+    ties[slot].flags = flags
     guard isBodyWhole(slot) else { throw ByteCodingError("facts that cannot be read, at \(reader.offset)") }
     let breaks = try reader.readCount(atMost: 1 << 16)
     var lastBreak: StoreRef = 0
@@ -289,7 +289,8 @@ extension Matcher {
       writer.write(PeriodTotals.tag)
       periodTotals.export(into: &writer)
     }
-    revision.export(into: &writer)
+    // Those of the configuration alone do not change while it is in use: a checkpoint's beginning has them.
+    if policy.postingPolicies != nil || isRevising { revision.export(into: &writer) }
     if quality != nil { quality!.export(into: &writer) }
   }
 

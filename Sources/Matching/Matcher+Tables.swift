@@ -10,13 +10,11 @@ extension Matcher {
     _ policy: MatchingPolicy, periods: PeriodCalendar, adopts: Bool = false, isKnown: Bool = true
   ) {
     precondition((policy.checks == nil) == (self.policy.checks == nil), "checks do not come and go with a table")
-    precondition(
-      (policy.postingPolicies == nil) == (revision.policies == nil), "posting policies do not come and go with a table")
     self.policy = policy
     judge.policy = policy
     quick = QuickJudge(calendar: policy.checks?.calendar)
     self.periods = periods
     if aggregates != nil { aggregates!.calendar = periods }
-    take(policy.postingPolicies, adopts: adopts, isKnown: isKnown)
+    take(policy.effectivePolicies, adopts: adopts, isKnown: isKnown)
   }
 }

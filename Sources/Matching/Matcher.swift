@@ -79,7 +79,7 @@ public struct Matcher: ~Copyable {
   /// What order events must put into the ledger; of a revision that is running, that which it leads to.
   var expectations: Expectations
   /// Posting policies that change: those by which sums have been made, and how far that is.
-  var revision = PolicyRevision()
+  var revision: PolicyRevision
   /// Window and grace.
   let horizon_ms: Int64
   /// Retention ends in the bucket of timers in which a tie is closed: it is forgotten moments later.
@@ -107,6 +107,10 @@ public struct Matcher: ~Copyable {
   var gathered: [GatheredFact] = []
   var read: [Fact] = []
   var texts = TextArena()
+  /// See `aggregateCancelled`.
+  var cancelledDay: Int32?
+  /// The running `gather` has taken out what the cancelled invoices of its tie take back.
+  var isCancelledOut = false
   var quick: QuickJudge
   /// Whether `policy.checks` are asked for, or lines compared: what `isSoundOtherwise` looks at.
   let hasChecks: Bool
@@ -137,8 +141,8 @@ public struct Matcher: ~Copyable {
     hasAges = policy.checks?.severityAges_ms.isEmpty == false
     hasExchange = policy.checks?.exchange != nil
     quick = QuickJudge(calendar: policy.checks?.calendar)
-    expectations = Expectations(policy)
-    revision.policies = policy.postingPolicies
+    revision = PolicyRevision(policy.effectivePolicies)
+    expectations = Expectations(revision.policies)
     stamps = .allocate(capacity: 1 << Matcher.stampBits)
     stamps.initialize(repeating: 0, count: 1 << Matcher.stampBits)
     fingerprints = .allocate(capacity: Matcher.microBatch)
@@ -313,6 +317,11 @@ public struct Matcher: ~Copyable {
       fact.pointee.flags |= Fact.Flag.late
       counters.late += 1
     }
+    let isCancelling = tracksCancelled && isOfInvoices(fact)
+    if isCancelling {
+      texts.reset()
+      if known != 0 { aggregateCancelled(known, sign: -1) }
+    }
     let change = account(fact, sign: 1)
     var isMeeting = false
     if quality != nil {
@@ -356,16 +365,25 @@ public struct Matcher: ~Copyable {
         }
       }
       if isAgreed {
+        if isCancelling { aggregateCancelled(slot, sign: 1) }
         settle(slot)
         return
       }
     }
+    if isCancelling { aggregateCancelled(slot, sign: 1) }
     let wantsSettling =
       own < watermark_ms || tie.pointee.has(Tie.Flag.closed) || tie.pointee.breaks != 0
       || isBoth && policy.reportsProvisional
     schedule(slot, at: wantsSettling ? min(own, tie.pointee.quiet_ms) : own)
     // A storm of re-deliveries stays bounded: before a large body doubles again, they are taken out.
     if hasGrown { gather(slot) }
+  }
+
+  @inline(never)
+  func isOfInvoices(_ fact: UnsafePointer<Fact>) -> Bool {
+    let code = fact.pointee.code
+    return !fact.pointee.isPosting
+      && (code == OrderEventKind.invoiced.rawValue || code == OrderEventKind.invoiceCancelled.rawValue)
   }
 
   /// A tie agrees. Then it is as good as judged, and nothing need be asked of it before its deadline, unless more comes.

@@ -18,7 +18,7 @@ public struct PeriodTotals: Sendable {
 
   /// Pairs of period and currency that are kept apart, 1.2 kB each; what comes later is `CellTable.overflowPeriod`. Two
   /// decades of months in seventeen currencies.
-  static let maximum = 4_096
+  public static let maximum = 4_096
   private static let width = 4 * AccountRole.count
 
   private var keys: [Key] = []
@@ -26,6 +26,9 @@ public struct PeriodTotals: Sendable {
   private var sums: [Int128] = []
   private var isChanged: [Bool] = []
   private var last = -1
+  /// Amounts that were added to `CellTable.overflowPeriod` since the process has them, because of the bound; no part of the
+  /// state.
+  public private(set) var overflow = 0
   /// What `takeChanged` returned last.
   private var taken: [Int] = []
 
@@ -46,6 +49,7 @@ public struct PeriodTotals: Sendable {
   private mutating func place(_ key: Key) -> Int {
     if let known = places[key] { return known }
     if keys.count >= PeriodTotals.maximum, key.period != CellTable.overflowPeriod {
+      overflow += 1
       return place(Key(period: CellTable.overflowPeriod, currency: key.currency))
     }
     places[key] = keys.count

@@ -141,6 +141,9 @@ public struct PostingPolicies: Sendable, Equatable {
 }
 
 extension MatchingPolicy {
+  /// Those of the rows; where there are none, `entries` for all days.
+  var effectivePolicies: PostingPolicies { postingPolicies ?? PostingPolicies(base: entries)! }
+
   /// All that a kind of event must put into the ledger at some time, each with the first day of the documents for which it
   /// does so; nil from the beginning.
   public func entries(of kind: OrderEventKind) -> [(from_d: Int32?, entry: PolicyEntry)] {
@@ -178,14 +181,6 @@ struct Expectations {
   /// Codes are five bits: what no event kind has, expects nothing.
   private static let stride = 33
 
-  init(_ policy: MatchingPolicy) {
-    if let dated = policy.postingPolicies {
-      self.init(dated)
-    } else {
-      self.init(tables: [policy.entries], starts_d: [])
-    }
-  }
-
   init(_ dated: PostingPolicies) { self.init(tables: dated.entries, starts_d: Array(dated.starts_d.dropFirst())) }
 
   private init(tables: [[[PolicyEntry]]], starts_d: [Int32]) {
@@ -210,6 +205,9 @@ struct Expectations {
     starts.deallocate()
     days.deallocate()
   }
+
+  /// Whether documents of different days may have different policies.
+  @inline(__always) var isDated: Bool { dayCount != 0 }
 
   /// What an event of this kind must put into the ledger.
   /// - Parameters:

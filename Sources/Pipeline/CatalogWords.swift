@@ -246,6 +246,8 @@ enum CatalogWords {
       return [
         "what order events must put into the ledger: breaks, control totals"
           + (configuration.quality == nil ? "" : ", quality")
+          + (configuration.aggregates == nil || configuration.policy.checks?.schedules == nil
+            ? "" : ", revenue: releases_due of the schedules")
       ]
     case "budget": return ["variance: budget"]
     default: break

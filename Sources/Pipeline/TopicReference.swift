@@ -46,7 +46,7 @@ enum TopicReference {
       cleanup: "delete, twice `epoch.retention`"),
     Topic(
       name: "known-periods", key: "period, or `months`",
-      value: "internal: the days of the periods by which there are sums, where `aggregates` are enabled",
+      value: "internal: the days of the periods by which there are sums, where `aggregates` or `quality` are enabled",
       cleanup: "compact"),
     Topic(
       name: "redriven", key: "topic, partition, offset of the dead record, joined by `/`",

@@ -124,6 +124,42 @@ import Testing
     #expect(unfollowed.tableEntries.isEmpty && unfollowed.matchingHash == old.matchingHash)
   }
 
+  /// The control totals of quality are by period too.
+  @Test(arguments: ["aggregates", "quality", ""]) func periodsOfSumsKeepTheirDays(kept: String) throws {
+    let finance = FinanceConfigurationTests()
+    func load(_ days: String) throws -> Configuration {
+      try finance.withFiles(["p.csv": "period,start,end\n2026-01,2026-01-01,\(days)"]) {
+        try finance.parse(
+          "master_data: {enabled: true}\ncalendar: {file: p.csv}\n" + (kept == "" ? "" : "\(kept): {enabled: true}\n"),
+          $0)
+      }
+    }
+    let old = try load("2026-01-31")
+    let new = try old.replacingTables(load("2026-01-05").tableEntries)
+    if kept == "" {
+      #expect(throws: Never.self) { try old.checkSuccessor(new) }
+    } else {
+      let error = #expect(throws: MasterDataError.self) { try old.checkSuccessor(new) }
+      #expect(error?.description == "the calendar: period 2026-01 has other days, and there are sums of it")
+    }
+  }
+
+  /// What no orders source tells the amount of changes nothing: `check` warns.
+  @Test func policiesOfAmountsThatNobodyMapsAreNamed() throws {
+    let finance = FinanceConfigurationTests()
+    func load(_ row: String) throws -> [String] {
+      try finance.withFiles(["p.csv": "event,role,component,sign\n" + row]) {
+        try finance.parse("master_data: {enabled: true}\nposting_policies: {file: p.csv}\n", $0).unmappedPolicies
+      }
+    }
+    #expect(
+      try load("refunded,fees,fee,debit") == [
+        "the posting policy of 'refunded' puts 'fee' into 'fees', and no orders source maps 'fee': the entry changes nothing"
+      ])
+    #expect(try load("invoiced,deferred,gross,credit") == [])
+    #expect(try load("refunded,fees,fee,none") == [])
+  }
+
   /// Holidays stand among the periods, and change with them; what is judged does not depend on them.
   @Test func holidaysAreFollowedWithThePeriods() throws {
     let finance = FinanceConfigurationTests()

@@ -297,7 +297,8 @@ import Testing
         $0.replacing(
           "tables: {customers",
           with: (periods == nil ? "" : "calendar: {file: periods.csv}\n")
-            + "aggregates: {enabled: true, interval: 50ms}\ntables: {customers"
+            + (isFollowed ? "aggregates: {enabled: true, interval: 50ms}" : "quality: {enabled: true}")
+            + "\ntables: {customers"
         )
         .replacing("enabled: true, interval: 1h", with: isFollowed ? "enabled: true, interval: 1h" : "enabled: false")
         .replacing(

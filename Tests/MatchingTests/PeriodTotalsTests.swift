@@ -34,6 +34,17 @@ import Testing
     return texts(matcher.periodTotals)
   }
 
+  /// Nonsense in `period` fills the places; what comes then is counted.
+  @Test func whatFindsNoPeriodIsCounted() throws {
+    var totals = PeriodTotals()
+    func add(_ period: Int32) { totals.add(5, .posted, Currency("EUR")!, period, AccountRole.revenue.rawValue) }
+    for period in 1...Int32(PeriodTotals.maximum) { add(period) }
+    #expect(totals.overflow == 0)
+    for _ in 0..<2 { add(202_601) }
+    add(1)
+    #expect(totals.overflow == 2 && texts(totals).last == "\(CellTable.overflowPeriod) revenue: 0 10 0 0 10")
+  }
+
   @Test func aDifferenceIsInItsPeriod() {
     let sales = [
       Input.order(r.event("O1", document: "D1", net: 100, gross: 100)),

@@ -173,11 +173,8 @@ import Testing
       [.order(r.event("A", net: 100, gross: 100))] + r.invoice("A", net: 100).map { .posting($0) }, into: &outputs)
     var shard = ByteWriter()
     var sums = ByteWriter()
-    var nothing = ByteWriter()
     plain.exportShard(0, bits: 0, into: &shard)
     plain.exportSums(into: &sums)
-    plain.exportPolicies(into: &nothing)
-    #expect(nothing.count == 0)
     let policy = Self.policy(Self.deferring(from: nil))
     var matcher = Matcher(policy: policy, dimensionCount: 0)
     matcher.watermarks = plain.watermarks
@@ -192,14 +189,97 @@ import Testing
     reader = ByteReader(sums.bytes)
     try matcher.importSums(from: &reader)
     matcher.use(policy, periods: .months, isKnown: false)
+    let isUnknown = matcher.isRevising
+    matcher.use(policy, periods: .months)
     let isBegun = matcher.isRevising
-    #expect(!isEarly && isBegun)
+    #expect(!isEarly && !isUnknown && isBegun)
     while matcher.advance(now_ms: t0 + 1_000 * hour, outputs: &outputs) {}
     matcher.finish(outputs: &outputs)
     #expect(outputs.breaks.last.map { "\($0.type.rawValue) \($0.role.name)" } == "WRONG_ACCOUNT_ROLE deferred")
     expectControlTotals(matcher.totals)
     #expect(
       matcher.totals.lines.map { "\($0.role.name) \($0.expected)" } == ["receivable 100", "revenue 0", "deferred -100"])
+  }
+
+  /// A matcher of another process with another configuration, which takes up what one has left.
+  private func takenUp(
+    _ matcher: borrowing Matcher, _ policy: MatchingPolicy
+  ) throws -> Matcher {
+    var shard = ByteWriter()
+    var sums = ByteWriter()
+    var policies = ByteWriter()
+    matcher.exportPolicies(into: &policies)
+    matcher.exportShard(0, bits: 0, into: &shard)
+    matcher.exportSums(into: &sums)
+    var other = Matcher(policy: policy, dimensionCount: 0)
+    (other.tracksPeriods, other.watermarks) = (true, matcher.watermarks)
+    other.beginRestore(bits: 0, ties: 1)
+    var reader = ByteReader(policies.bytes)
+    try other.importPolicies(from: &reader)
+    // Epochs of the process before: by its policies.
+    other.use(policy, periods: .months, isKnown: false)
+    reader = ByteReader(shard.bytes)
+    try other.importShard(0, bits: 0, from: &reader)
+    other.endRestore()
+    reader = ByteReader(sums.bytes)
+    try other.importSums(from: &reader)
+    other.use(policy, periods: .months, isKnown: false)
+    let isEarly = other.isRevising
+    #expect(isEarly == matcher.isRevising)
+    other.use(policy, periods: .months)
+    return other
+  }
+
+  private static func plain(_ entries: [PolicyEntry]) -> MatchingPolicy {
+    testPolicy { $0.entries[Int(OrderEventKind.invoiced.rawValue)] = entries }
+  }
+
+  /// Of before the restart, and of after it: `policy` that is another, `posting_policies` that are gone, or that come.
+  @Test(arguments: ["policy", "rows go, policy", "rows go", "rows come"])
+  func aRestartWithOtherPoliciesRevises(what: String) throws {
+    let deferred = Self.plain([.init(.receivable, 1, .gross), .init(.deferred, -1, .net)])
+    let rows = Self.policy(Self.deferring(from: nil))
+    let (before, after) =
+      switch what {
+      case "policy": (testPolicy(), deferred)
+      case "rows go, policy": (Self.policy([]), deferred)
+      case "rows go": (rows, testPolicy())
+      default: (testPolicy(), rows)
+      }
+    var matcher = Matcher(policy: before, dimensionCount: 0)
+    matcher.tracksPeriods = true
+    var outputs = MatchOutputs()
+    let goal = after.entries(of: .invoiced).contains { $0.entry.role == .deferred } ? AccountRole.deferred : .revenue
+    for order in ["A", "B"] {
+      matcher.take(
+        [
+          .order(r.event(order, net: 100, gross: 100)), .posting(r.posting(order, .receivable, 100)),
+          .posting(r.posting(order, goal, -100)),
+        ], into: &outputs)
+    }
+    matcher.watermarks.force(t0 + 30 * hour)
+    while matcher.advance(now_ms: t0 + 1_000 * hour, outputs: &outputs) {}
+    #expect(outputs.breaks.map(\.state) == [.open, .open])
+    // And once more, in the middle.
+    var between = try takenUp(matcher, after)
+    between.revise(upTo: 1 << 11)
+    let isHalf = between.isRevising
+    var next = try takenUp(between, after)
+    let isBegun = next.isRevising
+    #expect(isBegun && isHalf)
+    outputs.removeAll()
+    while next.advance(now_ms: t0 + 1_000 * hour, outputs: &outputs) {}
+    #expect(outputs.breaks.map(\.state) == [.autoCleared, .autoCleared])
+    expectControlTotals(next.totals)
+    let lines = next.totals.lines.filter { $0.expected != 0 || $0.posted != 0 }
+    #expect(
+      lines.map { "\($0.role.name) \($0.expected) \($0.posted)" } == ["receivable 200 200", "\(goal.name) -200 -200"])
+    let periods = next.periodTotals.lines.filter { $0.line.expected != $0.line.posted || $0.line.open != 0 }
+    #expect(periods.isEmpty)
+    // When it is over, the next start has nothing to do.
+    let last = try takenUp(next, after)
+    let isOver = !last.isRevising
+    #expect(isOver)
   }
 
   // MARK: - Properties

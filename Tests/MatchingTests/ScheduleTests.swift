@@ -388,6 +388,50 @@ import Testing
     #expect(due(cells(inputs, policy: policy)) == [:])
   }
 
+  /// A cancelled invoice takes back what it has added: by the policy on its own day, in whatever order the records come, and
+  /// also where that policy changes later.
+  @Test(arguments: 0..<40 as Range<UInt64>) func aCancelledInvoiceGoesByItsOwnDay(_ seed: UInt64) {
+    var generator = SeededGenerator(state: seed)
+    func policy(_ from_d: Int32?) -> MatchingPolicy {
+      var policy = Self.policy()
+      policy.postingPolicies = PostingPolicies(
+        base: MatchingPolicy.standardEntries, changes: PolicyTests.deferring(from: from_d))
+      return policy
+    }
+    // At once in January, deferred from February on.
+    let final = policy(Self.date(2, 1))
+    func invoice(_ document: String, _ day: Int32, _ kind: OrderEventKind = .invoiced) -> Input {
+      var event = r.event("S1", kind, document: document, net: 300_00, gross: 300_00)
+      event.documentDate_d = day
+      (event.serviceStart_d, event.serviceEnd_d) = (Self.date(2, 1), Self.date(4, 30))
+      return .order(event)
+    }
+    let months: [Int32: Int128] = [202_602: 100_00, 202_603: 100_00, 202_604: 100_00]
+    let first = [invoice("D1", Self.date(1, 15)), invoice("D1", Self.date(2, 15), .invoiceCancelled)]
+    let second = [invoice("D2", Self.date(2, 3)), invoice("D2", Self.date(2, 15), .invoiceCancelled)]
+    for (inputs, wanted) in [
+      (first, [:]), (second, [:]), (first + second, [:]), ([second[0]], months), ([first[0]], [:]),
+      ([first[1]], months.mapValues { -$0 }), (first + [second[0]], months),
+    ] {
+      var all = inputs
+      for _ in 0..<Int.random(in: 0...3, using: &generator) { all.append(inputs.randomElement(using: &generator)!) }
+      all.shuffle(using: &generator)
+      var matcher = Matcher(
+        policy: seed % 3 == 0 ? final : policy(seed % 3 == 1 ? nil : Self.date(1, 10)), dimensionCount: 0)
+      matcher.aggregates = TaskAggregates(dimensionCount: 0)
+      var outputs = MatchOutputs()
+      for (at, input) in all.enumerated() {
+        if at == all.count / 2 { matcher.use(final, periods: .months) }
+        matcher.take([input], into: &outputs)
+        if Bool.random(using: &generator) { matcher.revise(atMost: 1 << 11) }
+      }
+      matcher.finish(outputs: &outputs)
+      var table = CellTable(dimensionCount: 0)
+      matcher.mergeAggregates(into: &table)
+      #expect(due(table.lines) == wanted, "seed \(seed), \(inputs.count)")
+    }
+  }
+
   /// Releases in the cells are those of the schedules of what counts, however the records come and however often.
   @Test(arguments: 0..<60 as Range<UInt64>) func releasesDoNotDependOnArrival(_ seed: UInt64) {
     var generator = SeededGenerator(state: seed)

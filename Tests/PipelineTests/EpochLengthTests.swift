@@ -13,25 +13,34 @@ struct EpochLengthTests {
   }()
 
   @Test func endsAtItsIntervalWhereNothingWaits() {
-    #expect(!configuration.endsEpoch(after_ms: 99, records: 5_000, backlog: 0))
-    #expect(configuration.endsEpoch(after_ms: 100, records: 5_000, backlog: 0))
-    #expect(configuration.endsEpoch(after_ms: 100, records: 0, backlog: 0))
+    #expect(!configuration.endsEpoch(after_ms: 99, records: 5_000, inputs: 8, backlog: 0))
+    #expect(configuration.endsEpoch(after_ms: 100, records: 5_000, inputs: 8, backlog: 0))
+    #expect(configuration.endsEpoch(after_ms: 100, records: 0, inputs: 8, backlog: 0))
   }
 
   @Test func goesOnWhileAsMuchWaitsAsItHasTaken() {
-    #expect(!configuration.endsEpoch(after_ms: 100, records: 5_000, backlog: 5_000))
-    #expect(configuration.endsEpoch(after_ms: 100, records: 5_000, backlog: 4_999))
-    #expect(!configuration.endsEpoch(after_ms: 499, records: 5_000, backlog: 1_000_000))
-    #expect(configuration.endsEpoch(after_ms: 500, records: 5_000, backlog: 1_000_000))
+    #expect(!configuration.endsEpoch(after_ms: 100, records: 5_000, inputs: 8, backlog: 5_000))
+    #expect(configuration.endsEpoch(after_ms: 100, records: 5_000, inputs: 8, backlog: 4_999))
+    #expect(!configuration.endsEpoch(after_ms: 499, records: 5_000, inputs: 8, backlog: 1_000_000))
+    #expect(configuration.endsEpoch(after_ms: 500, records: 5_000, inputs: 8, backlog: 1_000_000))
   }
 
   @Test func aFewThatWaitAreNoBacklog() {
-    #expect(configuration.endsEpoch(after_ms: 100, records: 10, backlog: 999))
-    #expect(!configuration.endsEpoch(after_ms: 100, records: 10, backlog: 1_000))
+    #expect(configuration.endsEpoch(after_ms: 100, records: 10, inputs: 8, backlog: 999))
+    #expect(!configuration.endsEpoch(after_ms: 100, records: 10, inputs: 8, backlog: 1_000))
+  }
+
+  /// Behind the last record of a partition stands the marker of its transaction.
+  @Test func theMarkersOfTransactionsAreNoBacklog() {
+    var small = configuration
+    small.epochRecords = 50
+    #expect(small.endsEpoch(after_ms: 100, records: 0, inputs: 8, backlog: 9))
+    #expect(small.endsEpoch(after_ms: 100, records: 1, inputs: 1, backlog: 1))
+    #expect(!small.endsEpoch(after_ms: 100, records: 0, inputs: 8, backlog: 10))
   }
 
   @Test func isBoundedInRecords() {
-    #expect(configuration.endsEpoch(after_ms: 1, records: 50_000, backlog: 1_000_000))
+    #expect(configuration.endsEpoch(after_ms: 1, records: 50_000, inputs: 8, backlog: 1_000_000))
   }
 
   /// Before the interval is over nobody is asked: it costs a lock for each partition.
@@ -41,10 +50,10 @@ struct EpochLengthTests {
       asked += 1
       return 0
     }
-    _ = configuration.endsEpoch(after_ms: 50, records: 5_000, backlog: backlog())
-    _ = configuration.endsEpoch(after_ms: 600, records: 5_000, backlog: backlog())
+    _ = configuration.endsEpoch(after_ms: 50, records: 5_000, inputs: 8, backlog: backlog())
+    _ = configuration.endsEpoch(after_ms: 600, records: 5_000, inputs: 8, backlog: backlog())
     #expect(asked == 0)
-    _ = configuration.endsEpoch(after_ms: 100, records: 5_000, backlog: backlog())
+    _ = configuration.endsEpoch(after_ms: 100, records: 5_000, inputs: 8, backlog: backlog())
     #expect(asked == 1)
   }
 

@@ -58,6 +58,9 @@ import Testing
 
   @Test func everythingIsOwnedAndGoesSomewhere() throws {
     let configuration = try Configuration.load(path: Self.examples + "/finance.yaml")
+    // Its posting policies change something.
+    #expect(configuration.unmappedPolicies.isEmpty)
+    #expect(configuration.policy.entries(of: .invoiced).contains { $0.from_d != nil && $0.entry.role == .deferred })
     let catalog = Catalog(configuration)
     #expect(catalog.gaps.isEmpty)
     #expect(
@@ -65,6 +68,10 @@ import Testing
         "accounts", "lines", "regions", "terms", "calendar", "fx", "posting_policies", "budget",
       ])
     for entry in catalog.masterData { #expect(entry.origin.hasPrefix("file ") && !entry.uses.isEmpty, "\(entry)") }
+    #expect(
+      catalog.masterData.first { $0.name == "posting_policies" }?.uses == [
+        "what order events must put into the ledger: breaks, control totals, quality, revenue: releases_due of the schedules"
+      ])
     #expect(catalog.masterData.first { $0.name == "terms" }?.uses == ["terms of orders"])
     func outputs(_ source: String, _ field: String) -> String {
       catalog.sources.first { $0.name == source }?.fields.first { $0.name == field }?.outputs.joined(separator: "; ")

@@ -109,6 +109,7 @@ public final class Daemon: @unchecked Sendable {
       sum.waiting += one.waiting
       sum.cells += one.cells
       sum.overflow.add(one.overflow)
+      sum.periodOverflow += one.periodOverflow
       sum.hold.add(one.hold)
       sum.stateBytes += one.stateBytes
       sum.lag += one.lag

@@ -1,5 +1,6 @@
 import Domain
 import Foundation
+import Matching
 
 /// What the daemon tells of itself, in Prometheus' text format. Counters begin anew with the process, and with a worker
 /// that had to start anew; what belongs to tasks goes with them where partitions go.
@@ -88,6 +89,10 @@ public struct DaemonMetrics {
         "other_facts", .gauge, "Facts whose value is counted as (other), by dimension (aggregates.values).",
         zip(dimensions, status.overflow.byDimension).map { ("{dimension=\"\($0)\"}", Double($1)) })
     }
+    tell(
+      "period_overflow", .gauge,
+      "Amounts of the control totals whose period is counted as (other): \(PeriodTotals.maximum) periods and currencies a task are kept apart.",
+      status.periodOverflow)
     tell("dead_letters_total", .counter, "Records that could not be taken in.", status.deadLetters)
     tell(
       "trimmed_records_total", .counter, "Records deleted before they were read, at most.", Int(status.trimmedRecords))

@@ -163,7 +163,8 @@ extension Configuration {
       (breaksTopic, compact), (deadLettersTopic, [:]), (epochsTopic, retained), (partialsTopic, compact),
       (totalsTopic, compact),
     ]
-    if aggregates != nil { topics += [(revenueTopic, compact), (periodsTopic, compact)] }
+    if aggregates != nil { topics.append((revenueTopic, compact)) }
+    if sumsByPeriod { topics.append((periodsTopic, compact)) }
     if quality != nil { topics.append((qualityTopic, compact)) }
     if flows != nil { topics += [(cashflowTopic, compact), (receivablesTopic, compact)] }
     if variance != nil { topics.append((varianceTopic, compact)) }

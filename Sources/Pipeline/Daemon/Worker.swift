@@ -257,7 +257,8 @@ public final class Worker: @unchecked Sendable {
   private func isEpochOver() -> Bool {
     let now_ms = environment.monotonic_ms()
     return configuration.endsEpoch(
-      after_ms: now_ms - epochStarted_ms, records: recordsInEpoch, backlog: backlog(now_ms))
+      after_ms: now_ms - epochStarted_ms, records: recordsInEpoch,
+      inputs: tasks.count * configuration.inputTopics.count, backlog: backlog(now_ms))
   }
 
   /// Records that wait at the broker, as far as the client has heard of them; counted anew five times an interval at the
@@ -408,6 +409,8 @@ public final class Worker: @unchecked Sendable {
     status.cells = 0
     let overflow = status.overflow
     status.overflow = CellTable.Overflow()
+    let periodOverflow = status.periodOverflow
+    status.periodOverflow = 0
     status.hold = HoldCounts()
     for (partition, task) in tasks {
       let engine = task.engine
@@ -421,6 +424,7 @@ public final class Worker: @unchecked Sendable {
         status.cells += counts.cells
         status.overflow.add(counts.overflow)
       }
+      status.periodOverflow += engine.matcher.periodTotals.overflow
       status.stateBytes += engine.matcher.liveBytes
       status.checkpoints += task.checkpointer.finished
       status.checkpointBytes += task.checkpointer.writtenBytes
@@ -443,6 +447,11 @@ public final class Worker: @unchecked Sendable {
             "\(zip(configuration.dimensions, status.overflow.byDimension).map { "\($0): \($1)" }.joined(separator: ", "))",
           "without_cell": "\(status.overflow.cells)", "bounds": "aggregates.values, aggregates.cells",
         ])
+    }
+    if periodOverflow == 0, status.periodOverflow > 0 {
+      log.warning(
+        "control totals go under the period (other): more periods than are kept apart, see the ledger's 'period'",
+        metadata: ["amounts": "\(status.periodOverflow)", "bound": "\(PeriodTotals.maximum) a task"])
     }
     state.withLock { $0 = status }
   }

@@ -58,6 +58,8 @@ public struct WorkerStatus: Sendable {
   /// Cells of the aggregates, and facts that found no value or cell of their own.
   public var cells = 0
   public var overflow = CellTable.Overflow()
+  /// Amounts of the control totals by period that found no period of their own.
+  public var periodOverflow = 0
   /// Records that wait for their master data now, and what became of others.
   public var waiting = 0
   public var hold = HoldCounts()

@@ -138,10 +138,9 @@ final class TaskEngine {
   /// - Parameter isKnown: False in a replay that has not found the version of its epoch.
   func use(_ other: DecodeStage, isKnown: Bool = true) {
     precondition(records == 0 && outbox.isEmpty, "the tables change in the middle of an epoch")
-    // A state that has been brought back may be by other posting policies than the stage.
-    guard other !== stage || configuration.policy.postingPolicies != nil else { return }
     if other !== stage { held.isRetryDue = true }
     stage = other
+    // The same stage too: a state that has been brought back may be by other posting policies.
     matcher.use(
       configuration.policy, periods: configuration.periods ?? .months, adopts: mark.number == 0, isKnown: isKnown)
   }

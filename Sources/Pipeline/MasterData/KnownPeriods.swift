@@ -30,14 +30,14 @@ struct KnownPeriods {
   static func settle(
     _ configuration: Configuration, producer: Producer, environment: any WorkerEnvironment = KafkaEnvironment()
   ) throws {
-    guard configuration.aggregates != nil else { return }
+    guard configuration.sumsByPeriod else { return }
     try KnownPeriods(configuration, environment).check(configuration.policy.checks?.calendar)
     try write(configuration, producer)
   }
 
   /// Writes the periods down; none that was changed.
   static func write(_ configuration: Configuration, _ producer: Producer) throws(KafkaError) {
-    guard configuration.aggregates != nil else { return }
+    guard configuration.sumsByPeriod else { return }
     let topic = configuration.periodsTopic
     if let calendar = configuration.policy.checks?.calendar {
       for period in calendar.periods {
