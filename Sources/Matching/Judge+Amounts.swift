@@ -319,6 +319,14 @@ extension Judge {
       return
     }
     let byQuantity = others == [.revenue] ? causeByQuantity(currency) : nil
+    // Roles that offset each other (cogs and inventory of a shipment) have their counter-entries there.
+    var offset: [AccountRole] = []
+    for role in others where !offset.contains(role) {
+      let other = others.first {
+        $0 != role && !offset.contains($0) && residual[at($0)] == -residual[at(role)]
+      }
+      if let other { offset += [role, other] }
+    }
     for role in others {
       let delta = residual[at(role)]
       var finding = Finding(
@@ -330,7 +338,7 @@ extension Judge {
       finding.parts = [.init(currency: code, role: role, delta: Int64(clamping: delta))]
       residual[at(role)] = 0
       // The balancing role carries the counter-entry of this difference, as far as it has one.
-      if residual[at(primary)] != 0 {
+      if residual[at(primary)] != 0, !offset.contains(role) {
         finding.parts.append(.init(currency: code, role: primary, delta: Int64(clamping: -delta)))
         residual[at(primary)] += delta
       }

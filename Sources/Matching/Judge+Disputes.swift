@@ -6,7 +6,7 @@ import Domain
 /// It is kept with the breaks as it was put there, and taken back as such: neither a fact that came since, nor another
 /// calendar or rate, can make the two differ.
 struct Charge: Hashable {
-  /// Σ |posted − expected| in minor units of the cell's currency; nil where no rate converts it.
+  /// |posted − expected| in minor units of the cell's currency; nil where no rate converts it.
   var amount: Int64?
   var period: Int32
   var currency: Currency
@@ -45,38 +45,56 @@ extension Judge {
 
   /// What open breaks put into the aggregates, of the parts of their differences.
   ///
-  /// A difference goes as a whole into one cell of its currency, and into one of the base view where there is one. Which
-  /// that is follows from the facts that were judged, and from nothing else: events count in the period of their
-  /// document, releases in that of the schedule, postings in that in which they are posted. If the facts of one place,
-  /// and of no other, differ by just this much, or are the only ones that differ at all, the difference belongs there:
-  /// of two invoices the one that was not posted. Else it belongs to the first posting to the role, since it is that figure
-  /// of the ledger that is in doubt; where there is none to the first event that puts something into it.
+  /// The parts are added up by role and currency first: what a break explains as the counter-entry of another is no
+  /// difference. What is left goes into cells of its currency, and of the base view where there is one, of the places
+  /// where it lies.
   func charges(
     of parts: [Finding.Part], _ periods: borrowing PeriodCalendar
   ) -> [ChargeList] {
+    var differences: [(currency: Currency, role: AccountRole, delta: Int128)] = []
+    for part in parts {
+      if let at = differences.firstIndex(where: { $0.currency == part.currency && $0.role == part.role }) {
+        differences[at].delta += Int128(part.delta)
+      } else {
+        differences.append((part.currency, part.role, Int128(part.delta)))
+      }
+    }
     var lists: [ChargeList] = []
-    for part in parts where part.delta != 0 {
-      let place = place(of: part, periods)
-      let bytes = place.map { Array($0.dimensions.buffer) } ?? []
-      if !lists.contains(where: { $0.dimensions == bytes }) { lists.append(ChargeList(dimensions: bytes)) }
-      let at = lists.firstIndex { $0.dimensions == bytes }!
-      let size = Int64(clamping: part.delta.magnitude)
-      let period = place?.period ?? CellTable.unknownPeriod
-      lists[at].charges.append(Charge(amount: size, period: period, currency: part.currency, role: part.role))
-      if let rates = policy.checks?.exchange?.rates {
-        let converted = place.map { rates.convert(size, from: part.currency, day: $0.rateDay) } ?? nil
-        lists[at].charges.append(
-          Charge(amount: converted, period: period, currency: rates.base, role: part.role, isBase: true))
+    for (currency, role, delta) in differences where delta != 0 {
+      for (place, delta) in places(of: delta, currency, role, periods) {
+        let bytes = place.map { Array($0.dimensions.buffer) } ?? []
+        if !lists.contains(where: { $0.dimensions == bytes }) { lists.append(ChargeList(dimensions: bytes)) }
+        let at = lists.firstIndex { $0.dimensions == bytes }!
+        let size = Int64(clamping: delta.magnitude)
+        let period = place?.period ?? CellTable.unknownPeriod
+        lists[at].charges.append(Charge(amount: size, period: period, currency: currency, role: role))
+        if let rates = policy.checks?.exchange?.rates {
+          let converted = place.map { rates.convert(size, from: currency, day: $0.rateDay) } ?? nil
+          lists[at].charges.append(
+            Charge(amount: converted, period: period, currency: rates.base, role: role, isBase: true))
+        }
       }
     }
     for at in lists.indices { lists[at].charges.sort { $0.order < $1.order } }
     return lists.sorted { $0.dimensions.lexicographicallyPrecedes($1.dimensions) }
   }
 
-  /// Where the facts of the part's role differ; nil where there is no fact at all.
-  func place(of part: Finding.Part, _ periods: borrowing PeriodCalendar) -> Place? {
+  /// Where a difference of a role lies, and how much of it: parts of one sign that add up to it. Without a place where
+  /// there is no fact at all.
+  ///
+  /// That follows from the facts that were judged, and from nothing else: events count in the period of their document,
+  /// releases in that of the schedule, postings in that in which they are posted. If the facts of one place, and of no
+  /// other, differ by just this much, or are the only ones that differ at all, the difference belongs there: of two
+  /// invoices the one that was not posted. If several differ, those that offset each other are set aside (the right amount
+  /// in another period); where the others add up to the difference, each has its own part: two invoices that were not
+  /// posted. Else it belongs to the first posting where the facts differ, since it is that figure of the ledger that is in
+  /// doubt; where nothing is posted to the first event that puts something into it.
+  func places(
+    of delta: Int128, _ currency: Currency, _ role: AccountRole, _ periods: borrowing PeriodCalendar
+  ) -> [(place: Place?, delta: Int128)] {
     var places: [Place] = []
-    var firstPosted: Int?
+    // By posting, places of those that differ and of those that do not.
+    var posted: [Int] = []
     func add(_ delta: Int128, _ fact: Fact, _ period: Int32) {
       var at = places.firstIndex { $0.period == period && $0.dimensions.elementsEqual(fact.dimensionBytes) }
       if at == nil {
@@ -84,41 +102,77 @@ extension Judge {
         places.append(Place(fact, period))
       }
       places[at!].delta += delta
-      if fact.isPosting, firstPosted == nil { firstPosted = at }
+      if fact.isPosting { posted.append(at!) }
     }
-    for (at, event) in dueEvents.enumerated() where event.currency == part.currency && !isVoid[at] {
-      for entry in policy.entries(of: event) where entry.role == part.role {
+    for (at, event) in dueEvents.enumerated() where event.currency == currency && !isVoid[at] {
+      for entry in policy.entries(of: event) where entry.role == role {
         let amount = event.amount(entry.component)
         if amount != 0 { add(-Int128(amount) * Int128(entry.sign), event, event.period(periods)) }
       }
     }
-    addDueReleases(part, periods) { add($0, $1, $2) }
-    for posting in duePostings where posting.currency == part.currency && posting.role == part.role {
+    addDueReleases(currency, role, periods) { add($0, $1, $2) }
+    for posting in duePostings where posting.currency == currency && posting.role == role {
       add(Int128(posting.amount), posting, posting.period(periods))
     }
-    let exact = places.filter { $0.delta == Int128(part.delta) }
-    if exact.count == 1 { return exact[0] }
+    let exact = places.filter { $0.delta == delta }
+    if exact.count == 1 { return [(exact[0], delta)] }
     let differing = places.filter { $0.delta != 0 }
-    if differing.count == 1 { return differing[0] }
-    if !places.isEmpty { return places[firstPosted ?? 0] }
+    if differing.count == 1 { return [(differing[0], delta)] }
+    let left = withoutOffsets(differing)
+    if !left.isEmpty, left.allSatisfy({ ($0.delta < 0) == (delta < 0) }),
+      left.reduce(Int128(0), { $0 + $1.delta }) == delta
+    {
+      return left.map { ($0, $0.delta) }
+    }
+    if let at = posted.first(where: { places[$0].delta != 0 }) { return [(places[at], delta)] }
+    if let first = differing.first { return [(first, delta)] }
+    if !places.isEmpty { return [(places[posted.first ?? 0], delta)] }
     let any = dueEvents.first ?? events.first ?? duePostings.first ?? postings.first
-    return any.map { Place($0, $0.period(periods)) }
+    return [(any.map { Place($0, $0.period(periods)) }, delta)]
+  }
+
+  /// Without pairs that differ by opposite amounts: first those of the same dimensions, then those of the same period, then
+  /// any, the earlier periods first.
+  private func withoutOffsets(_ places: [Place]) -> [Place] {
+    var left = places.sorted {
+      $0.period != $1.period
+        ? $0.period < $1.period
+        : $0.dimensions.buffer.lexicographicallyPrecedes($1.dimensions.buffer)
+    }
+    let kinds: [(Place, Place) -> Bool] = [
+      { $0.dimensions.elementsEqual($1.dimensions) }, { $0.period == $1.period }, { _, _ in true },
+    ]
+    for isPair in kinds {
+      var at = 0
+      while at < left.count {
+        if let other = left.indices.dropFirst(at + 1).first(where: {
+          left[$0].delta == -left[at].delta && isPair(left[at], left[$0])
+        }) {
+          left.remove(at: other)
+          left.remove(at: at)
+        } else {
+          at += 1
+        }
+      }
+    }
+    return left
   }
 
   /// The releases that schedules make due, as facts of the event that they are of, or of the first where there are several.
   private func addDueReleases(
-    _ part: Finding.Part, _ periods: borrowing PeriodCalendar, _ add: (Int128, Fact, Int32) -> Void
+    _ currency: Currency, _ role: AccountRole, _ periods: borrowing PeriodCalendar,
+    _ add: (Int128, Fact, Int32) -> Void
   ) {
-    guard part.role == .deferred || part.role == .revenue,
-      let steps = releases.first(where: { currencies[$0.currency] == part.currency })?.steps
+    guard role == .deferred || role == .revenue,
+      let steps = releases.first(where: { currencies[$0.currency] == currency })?.steps
     else { return }
     let event = dueEvents.indices.first {
-      dueEvents[$0].currency == part.currency && !isVoid[$0] && dueEvents[$0].service != nil
+      dueEvents[$0].currency == currency && !isVoid[$0] && dueEvents[$0].service != nil
     }
     guard let event else { return }
     for step in steps where step.due_ms < clock_ms {
       add(
-        part.role == .revenue ? step.amount : -step.amount, dueEvents[event],
+        role == .revenue ? step.amount : -step.amount, dueEvents[event],
         periods.period(ofDay: day(ofMilliseconds: step.begin_ms)))
     }
   }
@@ -194,6 +248,7 @@ extension Matcher {
 extension RecordStore {
   /// Keeps charges as an entry among the breaks of a tie.
   mutating func appendCharges(_ list: ChargeList, next: StoreRef) -> StoreRef {
+    knowsPlaces = true
     let head = MemoryLayout<BreakRecord>.size.roundedUpTo8
     let bytes = head + list.charges.count * MemoryLayout<Charge>.stride + list.dimensions.count
     let ref = allocate(bytes)

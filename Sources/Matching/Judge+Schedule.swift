@@ -193,7 +193,7 @@ extension Judge {
     append(finding)
   }
 
-  /// The first period whose release is not what is scheduled, by the periods of the postings.
+  /// The periods whose releases are not what is scheduled, by the periods of the postings, and what these come to.
   private func reason(_ steps: [ScheduledRelease], _ currency: Int) -> String {
     let calendar = policy.checks?.calendar
     var posted: [Int32: Int128] = [:]
@@ -203,11 +203,15 @@ extension Judge {
     }
     var wanted: [Int32: Int128] = [:]
     for step in steps where step.due_ms < clock_ms { wanted[step.period, default: 0] += step.amount }
-    for period in Set(wanted.keys).union(posted.keys).sorted() where wanted[period] ?? 0 != posted[period] ?? 0 {
-      func text(_ amount: Int128?) -> String { formatDecimal(amount ?? 0, decimals: currencies[currency].exponent) }
-      return "release of \(period): \(text(wanted[period])) is due, \(text(posted[period])) is posted"
+    let gaps = Set(wanted.keys).union(posted.keys).sorted().filter { wanted[$0] ?? 0 != posted[$0] ?? 0 }
+    guard !gaps.isEmpty else { return "the releases are not those of the schedule" }
+    func sum(_ amounts: [Int32: Int128]) -> String {
+      formatDecimal(gaps.reduce(0) { $0 + (amounts[$1] ?? 0) }, decimals: currencies[currency].exponent)
     }
-    return "the releases are not those of the schedule"
+    // A dozen months say enough.
+    let more = gaps.count > 12 ? " and \(gaps.count - 12) more" : ""
+    let names = gaps.prefix(12).map { "\($0)" }.joined(separator: ", ") + more
+    return "release of \(names): \(sum(wanted)) is due, \(sum(posted)) is posted"
   }
 
   /// Whether a posting releases deferred revenue of a schedule: its date is that of the release, not of the billing.

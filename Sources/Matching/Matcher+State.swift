@@ -6,11 +6,14 @@ import Domain
 /// A shard is a stretch of the index, so that one can be written between two epochs without touching the rest. The
 /// bytes of a tie are a pure function of what is known of it; where it stands in memory does not show in them.
 extension Matcher {
-  /// Versions of the format of shards and of the rest that can be read. 3 has people's decisions; without them the bytes
-  /// are those of 2.
-  public static let stateVersions: ClosedRange<UInt8> = 2...3
+  /// Versions of the format of shards and of the rest that can be read. 3 has people's decisions, 4 where differences lie:
+  /// what they put into the aggregates, and their periods. Without them the bytes are those of 2.
+  public static let stateVersions: ClosedRange<UInt8> = 2...4
   /// The version that is written.
-  public var stateVersion: UInt8 { takesActions || !decisions.isEmpty ? 3 : 2 }
+  public var stateVersion: UInt8 {
+    if chargesDisputes || tracksPeriods || store.knowsPlaces { return 4 }
+    return takesActions || !decisions.isEmpty ? 3 : 2
+  }
 
   /// A shard of this many bits of the fingerprint's head: `fingerprint >> (64 − bits) == shard`.
   @inline(__always)
@@ -310,6 +313,7 @@ extension Matcher {
       periodTotals = try PeriodTotals(from: &reader)
     } else if tracksPeriods {
       periodTotals = PeriodTotals(before: settledTotals)
+      movePlacedDifferences()
     }
     ahead = reader
     if let tag = try? ahead.read(UInt64.self), tag == PolicyRevision.tag {

@@ -195,13 +195,46 @@ extension Matcher {
     }
   }
 
+  /// Takes differences that ties keep under a period out of the unknown one, where sums of a state that knew of no periods
+  /// have put them: those that were judged while the ties were restored. There they are taken back one day.
+  mutating func movePlacedDifferences() {
+    for slot in 1..<usedSlots where ties[slot].has(Tie.Flag.live) {
+      var ref = ties[slot].breaks
+      while ref != 0 {
+        let record = store.breakRecord(ref)
+        if record.type != BreakRecord.chargeType {
+          let column: ControlTotals.Column? =
+            record.type == BreakRecord.voidType
+            ? .expected
+            : record.stateValue.isOpen ? .open : record.stateValue.isSettled ? .accepted : nil
+          if let column {
+            for part in store.breakParts(ref) where part.period != CellTable.unknownPeriod {
+              let amount = Int128(part.delta)
+              periodTotals.add(-amount, column, part.currency, CellTable.unknownPeriod, part.role.rawValue)
+              periodTotals.add(amount, column, part.currency, part.period, part.role.rawValue)
+            }
+          }
+        }
+        ref = record.next
+      }
+    }
+  }
+
   /// The parts of a finding with the periods in which they lie.
   func located(_ parts: [Finding.Part]) -> [Finding.Part] {
     guard tracksPeriods else { return parts }
-    return parts.map {
-      var part = $0
-      part.period = judge.place(of: part, periods)?.period ?? CellTable.unknownPeriod
-      return part
+    return parts.flatMap { part in
+      var located: [Finding.Part] = []
+      for (place, delta) in judge.places(of: Int128(part.delta), part.currency, part.role, periods) {
+        let period = place?.period ?? CellTable.unknownPeriod
+        if let at = located.firstIndex(where: { $0.period == period }) {
+          located[at].delta += Int64(clamping: delta)
+        } else {
+          located.append(
+            .init(currency: part.currency, role: part.role, delta: Int64(clamping: delta), period: period))
+        }
+      }
+      return located
     }
   }
 }

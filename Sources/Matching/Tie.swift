@@ -199,6 +199,7 @@ extension RecordStore {
     base.assumingMemoryBound(to: BreakRecord.self).initialize(to: record)
     var slot = base + MemoryLayout<BreakRecord>.size.roundedUpTo8
     for part in parts {
+      if part.period != 0 { knowsPlaces = true }
       slot.assumingMemoryBound(to: BreakRecord.Part.self).initialize(
         to: .init(
           delta: part.delta, currency: part.currency.rawValue, role: part.role.rawValue, period: part.period))

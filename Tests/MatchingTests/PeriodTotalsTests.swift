@@ -29,7 +29,7 @@ import Testing
   func totals(_ inputs: [Input], _ policy: MatchingPolicy = DisputeTests.policy()) -> [String] {
     var matcher = PeriodTotalsTests.matcher(policy)
     var outputs = MatchOutputs()
-    matcher.take(inputs, into: &outputs)
+    matcher.take(inputs, now_ms: now, into: &outputs)
     matcher.finish(outputs: &outputs)
     return texts(matcher.periodTotals)
   }
@@ -73,6 +73,41 @@ import Testing
       ])
   }
 
+  /// Two invoices that were not posted: each is missing in its own period, and the one that was agrees.
+  @Test func aDifferenceOfSeveralPeriodsIsInEach() {
+    let sales = [(t0, "D1", Int64(100)), (Self.april, "D2", 200), (DisputeTests.may, "D3", 300)].map {
+      Input.order(r.event("O1", at: $0.0, document: $0.1, net: $0.2, gross: $0.2))
+    }
+    let posted = r.invoice("O1", net: 100, document: "D1").map { Input.posting($0) }
+    #expect(
+      totals(sales + posted).filter { $0.contains("revenue") } == [
+        "202603 revenue: -100 -100 0 0 0", "202604 revenue: -200 0 200 0 0", "202605 revenue: -300 0 300 0 0",
+      ])
+  }
+
+  /// Releases that were not posted are missing in the months of the schedule.
+  @Test func missingReleasesAreInTheirPeriods() {
+    var matcher = Self.matcher(ScheduleTests.policy())
+    var outputs = MatchOutputs()
+    // It holds the bytes of the records.
+    let schedules = ScheduleTests()
+    let (event, lines) = schedules.billed()
+    let release = [(AccountRole.deferred, Int64(100_00)), (.revenue, -100_00)].map {
+      Input.posting(r.posting("S1", $0.0, $0.1, journal: "R3", date: ScheduleTests.date(3, 31)))
+    }
+    matcher.take(
+      [.order(event)] + lines.map { .posting($0) } + release, now_ms: ScheduleTests.now_ms, into: &outputs)
+    matcher.watermarks.force(ScheduleTests.ms(7, 7))
+    matcher.advance(now_ms: ScheduleTests.now_ms, outputs: &outputs)
+    withExtendedLifetime(schedules) {}
+    #expect(outputs.breaks.last?.reason == "release of 202604, 202605, 202606: 300.00 is due, 0.00 is posted")
+    #expect(
+      texts(matcher.periodTotals).filter { $0.contains("revenue") } == [
+        "202603 revenue: -10000 -10000 0 0 0", "202604 revenue: -10000 0 10000 0 0",
+        "202605 revenue: -10000 0 10000 0 0", "202606 revenue: -10000 0 10000 0 0",
+      ])
+  }
+
   /// What a cancellation takes back is taken back where it was expected.
   @Test func aCancelledInvoiceIsExpectedNowhere() {
     let sale = Input.order(r.event("O1", document: "D1", net: 100, gross: 100))
@@ -107,6 +142,61 @@ import Testing
         "0 receivable: 100 0 0 0 -100", "0 revenue: -100 0 0 0 100", "202603 receivable: 0 100 0 0 100",
         "202603 revenue: 0 -100 0 0 -100",
       ])
+  }
+
+  /// What is judged while a state of before is restored has its periods, and is taken back where it is then.
+  @Test func whatIsJudgedInARestoreStaysInItsPeriod() throws {
+    let first = [Input.order(r.event("O1", document: "D1", net: 100, gross: 100))]
+    var before = Matcher(policy: DisputeTests.policy(), dimensionCount: 0)
+    var outputs = MatchOutputs()
+    var shard = ByteWriter()
+    before.exportShard(0, bits: 0, into: &shard)
+    var second = Matcher(policy: DisputeTests.policy(), dimensionCount: 0)
+    second.tracksPeriods = true
+    var reader = ByteReader(shard.bytes)
+    try second.importShard(0, bits: 0, from: &reader)
+    // Both see it: the one replays what the other, which writes the sums, took in behind the shard.
+    before.take(first, now_ms: now, into: &outputs)
+    before.finish(outputs: &outputs)
+    second.take(first, now_ms: now, into: &outputs)
+    second.finish(outputs: &outputs)
+    var sums = ByteWriter()
+    before.exportSums(into: &sums)
+    var sumReader = ByteReader(sums.bytes)
+    try second.importSums(from: &sumReader)
+    #expect(
+      texts(second.periodTotals).filter { $0.contains("revenue") }
+        == ["0 revenue: -100 0 0 0 100", "202603 revenue: 0 0 100 0 -100"])
+    second.take(r.invoice("O1", net: 100, document: "D1").map { .posting($0) }, now_ms: now, into: &outputs)
+    second.finish(outputs: &outputs)
+    #expect(
+      texts(second.periodTotals).filter { $0.contains("revenue") }
+        == ["0 revenue: -100 0 0 0 100", "202603 revenue: 0 -100 0 0 -100"])
+  }
+
+  /// An older program refuses a state that says where differences lie, as it would misread it.
+  @Test func aStateThatKnowsPlacesHasAVersionOfItsOwn() throws {
+    let sale = [Input.order(r.event("O1", document: "D1", net: 100, gross: 100))]
+    func made(_ change: (inout Matcher) -> Void) -> Matcher {
+      var matcher = Matcher(policy: DisputeTests.policy(), dimensionCount: 0)
+      change(&matcher)
+      var outputs = MatchOutputs()
+      matcher.take(sale, now_ms: now, into: &outputs)
+      matcher.finish(outputs: &outputs)
+      return matcher
+    }
+    #expect(made { _ in }.stateVersion == 2)
+    for change in [{ $0.tracksPeriods = true }, { $0.tracksDisputes = true }] as [(inout Matcher) -> Void] {
+      let matcher = made(change)
+      #expect(matcher.stateVersion == 4)
+      // Also where they are wanted no longer, as long as ties have them.
+      var shard = ByteWriter()
+      matcher.exportShard(0, bits: 0, into: &shard)
+      var second = Matcher(policy: DisputeTests.policy(), dimensionCount: 0)
+      var reader = ByteReader(shard.bytes)
+      try second.importShard(0, bits: 0, from: &reader)
+      #expect(second.stateVersion == 4)
+    }
   }
 
   /// Periods are told when something in them has changed, whole, and again where it was not sent.

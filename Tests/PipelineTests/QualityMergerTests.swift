@@ -106,6 +106,20 @@ import Testing
     #expect(next.map { $0.control?.closedOrders } == [13] && next[0].money.map(\.total) == [1_000])
   }
 
+  /// The control totals of a period say what is open in it, although no break belongs to one period.
+  @Test func aPeriodSaysWhatIsOpenInIt() throws {
+    var merger = QualityMerger()
+    let euro = Currency("EUR")!
+    var control = QualityControl()
+    control.update(euro) {
+      ($0.expected[0], $0.expected[1]) = (50_00, -50_00)
+      ($0.openDifference[0], $0.openDifference[1]) = (-30_00, 50_00)
+    }
+    merger.apply(QualityPartial(task: 0, epoch: 1, period: 202_403, control: control))
+    let message = try #require(merger.take(TaskTimes(settling_ms: 0, taskCount: 1), now_ms: 0).first)
+    #expect(message.money.map(\.openBreaks) == [80_00] && message.money.map(\.controlDifference) == [20_00])
+  }
+
   /// The last messages are those of a stage that reads the compacted topic anew, and revisions rise.
   @Test(arguments: Array(1...20) as [UInt64]) func theLastMessagesAreThoseOfARestart(_ seed: UInt64) {
     var random = SeededRandom(seed: seed)

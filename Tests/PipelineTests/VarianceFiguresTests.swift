@@ -152,7 +152,9 @@ import Testing
     #expect(
       west.completeness.unvaluedEvents == 0 && west.completeness.unvaluedPostings == 2
         && west.completeness.unvaluedDifferences == 3)
-    #expect(try message("west", .bookings).completeness.unvaluedEvents == 1)
+    // Nothing of bookings is posted, so no difference is in them.
+    let booked = try message("west", .bookings)
+    #expect(booked.completeness.unvaluedEvents == 1 && booked.completeness.unvaluedDifferences == 0)
     // What stands under (other) says nothing of itself.
     #expect(try message(CellKey.other, .recognisedRevenue).completeness.isComplete)
     #expect(try text("west", .recognisedRevenue).contains(#""tied_out":"1.000000""#))

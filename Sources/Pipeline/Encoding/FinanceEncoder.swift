@@ -437,11 +437,11 @@ enum FinanceFields {
     .currency("currency", "ISO 4217.") { $0.currency },
     .amount(
       "total",
-      "Value taken in: the debits of postings, and those that order events must make by the posting policy; repetitions, replaced and deleted records left out. In `(all)`: value of the orders whose window and grace have passed (the size of the receivable, else revenue, cash, deferred, cogs)."
+      "Value taken in: the debits of postings, and those that order events must make by the posting policy; repetitions, replaced and deleted records left out. In `(all)`: value of the orders whose window and grace have passed (the size of the receivable, else revenue, cash, deferred, cogs); 0 in a period of it, as orders belong to none."
     ) { ($0.total, $0.currency) },
     .amount(
       "matched",
-      "Of that, the records whose order is known to the other side too. In `(all)`: of the orders that tie out."
+      "Of that, the records whose order is known to the other side too. In `(all)`: of the orders that tie out; 0 in a period of it."
     ) {
       ($0.matched, $0.currency)
     },
@@ -450,15 +450,15 @@ enum FinanceFields {
     },
     .amount(
       "open_breaks",
-      "In `(all)`: Σ |posted − expected| of the open breaks, each in its own role. 0 in a source's months: a break belongs to both sides."
+      "In `(all)`: Σ |posted − expected| of the open breaks, each in its own role; in a period of it Σ over the roles of |open| of its `control_totals`. 0 in a source's months: a break belongs to both sides."
     ) { ($0.openBreaks, $0.currency) },
     .amount(
       "control_difference",
-      "In `(all)`: Σ over the roles of |posted − expected − what breaks explain|; zero where every order is due and the control totals hold. 0 in a source's months."
+      "In `(all)`: Σ over the roles of |posted − expected − what breaks explain|; zero where every order is due and the control totals hold. In a period of it also what the ledger has in another one than the orders, so that a CUTOFF leaves it other than zero. 0 in a source's months."
     ) { ($0.controlDifference, $0.currency) },
     .optionalInteger(
       "weighted_break_age_ms",
-      "In `(all)`: Σ |posted − expected| × age / Σ |posted − expected| of the open breaks, at `as_of`; null without any. A break's age counts in event time from when it was first told as open."
+      "In `(all)`: Σ |posted − expected| × age / Σ |posted − expected| of the open breaks, at `as_of`; null without any, and in a period of it. A break's age counts in event time from when it was first told as open."
     ) { $0.weightedBreakAge_ms.map { Int($0) } },
     .list(
       "control_totals",
@@ -551,7 +551,10 @@ enum FinanceFields {
       ) {
         $0.message.weightedBreakAge_ms.map { Int($0) }
       },
-      .integer("orders_closed", "In `(all)`: orders whose window and grace have passed; 0 in a source's months.") {
+      .integer(
+        "orders_closed",
+        "In `(all)`: orders whose window and grace have passed; 0 in a period of it, and in a source's months."
+      ) {
         Int($0.message.control?.closedOrders ?? 0)
       },
       .integer("orders_tied_out", "Of these, those without an open break.") {

@@ -61,10 +61,14 @@ public struct CellCompleteness: Sendable, Equatable {
     isOther = line.key.dimensions.contains(CellKey.other)
   }
 
-  mutating func add(_ values: CellValues, events: Bool = true, postings: Bool = true) {
+  /// - Parameters:
+  ///   - events: Whether what order events say is in the figure.
+  ///   - postings: Whether what is posted is.
+  ///   - differences: Whether it is said how much of it is in dispute.
+  mutating func add(_ values: CellValues, events: Bool = true, postings: Bool = true, differences: Bool = true) {
     if events { unvaluedEvents += values[.unvalued] }
     if postings { unvaluedPostings += values[.unrated] }
-    unvaluedDifferences += values[.unconverted]
+    if differences { unvaluedDifferences += values[.unconverted] }
   }
 
   public var isComplete: Bool {
@@ -306,10 +310,13 @@ public struct QualityMessage: Sendable, Equatable {
   /// By currency: of a source's month what its records come to, of all sources what the orders come to.
   var money: [Money] {
     if let control {
+      let isOfPeriod = period != QualityKey.allPeriods
       return control.lines.map { line in
+        // Breaks have no one period: in a period each of their differences counts in its role.
+        let open = isOfPeriod ? line.openDifference.reduce(Int128(0)) { $0 + Int128($1.magnitude) } : line.open
         var money = Money(
           currency: line.currency, total: max(0, line.closed), matched: max(0, line.tiedOut),
-          openBreaks: max(0, line.open), controlDifference: line.controlDifference)
+          openBreaks: max(0, open), controlDifference: line.controlDifference)
         money.weightedBreakAge_ms = line.weightedAge_ms(at: status.asOf_ms)
         money.roles = AccountRole.allCases.compactMap { role in
           let at = Int(role.rawValue)

@@ -61,8 +61,10 @@ struct VarianceFigures {
       for measure in wanted {
         let actual = line.values.value(measure, .posting)
         var own = Sum(actual: actual, quantity_u: measure.quantity.map { line.values[$0] } ?? 0)
-        own.disputed = line.values.disputed(measure) ?? 0
-        own.completeness.add(line.values, events: measure.isOfEvents, postings: measure.isPosted)
+        let disputed = line.values.disputed(measure)
+        own.disputed = disputed ?? 0
+        own.completeness.add(
+          line.values, events: measure.isOfEvents, postings: measure.isPosted, differences: disputed != nil)
         guard !own.isEmpty else { continue }
         let key = BudgetKey(
           dimensions: dimensions, currency: line.key.currency, period: line.key.period, measure: measure)

@@ -13,11 +13,12 @@ enum CellCheck {
 
   /// - Parameters:
   ///   - books: What the cells must come to.
-  ///   - disputed: What must at least be in dispute: the differences of the orders whose breaks are all open.
+  ///   - disputed: What must be in dispute: the differences of the orders whose breaks are all open.
+  ///   - uncertain: Where other orders have a part in it: there it is the least.
   ///   - isAnyOpen: Whether any break is open.
   static func problems(
     _ messages: [(key: [UInt8]?, value: [UInt8]?)], totals: ControlTotals, books: NaiveBooks,
-    disputed: [Side: Int128], isAnyOpen: Bool
+    disputed: [Side: Int128], uncertain: Set<Side>, isAnyOpen: Bool
   ) -> [String] {
     var merged = MergedCells()
     for (key, value) in messages {
@@ -55,25 +56,28 @@ enum CellCheck {
         }
       }
     }
-    return problems + disputes(sums, inBase, totals, disputed, isAnyOpen)
+    return problems + disputes(sums, inBase, totals, disputed, uncertain, isAnyOpen)
   }
 
-  /// What is in dispute is Σ |posted − expected| over the open breaks: no less than |Σ posted − expected| over all of them,
-  /// which is the totals', nor than that of each order by itself; and where they differ, breaks of opposite signs count
-  /// twice.
+  /// What is in dispute is |Σ posted − expected| over the open breaks of each order: no less than that over all of them,
+  /// which is the totals', and from that it differs by an even number (orders of opposite signs). Where all breaks of the
+  /// orders are open, it is what each is off by.
   private static func disputes(
-    _ sums: [Currency: CellValues], _ inBase: CellValues, _ totals: ControlTotals, _ least: [Side: Int128],
-    _ isAnyOpen: Bool
+    _ sums: [Currency: CellValues], _ inBase: CellValues, _ totals: ControlTotals, _ sizes: [Side: Int128],
+    _ uncertain: Set<Side>, _ isAnyOpen: Bool
   ) -> [String] {
     var problems: [String] = []
-    var rest = least
+    var rest = sizes
     for line in totals.lines {
       let found = sums[line.currency]?[disputed: line.role] ?? 0
-      let own = rest.removeValue(forKey: Side(role: line.role, currency: line.currency)) ?? 0
-      if found < Int128(line.open.magnitude) || found < own || (found - line.open) % 2 != 0 {
+      let side = Side(role: line.role, currency: line.currency)
+      let own = rest.removeValue(forKey: side) ?? 0
+      if found < Int128(line.open.magnitude) || (found - line.open) % 2 != 0
+        || (uncertain.contains(side) ? found < own : found != own)
+      {
         problems.append(
           "\(line.role.name) \(line.currency.code): the cells say that \(found) is in dispute, the open breaks come to "
-            + "\(line.open), and those of orders without others to \(own)")
+            + "\(line.open), and the orders that have no others are off by \(own)")
       }
     }
     for (side, size) in rest where size != 0 {

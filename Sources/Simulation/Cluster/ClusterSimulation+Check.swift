@@ -276,13 +276,18 @@ extension ClusterSimulation {
     }
     let settled = Set(breaks.values.filter { $0.isReported && !$0.isOpen }.map(\.order))
     var disputed: [CellCheck.Side: Int128] = [:]
-    for side in oracle.differences.keys where !settled.contains(side.order) {
-      let size = Int128((oracle.balances[side] ?? .init()).delta.magnitude)
-      disputed[CellCheck.Side(role: side.role, currency: side.currency), default: 0] += size
+    var uncertain: Set<CellCheck.Side> = []
+    for (side, balance) in oracle.balances where balance.delta != 0 || settled.contains(side.order) {
+      let cell = CellCheck.Side(role: side.role, currency: side.currency)
+      if settled.contains(side.order) {
+        uncertain.insert(cell)
+      } else {
+        disputed[cell, default: 0] += Int128(balance.delta.magnitude)
+      }
     }
     let isAnyOpen = breaks.values.contains(where: \.isOpen)
     for problem in CellCheck.problems(
-      messages, totals: totals, books: books, disputed: disputed, isAnyOpen: isAnyOpen)
+      messages, totals: totals, books: books, disputed: disputed, uncertain: uncertain, isAnyOpen: isAnyOpen)
     { fail(problem) }
   }
 
