@@ -48,7 +48,7 @@ public final class Daemon: @unchecked Sendable {
     let outputs = try OutputEncoding(configuration, configuration.writtenOutputs.filter { !ofFlows.contains($0) })
     if configuration.followsTables {
       masterData = try MasterData(configuration, log: log)
-    } else if configuration.aggregates != nil {
+    } else if configuration.sumsByPeriod {
       try KnownPeriods.settle(
         configuration, producer: try Producer(properties: configuration.clientProperties(.producer)))
     }
