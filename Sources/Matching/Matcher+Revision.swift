@@ -247,6 +247,7 @@ extension Matcher {
 
   /// By which policies the sums are made, and how far that is: also where they are those of the configuration alone, which
   /// may be others at the next start.
+  @inline(never)
   public func exportPolicies(into writer: inout ByteWriter) { revision.export(into: &writer) }
 
   /// Takes the place of what is known.

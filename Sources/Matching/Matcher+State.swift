@@ -292,10 +292,14 @@ extension Matcher {
       writer.write(PeriodTotals.tag)
       periodTotals.export(into: &writer)
     }
-    // Those of the configuration alone do not change while it is in use: a checkpoint's beginning has them.
-    if policy.postingPolicies != nil || isRevising { revision.export(into: &writer) }
+    if tellsPolicies() { exportPolicies(into: &writer) }
     if quality != nil { quality!.export(into: &writer) }
   }
+
+  /// Those of the configuration alone do not change while it is in use: a checkpoint's beginning has them. Not inlined, as
+  /// `exportPolicies`: the optimiser does not get through the two where they are part of `exportSums`.
+  @inline(never)
+  private func tellsPolicies() -> Bool { policy.postingPolicies != nil || revision.isRunning }
 
   public mutating func importSums(from reader: inout ByteReader) throws(ByteCodingError) {
     counters = try MatchCounters(from: &reader)
