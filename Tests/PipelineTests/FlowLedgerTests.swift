@@ -78,6 +78,30 @@ import Testing
     return words(made.items(asOf_d: asOf_d))
   }
 
+  /// What is posted of an invoice on another day is owed from that day on; what names the document settles the oldest of it
+  /// first, and opens the youngest again.
+  @Test func anInvoiceThatIsPostedInPartsIsOwedInParts() throws {
+    func owed(_ postings: [Posting], _ days: [Int32]) throws -> [Int64] {
+      var made = ledger()
+      for posting in postings { try made.add(posting, due: absentDate, terms: PaymentTerms(net_d: 10)) }
+      return days.map { day in
+        Ageing.of(made.items(asOf_d: day).map(\.item), at: day).reduce(0) { $0 + $1.total }
+      }
+    }
+    let postings = [
+      line("a", 100, day: 101, document: "D", journal: "J1"), line("a", 50, day: 105, document: "D", journal: "J2"),
+      line("a", -120, day: 110, document: "D", journal: "P1"), line("a", -30, day: 120, document: "D", journal: "P2"),
+      line("a", 40, day: 125, .receivable, document: "D", journal: "B"), line("a", -40, day: 125, .cash, journal: "B"),
+    ]
+    for shuffled in [postings, postings.reversed()] {
+      #expect(try owed(shuffled, [100, 101, 104, 105, 110, 120, 125]) == [0, 100, 100, 150, 30, 0, 40])
+      #expect(
+        try items(shuffled) == [
+          "EUR 100@101 due 111? [\"\"] 100@110", "EUR 50@105 due 115? [\"\"] 20@110 30@120 -40@125",
+        ])
+    }
+  }
+
   /// Days that terms give go to a business day, those that a record names stay; other holidays move them again, and the same
   /// ones give the same.
   @Test func dueDatesOfTermsAreBusinessDays() throws {

@@ -15,10 +15,7 @@ import Testing
 
   @Test(arguments: OrderToCashTests.seeds) func receivablesAreTheLedgers(seed: UInt64) throws {
     let setting = try OrderToCashSetting(seed: seed)
-    var options = setting.options
-    // Each document is one event, and is due as one.
-    options.hasLines = false
-    var generator = OrderToCashGenerator(seed: seed, options: options)
+    var generator = OrderToCashGenerator(seed: seed, options: setting.options)
     let history = generator.next()
     let storage = HistoryStorage()
     var random = SeededRandom(seed: seed)

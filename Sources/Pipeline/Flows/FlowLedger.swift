@@ -23,8 +23,8 @@ struct FlowBacklog {
 /// The receivables that a ledger holds, put together from its postings: invoices are debits of receivable accounts,
 /// what settles them are credits.
 ///
-/// A posting belongs to the invoice whose document it names; a credit that names none settles the oldest items of its
-/// order. A credit is cash where its journal has a line on a cash or clearing account, or where no other line of it is
+/// A posting belongs to the invoice whose document it names; what is posted of one on another day is an item of its own. A
+/// credit settles the oldest items of its document, one that names none those of its order. A credit is cash where its journal has a line on a cash or clearing account, or where no other line of it is
 /// known; otherwise (returns, write-offs, reversals) it settles without money. The order side gives what the ledger
 /// does not carry: the due date, the customer, the dimensions. What is made of the facts does not depend on the order in
 /// which they came.
@@ -443,20 +443,26 @@ struct FlowLedger {
     var applications: [ReceivableItem.Application] = []
   }
 
-  /// Where drafts stand: looked for one by one, but for orders with so many that this would take long.
+  /// Where the drafts of a document stand, in their order: looked for one by one, but for orders with so many that this
+  /// would take long.
   private struct Places {
-    private var byName: [Draft.Name: Int]?
+    private var byName: [Draft.Name: [Int]]?
 
     init(_ drafts: [Draft] = [], isWide: Bool) {
       byName = isWide ? [:] : nil
       for at in drafts.indices { add(drafts[at].name, at) }
     }
 
-    mutating func add(_ name: Draft.Name, _ at: Int) { byName?[name] = at }
+    mutating func add(_ name: Draft.Name, _ at: Int) { byName?[name, default: []].append(at) }
 
-    func place(of name: Draft.Name, in drafts: [Draft]) -> Int? {
-      guard let byName else { return drafts.firstIndex { $0.name == name } }
-      return byName[name]
+    func places(of name: Draft.Name, in drafts: [Draft]) -> [Int] {
+      guard let byName else { return drafts.indices.filter { drafts[$0].name == name } }
+      return byName[name] ?? []
+    }
+
+    func last(of name: Draft.Name, in drafts: [Draft]) -> Int? {
+      guard let byName else { return drafts.lastIndex { $0.name == name } }
+      return byName[name]?.last
     }
   }
 
@@ -487,14 +493,16 @@ struct FlowLedger {
         continue
       }
       let key = fact.document != 0 ? fact.document : fact.journal != 0 ? fact.journal : fact.identity
-      let at = places.place(of: Draft.Name(key: key, currency: fact.currency), in: drafts) ?? drafts.count
+      let known = places.last(of: Draft.Name(key: key, currency: fact.currency), in: drafts)
+      // What is posted on another day is owed from then on: an item of its own. Facts come by day.
+      let at = known.flatMap { drafts[$0].day == fact.day ? $0 : nil } ?? drafts.count
       if at == drafts.count {
         drafts.append(Draft(key: key, currency: fact.currency, due: absentDate, document: fact.document))
         places.add(drafts[at].name, at)
       }
       drafts[at].amount += fact.amount
       drafts[at].rest += fact.amount
-      drafts[at].day = min(drafts[at].day, fact.day)
+      drafts[at].day = fact.day
       if drafts[at].due == absentDate { drafts[at].due = fact.due(settings.businessDays) }
       if drafts[at].customer < 0 { drafts[at].customer = fact.customer }
       if drafts[at].labels < 0 { drafts[at].labels = fact.labels }
@@ -535,11 +543,8 @@ struct FlowLedger {
     var unnamed: [(fact: Fact, isCash: Bool)] = []
     for credit in credits {
       let name = Draft.Name(key: credit.fact.document, currency: credit.fact.currency)
-      guard credit.fact.document != 0, let at = places.place(of: name, in: drafts) else {
-        unnamed.append(credit)
-        continue
-      }
-      drafts[at].apply(-credit.fact.amount, credit.fact, credit.isCash)
+      let named = credit.fact.document == 0 ? [] : places.places(of: name, in: drafts)
+      if named.isEmpty { unnamed.append(credit) } else { apply(credit, to: named, &drafts) }
     }
     let invoices = drafts.count
     var first = 0
@@ -563,6 +568,21 @@ struct FlowLedger {
           customer: fact.customer, labels: fact.labels, document: fact.document, isOnAccount: true,
           received: isCash ? left : 0))
     }
+  }
+
+  /// The items of one document are settled the oldest first, and opened again the youngest first; all that goes beyond is
+  /// the last one's of these.
+  private func apply(_ credit: (fact: Fact, isCash: Bool), to named: [Int], _ drafts: inout [Draft]) {
+    var left = -credit.fact.amount
+    let order = left > 0 ? named : named.reversed()
+    for at in order.dropLast() where left != 0 {
+      let draft = drafts[at]
+      let part = left > 0 ? min(left, max(0, draft.rest)) : max(left, min(0, draft.rest - draft.amount))
+      if part == 0 { continue }
+      drafts[at].apply(part, credit.fact, credit.isCash)
+      left -= part
+    }
+    if left != 0 { drafts[order.last!].apply(left, credit.fact, credit.isCash) }
   }
 
   private mutating func merged(_ own: Int32, _ other: Int32) -> Int32 {
