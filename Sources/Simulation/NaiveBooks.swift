@@ -58,12 +58,6 @@ public struct NaiveBooks: Sendable {
       self.isBase = isBase
       self.period = period
     }
-
-    public func hash(into hasher: inout Hasher) {
-      hasher.combine(dimensions)
-      hasher.combine(currency.rawValue)
-      hasher.combine(period)
-    }
   }
 
   /// By name of the figure, as the topic has it; those of the ledger with `@event` and `@posting` behind. Beside the

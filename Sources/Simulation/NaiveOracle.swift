@@ -30,6 +30,17 @@ public struct NaiveOracle: Sendable {
     }
   }
 
+  /// A role of a currency.
+  public struct Role: Hashable, Sendable {
+    public var role: AccountRole
+    public var currency: Currency
+
+    public init(role: AccountRole, currency: Currency) {
+      self.role = role
+      self.currency = currency
+    }
+  }
+
   /// Signed debit − credit, minor units.
   public struct Balance: Equatable, Sendable {
     public var expected: Int64 = 0
@@ -48,6 +59,16 @@ public struct NaiveOracle: Sendable {
   public private(set) var orders: Set<String> = []
   /// The postings that count: each once.
   public private(set) var postings: [HistoryPosting] = []
+
+  /// The balances of all orders together.
+  public var sums: [Role: Balance] {
+    var sums: [Role: Balance] = [:]
+    for (side, balance) in balances {
+      sums[Role(role: side.role, currency: side.currency), default: Balance()].expected += balance.expected
+      sums[Role(role: side.role, currency: side.currency), default: Balance()].posted += balance.posted
+    }
+    return sums
+  }
 
   public init(_ history: History, policy: BillingPolicy = .pointInTime) {
     let counted = history.counted

@@ -122,17 +122,12 @@ import Testing
     var outputs = MatchOutputs()
     first.take(inputs, into: &outputs)
     first.finish(outputs: &outputs)
-    var shard = ByteWriter()
-    var sums = ByteWriter()
-    first.exportShard(0, bits: 0, into: &shard)
-    first.exportSums(into: &sums)
+    let state = WrittenState(first)
     var second = Matcher(policy: DisputeTests.policy(), dimensionCount: 0)
     second.tracksPeriods = true
     second.watermarks = first.watermarks
-    var reader = ByteReader(shard.bytes)
-    try second.importShard(0, bits: 0, from: &reader)
-    var sumReader = ByteReader(sums.bytes)
-    try second.importSums(from: &sumReader)
+    try second.read(shard: state.shard)
+    try second.read(sums: state.sums)
     #expect(texts(second.periodTotals) == ["0 receivable: 100 0 -100 0 0", "0 revenue: -100 0 100 0 0"])
     // What it explained there is taken back there.
     second.take(r.invoice("O1", net: 100, document: "D1").map { .posting($0) }, now_ms: now, into: &outputs)
@@ -270,23 +265,13 @@ import Testing
           matcher.advance(now_ms: now, outputs: &outputs)
         }
         if round > 1 {
-          var shard = ByteWriter()
-          var sums = ByteWriter()
-          var cells = ByteWriter()
-          matcher.exportShard(0, bits: 0, into: &shard)
-          matcher.exportSums(into: &sums)
-          matcher.exportAggregates(into: &cells)
+          let state = WrittenState(matcher)
           var second = Self.matcher(DisputeTests.policy())
           second.watermarks = matcher.watermarks
-          var reader = ByteReader(shard.bytes)
-          try second.importShard(0, bits: 0, from: &reader)
-          var sumReader = ByteReader(sums.bytes)
-          try second.importSums(from: &sumReader)
-          var cellReader = ByteReader(cells.bytes)
-          try second.aggregates!.restore(from: &cellReader, settings: AggregateSettings())
-          var again = ByteWriter()
-          second.exportSums(into: &again)
-          #expect(again.array == sums.array, "seed \(seed)")
+          try second.read(shard: state.shard)
+          try second.read(sums: state.sums)
+          try second.read(cells: state.cells)
+          #expect(WrittenState(second).sums.array == state.sums.array, "seed \(seed)")
           matcher = second
         }
         matcher.take(Array(own[cut...]), now_ms: now, into: &outputs)

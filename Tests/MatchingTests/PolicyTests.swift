@@ -171,10 +171,7 @@ import Testing
     var outputs = MatchOutputs()
     plain.take(
       [.order(r.event("A", net: 100, gross: 100))] + r.invoice("A", net: 100).map { .posting($0) }, into: &outputs)
-    var shard = ByteWriter()
-    var sums = ByteWriter()
-    plain.exportShard(0, bits: 0, into: &shard)
-    plain.exportSums(into: &sums)
+    let state = WrittenState(plain)
     let policy = Self.policy(Self.deferring(from: nil))
     var matcher = Matcher(policy: policy, dimensionCount: 0)
     matcher.watermarks = plain.watermarks
@@ -183,11 +180,9 @@ import Testing
     // As long as shards are missing, what they hold goes by the policies of then.
     matcher.use(policy, periods: .months, isKnown: false)
     let isEarly = matcher.isRevising
-    var reader = ByteReader(shard.bytes)
-    try matcher.importShard(0, bits: 0, from: &reader)
+    try matcher.read(shard: state.shard)
     matcher.endRestore()
-    reader = ByteReader(sums.bytes)
-    try matcher.importSums(from: &reader)
+    try matcher.read(sums: state.sums)
     matcher.use(policy, periods: .months, isKnown: false)
     let isUnknown = matcher.isRevising
     matcher.use(policy, periods: .months)
@@ -205,24 +200,16 @@ import Testing
   private func takenUp(
     _ matcher: borrowing Matcher, _ policy: MatchingPolicy
   ) throws -> Matcher {
-    var shard = ByteWriter()
-    var sums = ByteWriter()
-    var policies = ByteWriter()
-    matcher.exportPolicies(into: &policies)
-    matcher.exportShard(0, bits: 0, into: &shard)
-    matcher.exportSums(into: &sums)
+    let state = WrittenState(matcher)
     var other = Matcher(policy: policy, dimensionCount: 0)
     (other.tracksPeriods, other.watermarks) = (true, matcher.watermarks)
     other.beginRestore(bits: 0, ties: 1)
-    var reader = ByteReader(policies.bytes)
-    try other.importPolicies(from: &reader)
+    try other.read(policies: state.policies)
     // Epochs of the process before: by its policies.
     other.use(policy, periods: .months, isKnown: false)
-    reader = ByteReader(shard.bytes)
-    try other.importShard(0, bits: 0, from: &reader)
+    try other.read(shard: state.shard)
     other.endRestore()
-    reader = ByteReader(sums.bytes)
-    try other.importSums(from: &reader)
+    try other.read(sums: state.sums)
     other.use(policy, periods: .months, isKnown: false)
     let isEarly = other.isRevising
     #expect(isEarly == matcher.isRevising)
@@ -323,31 +310,16 @@ import Testing
 
   /// A matcher that has been written down and read again.
   private static func restarted(_ matcher: borrowing Matcher, _ policy: MatchingPolicy) throws -> Matcher {
-    var shard = ByteWriter()
-    var sums = ByteWriter()
-    var cells = ByteWriter()
-    matcher.exportShard(0, bits: 0, into: &shard)
-    matcher.exportSums(into: &sums)
-    matcher.exportAggregates(into: &cells)
+    let state = WrittenState(matcher)
     var other = self.matcher(policy)
     other.watermarks = matcher.watermarks
-    var start = ByteWriter()
-    matcher.exportPolicies(into: &start)
-    var reader = ByteReader(start.bytes)
-    try other.importPolicies(from: &reader)
+    try other.read(policies: state.policies)
     other.use(policy, periods: .months)
-    reader = ByteReader(shard.bytes)
-    try other.importShard(0, bits: 0, from: &reader)
-    reader = ByteReader(sums.bytes)
-    try other.importSums(from: &reader)
-    reader = ByteReader(cells.bytes)
-    try other.aggregates!.restore(from: &reader, settings: AggregateSettings())
-    var again = ByteWriter()
-    var its = ByteWriter()
-    other.exportShard(0, bits: 0, into: &again)
-    other.exportSums(into: &its)
-    let isSame = again.array == shard.array && its.array == sums.array
-    #expect(isSame)
+    try other.read(shard: state.shard)
+    try other.read(sums: state.sums)
+    try other.read(cells: state.cells)
+    let again = WrittenState(other)
+    #expect(again.shard.array == state.shard.array && again.sums.array == state.sums.array)
     return other
   }
 

@@ -1,5 +1,6 @@
-import Testing
+import Aggregates
 import Domain
+import Testing
 
 @testable import Matching
 
@@ -132,6 +133,41 @@ extension Matcher {
         }
       }
     }
+  }
+}
+
+/// What a matcher writes down of itself, in one shard, as a checkpoint has it.
+struct WrittenState: ~Copyable {
+  private(set) var policies = ByteWriter()
+  private(set) var shard = ByteWriter()
+  private(set) var sums = ByteWriter()
+  private(set) var cells = ByteWriter()
+
+  init(_ matcher: borrowing Matcher) {
+    matcher.exportPolicies(into: &policies)
+    matcher.exportShard(0, bits: 0, into: &shard)
+    matcher.exportSums(into: &sums)
+    matcher.exportAggregates(into: &cells)
+  }
+}
+
+extension Matcher {
+  mutating func read(shard state: borrowing ByteWriter) throws {
+    var reader = ByteReader(state.bytes)
+    try importShard(0, bits: 0, from: &reader)
+  }
+  mutating func read(sums state: borrowing ByteWriter) throws {
+    var reader = ByteReader(state.bytes)
+    try importSums(from: &reader)
+  }
+  mutating func read(policies state: borrowing ByteWriter) throws {
+    var reader = ByteReader(state.bytes)
+    try importPolicies(from: &reader)
+  }
+  /// Into aggregates that are there.
+  mutating func read(cells state: borrowing ByteWriter) throws {
+    var reader = ByteReader(state.bytes)
+    try aggregates!.restore(from: &reader, settings: AggregateSettings())
   }
 }
 

@@ -78,17 +78,9 @@ import Testing
   }
 
   func expectTotals(_ result: OrderToCashResult, _ oracle: NaiveOracle, _ place: () -> Comment) {
-    struct Role: Hashable {
-      var role: AccountRole
-      var currency: Currency
-    }
-    var sums: [Role: NaiveOracle.Balance] = [:]
-    for (side, balance) in oracle.balances {
-      sums[Role(role: side.role, currency: side.currency), default: .init()].expected += balance.expected
-      sums[Role(role: side.role, currency: side.currency), default: .init()].posted += balance.posted
-    }
+    var sums = oracle.sums
     for line in result.totals.lines {
-      let right = sums.removeValue(forKey: Role(role: line.role, currency: line.currency)) ?? .init()
+      let right = sums.removeValue(forKey: .init(role: line.role, currency: line.currency)) ?? .init()
       #expect(
         line.expected == right.expected && line.posted == right.posted && line.pending == 0,
         "\(line), right is \(right), \(place())")

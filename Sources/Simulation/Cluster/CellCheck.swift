@@ -5,12 +5,6 @@ import Matching
 /// What a reader of the partials makes of the cells, against the books that follow from the history by themselves, and
 /// against the control totals, which are kept up in another place and must hold the same postings.
 enum CellCheck {
-  /// A role of a currency.
-  struct Side: Hashable {
-    var role: AccountRole
-    var currency: Currency
-  }
-
   /// - Parameters:
   ///   - books: What the cells must come to.
   ///   - disputed: What must be in dispute: the differences of the orders whose breaks are all open.
@@ -18,7 +12,7 @@ enum CellCheck {
   ///   - isAnyOpen: Whether any break is open.
   static func problems(
     _ messages: [(key: [UInt8]?, value: [UInt8]?)], totals: ControlTotals, books: NaiveBooks,
-    disputed: [Side: Int128], uncertain: Set<Side>, isAnyOpen: Bool
+    disputed: [NaiveOracle.Role: Int128], uncertain: Set<NaiveOracle.Role>, isAnyOpen: Bool
   ) -> [String] {
     var merged = MergedCells()
     for (key, value) in messages {
@@ -63,14 +57,14 @@ enum CellCheck {
   /// which is the totals', and from that it differs by an even number (orders of opposite signs). Where all breaks of the
   /// orders are open, it is what each is off by.
   private static func disputes(
-    _ sums: [Currency: CellValues], _ inBase: CellValues, _ totals: ControlTotals, _ sizes: [Side: Int128],
-    _ uncertain: Set<Side>, _ isAnyOpen: Bool
+    _ sums: [Currency: CellValues], _ inBase: CellValues, _ totals: ControlTotals, _ sizes: [NaiveOracle.Role: Int128],
+    _ uncertain: Set<NaiveOracle.Role>, _ isAnyOpen: Bool
   ) -> [String] {
     var problems: [String] = []
     var rest = sizes
     for line in totals.lines {
       let found = sums[line.currency]?[disputed: line.role] ?? 0
-      let side = Side(role: line.role, currency: line.currency)
+      let side = NaiveOracle.Role(role: line.role, currency: line.currency)
       let own = rest.removeValue(forKey: side) ?? 0
       if found < Int128(line.open.magnitude) || (found - line.open) % 2 != 0
         || (uncertain.contains(side) ? found < own : found != own)

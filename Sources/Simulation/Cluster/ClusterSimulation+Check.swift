@@ -235,17 +235,9 @@ extension ClusterSimulation {
       fail("order \(made.order) ties out, and has the break \(made.id), \(made.state)")
     }
     // Every amount: Σ expected and Σ posted are the oracle's, and the breaks explain what lies between.
-    struct Role: Hashable {
-      var role: AccountRole
-      var currency: Currency
-    }
-    var sums: [Role: NaiveOracle.Balance] = [:]
-    for (side, balance) in oracle.balances {
-      sums[Role(role: side.role, currency: side.currency), default: .init()].expected += balance.expected
-      sums[Role(role: side.role, currency: side.currency), default: .init()].posted += balance.posted
-    }
+    var sums = oracle.sums
     for line in totals.lines {
-      let right = sums.removeValue(forKey: Role(role: line.role, currency: line.currency)) ?? .init()
+      let right = sums.removeValue(forKey: .init(role: line.role, currency: line.currency)) ?? .init()
       if line.expected != right.expected || line.posted != right.posted {
         fail(
           "\(line.role.name) \(line.currency.code): the totals say \(line.expected) against \(line.posted), right is "
@@ -275,10 +267,10 @@ extension ClusterSimulation {
       $0.isEmpty ? [""] : $0
     }
     let settled = Set(breaks.values.filter { $0.isReported && !$0.isOpen }.map(\.order))
-    var disputed: [CellCheck.Side: Int128] = [:]
-    var uncertain: Set<CellCheck.Side> = []
+    var disputed: [NaiveOracle.Role: Int128] = [:]
+    var uncertain: Set<NaiveOracle.Role> = []
     for (side, balance) in oracle.balances where balance.delta != 0 || settled.contains(side.order) {
-      let cell = CellCheck.Side(role: side.role, currency: side.currency)
+      let cell = NaiveOracle.Role(role: side.role, currency: side.currency)
       if settled.contains(side.order) {
         uncertain.insert(cell)
       } else {
