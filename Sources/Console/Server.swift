@@ -79,7 +79,6 @@ public struct ConsoleServer: Sendable {
     let store = try ConsoleServer.openStore(configuration)
     if options.rebuild { try store.clear() }
     let state = try StateStore.open(configuration)
-    createTopics()
     let log = log
     let kafkaLog: KafkaLogHandler = { level, facility, message in
       if level <= 4 { log.warning("\(facility): \(message)") }
@@ -99,9 +98,12 @@ public struct ConsoleServer: Sendable {
     hub.hub = console.events
     try audit.write(AuditLog.Entry(actor: "", event: "server started", outcome: .done))
     gateway.start()
+    let topics = ConsoleTopics(configuration, log: log)
+    topics.start()
     projector.start()
     defer {
       projector.stop()
+      topics.stop()
       gateway.stop()
     }
     if settings.tls == nil, !["127.0.0.1", "::1", "localhost"].contains(settings.host) {
@@ -143,22 +145,6 @@ public struct ConsoleServer: Sendable {
     configuration.connectionPool.retryConnectionEstablishment = false
     configuration.timeout.connect = .seconds(5)
     return configuration
-  }
-
-  /// Topics that only the console writes are made where they are missing; an embedded broker makes none over the wire.
-  private func createTopics() {
-    do {
-      let admin = try Admin(properties: configuration.clientProperties(.admin))
-      let known = try admin.topics()
-      // As many partitions as breaks have, so that a task finds the actions of its orders beside them.
-      let partitions = known[configuration.breaksTopic] ?? 1
-      for topic in configuration.consoleTopics where known[topic.name] == nil {
-        _ = try admin.createTopic(topic.name, partitions: partitions, config: topic.config, timeout_ms: 5_000)
-        log.info("topic created", metadata: ["topic": "\(topic.name)"])
-      }
-    } catch {
-      log.warning("the console's topics could not be looked at or made", metadata: ["error": "\(error)"])
-    }
   }
 }
 

@@ -122,8 +122,9 @@ public final class Projector: @unchecked Sendable {
   }
 
   /// The topics that are there.
-  private func existing() throws -> [String] {
-    let known = try Admin(properties: adminProperties).topics()
+  private func existing() throws -> (names: [String], isEmbedded: Bool) {
+    let cluster = try Admin(properties: adminProperties).describe()
+    let known = cluster.topics
     let found = topics.kinds.keys.filter { known[$0] != nil }.sorted()
     let missing = topics.kinds.keys.filter { known[$0] == nil }.sorted()
     state.withLock { $0.missingTopics = missing }
@@ -132,16 +133,17 @@ public final class Projector: @unchecked Sendable {
       throw KafkaError(
         name: "UNKNOWN_TOPIC_OR_PART", "there is no topic \(lacking.joined(separator: ", "))", context: "following")
     }
-    return found
+    return (found, cluster.isEmbedded)
   }
 
   private func follow() throws {
-    let names = try existing()
+    let (names, isEmbedded) = try existing()
     let (log, store) = (log, store)
+    // What is configured wins.
     let consumer = try Consumer(
-      properties: consumerProperties + [
+      properties: (isEmbedded ? [] : [Consumer.fetchWait]) + consumerProperties + [
         KafkaProperty("group.id", "tieout-console-\(UUID().uuidString)"),
-        KafkaProperty("isolation.level", "read_committed"), KafkaProperty("auto.offset.reset", "earliest"),
+        KafkaProperty("isolation.level", "read_committed"), KafkaProperty("auto.offset.reset", "error"),
       ], topics: names, batch: Projector.maximumBatch,
       log: { level, facility, message in if level <= 4 { log(level <= 3, "\(facility): \(message)") } })
     defer { consumer.close() }
@@ -166,13 +168,18 @@ public final class Projector: @unchecked Sendable {
             key: message.key.map { Array($0) }, value: message.value.map { Array($0) }))
       }
       if let fatal = consumer.errors.first(where: \.isFatal) { throw fatal }
-      for error in consumer.errors { log(true, "\(error)") }
+      for error in consumer.errors where !error.isOutOfRange { log(true, "\(error)") }
+      let gone = consumer.errors.filter(\.isOutOfRange).compactMap(\.place)
       if !records.isEmpty {
         // Records of sources are what they are.
         for at in records.indices where records[at].kind != .records { try translate(&records[at]) }
         try apply(records)
       }
       for end in consumer.ended { ended.insert(end.place) }
+      if !gone.isEmpty, consumer.pendingRebalance == nil {
+        try skipTrimmed(gone, &positions)
+        try assign(consumer, assigned, positions)
+      }
       if let places = try takeUp(consumer, &positions) {
         assigned = Set(places)
         ended = []
@@ -193,7 +200,7 @@ public final class Projector: @unchecked Sendable {
       if wallClock_ms() - looked_ms > Projector.lookInterval_ms {
         looked_ms = wallClock_ms()
         try store.refresh()
-        if !missing.isEmpty, try existing() != names { return }
+        if !missing.isEmpty, try existing().names != names { return }
       }
     }
   }
@@ -219,13 +226,41 @@ public final class Projector: @unchecked Sendable {
       return []
     }
     positions = try store.positions()
+    try assign(consumer, Set(places), positions)
+    return places
+  }
+
+  private func assign(
+    _ consumer: Consumer, _ places: Set<TopicPartition>, _ positions: [StorePlace: Int64]
+  ) throws(KafkaError) {
     var starts: [TopicPartition: StartOffset] = [:]
     for place in places {
       let known = positions[StorePlace(place.topic, place.partition)]
       starts[place] = known.map { .at($0) } ?? .beginning
     }
     try consumer.assign(starts)
-    return places
+  }
+
+  /// Kafka does not have the next messages of these partitions. What retention or a compaction has taken is passed over,
+  /// and said; a partition that ends before what the store has of it is another one than it was.
+  private func skipTrimmed(_ places: [TopicPartition], _ positions: inout [StorePlace: Int64]) throws {
+    let reader = try PartitionReader(properties: adminProperties)
+    defer { reader.close() }
+    for place in places {
+      let known = StorePlace(place.topic, place.partition)
+      let next = positions[known] ?? 0
+      let (low, stable) = try reader.bounds(place, timeout_ms: 30_000)
+      if stable < next {
+        throw KafkaError(
+          name: "_AUTO_OFFSET_RESET",
+          "\(place) ends at offset \(stable), and the store has it up to \(next): it was truncated or created anew; with "
+            + "`tieout serve --rebuild` the store is made again from what is there", context: "following")
+      }
+      if low > next {
+        log(true, "\(place): the messages from offset \(next) to \(low - 1) were deleted before they were stored")
+        positions[known] = low
+      }
+    }
   }
 
   private func apply(_ records: [StoreRecord]) throws {

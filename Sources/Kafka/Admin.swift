@@ -8,10 +8,15 @@ public enum TopicCreation: Sendable, Equatable { case created, exists }
 public final class Admin {
   let client: OpaquePointer
   private let context: ClientContext
+  private let properties: [KafkaProperty]
 
   public init(properties: [KafkaProperty], log: @escaping KafkaLogHandler = { _, _, _ in }) throws(KafkaError) {
     context = ClientContext(log: log)
-    client = try makeClient(RD_KAFKA_PRODUCER, properties: properties, context: context)
+    self.properties = properties
+    // To look at a topic is not to make it.
+    client = try makeClient(
+      RD_KAFKA_PRODUCER, properties: [KafkaProperty("allow.auto.create.topics", "false")] + properties, context: context
+    )
   }
 
   deinit { rd_kafka_destroy(client) }
@@ -21,11 +26,30 @@ public final class Admin {
     try describe(timeout_ms: timeout_ms).topics.mapValues(\.partitions.count)
   }
 
-  /// Waits until these topics have a leader for every partition, as far as the broker that is asked knows: a creation
-  /// is answered before all brokers have heard of it.
+  /// Waits until these topics can be used: every broker knows them and a leader of each of their partitions, and each
+  /// leader answers for it. A creation is answered before all brokers have heard of it, and a broker knows of a partition
+  /// before it has one (KAFKA-15780).
   /// - Returns: those of which that was not seen in time.
   public func await(_ names: Set<String>, timeout_ms: Int = 30_000) throws(KafkaError) -> Set<String> {
-    var waited_ms = 0
+    let until_ms = monotonic_us() / 1_000 + Int64(timeout_ms)
+    let brokers = try describe().brokers.values.sorted()
+    var others: [Admin] = []
+    // The last of what is said twice counts.
+    if brokers.count > 1 {
+      for broker in brokers {
+        others.append(
+          try Admin(properties: properties + [KafkaProperty("bootstrap.servers", broker)], log: context.log))
+      }
+    }
+    for admin in others.isEmpty ? [self] : others {
+      let missing = try admin.awaitLeaders(names, until_ms: until_ms)
+      if !missing.isEmpty { return missing }
+    }
+    return try awaitAnswers(names, until_ms: until_ms)
+  }
+
+  /// Waits for a leader of every partition, as far as the broker that is asked knows.
+  private func awaitLeaders(_ names: Set<String>, until_ms: Int64) throws(KafkaError) -> Set<String> {
     while true {
       var missing = names
       var metadata: UnsafePointer<rd_kafka_metadata>?
@@ -39,9 +63,22 @@ public final class Admin {
         if isLed { missing.remove(String(cString: topic.topic)) }
       }
       rd_kafka_metadata_destroy(metadata)
-      guard !missing.isEmpty, waited_ms < timeout_ms else { return missing }
+      guard !missing.isEmpty, monotonic_us() / 1_000 < until_ms else { return missing }
       usleep(100_000)
-      waited_ms += 100
+    }
+  }
+
+  /// Waits until the leader of every partition says where it ends.
+  private func awaitAnswers(_ names: Set<String>, until_ms: Int64) throws(KafkaError) -> Set<String> {
+    let known = try topics()
+    var places = names.sorted().flatMap { name in (0..<Int32(known[name] ?? 0)).map { TopicPartition(name, $0) } }
+    while true {
+      do throws(KafkaError) {
+        let ends = try endOffsets(client, places, timeout_ms: 5_000)
+        places.removeAll { ends[$0] != nil }
+      } catch { guard error.isRetriable else { throw error } }
+      guard !places.isEmpty, monotonic_us() / 1_000 < until_ms else { return Set(places.map(\.topic)) }
+      usleep(100_000)
     }
   }
 

@@ -82,6 +82,9 @@ public final class Consumer: GroupConsumer {
     .init("fetch.error.backoff.ms", "50"),
   ]
 
+  /// How long a fetch may wait where the broker answers as soon as something comes: every one but the embedded one.
+  public static let fetchWait = KafkaProperty("fetch.wait.max.ms", "100")
+
   let client: OpaquePointer
   private let context: ClientContext
   private let queue: OpaquePointer
@@ -162,12 +165,6 @@ public final class Consumer: GroupConsumer {
       rd_kafka_topic_partition_list_add(list, place.topic, place.partition).pointee.offset = start.raw
     }
     try KafkaError.check(rd_kafka_assign(client, list), "taking an assignment")
-  }
-
-  private func monotonic_us() -> Int64 {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1_000
   }
 
   public func unassign() throws(KafkaError) {
@@ -327,6 +324,32 @@ public final class Consumer: GroupConsumer {
     rd_kafka_consumer_close(client)
     rd_kafka_destroy(client)
   }
+}
+
+func monotonic_us() -> Int64 {
+  var time = timespec()
+  clock_gettime(CLOCK_MONOTONIC, &time)
+  return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1_000
+}
+
+/// Where partitions end, as far as their leaders say: partitions of which one does not are left out. One request to each
+/// broker, whatever the number of partitions.
+func endOffsets(
+  _ client: OpaquePointer, _ places: [TopicPartition], timeout_ms: Int
+) throws(KafkaError) -> [TopicPartition: Int64] {
+  guard !places.isEmpty else { return [:] }
+  // As a time, this offset asks for the end.
+  let list = makeList(
+    Dictionary(places.map { ($0, CommittedOffset(Int64(RD_KAFKA_OFFSET_END))) }, uniquingKeysWith: { $1 }))
+  defer { rd_kafka_topic_partition_list_destroy(list) }
+  try KafkaError.check(rd_kafka_offsets_for_times(client, list, Int32(timeout_ms)), "asking for the ends")
+  var ends: [TopicPartition: Int64] = [:]
+  for index in 0..<Int(list.pointee.cnt) {
+    let element = list.pointee.elems[index]
+    guard element.err == RD_KAFKA_RESP_ERR_NO_ERROR, element.offset >= 0 else { continue }
+    ends[TopicPartition(String(cString: element.topic), element.partition)] = element.offset
+  }
+  return ends
 }
 
 /// A list of offsets for the library; the caller destroys it.

@@ -1,12 +1,13 @@
 import CRdKafka
+import Glibc
 
 /// Reads stretches of partitions outside of any group. All functions belong to one thread.
 public final class PartitionReader: LogReader {
-  /// Replays read straight on: large fetches, no group, no waiting for more.
+  /// Replays read straight on: large fetches, no group, no waiting for more. What is read ahead counts for each partition.
   public static let defaults: [KafkaProperty] = [
     .init("enable.auto.commit", "false"), .init("enable.auto.offset.store", "false"),
     .init("enable.partition.eof", "true"), .init("auto.offset.reset", "error"), .init("fetch.wait.max.ms", "10"),
-    .init("fetch.error.backoff.ms", "50"), .init("queued.max.messages.kbytes", "32768"),
+    .init("fetch.error.backoff.ms", "50"), .init("queued.max.messages.kbytes", "8192"),
     .init("isolation.level", "read_committed"), .init("group.id", "tieout-reader"),
   ]
   /// Longest wait for the next record of a stretch that is there.
@@ -73,30 +74,34 @@ public final class PartitionReader: LogReader {
     streams[place] = nil
   }
 
+  /// Longest wait for a partition of which brokers say that they do not know it: one that was just created, or is none.
+  static let unknownPatience_ms = 3_000
+
   public func bounds(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> (low: Int64, stable: Int64) {
-    var low: Int64 = -1
-    var high: Int64 = -1
-    // A read_committed client is told the last stable offset.
-    try KafkaError.check(
-      rd_kafka_query_watermark_offsets(client, place.topic, place.partition, &low, &high, Int32(timeout_ms)),
-      "asking for the offsets of \(place)")
-    return (low, high)
+    let begun_ms = monotonic_us() / 1_000
+    while true {
+      var low: Int64 = -1
+      var high: Int64 = -1
+      let passed_ms = Int(monotonic_us() / 1_000 - begun_ms)
+      // A read_committed client is told the last stable offset.
+      let code = rd_kafka_query_watermark_offsets(
+        client, place.topic, place.partition, &low, &high, Int32(max(timeout_ms - passed_ms, 1_000)))
+      if code == RD_KAFKA_RESP_ERR_NO_ERROR { return (low, high) }
+      let error = KafkaError(code, "asking for the offsets of \(place)")
+      // A leader that changes is looked for anew by the library, which answers this call with the error all the same.
+      let patience_ms =
+        switch error.name {
+        case "UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC": min(Self.unknownPatience_ms, timeout_ms)
+        case "_TIMED_OUT": 0
+        default: error.isRetriable ? timeout_ms : 0
+        }
+      guard monotonic_us() / 1_000 - begun_ms < Int64(patience_ms) else { throw error }
+      usleep(50_000)
+    }
   }
 
   public func ends(_ places: [TopicPartition], timeout_ms: Int) throws(KafkaError) -> [TopicPartition: Int64] {
-    guard !places.isEmpty else { return [:] }
-    // As a time, this offset asks for the end; one request to each broker, whatever the number of partitions.
-    let list = makeList(
-      Dictionary(places.map { ($0, CommittedOffset(Int64(RD_KAFKA_OFFSET_END))) }, uniquingKeysWith: { $1 }))
-    defer { rd_kafka_topic_partition_list_destroy(list) }
-    try KafkaError.check(rd_kafka_offsets_for_times(client, list, Int32(timeout_ms)), "asking for the ends")
-    var ends: [TopicPartition: Int64] = [:]
-    for index in 0..<Int(list.pointee.cnt) {
-      let element = list.pointee.elems[index]
-      guard element.err == RD_KAFKA_RESP_ERR_NO_ERROR, element.offset >= 0 else { continue }
-      ends[TopicPartition(String(cString: element.topic), element.partition)] = element.offset
-    }
-    return ends
+    try endOffsets(client, places, timeout_ms: timeout_ms)
   }
 
   /// What the group that the properties name has committed; the reader is no member of it.

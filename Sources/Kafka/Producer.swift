@@ -7,6 +7,8 @@ public final class Producer: RecordProducer {
   public static let defaults: [KafkaProperty] = [
     .init("enable.idempotence", "true"), .init("linger.ms", "5"), .init("compression.codec", "lz4"),
     .init("queue.buffering.max.messages", "500000"),
+    // A topic that is missing is an error, not a topic with the settings of the broker.
+    .init("allow.auto.create.topics", "false"),
   ]
 
   /// A message that did not arrive.

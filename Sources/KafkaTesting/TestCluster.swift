@@ -65,13 +65,14 @@ public final class TestCluster: @unchecked Sendable {
     }
     do throws(KafkaError) {
       let admin = try Admin(properties: properties)
-      _ = try admin.createTopic(name, partitions: 1)
       defer { try? admin.deleteTopic(name) }
-      guard try admin.await([name]).isEmpty else {
-        return KafkaError(name: "_TIMED_OUT", "no leader for its partition", context: "creating topic \(name)")
-      }
       while true {
         do throws(KafkaError) {
+          // A cluster that is just coming up has brokers that lead nothing yet.
+          _ = try admin.createTopic(name, partitions: 1)
+          guard try admin.await([name]).isEmpty else {
+            throw KafkaError(name: "_TIMED_OUT", "no leader for its partition", context: "creating topic \(name)")
+          }
           let producer = try Producer(properties: properties + [KafkaProperty("transactional.id", name)])
           try producer.initTransactions(timeout_ms: 30_000)
           try producer.beginTransaction()
@@ -80,6 +81,7 @@ public final class TestCluster: @unchecked Sendable {
           try producer.commitTransaction(timeout_ms: 30_000)
           return nil
         } catch { if Date() > until { return failure(error) } }
+        Thread.sleep(forTimeInterval: 0.5)
       }
     } catch { return error }
   }()
@@ -109,23 +111,26 @@ public final class TestCluster: @unchecked Sendable {
     if let broker {
       try broker.createTopic(name, partitions: partitions)
     } else {
-      adopt(name)
       let admin = try Admin(properties: properties)
-      _ = try admin.createTopic(name, partitions: partitions, config: config)
-      // The controller knows the topic; wait until the brokers do, each by itself, and every partition has a leader.
-      let brokers = try admin.describe().brokers.values
-      let askers =
-        brokers.count < 2
-        ? [admin]
-        : try brokers.map { try Admin(properties: properties + [KafkaProperty("bootstrap.servers", $0)]) }
-      for asker in askers where try !asker.await([name]).isEmpty {
+      // What is there already is somebody else's.
+      if try admin.createTopic(name, partitions: partitions, config: config) == .created { adopt(name) }
+      guard try admin.await([name]).isEmpty else {
         throw KafkaError(name: "_TIMED_OUT", "no leader for every partition", context: "creating topic \(name)")
       }
     }
   }
 
-  /// Adds partitions to a topic, up to so many: on the broker in memory alone.
-  public func addPartitions(_ name: String, upTo count: Int) { memory!.addPartitions(name, upTo: count) }
+  /// Adds partitions to a topic, up to so many; the embedded broker cannot.
+  public func addPartitions(_ name: String, upTo count: Int) throws {
+    if let memory { return memory.addPartitions(name, upTo: count) }
+    let admin = try Admin(properties: properties)
+    try admin.addPartitions(name, upTo: count)
+    let until = Date().addingTimeInterval(30)
+    while try admin.topics()[name] != count, Date() < until { Thread.sleep(forTimeInterval: 0.1) }
+    guard try admin.await([name]).isEmpty else {
+      throw KafkaError(name: "_TIMED_OUT", "no leader for every partition", context: "adding partitions to \(name)")
+    }
+  }
 
   /// Has a topic deleted that the program under test created.
   public func adopt(_ name: String) { lock.withLock { created.append(name) } }

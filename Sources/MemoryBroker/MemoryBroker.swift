@@ -19,6 +19,9 @@ public final class MemoryBroker: @unchecked Sendable {
     public var markerDelay_ms: Int64 = 5
     /// Partitions of topics that are created without a number.
     public var defaultPartitions = 4
+    /// Whether a topic is created when a client asks for it by name and does not say that it is not to be
+    /// (`auto.create.topics.enable`). The client is told that there is none, and finds it when it asks again.
+    public var createsTopics = true
     /// Of so many requests in ten thousand the connection is cut: half of them are lost, of the others the answer is.
     public var cutsPer10000 = 0
     public init() {}

@@ -268,6 +268,15 @@ extension MemoryBroker {
   private func metadata(_ reader: inout WireReader, _ writer: inout WireWriter, _ version: Int16) throws {
     var names = try reader.nullableArray { try $0.string() }
     if version == 0, names?.isEmpty == true { names = nil }
+    let mayCreate = try version < 4 || reader.bool()
+    defer {
+      if mayCreate, options.createsTopics {
+        for name in names ?? [] where topics[name] == nil && !name.isEmpty {
+          topics[name] = Topic(
+            partitions: (0..<options.defaultPartitions).map { _ in PartitionLog() }, config: [:])
+        }
+      }
+    }
     if version >= 3 { writer.int32(0) }
     writer.array([Int32(0)]) { writer, node in
       writer.int32(node)

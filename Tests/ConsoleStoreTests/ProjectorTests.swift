@@ -76,6 +76,53 @@ import Testing
     }
   }
 
+  /// What was deleted before it was stored is passed over, and said. A topic that was made anew is not what the store knows:
+  /// nothing of it is taken for what is in already.
+  @Test func whatIsGoneIsSaid() throws {
+    let cluster = try TestCluster()
+    let (breaks, actions) = (cluster.unique("breaks"), cluster.unique("actions"))
+    for topic in [breaks, actions] { try cluster.createTopic(topic, partitions: 1) }
+    func produce(_ numbers: Range<Int>) throws {
+      try cluster.produce(
+        breaks,
+        numbers.map { number in
+          var made = TestBreak()
+          made.order = "SO-\(number)"
+          return (key: made.id, value: made.json, partition: 0)
+        })
+    }
+    let temporary = try TemporaryStore(.sqlite)
+    let faults = Mutex<[String]>([])
+    func follow(_ body: (Projector) throws -> Void) rethrows {
+      let following = projector(temporary.store, cluster, breaks: breaks, actions: actions) { fault in
+        faults.withLock { $0.append(fault) }
+      }
+      following.start()
+      defer { following.stop() }
+      try body(following)
+    }
+    try produce(0..<5)
+    follow { following in #expect(wait { following.status.records == 5 }) }
+    try produce(5..<12)
+    let admin = try Admin(properties: cluster.properties)
+    try admin.deleteRecords(TopicPartition(breaks, 0), before: 9)
+    follow { following in #expect(wait { following.status.isCaughtUp && following.status.records == 3 }) }
+    #expect(
+      faults.withLock { $0 } == ["\(breaks)[0]: the messages from offset 5 to 8 were deleted before they were stored"])
+
+    try admin.deleteTopic(breaks)
+    #expect(try wait { try admin.topics()[breaks] == nil })
+    try cluster.createTopic(breaks, partitions: 1)
+    try produce(0..<2)
+    follow { following in
+      #expect(wait { following.status.trouble?.contains("created anew") == true }, "\(following.status)")
+      #expect(following.status.records == 0 && !following.status.isCaughtUp)
+    }
+    #expect(try temporary.store.positions()[StorePlace(breaks, 0)] == 12)
+    try temporary.store.clear()
+    follow { following in #expect(wait { following.status.isCaughtUp && following.status.records == 2 }) }
+  }
+
   /// A restart reads on where the store stands; a store that is cleared ends up the same.
   @Test(arguments: StoreKind.here) func itFollowsStopsAndGoesOn(kind: StoreKind) async throws {
     let cluster = try TestCluster()

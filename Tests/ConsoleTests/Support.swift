@@ -70,14 +70,16 @@ final class TestConsole: @unchecked Sendable {
     try Configuration.parse(yaml: yaml(""), file: "test.yaml", directory: "/tmp", environment: [:])
   }
 
+  /// - Parameter kind: What it runs on where no real cluster is named; if not given, the broker with transactions.
   init(
-    serve: String = "", log: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+    serve: String = "", on kind: TestCluster.Kind? = nil,
+    log: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
     adjust: (inout Configuration) -> Void = { _ in }
   ) throws {
     directory =
       FileManager.default.temporaryDirectory.appendingPathComponent("tieout-console-\(UUID().uuidString)").path
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-    cluster = try TestCluster()
+    cluster = try TestCluster(TestCluster.kinds == [.real] ? .real : kind)
     var configuration = try Configuration.parse(
       yaml: TestConsole.yaml(serve), file: "test.yaml", directory: directory, environment: [:])
     configuration.kafka.bootstrap = cluster.bootstrap

@@ -79,7 +79,7 @@ import Testing
     tables.wait("the registry is asked") { registry.requests.count >= 6 }
     #expect(daemon.status.decode.records == 0 && daemon.status.deadLetters == 0)
     try registry.put(5, Self.schema)
-    tables.wait("the record") { daemon.status.decode.records == 1 }
+    tables.wait("the record") { daemon.status.decode.records >= 1 }
     try registry.put(6, Self.newer)
     try send("B", record(id: 6, [2] + long(2) + [0x4e, 0x20] + long(at_ms * 1_000 + 5) + text("B")))
     // An id that nobody has given, and bytes that are no record of their schema.
@@ -87,7 +87,7 @@ import Testing
     try send("D", record(id: 5, text("D")))
     try cluster.produce(
       configuration.sources[1].topic, [("A", #"{"o":"A","t":"\#(formatTimestamp(at_ms))","a":10}"#, 0)])
-    tables.wait("all records") { daemon.status.decode.records == 5 }
+    tables.wait("all records") { daemon.status.decode.records >= 5 }
     func breaks() throws -> [String: String] {
       var found: [String: String] = [:]
       for record in try cluster.readAll(configuration.breaksTopic, partitions: 1) {
@@ -109,7 +109,7 @@ import Testing
     // Whoever comes after, and an auditor, decode the same again.
     let next = Daemon(configuration: configuration, log: silent)
     try next.start()
-    tables.wait("the recovery") { next.status.recoveries == 1 }
+    tables.wait("the recovery") { next.status.recoveries >= 1 }
     #expect(next.status.recoveryProblems == 0)
     next.stop.stop()
     #expect(next.waitUntilStopped())
@@ -159,7 +159,7 @@ import Testing
     try other.put(7, schema)
     let next = Daemon(configuration: try configuration(other.url), log: silent)
     try next.start()
-    tables.wait("the recovery") { next.status.recoveries == 1 && next.status.waiting == 2 }
+    tables.wait("the recovery") { next.status.recoveries >= 1 && next.status.waiting == 2 }
     #expect(other.requests.count == 1)
     try world.write(["OLD,C1", "NEW,C9"])
     next.refreshTables(isForced: true)

@@ -45,6 +45,12 @@ let exampleConfigurations = URL(fileURLWithPath: #filePath).deletingLastPathComp
     configuration.qualityTopic = cluster.unique("quality")
     configuration.cashflowTopic = cluster.unique("cashflow")
     configuration.receivablesTopic = cluster.unique("receivables")
+    configuration.varianceTopic = cluster.unique("variance")
+    configuration.periodsTopic = cluster.unique("periods")
+    configuration.tablesTopic = cluster.unique("tables")
+    configuration.redrivenTopic = cluster.unique("redriven")
+    configuration.actionsTopic = cluster.unique("actions")
+    configuration.proposalsTopic = cluster.unique("proposals")
     configuration.aggregates = aggregates
     configuration.quality = quality
     configuration.flows = configuration.flows ?? flows
@@ -116,12 +122,8 @@ let exampleConfigurations = URL(fileURLWithPath: #filePath).deletingLastPathComp
   }
 
   /// Retention takes records before they are read: that is said, and what is left is read.
-  @Test func recordsThatAreGoneAreSaid() throws {
-    let cluster = try TestCluster(TestCluster.kinds == [.real] ? .real : .embedded)
-    guard !cluster.knowsTransactions else {
-      print("skipped: only the embedded broker drops records (beyond 5 MiB of a partition) while a test waits")
-      return
-    }
+  @Test(arguments: TestCluster.kinds) func recordsThatAreGoneAreSaid(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
     var configuration = try prepare("flat.yaml", cluster, partitions: 1, workers: 1)
     let directory = FileManager.default.temporaryDirectory.appendingPathComponent("tieout-\(UUID().uuidString)").path
     defer { try? FileManager.default.removeItem(atPath: directory) }
@@ -134,10 +136,15 @@ let exampleConfigurations = URL(fileURLWithPath: #filePath).deletingLastPathComp
       properties: cluster.properties + [KafkaProperty("group.id", configuration.kafka.group)])
     defer { reader.close() }
     let next = try reader.committed([place])[place]!.offset
-    // More than the broker keeps, also when it is compressed.
-    var random = SeededRandom(seed: 1)
-    let large = String((0..<60_000).flatMap { _ in String(random.next(), radix: 36) })
-    try cluster.produce(place.topic, (0..<15).map { ("large\($0)", large, 0) })
+    if cluster.knowsTransactions {
+      try cluster.produce(place.topic, (0..<15).map { ("none\($0)", "no order", 0) })
+      try Admin(properties: cluster.properties).deleteRecords(place, before: next + 7)
+    } else {
+      // More than the broker keeps, also when it is compressed.
+      var random = SeededRandom(seed: 1)
+      let large = String((0..<60_000).flatMap { _ in String(random.next(), radix: 36) })
+      try cluster.produce(place.topic, (0..<15).map { ("large\($0)", large, 0) })
+    }
     let bounds = try reader.bounds(place, timeout_ms: 10_000)
     #expect(bounds.low > next)
 
@@ -154,6 +161,29 @@ let exampleConfigurations = URL(fileURLWithPath: #filePath).deletingLastPathComp
     #expect(daemon.status.deadLetters == left)
     #expect(daemon.status.restarts == 0)
     #expect(try reader.committed([place])[place]!.offset == bounds.stable)
+  }
+
+  /// Records of an order would come to a task that does not know it: nothing goes on, and the log says why.
+  @Test func partitionsAreNotAddedToSources() throws {
+    let cluster = try TestCluster()
+    var configuration = try prepare("flat.yaml", cluster, partitions: 1, workers: 1)
+    configuration.kafka.consumer.append(("topic.metadata.refresh.interval.ms", .plain("500")))
+    let (sent, _) = try load(configuration, cluster, orders: 20)
+    let lines = LogLines()
+    let daemon = Daemon(configuration: configuration, log: Logger(label: "test") { _ in lines })
+    try daemon.start()
+    MasterDataTests().wait("the records") { daemon.status.decode.records >= sent }
+    for source in configuration.sources { try cluster.addPartitions(source.topic, upTo: 2) }
+    MasterDataTests().wait("the refusal") { daemon.status.restarts > 0 }
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped())
+    #expect(
+      lines.all.contains {
+        $0.contains("[1] was added: the sources had 1 partitions when this process started")
+          && $0.contains("operations.md")
+      }, "\(lines.all)")
+    // Nor does it start.
+    #expect(throws: TopicCheckError.self) { try Daemon(configuration: configuration, log: silent).start() }
   }
 
   func same(_ a: [String: BreakMessage], _ b: [String: BreakMessage]) -> Bool {

@@ -5,6 +5,7 @@ import Kafka
 import KafkaTesting
 import Logging
 import Pipeline
+import Synchronization
 
 /// Records of `config/examples/receivables.yaml`.
 struct InvoiceRecords {
@@ -91,4 +92,23 @@ func runFlows(_ configuration: Configuration, asOf_d: Int32? = nil) throws -> Fl
   job.run()
   if let failure = job.failure { throw failure }
   return job.status
+}
+
+/// What a program under test logs: message and metadata, a line each.
+final class LogLines: LogHandler, @unchecked Sendable {
+  private let lines = Mutex<[String]>([])
+  var all: [String] { lines.withLock { $0 } }
+  var logLevel = Logger.Level.info
+  var metadata: Logger.Metadata = [:]
+
+  subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+    get { metadata[key] }
+    set { metadata[key] = newValue }
+  }
+
+  func log(event: LogEvent) {
+    let line = ([event.message.description] + (event.metadata ?? [:]).map { "\($0)=\($1)" }.sorted())
+      .joined(separator: " ")
+    lines.withLock { $0.append(line) }
+  }
 }

@@ -13,7 +13,7 @@ import Testing
   let prefix: String
 
   init() throws {
-    cluster = try TestCluster(.transactional)
+    cluster = try TestCluster()
     directory = NSTemporaryDirectory() + "tieout-flow-tables-\(UUID().uuidString)"
     prefix = cluster.unique("ft")
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)

@@ -79,7 +79,7 @@ import Testing
     let daemon = Daemon(configuration: first, log: silent)
     try daemon.start()
     try world.send([("A", "OLD"), ("B", "NEW")], first)
-    wait("the first records") { daemon.status.decode.records == 2 }
+    wait("the first records") { daemon.status.decode.records >= 2 }
     #expect(daemon.status.deadLetters == 1)
     // A file that makes no sense changes nothing, nor does one that is the same.
     try world.write(["OLD,C1,", "OLD,C2"])
@@ -90,9 +90,9 @@ import Testing
     daemon.refreshTables(isForced: true)
     daemon.refreshTables(isForced: true)
     #expect(try world.cluster.readAll(world.prefix + ".tables", partitions: 1).count == 2)
-    Thread.sleep(forTimeInterval: 0.5)
+    wait("the tables in use") { daemon.usesNewestTables }
     try world.send([("C", "OLD"), ("D", "NEW")], first)
-    wait("the records after the change") { daemon.status.decode.records == 4 }
+    wait("the records after the change") { daemon.status.decode.records >= 4 }
     #expect(daemon.status.deadLetters == 1 && daemon.status.restarts == 0)
     daemon.stop.stop()
     #expect(daemon.waitUntilStopped())
@@ -103,7 +103,7 @@ import Testing
     #expect(third.matchingHash != first.matchingHash)
     let next = Daemon(configuration: third, log: silent)
     try next.start()
-    wait("the recovery") { next.status.recoveries == 1 }
+    wait("the recovery") { next.status.recoveries >= 1 }
     #expect(next.status.recoveryProblems == 0)
     try world.send([("E", "NEW")], third)
     func customers() throws -> [String: String] {
@@ -175,7 +175,7 @@ import Testing
     try world.cluster.produce(topic, [("k", row("upwards"), 0)])
     daemon.refreshTables(isForced: true)
     try world.send([("B", "OLD")], configuration)
-    wait("the second record") { daemon.status.decode.records == 2 }
+    wait("the second record") { daemon.status.decode.records >= 2 }
     let letters = try world.cluster.readAll(configuration.deadLettersTopic, partitions: 1).compactMap(\.value)
     #expect(letters.count == 1 && letters[0].contains("(posting policies)") && letters[0].contains("'sign'"))
     #expect(daemon.status.restarts == 0)
@@ -185,7 +185,7 @@ import Testing
     // removed the one before: it is read from the versions.
     let next = Daemon(configuration: configuration, log: silent)
     try next.start()
-    wait("the recovery") { next.status.recoveries == 1 }
+    wait("the recovery") { next.status.recoveries >= 1 }
     #expect(next.status.recoveryProblems == 0)
     try world.cluster.produce(topic, [("k", row("debit"), 0)])
     next.refreshTables(isForced: true)
@@ -261,7 +261,7 @@ import Testing
     daemon.refreshTables(isForced: true)
     try write(closed: "2024-01-10", rates: ["2023-12-31,USD,EUR,0.9", "2023-12-31,CHF,EUR,1.1"])
     daemon.refreshTables(isForced: true)
-    Thread.sleep(forTimeInterval: 0.5)
+    wait("the tables in use") { daemon.usesNewestTables }
     try send("C", "CHF")
     let all = noRate + ["C CLOSED_PERIOD"]
     try wait("the closed period") { try types() == all }
@@ -274,7 +274,7 @@ import Testing
     try write(closed: "", rates: ["2023-12-31,USD,EUR,0.5", "2023-12-31,CHF,EUR,2"])
     let next = Daemon(configuration: try configuration(), log: silent)
     try next.start()
-    wait("the recovery") { next.status.recoveries == 1 }
+    wait("the recovery") { next.status.recoveries >= 1 }
     #expect(next.status.recoveryProblems == 0)
     try send("D", "CHF")
     try wait("the newest rates") { try base() == "40.00" }
@@ -371,15 +371,15 @@ import Testing
     try world.send([("A", "OLD"), ("B", "NEW")], first)
     let daemon = Daemon(configuration: first, log: silent)
     try daemon.start()
-    wait("the first records") { daemon.status.decode.records == 2 }
+    wait("the first records") { daemon.status.decode.records >= 2 }
     #expect(daemon.status.deadLetters == 1)
     try row("OLD", nil)
     try row("NEW", "C2")
     daemon.refreshTables()
     daemon.refreshTables(isForced: true)
-    Thread.sleep(forTimeInterval: 0.5)
+    wait("the tables in use") { daemon.usesNewestTables }
     try world.send([("C", "OLD"), ("D", "NEW")], first)
-    wait("the records after the change") { daemon.status.decode.records == 4 }
+    wait("the records after the change") { daemon.status.decode.records >= 4 }
     #expect(daemon.status.deadLetters == 2)
     daemon.stop.stop()
     #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
@@ -387,7 +387,7 @@ import Testing
     try row("NEW", "C9")
     let next = Daemon(configuration: try configuration(), log: silent)
     try next.start()
-    wait("the recovery") { next.status.recoveries == 1 }
+    wait("the recovery") { next.status.recoveries >= 1 }
     #expect(next.status.recoveryProblems == 0)
     try world.send([("E", "NEW")], first)
     func told() throws -> [String: String] {
@@ -415,7 +415,7 @@ import Testing
 
   /// Partitions that are added to a table's topic are read like the others, without a restart.
   @Test func partitionsMayBeAddedToATable() throws {
-    let world = try World(.transactional)
+    let world = try World()
     let customers = world.prefix + ".customers"
     let configuration = try world.configuration {
       $0.replacing("{customers: {file: customers.csv}}", with: "{customers: {topic: \(customers), value: group}}")
@@ -429,14 +429,14 @@ import Testing
     let daemon = Daemon(configuration: configuration, log: silent)
     try daemon.start()
     try world.send([("A", "OLD"), ("B", "NEW")], configuration)
-    wait("the first records") { daemon.status.decode.records == 2 }
+    wait("the first records") { daemon.status.decode.records >= 2 }
     #expect(daemon.status.deadLetters == 1)
-    world.cluster.addPartitions(customers, upTo: 3)
+    try world.cluster.addPartitions(customers, upTo: 3)
     try world.cluster.produce(customers, [("NEW", #"{"group":"C2"}"#, 2)])
     daemon.refreshTables(isForced: true)
-    Thread.sleep(forTimeInterval: 0.5)
+    wait("the tables in use") { daemon.usesNewestTables }
     try world.send([("C", "NEW")], configuration)
-    wait("the record after it") { daemon.status.decode.records == 3 }
+    wait("the record after it") { daemon.status.decode.records >= 3 }
     #expect(daemon.status.deadLetters == 1)
     daemon.stop.stop()
     #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
@@ -476,7 +476,7 @@ import Testing
       try world.cluster.readAll(world.prefix + ".tables", partitions: 1).filter { $0.key?.hasSuffix("/1") == true }
         .count == 2)
     try world.send([("A", "OLD")], configuration)
-    wait("the record") { daemon.status.decode.records == 1 }
+    wait("the record") { daemon.status.decode.records >= 1 }
     daemon.stop.stop()
     #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
   }
@@ -519,7 +519,7 @@ import Testing
     }
     // They are still waiting, and go on when the table knows them: by the version that does.
     try run(first) { daemon in
-      wait("the recovery") { daemon.status.recoveries == 1 && daemon.status.waiting == 3 }
+      wait("the recovery") { daemon.status.recoveries >= 1 && daemon.status.waiting == 3 }
       try world.write(["OLD,C1", "NEW,C9"])
       daemon.refreshTables(isForced: true)
       wait("what was waiting") { daemon.status.hold.released == 2 && daemon.status.waiting == 1 }
@@ -536,7 +536,7 @@ import Testing
     #expect(try letters() == ["MASTER_DATA_MISSING 4"])
     // A recovery does all of that again.
     try run(first) { daemon in
-      wait("the recovery") { daemon.status.recoveries == 1 && daemon.status.waiting == 1 }
+      wait("the recovery") { daemon.status.recoveries >= 1 && daemon.status.waiting == 1 }
     }
     #expect(try letters() == ["MASTER_DATA_MISSING 4"])
     #expect(try customers() == ["A": "C1", "B": "C9", "C": "C9", "F": "C9"])
@@ -569,7 +569,7 @@ import Testing
         wait("the end") { daemon.status.hold.expired == 1 && daemon.status.waiting == 0 }
         #expect(daemon.status.decode.deadLetters == 1 && daemon.status.decode.records == 2)
       } else {
-        wait("the recovery") { daemon.status.recoveries == 1 }
+        wait("the recovery") { daemon.status.recoveries >= 1 }
         #expect(daemon.status.recoveryProblems == 0 && daemon.status.waiting == 0)
       }
       daemon.stop.stop()
@@ -631,7 +631,7 @@ import Testing
 
     let second = Daemon(configuration: try configuration(), log: silent)
     try second.start()
-    wait("the recovery") { second.status.recoveries == 2 && second.status.waiting == 5 }
+    wait("the recovery") { second.status.recoveries >= 2 && second.status.waiting == 5 }
     let third = Daemon(configuration: try configuration(), log: silent)
     try third.start()
     wait("the rebalance") { third.status.partitions == 1 && second.status.partitions == 1 }
@@ -650,7 +650,7 @@ import Testing
     // Whoever comes after does all of that again, and tells nothing twice.
     let last = Daemon(configuration: try configuration(), log: silent)
     try last.start()
-    wait("the recovery") { last.status.recoveries == 2 }
+    wait("the recovery") { last.status.recoveries >= 2 }
     last.stop.stop()
     #expect(last.waitUntilStopped() && last.status.recoveryProblems == 0 && last.status.waiting == 0)
     #expect(try breaks() == all)

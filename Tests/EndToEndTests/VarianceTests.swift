@@ -216,7 +216,7 @@ import Testing
     try world.sell("north", 545, quantity: 50, on: "2026-01-15", configuration)
     let daemon = Daemon(configuration: configuration, log: silent)
     try daemon.start()
-    wait("the records") { daemon.status.decode.records == 3 }
+    wait("the records") { daemon.status.decode.records >= 3 }
     let job = try VarianceJob.prepared(configuration, stop: StopFlag(), log: silent)
     let ended = DispatchSemaphore(value: 0)
     Thread.detachNewThread {

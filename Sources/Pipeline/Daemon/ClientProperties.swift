@@ -34,6 +34,13 @@ extension Configuration {
     return all
   }
 
+  /// Fewer fetches by consumers that have nothing to read, unless something else is configured: a broker answers as soon as
+  /// something comes, but for the embedded one, which waits out the time.
+  mutating func letFetchesWait() {
+    guard !(kafka.properties + kafka.consumer).contains(where: { $0.0 == Consumer.fetchWait.name }) else { return }
+    kafka.consumer.append((Consumer.fetchWait.name, .plain(Consumer.fetchWait.value)))
+  }
+
   /// How long the broker lets a transaction be open. Short unless it is configured, so that whoever takes over from a
   /// killed process soon sees what it left undone resolved.
   var transactionTimeout_ms: Int {

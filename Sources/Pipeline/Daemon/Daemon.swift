@@ -34,11 +34,7 @@ public final class Daemon: @unchecked Sendable {
     configuration.partialsPartitions = counts[configuration.partialsTopic] ?? 1
     configuration.setTaskCount(counts)
     let isEmbedded = try check.isEmbeddedBroker()
-    let wait = "fetch.wait.max.ms"
-    if !isEmbedded, !(configuration.kafka.properties + configuration.kafka.consumer).contains(where: { $0.0 == wait }) {
-      // A real broker answers as soon as something comes: a fetch may wait. The embedded one waits out the time.
-      configuration.kafka.consumer.append((wait, .plain("100")))
-    }
+    if !isEmbedded { configuration.letFetchesWait() }
     if configuration.kafka.delivery == .exactlyOnce, isEmbedded {
       log.warning("the embedded broker knows no transactions: delivery is at least once")
       configuration.kafka.delivery = .atLeastOnce
@@ -72,6 +68,13 @@ public final class Daemon: @unchecked Sendable {
 
   /// Looks for changes of the tables, where they are followed; now, or when it is time.
   public func refreshTables(isForced: Bool = false) { masterData?.refresh(isForced: isForced) }
+
+  /// Whether every worker decodes with the tables as they were last read.
+  public var usesNewestTables: Bool {
+    guard let masterData else { return true }
+    let hash = masterData.current.hash
+    return workers.allSatisfy { $0.currentStatus.tables == hash }
+  }
 
   private func start(_ body: @escaping @Sendable () -> Void) {
     let thread = Thread { [self] in

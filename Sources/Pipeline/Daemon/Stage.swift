@@ -146,8 +146,16 @@ public final class Router: Stage, @unchecked Sendable {
     switch consumer.pendingRebalance {
     case nil: break
     case .assigned(let places):
-      assigned = places
-      group = try consumer.groupMetadata()
+      do throws(KafkaError) {
+        group = try consumer.groupMetadata()
+        assigned = places
+      } catch {
+        if error.isFatal { throw error }
+        // The group has decided anew already, and says so next.
+        log.warning("assigned, and no member any more", metadata: ["error": "\(error)"])
+        group = nil
+        assigned = []
+      }
       try start()
     case .revoked, .lost:
       assigned = []

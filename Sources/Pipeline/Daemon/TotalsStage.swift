@@ -108,8 +108,16 @@ public final class TotalsStage: Stage, @unchecked Sendable {
         forget()
         group = nil
         if case .assigned(let places) = change {
-          // Before it is answered: afterwards it may be that of another generation.
-          group = try consumer.groupMetadata()
+          do throws(KafkaError) {
+            // Before it is answered: afterwards it may be that of another generation.
+            group = try consumer.groupMetadata()
+          } catch {
+            if error.isFatal { throw error }
+            // The group has decided anew already, and says so next.
+            log.warning("assigned, and no member any more", metadata: ["error": "\(error)"])
+            try consumer.unassign()
+            continue
+          }
           behind = Set(places.map(\.partition))
           try learnTold(places)
         }

@@ -57,6 +57,14 @@ extension Worker {
 
   func checkCoPartitioning(_ places: [TopicPartition]) throws {
     let topics = Set(configuration.inputTopics)
+    if let added = places.filter({ Int($0.partition) >= configuration.taskCount }).min(by: {
+      $0.partition < $1.partition
+    }) {
+      throw RecoveryError(
+        "\(added) was added: the sources had \(configuration.taskCount) partitions when this process started. With another "
+          + "number their producers send the records of an order elsewhere than before, to a task that does not know it; "
+          + "see \"More partitions\" in docs/operations.md")
+    }
     for (partition, group) in Dictionary(grouping: places, by: \.partition).sorted(by: { $0.key < $1.key })
     where Set(group.map(\.topic)) != topics {
       let missing = topics.subtracting(group.map(\.topic)).sorted().joined(separator: ", ")
@@ -131,6 +139,8 @@ extension Worker {
         replayedDecode.add(stage?.counters ?? DecodeCounters())
         replayedDecode.subtract(before)
       }
+      // Reading ahead goes on for what has been read to its end, too, and takes memory for each of its partitions.
+      reader.rest()
       let recovered = try recovery.recover(partition: partition, committed: offsets)
       recovered.engine.onDeadLetter = { [unowned self] in self.report($0) }
       recovered.engine.onLostAction = { [unowned self] in self.report($0, $1) }

@@ -393,6 +393,7 @@ public final class Worker: @unchecked Sendable {
     guard !isLeaving else { return }
     status.decode = stage?.counters ?? DecodeCounters()
     status.decode.subtract(replayedDecode)
+    status.tables = stage?.configurationHash
     status.match = MatchCounters()
     status.totals = ControlTotals()
     status.isReady = group != nil && !isRecoveryDue

@@ -52,6 +52,8 @@ public struct WorkerStatus: Sendable {
   /// When the first record was taken in, by the clock that never goes back.
   public var firstRecord_us: Int64?
   public var deadLetters = 0
+  /// `matchingHash` with the tables that the worker decodes with.
+  public var tables: UInt64?
   /// Event time that the slowest task has reached; nil before the first watermark.
   public var watermark_ms: Int64?
   public var isThrottled = false

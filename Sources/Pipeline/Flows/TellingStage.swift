@@ -144,7 +144,9 @@ public class TellingStage: Stage, @unchecked Sendable {
     let check = TopicCheck(configuration)
     var settled = configuration
     settled.setTaskCount(try check.run(log: log))
-    guard configuration.kafka.delivery == .exactlyOnce, try check.isEmbeddedBroker() else { return settled }
+    let isEmbedded = try check.isEmbeddedBroker()
+    if !isEmbedded { settled.letFetchesWait() }
+    guard configuration.kafka.delivery == .exactlyOnce, isEmbedded else { return settled }
     log.warning("the embedded broker knows no transactions: delivery is at least once")
     settled.kafka.delivery = .atLeastOnce
     return settled

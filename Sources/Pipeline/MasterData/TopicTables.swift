@@ -39,6 +39,7 @@ final class TopicTables {
   /// - Throws: where one is not there.
   func read(_ letter: (_ key: [UInt8]?, _ value: [UInt8]) throws -> Void = { _, _ in }) throws -> TableEntries {
     var all: TableEntries = [:]
+    defer { reader.rest() }
     // Partitions may have been added.
     let partitions = try environment.retrying("asking for partitions", log: log) { () throws(KafkaError) in
       try admin.topics()

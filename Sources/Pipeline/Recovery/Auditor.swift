@@ -55,6 +55,7 @@ public final class Auditor {
     var summary = AuditSummary(partition: partition)
     let marks = committed.compactMap { $0.flatMap { EpochMark($0.metadata) } }
     guard let mark = marks.max(by: { $0.number < $1.number }) else { return summary }
+    defer { reader.rest() }
     let log = EpochLog(reader, TopicPartition(configuration.epochsTopic, partition), environment)
     let stage = try DecodeStage(configuration, hash: hash)
     let contents = try TaskRecovery(configuration, environment: environment, reader: reader, stage: stage)
