@@ -49,12 +49,16 @@ struct Extractor: ~Copyable {
   /// `isQuick`: whether layouts are learned and ordinary fields read without a detour. Without, every record is decoded
   /// in the general way, which is the reference.
   /// `schemas`: for Avro.
-  init(plan: MappingPlan, memoised: [Int], isQuick: Bool, walker: tieout_walk, schemas: (any AvroSchemas)? = nil) {
+  /// `amounts`: the fields that are amounts.
+  init(
+    plan: MappingPlan, memoised: [Int], amounts: Range<Int>, isQuick: Bool, walker: tieout_walk,
+    schemas: (any AvroSchemas)? = nil
+  ) {
     self.plan = plan
     scanner = JSONScanner(
       nodes: plan.nodes, slotCount: plan.slotCount, maximumDepth: plan.specification.maximumDepth, learns: isQuick,
       walker: walker)
-    fields = QuickFields(plan: plan, memoised: memoised, isUsed: isQuick)
+    fields = QuickFields(plan: plan, memoised: memoised, amounts: amounts, isUsed: isQuick)
     slots = fields.slots
     values = scanner.values
     recordStart = UnsafePointer(bitPattern: 1)!

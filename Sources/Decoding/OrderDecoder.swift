@@ -33,8 +33,9 @@ public struct OrderDecoder: ~Copyable {
     hasRest = tellsService || fields[OrderField.line.rawValue] != nil
     hasOwnDate = fields[OrderField.documentDate.rawValue] != fields[OrderField.eventTime.rawValue]
     extractor = Extractor(
-      plan: plan, memoised: [Index.event, Index.time, Index.documentDate], isQuick: isQuick,
-      walker: walker, schemas: schemas)
+      plan: plan, memoised: [Index.event, Index.time, Index.documentDate],
+      amounts: Index.firstAmount..<Index.firstAmount + AmountComponent.count, isQuick: isQuick, walker: walker,
+      schemas: schemas)
   }
 
   deinit { blank.deallocate() }

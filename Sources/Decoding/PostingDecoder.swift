@@ -33,7 +33,7 @@ public struct PostingDecoder: ~Copyable {
     hasExtras = quantity != nil || baseAmount != nil || fields[PostingField.line.rawValue] != nil
     extractor = Extractor(
       plan: plan, memoised: [Index.role, Index.reversal, Index.time, Index.postingDate, Index.period],
-      isQuick: isQuick, walker: walker, schemas: schemas)
+      amounts: Index.baseAmount..<Index.baseAmount + 1, isQuick: isQuick, walker: walker, schemas: schemas)
   }
 
   deinit { blank.deallocate() }

@@ -125,8 +125,10 @@ struct QuickFields: ~Copyable {
   /// Bit by index: the field is mapped.
   private(set) var mapped: UInt32 = 0
 
-  /// `memoised`: fields whose meaning is remembered by their text, whatever table translates it.
-  init(plan: MappingPlan, memoised: [Int], isUsed: Bool) {
+  /// - Parameters:
+  ///   - memoised: Fields whose meaning is remembered by their text, whatever table translates it.
+  ///   - amounts: Fields that are amounts: only those that are written in the ordinary way are read without a detour.
+  init(plan: MappingPlan, memoised: [Int], amounts: Range<Int>, isUsed: Bool) {
     let total = plan.fieldCount + maximumDimensions + 2
     slots = .allocate(capacity: total)
     slotsBefore = .allocate(capacity: total)
@@ -136,7 +138,10 @@ struct QuickFields: ~Copyable {
     slots.initialize(repeating: UInt32(plan.slotCount + 1), count: total)
     slotsBefore.initialize(repeating: UInt32(plan.slotCount + 1), count: total)
     times.initialize(repeating: .none, count: total)
-    for index in 0..<plan.fieldCount { add(index, plan.fields[index], memoised: memoised, isUsed: isUsed) }
+    for index in 0..<plan.fieldCount {
+      let isOrdinary = !amounts.contains(index) || plan.fields[index].decimal.isQuick
+      add(index, plan.fields[index], memoised: memoised, isUsed: isUsed && isOrdinary)
+    }
     for index in 0..<plan.dimensionCount {
       add(plan.fieldCount + index, plan.dimensions[index], memoised: memoised, isUsed: isUsed)
     }

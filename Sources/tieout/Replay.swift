@@ -57,9 +57,9 @@ struct Replay: ParsableCommand {
     do {
       var configuration = try Configuration.load(path: config)
       if let bootstrap { configuration.kafka.bootstrap = bootstrap }
-      let counts = try TopicCheck(configuration).run(
-        log: ProcessLog(configuration, label: "tieout").log, createsOutputs: false)
-      configuration = try configuration.readingTopicTables(log: ProcessLog(configuration, label: "tieout").log)
+      let log = ProcessLog(configuration, label: "tieout").log
+      let counts = try TopicCheck(configuration).run(log: log, createsOutputs: false)
+      configuration = try configuration.readingTopicTables(log: log)
       configuration.partialsPartitions =
         try Admin(properties: configuration.clientProperties(.admin)).topics()[configuration.partialsTopic] ?? 1
       let tasks = counts[configuration.sources[0].topic] ?? 1

@@ -362,5 +362,5 @@ import Testing
 }
 
 extension RecordPosition {
-  fileprivate static var start: RecordPosition { RecordPosition(source: 0, partition: 0, offset: 1) }
+  static var start: RecordPosition { RecordPosition(source: 0, partition: 0, offset: 1) }
 }

@@ -16,7 +16,7 @@ import Testing
     try String(contentsOf: Self.folder.appendingPathComponent(path), encoding: .utf8)
   }
 
-  private func output(_ program: String, _ arguments: [String]) throws -> String {
+  private func output(_ program: String, _ arguments: [String], status: Int32 = 0) throws -> String {
     let process = Process()
     process.executableURL = try #require(builtProgram).deletingLastPathComponent().appendingPathComponent(program)
     process.arguments = arguments
@@ -25,7 +25,7 @@ import Testing
     try process.run()
     let bytes = output.fileHandleForReading.readDataToEndOfFile()
     process.waitUntilExit()
-    #expect(process.terminationStatus == 0, "\(program) \(arguments)")
+    #expect(process.terminationStatus == status, "\(program) \(arguments)")
     return String(decoding: bytes, as: UTF8.self)
   }
 
@@ -80,6 +80,57 @@ import Testing
       // Output of transactions that were aborted is none.
       #expect(settings["consumer.override.isolation.level"] == "read_committed", "\(file)")
     }
+  }
+
+  /// The command that proves what was told, after a run: exit code 0 and every message of the topic reproduced; and 1 where
+  /// the topic has one that no epoch explains.
+  @Test func replayProvesWhatWasTold() throws {
+    let cluster = try TestCluster()
+    let directory = FileManager.default.temporaryDirectory.appendingPathComponent("tieout-proof-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: directory) }
+    let prefix = cluster.unique("proof")
+    let file = directory.appendingPathComponent("shop.yaml")
+    try """
+    name: proof
+    prefix: \(prefix)
+    workers: 1
+    kafka: {bootstrap: "\(cluster.bootstrap)", group: \(prefix), consumer: {session.timeout.ms: 6000}}
+    checkpoints: {store: off}
+    matching: {window: 1h, grace: 1h, idle_timeout: 1s}
+    tables: {customers: {file: customers.csv}}
+    sources:
+      orders: {kind: orders, topic: \(prefix).o, fields: {order: id, event: {constant: invoiced}, event_time: t,
+        event_id: id, customer: {path: c, table: customers}, currency: {constant: EUR}, gross: g}}
+      ledger: {kind: ledger, topic: \(prefix).l, fields: {order: o, role: {constant: receivable},
+        currency: {constant: EUR}, event_time: t}, amount: a}
+    policy: {replace_defaults: true, invoiced: {receivable: +gross}}
+    """.write(to: file, atomically: true, encoding: .utf8)
+    try "number,group\nC1,retail\n".write(
+      to: directory.appendingPathComponent("customers.csv"), atomically: true, encoding: .utf8)
+    let configuration = try Configuration.load(path: file.path)
+    for source in configuration.sources { try cluster.createTopic(source.topic, partitions: 2) }
+    for topic in configuration.ownTopics { try cluster.createTopic(topic.name, partitions: 2, config: topic.config) }
+    let daemon = Daemon(configuration: configuration, log: silent)
+    try daemon.start()
+    func order(_ key: String, _ time: String) -> (key: String?, value: String?, partition: Int32?) {
+      (key, #"{"id":"\#(key)","t":"\#(time)","c":"C1","g":10}"#, Int32(key.utf8.count % 2))
+    }
+    try cluster.produce(
+      configuration.sources[0].topic,
+      [order("A", "2024-01-01T00:00:00Z"), order("BB", "2024-01-01T00:00:00Z"), order("C", "2024-01-09T00:00:00Z")])
+    let found = { try cluster.readAll(configuration.breaksTopic, partitions: 2) }
+    try MasterDataTests().wait("the breaks") { try found().count >= 2 && daemon.status.uncommittedTasks == 0 }
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+    let count = try found().count
+    let told = try output("tieout", ["replay", "--config", file.path])
+    #expect(told.contains("\(count) messages of \(configuration.breaksTopic) reproduced byte for byte"), "\(told)")
+    #expect(told.contains("0 missing, 0 that no epoch explains"), "\(told)")
+
+    try cluster.produce(configuration.breaksTopic, [("X:MISSING_IN_LEDGER:receivable", #"{"revision":1}"#, 0)])
+    let forged = try output("tieout", ["replay", "--config", file.path], status: 1)
+    #expect(forged.contains("not derived from the log: X:MISSING_IN_LEDGER:receivable"), "\(forged)")
   }
 
   /// `tieout run --serve` on one machine: both answer, and one signal ends both.
