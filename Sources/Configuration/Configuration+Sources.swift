@@ -154,6 +154,7 @@ extension Configuration {
     dialect.encoding = reader.choice(nodes["encoding"], path + ["encoding"], .utf8)
     dialect.hasHeader = reader.bool(nodes["header"], path + ["header"], true)
     dialect.columns = reader.names(nodes["columns"], path + ["columns"])
+    dialect.isRagged = reader.bool(nodes["ragged"], path + ["ragged"], false)
     if dialect.quote == dialect.delimiter {
       reader.problem(
         nodes["quote"] ?? nodes["delimiter"], "\(reader.dotted(path)): the quote and the delimiter must differ")

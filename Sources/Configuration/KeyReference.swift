@@ -244,6 +244,10 @@ public struct KeyReference: Sendable {
     .init("sources.*.csv.header", "true, false", "true", "Whether the first line of a file names the columns."),
     .init("sources.*.csv.columns", "list of names", "[]", "The columns, where no header names them (topics)."),
     .init(
+      "sources.*.csv.ragged", "true, false", "false",
+      "Rows may have fewer columns than there are names: what they lack is empty. Otherwise such a row, which may have been cut off, is a dead letter."
+    ),
+    .init(
       "sources.*.where", "list of {path, in} or {path, not_in}", "[]",
       "Only records that pass every condition are taken in; the others are skipped and counted."),
     .init("sources.*.fields", "map", "", "Canonical field to where it comes from."),

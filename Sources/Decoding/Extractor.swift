@@ -72,6 +72,9 @@ struct Extractor: ~Copyable {
       ? AvroReader(
         nodes: plan.nodes, schemas: schemas ?? NoSchemas.only, maximumDepth: plan.specification.maximumDepth) : nil
     row = CSVRow(dialect: plan.specification.csv)
+    seen = Array(repeating: 0, count: plan.watched.count)
+    watchedSlots = plan.watched.flatMap(\.slots)
+    watchedEnds = plan.watched.reduce(into: []) { $0.append(($0.last ?? 0) + $1.slots.count) }
     if plan.specification.format == .csv, !plan.specification.csv.columns.isEmpty {
       setColumns(plan.specification.csv.columns)
     } else if plan.specification.format == .csv, !plan.specification.csv.hasHeader {
@@ -81,6 +84,45 @@ struct Extractor: ~Copyable {
   }
 
   deinit { amounts.deallocate() }
+
+  // MARK: - Paths that lead to nothing
+
+  /// So many of the first records are looked at, then one of so many.
+  private static let everyRecord = 256
+  private static let interval = 64
+  private var untilLook = 1
+  private var looked = 0
+  private var seen: [Int]
+  /// The slots of all watched paths one after the other, and where those of each end.
+  private let watchedSlots: [Int]
+  private let watchedEnds: [Int]
+
+  /// Which of the mapping's paths led to something, among the records that were looked at.
+  var pathCounts: PathCounts {
+    PathCounts(
+      looked: looked,
+      seen: Dictionary(
+        zip(plan.watched, seen).map { (PathCounts.Path(field: $0.field, path: $0.paths.joined(separator: " or ")), $1) },
+        uniquingKeysWith: max))
+  }
+
+  @inline(never)
+  private mutating func look() {
+    looked += 1
+    untilLook = looked < Extractor.everyRecord ? 1 : Extractor.interval
+    // Plain loops: no closure is made for it.
+    let values = scanner.values
+    var at = 0
+    for index in 0..<watchedEnds.count {
+      var isThere = false
+      while at < watchedEnds[index] {
+        let kind = values[watchedSlots[at]].kind
+        if kind != .absent, kind != .null { isThere = true }
+        at += 1
+      }
+      if isThere { seen[index] += 1 }
+    }
+  }
 
   mutating func reset() { scratch.reset() }
 
@@ -142,6 +184,8 @@ struct Extractor: ~Copyable {
       if format == .debeziumAvro, let taken = try takeEnvelope() { return taken }
     }
     if hasFilters, !(try passesFilters()) { return .skipped }
+    untilLook &-= 1
+    if untilLook == 0 { look() }
     return .record
   }
 
@@ -221,8 +265,11 @@ struct Extractor: ~Copyable {
         values[slots[number]] = CapturedValue(base: base, count: text.count, kind: .string)
       }
     }
-    guard count <= slots.count || isOpenEnded else {
-      throw DataFault(.schemaInvalid, detail: "the row has \(count) columns, the header \(slots.count)")
+    guard isOpenEnded || count == slots.count || count < slots.count && plan.specification.csv.isRagged else {
+      throw DataFault(
+        .schemaInvalid,
+        detail: "the row has \(count) columns, the header \(slots.count)"
+          + (count < slots.count ? " (with csv.ragged what is missing is empty)" : ""))
     }
   }
 
@@ -368,4 +415,34 @@ func quoted(_ text: ByteView) -> String {
 private final class NoSchemas: AvroSchemas {
   static let only = NoSchemas()
   func known(_ id: UInt32) -> AvroSchema? { nil }
+}
+
+/// Among the records of a source that were looked at: which of the mapping's paths led to something. A path that no record
+/// has is a misspelt one, or one of something that is rare.
+public struct PathCounts: Sendable, Equatable {
+  public struct Path: Sendable, Hashable, Comparable {
+    /// The field of the mapping, and the path; several of which one is enough are joined by "or".
+    public var field: String
+    public var path: String
+
+    public static func < (a: Path, b: Path) -> Bool { (a.field, a.path) < (b.field, b.path) }
+  }
+
+  public var looked = 0
+  public var seen: [Path: Int] = [:]
+
+  public init() {}
+
+  init(looked: Int, seen: [Path: Int]) {
+    self.looked = looked
+    self.seen = seen
+  }
+
+  public mutating func add(_ other: PathCounts) {
+    looked += other.looked
+    seen.merge(other.seen, uniquingKeysWith: +)
+  }
+
+  /// Paths that led to nothing in any of the records.
+  public var missing: [Path] { seen.filter { $0.value == 0 }.keys.sorted() }
 }

@@ -96,6 +96,9 @@ public final class MappingPlan: @unchecked Sendable {
   /// CSV: the column names that paths ask for, by slot.
   let columns: [(name: String, slot: Int)]
 
+  /// What paths look for, to be able to say which of it no record has.
+  let watched: [WatchedPath]
+
   private let amountCount: Int
 
   enum AmountKind { case none, signed, debitCredit, indicated }
@@ -185,6 +188,7 @@ public final class MappingPlan: @unchecked Sendable {
     slotCount = compiler.slotCount
     texts = compiler.texts
     columns = compiler.columns
+    watched = compiler.watched
   }
 
   deinit {
@@ -206,6 +210,14 @@ public final class MappingPlan: @unchecked Sendable {
   }
 }
 
+/// A place in the records of a source that its mapping reads.
+struct WatchedPath {
+  /// The field that is read from it, and the paths, of which one is enough.
+  var field: String
+  var paths: [String]
+  var slots: [Int]
+}
+
 /// Builds the path tree and the compiled fields.
 private struct Compiler {
   let specification: MappingSpecification
@@ -213,6 +225,7 @@ private struct Compiler {
   var slotCount = 0
   var texts = PlanTexts()
   var columns: [(name: String, slot: Int)] = []
+  var watched: [WatchedPath] = []
 
   init(_ specification: MappingSpecification) { self.specification = specification }
 
@@ -318,38 +331,60 @@ private struct Compiler {
     case .concatenation(let parts), .firstPresent(let parts):
       guard !parts.isEmpty else { throw error(field, "an empty list") }
       var compiled: [CompiledValue] = []
+      let before = watched.count
       for part in parts { compiled.append(try value(field, part)) }
+      if case .firstPresent = expression { watchOne(from: before, parts) }
       let pinned = texts.pin(compiled)
       if case .concatenation = expression { return CompiledValue(kind: .concatenation, parts: pinned) }
       return CompiledValue(kind: .first, parts: pinned)
     case .path(let path):
       if path == "$key" { return CompiledValue(kind: .key) }
-      switch specification.format {
-      case .csv:
-        let name = path
-        if let found = columns.first(where: { $0.name == name }) {
-          return CompiledValue(kind: .slot, slot: found.slot, slotBefore: found.slot)
-        }
-        if !specification.csv.columns.isEmpty, !specification.csv.columns.contains(name), Int(name) == nil {
-          let hint = nearestName(name, in: specification.csv.columns).map { "; did you mean '\($0)'?" } ?? ""
-          throw error(field, "no column '\(name)'\(hint)")
-        }
-        columns.append((name, slotCount))
-        slotCount += 1
-        return CompiledValue(kind: .slot, slot: slotCount - 1, slotBefore: slotCount - 1)
-      case .json, .avro:
-        let slot = slot(try steps(field, path))
-        return CompiledValue(kind: .slot, slot: slot, slotBefore: slot)
-      case .debezium, .debeziumAvro:
-        if path.hasPrefix("$.") {
-          let slot = envelopeSlot(try steps(field, String(path.dropFirst(2))))
-          return CompiledValue(kind: .slot, slot: slot, slotBefore: slot)
-        }
-        let steps = try steps(field, path)
-        let after = envelopeSlot([.key("after")] + steps)
-        let before = envelopeSlot([.key("before")] + steps)
-        return CompiledValue(kind: .slot, slot: after, slotBefore: before)
+      let compiled = try slotValue(field, path)
+      watched.append(WatchedPath(field: field, paths: [path], slots: [compiled.slot, compiled.slotBefore]))
+      return compiled
+    }
+  }
+
+  /// Of several paths of which the first present is taken, one is enough; with a constant or the key among them, none.
+  private mutating func watchOne(from first: Int, _ parts: [ValueExpression]) {
+    let all = watched[first...]
+    watched.removeSubrange(first...)
+    let needsNone = parts.contains {
+      switch $0 {
+      case .constant, .path("$key"): true
+      default: false
       }
+    }
+    guard let one = all.first, !needsNone else { return }
+    watched.append(WatchedPath(field: one.field, paths: all.flatMap(\.paths), slots: all.flatMap(\.slots)))
+  }
+
+  private mutating func slotValue(_ field: String, _ path: String) throws(MappingError) -> CompiledValue {
+    switch specification.format {
+    case .csv:
+      let name = path
+      if let found = columns.first(where: { $0.name == name }) {
+        return CompiledValue(kind: .slot, slot: found.slot, slotBefore: found.slot)
+      }
+      if !specification.csv.columns.isEmpty, !specification.csv.columns.contains(name), Int(name) == nil {
+        let hint = nearestName(name, in: specification.csv.columns).map { "; did you mean '\($0)'?" } ?? ""
+        throw error(field, "no column '\(name)'\(hint)")
+      }
+      columns.append((name, slotCount))
+      slotCount += 1
+      return CompiledValue(kind: .slot, slot: slotCount - 1, slotBefore: slotCount - 1)
+    case .json, .avro:
+      let slot = slot(try steps(field, path))
+      return CompiledValue(kind: .slot, slot: slot, slotBefore: slot)
+    case .debezium, .debeziumAvro:
+      if path.hasPrefix("$.") {
+        let slot = envelopeSlot(try steps(field, String(path.dropFirst(2))))
+        return CompiledValue(kind: .slot, slot: slot, slotBefore: slot)
+      }
+      let steps = try steps(field, path)
+      let after = envelopeSlot([.key("after")] + steps)
+      let before = envelopeSlot([.key("before")] + steps)
+      return CompiledValue(kind: .slot, slot: after, slotBefore: before)
     }
   }
 

@@ -41,6 +41,9 @@ public struct CSVDialect: Sendable, Equatable {
   public var columns: [String] = []
   /// Whether each file's first line names the columns. On a topic, `columns` must be configured.
   public var hasHeader = true
+  /// Rows may have fewer columns than there are names: what they lack is empty. Otherwise such a row, which may have been cut
+  /// off, is refused.
+  public var isRagged = false
 
   public init() {}
 }

@@ -40,6 +40,9 @@ public struct OrderDecoder: ~Copyable {
 
   deinit { blank.deallocate() }
 
+  /// Which of the mapping's paths led to something.
+  public var pathCounts: PathCounts { extractor.pathCounts }
+
   /// Frees the texts of all events decoded since the last call.
   public mutating func reset() { extractor.reset() }
 

@@ -38,6 +38,9 @@ public struct PostingDecoder: ~Copyable {
 
   deinit { blank.deallocate() }
 
+  /// Which of the mapping's paths led to something.
+  public var pathCounts: PathCounts { extractor.pathCounts }
+
   /// Frees the texts of all postings decoded since the last call.
   public mutating func reset() { extractor.reset() }
 

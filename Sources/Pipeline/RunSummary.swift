@@ -77,6 +77,22 @@ public struct RunSummary: Sendable {
       for (rule, count) in decode.violations.sorted(by: { $0.key < $1.key }) { integer(rule, count) }
       writer.endObject()
     }
+    let absent = decode.paths.sorted { $0.key < $1.key }.filter { !$0.value.missing.isEmpty }
+    if !absent.isEmpty {
+      writer.key("paths_never_there")
+      writer.beginArray()
+      for (source, counts) in absent {
+        for path in counts.missing {
+          writer.beginObject()
+          text("source", source)
+          text("field", path.field)
+          text("path", path.path)
+          integer("records", counts.looked)
+          writer.endObject()
+        }
+      }
+      writer.endArray()
+    }
     writer.key("ties")
     writer.beginObject()
     integer("opened", match.tiesOpened)

@@ -9,6 +9,36 @@ import Testing
     #"{"id":"O-1","event":{"id":"e1","type":"order.invoiced","time":"1996-07-10T09:00:00.250Z"},"cur":"USD","#
     + #""amounts":{"net":"1863.40","tax":356.25,"more":[1,2,{"a":null}]},"lines":[{"customer":"no"},{"customer":"C\u00e9 \ud83d\ude00"}]}"#
 
+  /// What paths lead to is counted, so that a misspelt one can be told from one of something rare.
+  @Test(arguments: [true, false]) func pathsThatLeadToNothing(isQuick: Bool) throws {
+    let spec = jsonOrders {
+      $0.fields["net"] = path("amounts.nett")
+      $0.fields["document"] = FieldMapping(.firstPresent([.path("doc"), .path("number")]))
+      $0.fields["customer"] = FieldMapping(.firstPresent([.path("nobody"), .constant("C")]))
+      $0.fields["line"] = FieldMapping(.concatenation([.path("number"), .constant("-"), .path("itm")]))
+      $0.dimensions = [path("region")]
+    }
+    var decoder = OrderDecoder(plan: try MappingPlan(spec), isQuick: isQuick)
+    var events = RecordBuffer<OrderEvent>()
+    for number in 0..<1_000 {
+      let region = number == 700 ? #","region":"north""# : #","region":null"#
+      let text =
+        #"{"id":"O\#(number)","event":{"id":"e","type":"x","time":"2025-01-01T00:00:00Z"},"cur":"EUR","#
+        + #""amounts":{"net":"1.00","tax":"1.00"},"number":"7"\#(region)}"#
+      text.withView { payload in
+        _ = try? decoder.decode(
+          key: .empty, payload: payload, position: RecordPosition(source: 0, partition: 0, offset: 0), into: &events)
+      }
+      events.removeAll()
+      decoder.reset()
+    }
+    let counts = decoder.pathCounts
+    #expect(counts.looked == 256 + (1_000 - 256) / 64)
+    #expect(counts.missing.map { "\($0.field): \($0.path)" } == ["dimension 1: region", "line: itm", "net: amounts.nett"])
+    #expect(counts.seen[.init(field: "tax", path: "amounts.tax")] == counts.looked)
+    #expect(counts.seen[.init(field: "document", path: "doc or number")] == counts.looked)
+  }
+
   @Test func decodesNestedPathsEscapesAndNumbers() throws {
     let event = try #require(try decode(good, jsonOrders()).first)
     #expect(event.order == "O-1")

@@ -139,9 +139,13 @@ public final class Daemon: @unchecked Sendable {
     return sum
   }
 
-  /// One line of the state of affairs.
+  /// What has been said of mappings and keys: each once.
+  private var doubted: Set<String> = []
+
+  /// One line of the state of affairs, and what looks like a mistake in a mapping; from one thread.
   public func logStatus() {
     let status = self.status
+    for doubt in status.decode.doubts where doubted.insert(doubt.about).inserted { log.warning("\(doubt.text)") }
     log.info(
       "status",
       metadata: [

@@ -60,6 +60,10 @@ public struct DaemonMetrics {
     summary("epoch_seconds", "Time of epochs that had something to commit, committing included.", status.epochTime_us)
     summary("commit_seconds", "Time for committing them.", status.commitTime_us)
     tell("aborted_epochs_total", .counter, "Epochs that were aborted and done again.", status.abortedEpochs)
+    tell(
+      "mapping_doubts", .gauge,
+      "Paths of mappings that no record has, and sources whose keys are not their orders: the log names them.",
+      status.decode.doubts.count)
     tell("open_ties", .gauge, "Ties in memory.", status.ties)
     tell("ties_closed", .gauge, "Ties of the tasks here whose deadline has passed.", match.tiesClosed)
     tell("ties_tied_out", .gauge, "Of these, without an open break.", match.tiesTiedOut)

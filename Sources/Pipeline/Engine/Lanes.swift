@@ -12,6 +12,17 @@ public struct DecodeCounters: Sendable, Equatable {
   public var faults = [Int](repeating: 0, count: DataFaultReason.allCases.count)
   /// Records that broke a validation rule, by source and rule (`orders: gross adds up`).
   public var violations: [String: Int] = [:]
+  /// By source: which of its mapping's paths led to something.
+  public var paths: [String: PathCounts] = [:]
+  /// By source of a topic: records looked at, and those whose key is not their order.
+  public var keys: [String: KeyCounts] = [:]
+
+  public struct KeyCounts: Sendable, Equatable {
+    public var looked = 0
+    public var other = 0
+
+    public init() {}
+  }
 
   public init() {}
 
@@ -21,6 +32,11 @@ public struct DecodeCounters: Sendable, Equatable {
     tombstones += other.tombstones
     for index in faults.indices { faults[index] += other.faults[index] }
     violations.merge(other.violations, uniquingKeysWith: +)
+    for (source, counts) in other.paths { paths[source, default: PathCounts()].add(counts) }
+    for (source, counts) in other.keys {
+      keys[source, default: KeyCounts()].looked += counts.looked
+      keys[source]!.other += counts.other
+    }
   }
 
   mutating func subtract(_ other: DecodeCounters) {
@@ -112,6 +128,8 @@ final class OrderLane {
   var holdsMissing = false
   /// Of the fault found last, where a rule found a reference that no table knows.
   private var missing: (broken: [Int], mayGoOn: Bool) = ([], false)
+  /// Keys of messages held against their orders.
+  private var keys = DecodeCounters.KeyCounts()
   let rules: RuleSet
   /// For rules about nested lines.
   private let lines: LineReader
@@ -199,11 +217,21 @@ final class OrderLane {
         continue
       }
       let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
+      let before = records.count
       if let fault = take(content.key, content.payload, position) {
         faults.append(StretchFault(at: at, fault: fault, broken: missing.broken, mayGoOn: missing.mayGoOn))
         missing = ([], false)
       }
+      // One of each stretch is enough.
+      if at == 0, !isRouted, records.count > before { keys.count(content.key, records[before].order) }
     }
+  }
+
+  var allCounters: DecodeCounters {
+    var all = counters.with(rules, source)
+    all.paths[source] = decoder.pathCounts
+    if keys.looked > 0 { all.keys[source] = keys }
+    return all
   }
 
   func readHeader(_ line: ByteView) throws(DataFault) { try decoder.readHeader(line) }
@@ -225,6 +253,8 @@ final class LedgerLane {
   var holdsMissing = false
   /// Of the fault found last, where a rule found a reference that no table knows.
   private var missing: (broken: [Int], mayGoOn: Bool) = ([], false)
+  /// Keys of messages held against their orders.
+  private var keys = DecodeCounters.KeyCounts()
   let rules: RuleSet
   /// For rules about nested lines.
   private let lines: LineReader
@@ -312,11 +342,21 @@ final class LedgerLane {
         continue
       }
       let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
+      let before = records.count
       if let fault = take(content.key, content.payload, position) {
         faults.append(StretchFault(at: at, fault: fault, broken: missing.broken, mayGoOn: missing.mayGoOn))
         missing = ([], false)
       }
+      // One of each stretch is enough.
+      if at == 0, !isRouted, records.count > before { keys.count(content.key, records[before].order) }
     }
+  }
+
+  var allCounters: DecodeCounters {
+    var all = counters.with(rules, source)
+    all.paths[source] = decoder.pathCounts
+    if keys.looked > 0 { all.keys[source] = keys }
+    return all
   }
 
   func readHeader(_ line: ByteView) throws(DataFault) { try decoder.readHeader(line) }
@@ -391,9 +431,45 @@ enum Lane {
 
   var counters: DecodeCounters {
     switch self {
-    case .orders(let lane): lane.counters.with(lane.rules, lane.source)
-    case .ledger(let lane): lane.counters.with(lane.rules, lane.source)
+    case .orders(let lane): lane.allCounters
+    case .ledger(let lane): lane.allCounters
     }
+  }
+}
+
+extension DecodeCounters {
+  /// Records that a path was looked for in before it is said that none has it: fewer may all be of another kind.
+  static let enoughRecords = 20
+
+  /// What looks like a mistake in the mapping or the keys of a source, a sentence each.
+  public var doubts: [(about: String, text: String)] {
+    var all: [(about: String, text: String)] = []
+    for (source, counts) in paths.sorted(by: { $0.key < $1.key }) where counts.looked >= DecodeCounters.enoughRecords {
+      for path in counts.missing {
+        all.append(
+          (
+            "\(source) \(path.field) \(path.path)",
+            "source '\(source)': none of \(counts.looked) records has \(path.path), which \(path.field) is read from"
+          ))
+      }
+    }
+    for (source, counts) in keys.sorted(by: { $0.key < $1.key })
+    where counts.looked >= DecodeCounters.enoughRecords && counts.other * 2 > counts.looked {
+      all.append(
+        (
+          "\(source) key",
+          "source '\(source)': \(counts.other) of \(counts.looked) records have a key that is not their order: unless the "
+            + "records of an order have one key in all sources, it needs routed: true"
+        ))
+    }
+    return all
+  }
+}
+
+extension DecodeCounters.KeyCounts {
+  fileprivate mutating func count(_ key: ByteView, _ order: ByteView) {
+    looked += 1
+    if !key.elementsEqual(order) { other += 1 }
   }
 }
 
