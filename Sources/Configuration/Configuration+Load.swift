@@ -234,6 +234,9 @@ extension Configuration {
     kafka.start = reader.choice(nodes["start"], ["kafka", "start"], .earliest)
     kafka.delivery = reader.choice(nodes["delivery"], ["kafka", "delivery"], .exactlyOnce)
     kafka.instance = reader.text(nodes["instance"], ["kafka", "instance"], "")
+    if let node = nodes["replication"] {
+      kafka.replication = reader.integer(node, ["kafka", "replication"], 1, 1...1_000)
+    }
     kafka.properties = reader.properties(nodes["properties"], ["kafka", "properties"])
     kafka.consumer = reader.properties(nodes["consumer"], ["kafka", "consumer"])
     kafka.producer = reader.properties(nodes["producer"], ["kafka", "producer"])

@@ -60,6 +60,8 @@ public struct KafkaSettings: Sendable, Equatable {
   public var delivery = Delivery.exactlyOnce
   /// Name of this process among those of the group, the same after a restart; empty for a dynamic member.
   public var instance = ""
+  /// Replicas of the topics that are created; nil leaves it to the brokers (`default.replication.factor`).
+  public var replication: Int?
   /// librdkafka properties for all clients, for consumers, and for producers, in the order of the file.
   public var properties: [(String, PropertyValue)] = []
   public var consumer: [(String, PropertyValue)] = []
@@ -70,7 +72,8 @@ public struct KafkaSettings: Sendable, Equatable {
       x.count == y.count && zip(x, y).allSatisfy { $0.0 == $1.0 && $0.1 == $1.1 }
     }
     return a.bootstrap == b.bootstrap && a.group == b.group && a.start == b.start
-      && a.delivery == b.delivery && a.instance == b.instance && same(a.properties, b.properties)
+      && a.delivery == b.delivery && a.instance == b.instance && a.replication == b.replication
+      && same(a.properties, b.properties)
       && same(a.consumer, b.consumer) && same(a.producer, b.producer)
   }
 }

@@ -117,6 +117,10 @@ public struct KeyReference: Sendable {
       "Name of this process, unlike that of any other of the group and the same after a restart: its workers become static members, and a restart within the session timeout moves no partition."
     ),
     .init(
+      "kafka.replication", "1–1000", "the brokers' default",
+      "Replicas of the topics that tieout creates. The brokers' own default (`default.replication.factor`) is 1 unless it has been set: on a cluster of several brokers give 3."
+    ),
+    .init(
       "kafka.properties", "map of librdkafka properties", "{}",
       "Passed to every client as they are, but for those with a key of their own and those that delivery depends on (`enable.auto.commit`, `enable.auto.offset.store`, `enable.partition.eof`, `partition.assignment.strategy`, `auto.offset.reset`, `group.instance.id`, `transactional.id`)."
     ),

@@ -63,7 +63,8 @@ final class ConsoleTopics: Sendable {
     guard !missing.isEmpty, !cluster.isEmbedded else { return true }
     guard let partitions = ConsoleTopics.partitions(configuration, known: known) else { return false }
     for topic in missing {
-      let made = try admin.createTopic(topic.name, partitions: partitions, config: topic.config)
+      let made = try admin.createTopic(
+        topic.name, partitions: partitions, replication: configuration.kafka.replication, config: topic.config)
       if made == .created {
         log.info("topic created", metadata: ["topic": "\(topic.name)", "partitions": "\(partitions)"])
       }

@@ -89,13 +89,16 @@ public final class Admin {
     return String(cString: id)
   }
 
-  /// Creates a topic; replication as the broker's default. The embedded broker does not do this: it times out.
-  /// - Parameter onlyAsks: The broker says what would become of it, and creates nothing.
+  /// Creates a topic. The embedded broker does not do this: it times out.
+  /// - Parameters:
+  ///   - replication: Replicas; nil: the broker's default.
+  ///   - onlyAsks: The broker says what would become of it, and creates nothing.
   public func createTopic(
-    _ name: String, partitions: Int, config: [String: String] = [:], timeout_ms: Int = 15_000, onlyAsks: Bool = false
+    _ name: String, partitions: Int, replication: Int? = nil, config: [String: String] = [:],
+    timeout_ms: Int = 15_000, onlyAsks: Bool = false
   ) throws(KafkaError) -> TopicCreation {
     var space = [CChar](repeating: 0, count: 512)
-    var topic = rd_kafka_NewTopic_new(name, Int32(partitions), -1, &space, space.count)
+    var topic = rd_kafka_NewTopic_new(name, Int32(partitions), Int32(replication ?? -1), &space, space.count)
     guard topic != nil else { throw KafkaError(text(space), context: "topic \(name)") }
     defer { rd_kafka_NewTopic_destroy(topic) }
     for (key, value) in config.sorted(by: { $0.key < $1.key }) { rd_kafka_NewTopic_set_config(topic, key, value) }

@@ -309,22 +309,24 @@ extension MemoryBroker {
       let wanted = try reader.array { reader in
         let name = try reader.string()
         let partitions = Int(try reader.int32())
-        _ = try reader.int16()
+        let replicas = try reader.int16()
         let assigned = try reader.array { reader in
           _ = try reader.int32()
           return try reader.array(isStructure: false) { try $0.int32() }
         }
         let config = try reader.array { reader in (try reader.string(), try reader.nullableString() ?? "") }
-        return (name, assigned.isEmpty ? partitions : assigned.count, config)
+        return (name, assigned.isEmpty ? partitions : assigned.count, replicas, config)
       }
       _ = try reader.int32()
       let isTrial = version >= 1 ? try reader.bool() : false
-      for (name, partitions, config) in wanted {
+      for (name, partitions, replicas, config) in wanted {
         let count = partitions == -1 ? options.defaultPartitions : partitions
         if topics[name] != nil {
           answers.append((name, .topicAlreadyExists))
         } else if !(1...10_000).contains(count) {
           answers.append((name, .invalidPartitions))
+        } else if ![-1, 1].contains(replicas) {
+          answers.append((name, .invalidReplicationFactor))
         } else {
           answers.append((name, .none))
           guard !isTrial else { continue }

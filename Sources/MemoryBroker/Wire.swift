@@ -197,6 +197,7 @@ enum ErrorCode: Int16, Error {
   case unsupportedVersion = 35
   case topicAlreadyExists = 36
   case invalidPartitions = 37
+  case invalidReplicationFactor = 38
   case invalidRequest = 42
   case outOfOrderSequence = 45
   case invalidProducerEpoch = 47

@@ -117,6 +117,10 @@ import Testing
     #expect(try admin.topics()[cluster.unique("absent")] == nil)
     if cluster.knowsTransactions {
       #expect(try admin.createTopic(topic, partitions: 3) == .exists)
+      let error = #expect(throws: KafkaError.self) {
+        try admin.createTopic(cluster.unique("wide"), partitions: 1, replication: 1_000)
+      }
+      #expect(error?.name == "INVALID_REPLICATION_FACTOR")
     } else {
       // The embedded broker never answers this request; the caller must get an error, and not wait for ever.
       #expect(throws: KafkaError.self) {

@@ -44,7 +44,8 @@ public struct TopicCheck {
     let missing = wanted.filter { known[$0.name] == nil }
     for (topic, config) in missing {
       do throws(KafkaError) {
-        let result = try admin.createTopic(topic, partitions: tasks, config: config)
+        let result = try admin.createTopic(
+          topic, partitions: tasks, replication: configuration.kafka.replication, config: config)
         if result == .created { log.info("topic created", metadata: ["topic": "\(topic)"]) }
       } catch {
         // A broker that creates it by itself when the first message comes would do it with other settings.

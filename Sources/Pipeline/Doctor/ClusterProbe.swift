@@ -55,7 +55,8 @@ public final class KafkaProbe: ClusterProbe {
     _ topic: String, partitions: Int, config: [String: String], timeout_ms: Int
   ) throws(KafkaError) {
     _ = try admin.createTopic(
-      topic, partitions: partitions, config: config, timeout_ms: timeout_ms, onlyAsks: true)
+      topic, partitions: partitions, replication: configuration.kafka.replication, config: config,
+      timeout_ms: timeout_ms, onlyAsks: true)
   }
 
   private func makeReader(group: String) throws(KafkaError) -> PartitionReader {

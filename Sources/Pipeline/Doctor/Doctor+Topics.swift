@@ -127,7 +127,8 @@ extension Doctor {
       return [
         DoctorFinding(
           .warning, "topics", topic.name, "one replica alone, on \(cluster.brokers.count) brokers",
-          advice: "With its broker the topic's records are lost: give it three replicas (kafka-reassign-partitions).")
+          advice: "With its broker the topic's records are lost: give it three replicas (kafka-reassign-partitions); "
+            + "with kafka.replication: 3 the topics that tieout creates have them from the start.")
       ]
     }
     return [

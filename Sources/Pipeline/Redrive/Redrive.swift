@@ -74,7 +74,9 @@ public final class Redrive {
     self.environment = environment
     let admin = try Admin(properties: configuration.clientProperties(.admin))
     if try admin.topics()[configuration.redrivenTopic] == nil {
-      _ = try admin.createTopic(configuration.redrivenTopic, partitions: 1, config: ["cleanup.policy": "compact"])
+      _ = try admin.createTopic(
+        configuration.redrivenTopic, partitions: 1, replication: configuration.kafka.replication,
+        config: ["cleanup.policy": "compact"])
       guard try admin.await([configuration.redrivenTopic]).isEmpty else {
         throw TopicCheckError(description: "no leader has been seen of \(configuration.redrivenTopic)")
       }
