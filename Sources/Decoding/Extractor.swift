@@ -102,7 +102,9 @@ struct Extractor: ~Copyable {
     PathCounts(
       looked: looked,
       seen: Dictionary(
-        zip(plan.watched, seen).map { (PathCounts.Path(field: $0.field, path: $0.paths.joined(separator: " or ")), $1) },
+        zip(plan.watched, seen).map {
+          (PathCounts.Path(field: $0.field, path: $0.paths.joined(separator: " or ")), $1)
+        },
         uniquingKeysWith: max))
   }
 

@@ -140,7 +140,8 @@ import Testing
     #expect(formatTimestamp(event.time_ms) == "2020-03-26T08:12:57.000Z")
     #expect(try decodeRow("O1,Z,20200326,081257,1,", csvOrders(), header: header).isEmpty)
     #expect(
-      try decodeRow("O1,M,20200326,081257", csvOrders { $0.csv.isRagged = true }, header: header).first?.quantity_u == nil)
+      try decodeRow("O1,M,20200326,081257", csvOrders { $0.csv.isRagged = true }, header: header).first?.quantity_u
+        == nil)
     #expect(fault("O1,M,20200326,081257", csvOrders(), header: header)?.detail.contains("4 columns") == true)
     #expect(fault("O1,M,20200326,081257,1,c,extra", csvOrders(), header: header)?.detail.contains("7 columns") == true)
     #expect(fault("O1,M,20200326,081257,1,\"c", csvOrders(), header: header)?.detail.contains("does not end") == true)

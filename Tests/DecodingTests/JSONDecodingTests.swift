@@ -34,7 +34,8 @@ import Testing
     }
     let counts = decoder.pathCounts
     #expect(counts.looked == 256 + (1_000 - 256) / 64)
-    #expect(counts.missing.map { "\($0.field): \($0.path)" } == ["dimension 1: region", "line: itm", "net: amounts.nett"])
+    #expect(
+      counts.missing.map { "\($0.field): \($0.path)" } == ["dimension 1: region", "line: itm", "net: amounts.nett"])
     #expect(counts.seen[.init(field: "tax", path: "amounts.tax")] == counts.looked)
     #expect(counts.seen[.init(field: "document", path: "doc or number")] == counts.looked)
   }
