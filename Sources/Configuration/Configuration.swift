@@ -260,8 +260,8 @@ public struct Configuration: Sendable, Equatable {
       // An invoice that is cancelled takes back releases by the policy of its own day.
       if aggregates != nil, policy.checks?.schedules != nil { text += "|voided" }
     }
-    // Since when breaks have been open is part of the state where quality is counted.
-    if let quality { text += "|\(quality)|ages|periods" }
+    // Since when breaks have been open, and the sums by source, are part of the state where quality is counted.
+    if let quality { text += "|\(quality)|ages|periods|sources" }
     // Of a table in a file the settings have the path alone.
     if tableSources.contains(where: { $0.kind == .values }) { text += "|tables=" + tablesDigest }
     // What is said of a record under another key is something else; and what dead letters hold is an output.

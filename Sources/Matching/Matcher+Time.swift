@@ -209,6 +209,7 @@ extension Matcher {
     if ties[slot].has(Tie.Flag.decided) { decisions[UInt32(slot)] = nil }
     store.free(ties[slot].body, granules: RecordStore.granules(length))
     ties[slot].flags = 0
+    if sourceTotals != nil { sourceTotals!.clear(slot) }
     freeSlots.append(UInt32(slot))
     if isEmpty {
       // It never was one.

@@ -61,6 +61,8 @@ public struct Matcher: ~Copyable {
   public internal(set) var periodTotals = PeriodTotals()
   /// Counts by source and period, where they are wanted.
   public var quality: TaskQuality?
+  /// How the orders of each source stand, where that is wanted.
+  var sourceTotals: SourceTotals?
 
   var index = TieIndex()
   var store = RecordStore()
@@ -170,12 +172,14 @@ public struct Matcher: ~Copyable {
   /// Bytes of memory that the state has touched.
   public var footprintBytes: Int {
     index.footprintBytes + store.footprintBytes + usedSlots * MemoryLayout<Tie>.stride + timers.footprintBytes
+      + (sourceTotals != nil ? sourceTotals!.setBytes(usedSlots) : 0)
   }
 
   /// Bytes that live records take; what a memory bound is held against.
   public var liveBytes: Int {
     index.footprintBytes + store.liveBytes + index.count * MemoryLayout<Tie>.stride + timers.footprintBytes
       + decisions.count * TieDecisions.typicalBytes
+      + (sourceTotals != nil ? sourceTotals!.setBytes(index.count) : 0)
   }
 
   // MARK: - Taking records in
@@ -341,6 +345,7 @@ public struct Matcher: ~Copyable {
       setBodyLength(slot, body.length)
       index.insert(fingerprint, slot: slot)
     }
+    if sourceTotals != nil { countSource(fact, slot, isNew: known == 0) }
     let tie = ties + slot
     tie.pointee.flags |= side | Tie.Flag.dirty
     stamp(tie.pointee.head)
