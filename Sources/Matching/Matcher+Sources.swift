@@ -108,6 +108,12 @@ extension Matcher {
     }
   }
 
+  /// Only the simulator plants this defect.
+  public mutating func forgetSources() {
+    guard sourceTotals != nil else { return }
+    for slot in 1..<usedSlots { sourceTotals!.clear(slot) }
+  }
+
   /// Takes the sums of a state in, or passes over them where they are not wanted any more.
   mutating func importSources(from reader: inout ByteReader) throws(ByteCodingError) {
     if sourceTotals != nil {

@@ -277,10 +277,10 @@ public struct QualityMessage: Sendable, Equatable {
   }
 
   public var source: String
-  /// Calendar month of event time, year × 100 + month.
+  /// Calendar month of event time, year × 100 + month; an accounting period; or `QualityKey.allPeriods`.
   public var period: Int32
   public var counts: QualityCounts
-  /// How the orders stand; only in the message of all sources.
+  /// How the orders stand, of all sources or of one; or the control totals of a period.
   public var control: QualityControl?
   /// How far the source's newest event time was behind the clock when this was told; nil before its first record.
   public var freshnessLag_ms: Int64?
@@ -307,7 +307,7 @@ public struct QualityMessage: Sendable, Equatable {
   func count(_ column: QualityColumn) -> Int { Int(max(0, counts[column])) }
   var unmatched: Int { Int(max(0, counts.unmatched)) }
 
-  /// By currency: of a source's month what its records come to, of all sources what the orders come to.
+  /// By currency: of a source's month what its records come to, of all periods what the orders come to.
   var money: [Money] {
     if let control {
       let isOfPeriod = period != QualityKey.allPeriods
