@@ -234,6 +234,15 @@ public struct Configuration: Sendable, Equatable {
         continue
       }
       if isLater, path.starts(with: ["policy", OrderEventKind.chargeback.name]) { continue }
+      // As where age did not count unless it was given: what judges the same has the same hash.
+      if path.starts(with: ["matching", "severity"]), path.last == "age" { continue }
+      if path.starts(with: ["matching", "severity", "amounts"]) {
+        if policy.checks?.severityAges_ms.isEmpty != false {
+          text += "|matching.severity." + path.last! + "=" + value
+          continue
+        }
+        if policy.severityAmounts_u == MatchingPolicy().severityAmounts_u { continue }
+      }
       text += "|" + path.joined(separator: ".") + "=" + value
     }
     for source in sources { text += "|" + source.name }
@@ -246,7 +255,7 @@ public struct Configuration: Sendable, Equatable {
     }
     // What a later version adds up, or judges, in another way.
     if aggregates != nil, policy.checks?.schedules != nil { text += "|releases" }
-    if aggregates != nil, policy.checks?.exchange != nil { text += "|unrated" }
+    if aggregates != nil, policy.checks?.exchange != nil { text += "|unrated|unconverted" }
     // How ids are told apart.
     text += "|ids"
     if aggregates != nil { text += "|disputes" }

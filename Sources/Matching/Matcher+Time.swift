@@ -156,7 +156,8 @@ extension Matcher {
     let tie = ties[slot]
     let kept = tie.isKeptLonger ? policy.openRetention_ms : policy.retention_ms
     let until = Tie.clamped(tie.deadline_ms.addingSaturating(kept))
-    return hasAges || hasSchedules ? later_ms(slot, watermark_ms, until, kept) : (until, until)
+    let isLater = hasSchedules || hasAges && tie.has(Tie.Flag.open)
+    return isLater ? later_ms(slot, watermark_ms, until, kept) : (until, until)
   }
 
   @inline(never)

@@ -114,7 +114,7 @@ public struct Matcher: ~Copyable {
   /// The running `gather` has taken out what the cancelled invoices of its tie take back.
   var isCancelledOut = false
   var quick: QuickJudge
-  /// Whether `policy.checks` are asked for, or lines compared: what `isSoundOtherwise` looks at.
+  /// Whether `policy.checks` are asked for other than by age, or lines compared: what `isSoundOtherwise` looks at.
   let hasChecks: Bool
   let hasExchange: Bool
   /// Whether open breaks grow more severe with age.
@@ -138,7 +138,7 @@ public struct Matcher: ~Copyable {
     forgetsAtOnce = policy.retention_ms <= horizon_ms / TimerQueue.quantaPerHorizon
     timers = TimerQueue(quantum_ms: horizon_ms / TimerQueue.quantaPerHorizon)
     judge = Judge(policy: policy)
-    hasChecks = policy.checks != nil || policy.quantities.comparesLines
+    hasChecks = policy.checks?.concernsAgreed == true || policy.quantities.comparesLines
     hasSchedules = policy.checks?.schedules != nil
     hasAges = policy.checks?.severityAges_ms.isEmpty == false
     hasExchange = policy.checks?.exchange != nil

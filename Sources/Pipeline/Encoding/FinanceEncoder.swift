@@ -208,7 +208,8 @@ enum FinanceFields {
       },
       .integer(
         "unvalued_differences",
-        "In the base view: differences of open breaks that no rate converts; `disputed` lacks them.", minimum: nil
+        "In the base view: differences of open breaks that no rate converts, of a variance in the roles behind its measure; `disputed` lacks them.",
+        minimum: nil
       ) { Int(clamping: of($0).unvaluedDifferences) },
     ]
   }

@@ -64,11 +64,13 @@ public struct CellCompleteness: Sendable, Equatable {
   /// - Parameters:
   ///   - events: Whether what order events say is in the figure.
   ///   - postings: Whether what is posted is.
-  ///   - differences: Whether it is said how much of it is in dispute.
-  mutating func add(_ values: CellValues, events: Bool = true, postings: Bool = true, differences: Bool = true) {
+  ///   - roles: Those whose differences are in the figure; nil for all.
+  mutating func add(
+    _ values: CellValues, events: Bool = true, postings: Bool = true, roles: [AccountRole]? = nil
+  ) {
     if events { unvaluedEvents += values[.unvalued] }
     if postings { unvaluedPostings += values[.unrated] }
-    if differences { unvaluedDifferences += values[.unconverted] }
+    unvaluedDifferences += roles.map { values.unconverted(of: $0) } ?? values[.unconverted]
   }
 
   public var isComplete: Bool {
