@@ -77,6 +77,12 @@ def seed(bootstrap: str) -> None:
         "freshness_lag_ms": None, "orders_closed": 98_000, "orders_tied_out": 97_020, "tied_out_rate": "0.990000",
         "amounts": [{"currency": "EUR", "total": "36104110.00", "matched": "35671300.00", "match_rate": "0.9880",
                      "open_breaks": "432810.00", "control_difference": "0.00"}]}))
+    for name, closed, open_value in (("orders", 97_500, "432810.00"), ("ledger", 97_400, "401200.00")):
+        records.append(("shop.quality", f"{name}|(all)", {
+            "source": name, "period": "(all)", "records": 0, "matched": 0, "late": 0, "duplicates": 0, "dead_letters": 0,
+            "freshness_lag_ms": 4_200, "orders_closed": closed, "orders_tied_out": closed - 900, "open_break_count": 912,
+            "amounts": [{"currency": "EUR", "total": "36104110.00", "matched": "35671300.00", "open_breaks": open_value,
+                         "weighted_break_age_ms": 172_800_000, "control_difference": "0.00"}]}))
     for month in range(1, 13):
         records.append(("shop.revenue", f"NO|EUR|{month}", {
             "dimensions": {"country": "NO"}, "currency": "EUR", "period": f"2026-{month:02d}",
@@ -178,6 +184,7 @@ def walk(bootstrap: str, url: str, chromium: str, shots: str) -> None:
         page.wait_for_function("() => document.querySelectorAll('tbody tr').length === 100")
         check(True, "the next page by its cursor")
         go(page, "#/sources")
+        check("401200.00" in page.locator("main").inner_text().replace(",", "").replace("\u202f", "").replace(" ", ""), "how the orders of each source stand")
         go(page, "#/breaks?q=SO-1042")
         check(page.locator("tbody tr").count() == 1 and page.input_value("input[name=q]") == "SO-1042", "a search from the address")
 

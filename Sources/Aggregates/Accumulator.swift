@@ -73,7 +73,8 @@ public enum PostingCount: Int, CaseIterable, Sendable {
 
 /// Counts of what is in dispute. Behind all else with the disputed amounts.
 public enum DisputeCount: Int, CaseIterable, Sendable {
-  /// In the base view: differences of open breaks, by role, that no rate converts, so that the disputed amounts lack them.
+  /// In the base view: differences of open breaks that no rate converts, so that the disputed amounts lack them. Behind it
+  /// stands the same by role.
   case unconverted = 0
 
   @inlinable
@@ -81,14 +82,15 @@ public enum DisputeCount: Int, CaseIterable, Sendable {
 }
 
 /// The sums of one cell: the order flows, then the postings by role, each by event date and by posting date, then the
-/// quantities, then the counts of postings; behind these, what is in dispute: an amount for each role, and counts.
+/// quantities, then the counts of postings; behind these, what is in dispute: an amount for each role, counts, and of each
+/// role how many differences no rate converts.
 ///
 /// Exact: sums of 64-bit amounts in 128 bits cannot overflow before 2^64 facts.
 public struct CellValues: Hashable, Sendable {
   /// Sums that a table holds for every cell.
   static let denseCount = OrderFlow.count + 2 * AccountRole.count + QuantityFlow.count + PostingCount.count
   /// Those of what is in dispute: few cells have any.
-  static let disputeCount = AccountRole.count + DisputeCount.count
+  static let disputeCount = 2 * AccountRole.count + DisputeCount.count
   public static let count = denseCount + disputeCount
   /// Without what has been added behind the first ones: a state may have been written with so many or more.
   static let firstCount = OrderFlow.count + 2 * AccountRole.count
@@ -146,6 +148,24 @@ public struct CellValues: Hashable, Sendable {
   }
 
   static func index(_ disputes: DisputeCount) -> Int { denseCount + AccountRole.count + disputes.rawValue }
+
+  /// Of `DisputeCount.unconverted`, those of a role.
+  public subscript(unconverted role: AccountRole) -> Int128 {
+    get { sums[CellValues.index(unconverted: role)] }
+    set { sums[CellValues.index(unconverted: role)] = newValue }
+  }
+
+  static func index(unconverted role: AccountRole) -> Int {
+    denseCount + AccountRole.count + DisputeCount.count + Int(role.rawValue)
+  }
+
+  /// Differences of these roles that no rate converts. What a version counted that did not tell the roles apart may be of
+  /// any; where it is taken back, a role is not below zero for it.
+  public func unconverted(of roles: [AccountRole]) -> Int128 {
+    guard !roles.isEmpty else { return 0 }
+    let known = AccountRole.allCases.reduce(Int128(0)) { $0 + max(0, self[unconverted: $1]) }
+    return roles.reduce(max(0, self[.unconverted] - known)) { $0 + max(0, self[unconverted: $1]) }
+  }
 
   public var isZero: Bool { sums.allSatisfy { $0 == 0 } }
 

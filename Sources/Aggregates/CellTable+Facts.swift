@@ -83,6 +83,7 @@ extension CellTable {
       add(Int128(sign) * Int128(amount), to: cell, CellValues.index(disputed: role))
     } else {
       add(Int128(sign), to: cell, CellValues.index(DisputeCount.unconverted))
+      add(Int128(sign), to: cell, CellValues.index(unconverted: role))
     }
   }
 

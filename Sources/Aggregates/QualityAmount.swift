@@ -119,12 +119,14 @@ public struct QualityControl: Hashable, Sendable {
 
   public var closedOrders: Int64 = 0
   public var tiedOutOrders: Int64 = 0
+  /// Breaks that are open.
+  public var openBreaks: Int64 = 0
   /// By currency, without those that are all zero.
   public private(set) var lines: [Line] = []
 
   public init() {}
 
-  public var isZero: Bool { closedOrders == 0 && tiedOutOrders == 0 && lines.isEmpty }
+  public var isZero: Bool { closedOrders == 0 && tiedOutOrders == 0 && openBreaks == 0 && lines.isEmpty }
 
   /// Changes the sums of a currency.
   public mutating func update(_ currency: Currency, _ change: (inout Line) -> Void) {
@@ -139,6 +141,7 @@ public struct QualityControl: Hashable, Sendable {
   public static func += (a: inout QualityControl, b: QualityControl) {
     a.closedOrders += b.closedOrders
     a.tiedOutOrders += b.tiedOutOrders
+    a.openBreaks += b.openBreaks
     for other in b.lines {
       a.update(other.currency) { line in
         line.closed += other.closed
@@ -156,6 +159,7 @@ public struct QualityControl: Hashable, Sendable {
   public func write(into writer: inout ByteWriter) {
     writer.writeSigned(closedOrders)
     writer.writeSigned(tiedOutOrders)
+    writer.writeSigned(openBreaks)
     writer.writeVarint(UInt64(lines.count))
     for line in lines {
       writer.write(line.currency.rawValue)
@@ -169,10 +173,13 @@ public struct QualityControl: Hashable, Sendable {
     }
   }
 
-  /// - Parameter isWhole: False for what was written when there were differences alone, and no ages.
-  public init(from reader: inout ByteReader, isWhole: Bool = true) throws(ByteCodingError) {
+  /// - Parameter version: Of `QualityPartial` and of the state of `TaskQuality`, which are the same: 2 had differences
+  ///   alone, and no ages, 3 did not count open breaks.
+  public init(from reader: inout ByteReader, version: UInt8 = QualityPartial.version) throws(ByteCodingError) {
+    let isWhole = version > 2
     closedOrders = try reader.readSigned()
     tiedOutOrders = try reader.readSigned()
+    if version > 3 { openBreaks = try reader.readSigned() }
     for _ in 0..<(try reader.readCount(atMost: 1 << 15)) {
       var read = Line(Currency(rawValue: try reader.read()))
       read.closed = try reader.read()

@@ -7,7 +7,7 @@ public struct QualityPartial: Hashable, Sendable {
   public var source: String
   public var period: Int32
   public var counts: QualityCounts
-  /// Only in the partial of all sources.
+  /// Only in the partials of all sources, and of all periods of one.
   public var control: QualityControl?
 
   public init(task: Int32, epoch: UInt64, source: String, period: Int32, counts: QualityCounts) {
@@ -25,6 +25,12 @@ public struct QualityPartial: Hashable, Sendable {
     self.control = control
   }
 
+  /// How the orders of a source stand in a task.
+  public init(task: Int32, epoch: UInt64, source: String, control: QualityControl) {
+    self.init(task: task, epoch: epoch, source: source, period: QualityKey.allPeriods, counts: QualityCounts())
+    self.control = control
+  }
+
   /// The control totals of a task in an accounting period.
   public init(task: Int32, epoch: UInt64, period: Int32, control: QualityControl) {
     self.init(task: task, epoch: epoch, source: QualityKey.allSources, period: period, counts: QualityCounts())
@@ -32,8 +38,8 @@ public struct QualityPartial: Hashable, Sendable {
   }
 
   static let marker: UInt8 = 0xc2
-  /// 1 counted records alone; 2 had neither control totals by role nor the age of breaks.
-  static let version: UInt8 = 3
+  /// 1 counted records alone; 2 had neither control totals by role nor the age of breaks, 3 not their number.
+  public static let version: UInt8 = 4
 
   /// Key of the message: marker, task, period, source. The topic is compacted by it.
   public func writeKey(into writer: inout ByteWriter) {
@@ -68,7 +74,7 @@ public struct QualityPartial: Hashable, Sendable {
     epoch = try values.read()
     counts = try QualityCounts(from: &values, hasAmounts: version > 1)
     if version > 1, try values.read(UInt8.self) != 0 {
-      control = try QualityControl(from: &values, isWhole: version > 2)
+      control = try QualityControl(from: &values, version: version)
     }
     guard reader.isAtEnd, values.isAtEnd else { throw ByteCodingError("counts of quality with more behind them") }
   }

@@ -65,12 +65,14 @@ public struct TaskQuality: ~Copyable {
     public var control: QualityControl?
     /// The control totals of the periods of which something has changed.
     public var periods: [(period: Int32, control: QualityControl)] = []
+    /// How the orders of the sources stand of which something has changed.
+    public var sources: [(source: UInt16, control: QualityControl)] = []
     /// How far event time has come, where that is to be told.
     public var times: [Int64]?
 
     public static func == (a: Told, b: Told) -> Bool {
       a.times == b.times && a.control == b.control && a.lines.elementsEqual(b.lines) { $0 == $1 }
-        && a.periods.elementsEqual(b.periods) { $0 == $1 }
+        && a.periods.elementsEqual(b.periods) { $0 == $1 } && a.sources.elementsEqual(b.sources) { $0 == $1 }
     }
   }
 
@@ -328,8 +330,8 @@ public struct TaskQuality: ~Copyable {
 
   // MARK: - State
 
-  /// 1 counted records alone; 2 had neither control totals by role nor the age of breaks.
-  static let stateVersion: UInt8 = 3
+  /// 1 counted records alone; 2 had neither control totals by role nor the age of breaks, 3 not their number.
+  static let stateVersion = QualityPartial.version
 
   /// The same counts give the same bytes, whichever way they came to be: a cell that is zero and not to be told is none.
   public func export(into writer: inout ByteWriter) {
@@ -381,7 +383,7 @@ public struct TaskQuality: ~Copyable {
           openAmounts.add(OpenAmount(currency: old.currency, total: old.total))
         }
       }
-      toldControl = try QualityControl(from: &reader, isWhole: version > 2)
+      toldControl = try QualityControl(from: &reader, version: version)
     }
     before = (toldAt_ms, toldTimes, [], toldControl)
   }

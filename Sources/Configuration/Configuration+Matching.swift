@@ -69,38 +69,44 @@ extension Configuration {
     }
   }
 
+  /// Ages from which an open break is at least medium, high and critical, where none are given.
+  static let standardSeverityAges_ms: [Int64] = [24, 72, 120].map { $0 * 3_600_000 }
+
   /// Three amounts, or a map of amounts and ages.
   private mutating func readSeverity(
     _ node: Node?, _ path: [String], _ reader: ConfigurationReader, _ checks: inout FinanceChecks
   ) {
-    guard let node else {
-      for (number, amount) in policy.severityAmounts_u.enumerated() {
-        reader.note(path + ["#\(number + 1)"], ConfigurationReader.microsText(amount))
-      }
-      return
-    }
+    /// - Parameters:
+    ///   - standard: What holds where there is no node.
+    ///   - given: The path in the file, where it is not that of the effective configuration.
     func three<Value: Comparable>(
-      _ node: Node, _ path: [String], _ what: String, _ read: (Node, [String]) -> Value
-    ) -> [Value]? {
-      guard let list = node.sequence, list.count == 3 else {
-        reader.problem(node, "\(reader.dotted(path)): three \(what) are expected")
-        return nil
+      _ node: Node?, _ path: [String], given: [String]? = nil, _ what: String, orNone: String = "",
+      _ standard: [Value], _ read: (Node?, [String], Value) -> Value
+    ) -> [Value] {
+      let list = node.flatMap { $0.sequence }.map { $0.map { Node?.some($0) } } ?? [nil, nil, nil]
+      let name = reader.dotted(given ?? path)
+      if let node, node.sequence == nil || list.count != 3 {
+        reader.problem(node, "\(name): three \(what)\(orNone) are expected")
+        return standard
       }
-      let values = list.enumerated().map { read($1, path + ["#\($0 + 1)"]) }
-      if values != values.sorted() { reader.problem(node, "\(reader.dotted(path)): the \(what) must rise") }
+      let values = list.enumerated().map { read($1, path + ["#\($0 + 1)"], standard[$0]) }
+      if let node, values != values.sorted() { reader.problem(node, "\(name): the \(what) must rise") }
       return values
     }
-    func amounts(_ node: Node, _ path: [String]) {
-      if let read = three(node, path, "amounts", { reader.micros($0, $1, 0) }) { policy.severityAmounts_u = read }
-    }
-    guard node.mapping != nil else {
-      amounts(node, path)
+    let isList = node.map { $0.mapping == nil } ?? false
+    let nodes = isList ? [:] : reader.nodes(node, path)
+    policy.severityAmounts_u = three(
+      isList ? node : nodes["amounts"], path + ["amounts"], given: isList ? path : nil, "amounts",
+      policy.severityAmounts_u
+    ) { reader.micros($0, $1, $2) }
+    let age = path + ["age"]
+    if let node = nodes["age"], node.sequence?.isEmpty == true || node.scalar?.string == "none" {
+      checks.severityAges_ms = []
+      reader.note(age, "none")
       return
     }
-    let nodes = reader.nodes(node, path)
-    if let node = nodes["amounts"] { amounts(node, path + ["amounts"]) }
-    if let node = nodes["age"] {
-      checks.severityAges_ms = three(node, path + ["age"], "durations") { reader.duration_ms($0, $1, 0) } ?? []
+    checks.severityAges_ms = three(nodes["age"], age, "durations", orNone: ", or none,", Self.standardSeverityAges_ms) {
+      reader.duration_ms($0, $1, $2)
     }
   }
 

@@ -237,6 +237,15 @@ public struct Configuration: Sendable, Equatable {
         continue
       }
       if isLater, path.starts(with: ["policy", OrderEventKind.chargeback.name]) { continue }
+      // As where age did not count unless it was given: what judges the same has the same hash.
+      if path.starts(with: ["matching", "severity"]), path.last == "age" { continue }
+      if path.starts(with: ["matching", "severity", "amounts"]) {
+        if policy.checks?.severityAges_ms.isEmpty != false {
+          text += "|matching.severity." + path.last! + "=" + value
+          continue
+        }
+        if policy.severityAmounts_u == MatchingPolicy().severityAmounts_u { continue }
+      }
       text += "|" + path.joined(separator: ".") + "=" + value
     }
     for source in sources { text += "|" + source.name }
@@ -249,7 +258,7 @@ public struct Configuration: Sendable, Equatable {
     }
     // What a later version adds up, or judges, in another way.
     if aggregates != nil, policy.checks?.schedules != nil { text += "|releases" }
-    if aggregates != nil, policy.checks?.exchange != nil { text += "|unrated" }
+    if aggregates != nil, policy.checks?.exchange != nil { text += "|unrated|unconverted" }
     // How ids are told apart.
     text += "|ids"
     if aggregates != nil { text += "|disputes" }
@@ -263,8 +272,8 @@ public struct Configuration: Sendable, Equatable {
       // An invoice that is cancelled takes back releases by the policy of its own day.
       if aggregates != nil, policy.checks?.schedules != nil { text += "|voided" }
     }
-    // Since when breaks have been open is part of the state where quality is counted.
-    if let quality { text += "|\(quality)|ages|periods" }
+    // Since when breaks have been open, and the sums by source, are part of the state where quality is counted.
+    if let quality { text += "|\(quality)|ages|periods|sources" }
     // Of a table in a file the settings have the path alone.
     if tableSources.contains(where: { $0.kind == .values }) { text += "|tables=" + tablesDigest }
     // What is said of a record under another key is something else; and what dead letters hold is an output.

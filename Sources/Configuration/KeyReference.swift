@@ -328,8 +328,8 @@ public struct KeyReference: Sendable {
       "|amount| from which a break is medium, high, critical; in the base currency where there is one."),
     .init("matching.severity.amounts", "list of three decimals", "[1000, 10000, 100000]", "The same."),
     .init(
-      "matching.severity.age", "list of three durations", "",
-      "Age from which an open break is at least medium, high, critical, such as `[24h, 72h, 120h]`; from the end of window and grace of the order's first event."
+      "matching.severity.age", "list of three durations, or none", "[24h, 72h, 120h]",
+      "Age from which an open break is at least medium, high, critical; from the end of window and grace of the order's first event. With `none` age does not count."
     ),
     .init("matching.maximum_expiries", "integer", "50000", "Ties closed at the most in one turn."),
     .init(

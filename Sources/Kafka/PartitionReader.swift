@@ -137,6 +137,13 @@ public final class PartitionReader: LogReader {
   public func read(
     _ place: TopicPartition, from: Int64, end: Int64, _ body: (ConsumedMessage) -> Bool
   ) throws(KafkaError) {
+    try read(place, from: from, end: end, patience_ms: PartitionReader.patience_ms, body)
+  }
+
+  /// - Parameter patience_ms: Longest wait for the next record.
+  public func read(
+    _ place: TopicPartition, from: Int64, end: Int64, patience_ms: Int, _ body: (ConsumedMessage) -> Bool
+  ) throws(KafkaError) {
     guard from < end else { return }
     let stream = try open(place, at: from)
     var waited_ms = 0
@@ -149,7 +156,7 @@ public final class PartitionReader: LogReader {
         rd_kafka_poll(client, 0)
         if count == 0 {
           waited_ms += 10
-          guard waited_ms < PartitionReader.patience_ms else {
+          guard waited_ms < patience_ms else {
             drop(place)
             throw KafkaError(
               RD_KAFKA_RESP_ERR__TIMED_OUT, "reading \(place) from offset \(stream.position) to \(end)")
@@ -169,7 +176,7 @@ public final class PartitionReader: LogReader {
         stream.position = max(stream.position, raw.offset)
         if raw.offset < end {
           waited_ms += 10
-          guard waited_ms < PartitionReader.patience_ms else {
+          guard waited_ms < patience_ms else {
             drop(place)
             throw KafkaError(
               RD_KAFKA_RESP_ERR__TIMED_OUT, "reading \(place): it ends at offset \(raw.offset), not \(end)")

@@ -1,3 +1,4 @@
+import Aggregates
 import Domain
 
 /// Σ expected, Σ posted and the differences by currency and role.
@@ -26,6 +27,19 @@ public struct ControlTotals: Sendable {
   private var lastBase = -1
 
   public init() {}
+
+  /// Those of a control.
+  public init(_ control: QualityControl) {
+    for line in control.lines {
+      for role in AccountRole.allCases {
+        let at = Int(role.rawValue)
+        add(line.expected[at], .expected, line.currency, role)
+        add(line.posted[at], .posted, line.currency, role)
+        add(line.openDifference[at], .open, line.currency, role)
+        add(line.acceptedDifference[at], .accepted, line.currency, role)
+      }
+    }
+  }
 
   mutating func add(_ amount: Int128, _ column: Column, _ currency: Currency, _ role: AccountRole) {
     if lastBase < 0 || currency != lastCurrency {

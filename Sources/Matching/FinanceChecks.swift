@@ -22,6 +22,13 @@ public struct FinanceChecks: Sendable, Equatable {
   public init() {}
 
   public var isEmpty: Bool { self == FinanceChecks() }
+
+  /// Whether there is something to look at in a tie that agrees: age is one of open breaks alone.
+  var concernsAgreed: Bool {
+    var others = self
+    others.severityAges_ms = []
+    return !others.isEmpty
+  }
 }
 
 extension Fact {

@@ -11,6 +11,7 @@ struct GatheredFact {
   var isPosting: Bool
   var isChange: Bool
   var isRejected: Bool
+  var source: UInt16
   var isDropped = false
 }
 
@@ -32,7 +33,7 @@ extension Matcher {
         GatheredFact(
           idHash: fact.idHash, time_ms: fact.time_ms, offset: fact.offset, payloadHash: fact.payloadHash,
           place: read.count, isPosting: fact.isPosting, isChange: fact.isChange,
-          isRejected: fact.flags & Fact.Flag.rejected != 0))
+          isRejected: fact.flags & Fact.Flag.rejected != 0, source: fact.source))
       read.append(fact)
     }
     if gathered.count > 1 {
@@ -40,7 +41,8 @@ extension Matcher {
         if $0.idHash != $1.idHash { return $0.idHash < $1.idHash }
         if $0.time_ms != $1.time_ms { return $0.time_ms < $1.time_ms }
         if $0.offset != $1.offset { return $0.offset < $1.offset }
-        return $0.payloadHash < $1.payloadHash
+        if $0.payloadHash != $1.payloadHash { return $0.payloadHash < $1.payloadHash }
+        return $0.source < $1.source
       }
     }
     var hasChanged = false
@@ -58,6 +60,7 @@ extension Matcher {
       let isValued = ties[slot].has(Tie.Flag.valued)
       rewriteBody(slot, read) { !isDropped[$0] }
       if isValued { setValue(slot, value) }
+      if sourceTotals != nil { leaveSources(slot) }
     }
     if isCancelledOut {
       aggregateCancelled(slot, sign: 1)
@@ -116,12 +119,15 @@ extension Matcher {
     return hasChanged
   }
 
-  /// Of two facts that say the same: what else the records tell, dimensions above all, settles which one counts, so that
-  /// the order of arrival does not.
+  /// Of two facts that say the same: what else the records tell, dimensions above all, and last which source they are of,
+  /// settles which one counts, so that the order of arrival does not.
   private func isLess(_ place: Int, _ other: Int) -> Bool {
     let (a, b) = (read[place], read[other])
     if a.lineCount != b.lineCount { return a.lineCount < b.lineCount }
-    return a.dimensionBytes.buffer.lexicographicallyPrecedes(b.dimensionBytes.buffer)
+    if !a.dimensionBytes.elementsEqual(b.dimensionBytes) {
+      return a.dimensionBytes.buffer.lexicographicallyPrecedes(b.dimensionBytes.buffer)
+    }
+    return a.source < b.source
   }
 
   /// - Parameter isRepeat: The same came again; false for an older image of a row.
@@ -143,6 +149,7 @@ extension Matcher {
 
   private mutating func recount(_ place: Int, _ slot: Int, sign: Int64) {
     if quality != nil { recountValue(place, slot, sign: sign) }
+    if sourceTotals != nil { recountSource(place, slot, sign: sign) }
     if tracksCancelled, !isCancelledOut, withUnsafePointer(to: read[place], { isOfInvoices($0) }) {
       // The body is still as it was.
       aggregateCancelled(slot, sign: -1)
@@ -252,16 +259,19 @@ extension Matcher {
     guard old != value else { return }
     let isCounted = ties[slot].has(Tie.Flag.closed)
     let wasTied = ties[slot].has(Tie.Flag.tiedOut)
-    if isCounted { countValue(old, sign: -1, isTiedOut: wasTied) }
+    if isCounted { countValue(slot, old, sign: -1, isTiedOut: wasTied) }
     setValue(slot, value)
-    if isCounted { countValue(value, sign: 1, isTiedOut: wasTied) }
+    if isCounted { countValue(slot, value, sign: 1, isTiedOut: wasTied) }
   }
 
   @inline(__always)
-  private mutating func countValue(_ value: TieValue, sign: Int64, isTiedOut: Bool) {
+  private mutating func countValue(_ slot: Int, _ value: TieValue, sign: Int64, isTiedOut: Bool) {
     guard value.amount != 0 else { return }
     counters.closedValue.add(sign &* value.amount, value.currency)
     if isTiedOut { counters.tiedOutValue.add(sign &* value.amount, value.currency) }
+    if sourceTotals != nil {
+      sourceTotals!.addValue(sign &* value.amount, value.currency, isTiedOut: isTiedOut, slot)
+    }
   }
 
   @inline(__always)
@@ -271,13 +281,15 @@ extension Matcher {
       ties[slot].set(Tie.Flag.tiedOut, isTiedOut)
       counters.tiesClosed += 1
       if isTiedOut { counters.tiesTiedOut += 1 }
-      countValue(value(slot), sign: 1, isTiedOut: isTiedOut)
+      if sourceTotals != nil { sourceTotals!.addOrders(closed: 1, tiedOut: isTiedOut ? 1 : 0, slot) }
+      countValue(slot, value(slot), sign: 1, isTiedOut: isTiedOut)
     } else if ties[slot].has(Tie.Flag.tiedOut) != isTiedOut {
       let value = value(slot)
-      countValue(value, sign: -1, isTiedOut: !isTiedOut)
+      countValue(slot, value, sign: -1, isTiedOut: !isTiedOut)
       ties[slot].set(Tie.Flag.tiedOut, isTiedOut)
       counters.tiesTiedOut += isTiedOut ? 1 : -1
-      countValue(value, sign: 1, isTiedOut: isTiedOut)
+      if sourceTotals != nil { sourceTotals!.addOrders(closed: 0, tiedOut: isTiedOut ? 1 : -1, slot) }
+      countValue(slot, value, sign: 1, isTiedOut: isTiedOut)
     }
   }
 
@@ -295,11 +307,11 @@ extension Matcher {
     }
     if ref != 0 {
       let record = store.breakRecord(ref)
-      for part in store.breakParts(ref) { add(-Int128(part.delta), .expected, part) }
+      for part in store.breakParts(ref) { add(-Int128(part.delta), .expected, part, slot) }
       unlink(ref, record, after: previous, slot)
     }
     guard !judge.allVoided.isEmpty else { return }
-    for part in judge.allVoided { add(Int128(part.delta), .expected, part) }
+    for part in judge.allVoided { add(Int128(part.delta), .expected, part, slot) }
     let made = store.appendBreak(
       BreakRecord(
         next: ties[slot].breaks, granules: 0, type: BreakRecord.voidType, role: 0, currency: 0, idCurrency: 0, state: 0,
@@ -360,7 +372,7 @@ extension Matcher {
         $0.record.type == type && $0.record.role == role && $0.record.idCurrency == idCurrency.rawValue
       }
       let old = at.map { known.remove(at: $0) }
-      if let old { withdraw(old) }
+      if let old { withdraw(old, slot) }
       let entry = decided.firstIndex(type, role, idCurrency.rawValue)
       let before = entry.flatMap { decided.entries[$0].own } ?? old?.record.stateValue
       let own: BreakState =
@@ -379,7 +391,7 @@ extension Matcher {
         next: 0, granules: 0, type: type, role: role, currency: finding.currency.rawValue,
         idCurrency: idCurrency.rawValue, state: UInt8(BreakState.allCases.firstIndex(of: state)!),
         isProvisional: !isDecided, partCount: 0, revision: old?.record.revision ?? 0, content: content)
-      if quality != nil, state.isOpen {
+      if quality != nil || sourceTotals != nil, state.isOpen {
         let known_s = old.map { $0.record.stateValue.isOpen ? $0.record.opened_s : 0 } ?? 0
         record.opened_s = known_s != 0 ? known_s : opened_s
       }
@@ -394,11 +406,11 @@ extension Matcher {
       }
       if state.isOpen { isOpen = true }
       let parts = located(finding.parts)
-      deposit((record, parts))
+      deposit((record, parts), slot)
       kept.append((record, parts))
     }
     for old in known {
-      withdraw(old)
+      withdraw(old, slot)
       let entry = decided.firstIndex(old.record.type, old.record.role, old.record.idCurrency)
       let before = entry.flatMap { decided.entries[$0].own } ?? old.record.stateValue
       var record = old.record
@@ -440,27 +452,32 @@ extension Matcher {
     ties[slot].breaks = head
   }
 
-  private mutating func deposit(_ entry: (record: BreakRecord, parts: [Finding.Part])) { tally(entry, sign: 1) }
-  private mutating func withdraw(_ entry: (record: BreakRecord, parts: [Finding.Part])) { tally(entry, sign: -1) }
+  private mutating func deposit(_ entry: (record: BreakRecord, parts: [Finding.Part]), _ slot: Int) {
+    tally(entry, slot, sign: 1)
+  }
+  private mutating func withdraw(_ entry: (record: BreakRecord, parts: [Finding.Part]), _ slot: Int) {
+    tally(entry, slot, sign: -1)
+  }
 
   /// Counts a break and the difference that it explains under its state, or takes both back.
-  private mutating func tally(_ entry: (record: BreakRecord, parts: [Finding.Part]), sign: Int) {
+  private mutating func tally(_ entry: (record: BreakRecord, parts: [Finding.Part]), _ slot: Int, sign: Int) {
     let state = entry.record.stateValue
     guard state.isOpen || state.isSettled else { return }
     if state.isOpen {
       counters.open[Int(entry.record.type)] += sign
-      if quality != nil { countOpen(entry.record, entry.parts, sign: sign) }
+      countOpen(entry.record, entry.parts, slot, sign: sign)
     } else {
       counters.accepted[Int(entry.record.type)] += sign
     }
     for part in entry.parts {
-      add(Int128(sign) * Int128(part.delta), state.isOpen ? .open : .accepted, part)
+      add(Int128(sign) * Int128(part.delta), state.isOpen ? .open : .accepted, part, slot)
     }
   }
 
-  /// Adds an amount of the currency, role and period of a part to the totals.
-  private mutating func add(_ amount: Int128, _ column: ControlTotals.Column, _ part: Finding.Part) {
+  /// Adds an amount of the currency, role and period of a part of a tie to the totals.
+  private mutating func add(_ amount: Int128, _ column: ControlTotals.Column, _ part: Finding.Part, _ slot: Int) {
     settledTotals.add(amount, column, part.currency, part.role)
+    if sourceTotals != nil { sourceTotals!.add(amount, column, part.currency, part.role, slot) }
     if tracksPeriods { periodTotals.add(amount, column, part.currency, part.period, part.role.rawValue) }
   }
 

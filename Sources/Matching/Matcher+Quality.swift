@@ -69,15 +69,24 @@ extension Matcher {
   }
 
   /// A break comes to be open, or no longer is: the difference in its own role and currency.
-  mutating func countOpen(_ record: BreakRecord, _ parts: [Finding.Part], sign: Int) {
+  mutating func countOpen(_ record: BreakRecord, _ parts: [Finding.Part], _ slot: Int, sign: Int) {
+    let amount = Matcher.openAmount(record, parts)
+    let currency = Currency(rawValue: record.currency)
+    if quality != nil, amount != 0 {
+      quality!.addOpen(Int128(sign) * amount, currency, opened_s: record.opened_s)
+    }
+    if sourceTotals != nil {
+      sourceTotals!.addOpen(amount, currency, opened_s: record.opened_s, sign: sign, slot)
+    }
+  }
+
+  /// |posted − expected| of a break in its own role and currency.
+  static func openAmount(_ record: BreakRecord, _ parts: [Finding.Part]) -> Int128 {
     var difference: Int128 = 0
     for part in parts where part.role.rawValue == record.role && part.currency.rawValue == record.currency {
       difference += Int128(part.delta)
     }
-    if difference != 0 {
-      quality!.addOpen(
-        Int128(sign) * Int128(difference.magnitude), Currency(rawValue: record.currency), opened_s: record.opened_s)
-    }
+    return Int128(difference.magnitude)
   }
 
   /// A fact, by its place among those read, is dropped: the same came again, or a newer image of its row.
@@ -95,10 +104,15 @@ extension Matcher {
   public mutating func tellQuality(now_ms: Int64, times: [Int64]) -> TaskQuality.Told {
     let isDue = quality!.isDue(now_ms: now_ms)
     periodTotals.forgetTaken()
+    var hasMore = tracksPeriods && periodTotals.hasChanges
+    if sourceTotals != nil {
+      sourceTotals!.forgetTaken()
+      if sourceTotals!.hasChanges() { hasMore = true }
+    }
     var told = quality!.tell(
-      now_ms: now_ms, times: times, control: isDue ? qualityControl : nil,
-      hasMore: isDue && tracksPeriods && periodTotals.hasChanges)
+      now_ms: now_ms, times: times, control: isDue ? qualityControl : nil, hasMore: isDue && hasMore)
     if isDue, tracksPeriods { told.periods = periodTotals.takeChanged() }
+    if isDue, sourceTotals != nil { told.sources = sourceTotals!.takeChanged() }
     return told
   }
 
@@ -106,6 +120,7 @@ extension Matcher {
   public mutating func untellQuality() {
     quality!.untell()
     periodTotals.untakeChanged()
+    if sourceTotals != nil { sourceTotals!.untakeChanged() }
   }
 
   /// How the orders and control totals stand, over all sources and times; nil where quality is not counted.
@@ -114,6 +129,7 @@ extension Matcher {
     var control = QualityControl()
     control.closedOrders = Int64(counters.tiesClosed)
     control.tiedOutOrders = Int64(counters.tiesTiedOut)
+    control.openBreaks = Int64(counters.open.reduce(0, +))
     for currency in counters.closedValue.keys {
       control.update(currency) { $0.closed = counters.closedValue[currency]! }
     }

@@ -136,6 +136,9 @@ extension Matcher {
 
   private func isAhead(_ head: UInt16) -> Bool { UInt32(head) >> UInt32(16 - PolicyRevision.bits) >= revision.cursor }
 
+  /// Whether the sums of a tie are by the new policies, while a revision is running.
+  mutating func isRevised(_ slot: Int) -> Bool { ties[slot].has(Tie.Flag.revised) || !isAhead(ties[slot].head) }
+
   /// A record is about to come: its tie, made where there is none, goes by the new policies.
   @inline(never)
   mutating func revise(_ fingerprint: Fingerprint, _ key: ByteView) -> Int {
@@ -168,7 +171,7 @@ extension Matcher {
     while facts.next() {
       guard !facts.isPosting, facts.flags & (Fact.Flag.delete | Fact.Flag.rejected) == 0 else { continue }
       var fact = Fact(facts, number: 0, texts: &texts)
-      balance &+= remake(&fact, old, isMatched: isMatched)
+      balance &+= remake(&fact, old, slot, isMatched: isMatched)
     }
     if tracksCancelled { aggregateCancelled(slot, sign: 1) }
     Matcher.rebalance(bodyStart(slot), by: balance)
@@ -179,7 +182,7 @@ extension Matcher {
   }
 
   /// - Returns: what it changes in the balance of its tie.
-  private mutating func remake(_ fact: inout Fact, _ old: Expectations, isMatched: Bool) -> UInt16 {
+  private mutating func remake(_ fact: inout Fact, _ old: Expectations, _ slot: Int, isMatched: Bool) -> UInt16 {
     let new = expectations
     let (currency, source, time_ms) = (fact.currency, fact.source, fact.time_ms)
     return withUnsafePointer(to: &fact) { fact in
@@ -197,6 +200,7 @@ extension Matcher {
           if amount < 0, sign < 0 { debits += Int128(amount) }
         }
         if tracksPeriods { accountByPeriod(fact, sign: sign) }
+        if sourceTotals != nil { sourceTotals!.add(fact, expectations(of: fact), slot, sign: sign) }
         // Only releases change; all else is taken back and added as it was.
         if aggregates != nil, hasSchedules, fact.pointee.service != nil { aggregate(fact, sign: Int(sign)) }
       }

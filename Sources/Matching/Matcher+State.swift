@@ -7,10 +7,11 @@ import Domain
 /// bytes of a tie are a pure function of what is known of it; where it stands in memory does not show in them.
 extension Matcher {
   /// Versions of the format of shards and of the rest that can be read. 3 has people's decisions, 4 where differences lie:
-  /// what they put into the aggregates, and their periods. Without them the bytes are those of 2.
-  public static let stateVersions: ClosedRange<UInt8> = 2...4
+  /// what they put into the aggregates, and their periods. 5 has sums by source. Without them the bytes are those of 2.
+  public static let stateVersions: ClosedRange<UInt8> = 2...5
   /// The version that is written.
   public var stateVersion: UInt8 {
+    if sourceTotals != nil { return 5 }
     if chargesDisputes || tracksPeriods || store.knowsPlaces { return 4 }
     return takesActions || !decisions.isEmpty ? 3 : 2
   }
@@ -169,6 +170,7 @@ extension Matcher {
     bodyStart(slot).update(from: base, count: length)
     ties[slot].flags = flags
     guard isBodyWhole(slot) else { throw ByteCodingError("facts that cannot be read, at \(reader.offset)") }
+    if sourceTotals != nil { readSources(slot) }
     let breaks = try reader.readCount(atMost: 1 << 16)
     var lastBreak: StoreRef = 0
     for _ in 0..<breaks {
@@ -292,6 +294,10 @@ extension Matcher {
       writer.write(PeriodTotals.tag)
       periodTotals.export(into: &writer)
     }
+    if sourceTotals != nil {
+      writer.write(SourceTotals.tag)
+      sourceTotals!.export(into: &writer)
+    }
     if tellsPolicies() { exportPolicies(into: &writer) }
     if quality != nil { quality!.export(into: &writer) }
   }
@@ -320,9 +326,17 @@ extension Matcher {
       movePlacedDifferences()
     }
     ahead = reader
+    var knowsSources = false
+    if let tag = try? ahead.read(UInt64.self), tag == SourceTotals.tag {
+      reader = ahead
+      try importSources(from: &reader)
+      knowsSources = true
+    }
+    ahead = reader
     if let tag = try? ahead.read(UInt64.self), tag == PolicyRevision.tag {
       try importPolicies(from: &reader)
     }
+    if sourceTotals != nil, !knowsSources { beginSources() }
     // State that was written without them has none: they begin with what comes from now on.
     if quality != nil, !reader.isAtEnd { try quality!.restore(from: &reader) }
   }

@@ -156,7 +156,8 @@ extension Matcher {
     let tie = ties[slot]
     let kept = tie.isKeptLonger ? policy.openRetention_ms : policy.retention_ms
     let until = Tie.clamped(tie.deadline_ms.addingSaturating(kept))
-    return hasAges || hasSchedules ? later_ms(slot, watermark_ms, until, kept) : (until, until)
+    let isLater = hasSchedules || hasAges && tie.has(Tie.Flag.open)
+    return isLater ? later_ms(slot, watermark_ms, until, kept) : (until, until)
   }
 
   @inline(never)
@@ -209,6 +210,7 @@ extension Matcher {
     if ties[slot].has(Tie.Flag.decided) { decisions[UInt32(slot)] = nil }
     store.free(ties[slot].body, granules: RecordStore.granules(length))
     ties[slot].flags = 0
+    if sourceTotals != nil { sourceTotals!.clear(slot) }
     freeSlots.append(UInt32(slot))
     if isEmpty {
       // It never was one.

@@ -61,6 +61,8 @@ public struct Matcher: ~Copyable {
   public internal(set) var periodTotals = PeriodTotals()
   /// Counts by source and period, where they are wanted.
   public var quality: TaskQuality?
+  /// How the orders of each source stand, where that is wanted.
+  var sourceTotals: SourceTotals?
 
   var index = TieIndex()
   var store = RecordStore()
@@ -112,7 +114,7 @@ public struct Matcher: ~Copyable {
   /// The running `gather` has taken out what the cancelled invoices of its tie take back.
   var isCancelledOut = false
   var quick: QuickJudge
-  /// Whether `policy.checks` are asked for, or lines compared: what `isSoundOtherwise` looks at.
+  /// Whether `policy.checks` are asked for other than by age, or lines compared: what `isSoundOtherwise` looks at.
   let hasChecks: Bool
   let hasExchange: Bool
   /// Whether open breaks grow more severe with age.
@@ -136,7 +138,7 @@ public struct Matcher: ~Copyable {
     forgetsAtOnce = policy.retention_ms <= horizon_ms / TimerQueue.quantaPerHorizon
     timers = TimerQueue(quantum_ms: horizon_ms / TimerQueue.quantaPerHorizon)
     judge = Judge(policy: policy)
-    hasChecks = policy.checks != nil || policy.quantities.comparesLines
+    hasChecks = policy.checks?.concernsAgreed == true || policy.quantities.comparesLines
     hasSchedules = policy.checks?.schedules != nil
     hasAges = policy.checks?.severityAges_ms.isEmpty == false
     hasExchange = policy.checks?.exchange != nil
@@ -170,12 +172,14 @@ public struct Matcher: ~Copyable {
   /// Bytes of memory that the state has touched.
   public var footprintBytes: Int {
     index.footprintBytes + store.footprintBytes + usedSlots * MemoryLayout<Tie>.stride + timers.footprintBytes
+      + (sourceTotals != nil ? sourceTotals!.setBytes(usedSlots) : 0)
   }
 
   /// Bytes that live records take; what a memory bound is held against.
   public var liveBytes: Int {
     index.footprintBytes + store.liveBytes + index.count * MemoryLayout<Tie>.stride + timers.footprintBytes
       + decisions.count * TieDecisions.typicalBytes
+      + (sourceTotals != nil ? sourceTotals!.setBytes(index.count) : 0)
   }
 
   // MARK: - Taking records in
@@ -341,6 +345,7 @@ public struct Matcher: ~Copyable {
       setBodyLength(slot, body.length)
       index.insert(fingerprint, slot: slot)
     }
+    if sourceTotals != nil { countSource(fact, slot, isNew: known == 0) }
     let tie = ties + slot
     tie.pointee.flags |= side | Tie.Flag.dirty
     stamp(tie.pointee.head)

@@ -41,6 +41,20 @@ extension RunSummary {
         amount(line.posted - line.expected), amount(line.open), amount(line.accepted), amount(line.pending))
     }
     if !periods.rows.isEmpty { parts.append("\nPeriods that differ\n\n" + periods.text) }
+    var sources = TextTable(
+      ["source", "due", "tied out", "open breaks", "", "in open breaks", "not explained"], numeric: [1, 2, 3, 5, 6])
+    for (source, stand) in zip(configuration.sources, self.sources) where !stand.isZero {
+      let counts = [stand.closedOrders, stand.tiedOutOrders, stand.openBreaks].map { String($0) }
+      for (at, line) in stand.lines.sorted(by: { $0.currency.code < $1.currency.code }).enumerated() {
+        let first = at == 0 ? [source.name] + counts : ["", "", "", ""]
+        sources.add(
+          first[0], first[1], first[2], first[3], line.currency.code,
+          formatDecimal(line.open, decimals: line.currency.exponent),
+          formatDecimal(line.controlDifference, decimals: line.currency.exponent))
+      }
+      if stand.lines.isEmpty { sources.add(source.name, counts[0], counts[1], counts[2], "", "", "") }
+    }
+    if !sources.rows.isEmpty { parts.append("\nOrders in which a source has a record\n\n" + sources.text) }
     if deadLetterCount > 0 {
       var dead = TextTable(["dead letters", "records"], numeric: [1])
       for (reason, count) in deadLetters.sorted(by: { $0.key < $1.key }) { dead.add(reason, String(count)) }

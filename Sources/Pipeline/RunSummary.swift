@@ -1,3 +1,4 @@
+import Aggregates
 import Configuration
 import Domain
 import Matching
@@ -9,6 +10,10 @@ public struct RunSummary: Sendable {
   public var totals = ControlTotals()
   /// The same period by period.
   public var periods = PeriodTotals()
+  /// How the orders of each source stand, in the order of the configuration: an order counts for each of its sources.
+  public var sources: [QualityControl] = []
+  /// Event time that the ages of breaks are counted to; `.min` without any record.
+  public var asOf_ms = Int64.min
   public var quarantined = 0
   public var oversized = 0
   public var tiesHeld = 0
@@ -154,6 +159,40 @@ public struct RunSummary: Sendable {
     writer.key("control_totals_by_period")
     writer.beginArray()
     for (period, line) in periods.lines { control(line, period) }
+    writer.endArray()
+    writer.key("sources")
+    writer.beginArray()
+    for (source, stand) in zip(configuration.sources, sources) {
+      writer.beginObject()
+      text("source", source.name)
+      integer("due", Int(stand.closedOrders))
+      integer("tied_out", Int(stand.tiedOutOrders))
+      rate("match_rate_percent", Int128(stand.tiedOutOrders), Int128(stand.closedOrders))
+      integer("open_breaks", Int(stand.openBreaks))
+      writer.key("value")
+      writer.beginArray()
+      for line in stand.lines.sorted(by: { $0.currency.code < $1.currency.code }) {
+        writer.beginObject()
+        text("currency", line.currency.code)
+        for (name, amount) in [
+          ("due", line.closed), ("tied_out", line.tiedOut), ("open_breaks", line.open),
+          ("control_difference", line.controlDifference),
+        ] {
+          writer.key(name)
+          writer.amount(amount, line.currency)
+        }
+        rate("match_rate_percent", line.tiedOut, line.closed)
+        writer.key("weighted_break_age_ms")
+        if let age_ms = line.weightedAge_ms(at: asOf_ms) { writer.integer(Int(age_ms)) } else { writer.null() }
+        writer.endObject()
+      }
+      writer.endArray()
+      writer.key("control_totals")
+      writer.beginArray()
+      for line in ControlTotals(stand).lines { control(line) }
+      writer.endArray()
+      writer.endObject()
+    }
     writer.endArray()
     writer.endObject()
     return writer.text + "\n"

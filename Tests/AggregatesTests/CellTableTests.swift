@@ -258,6 +258,11 @@ import Testing
     }
     #expect(sums(table.lines) == right.filter { $0.value != 0 } && table.overflow == overflow)
     #expect(table.lines.reduce(0) { $0 + $1.values[.unconverted] } == 1)
+    #expect(table.lines.reduce(0) { $0 + $1.values[unconverted: charged[0].1] } == 1)
+    for role in AccountRole.allCases {
+      let counted = table.lines.reduce(Int128(0)) { $0 + $1.values.unconverted(of: [role]) }
+      #expect(counted == (role == charged[0].1 ? 1 : 0))
+    }
     let again = try restored(bytes(table), limits: limits)
     #expect(again.lines == table.lines && again.digest == table.digest && again.digest != plain)
     #expect(sums(table.takeChanged()) == sums(again.lines))
@@ -311,8 +316,8 @@ import Testing
       }
       #expect(read == made)
     }
-    for bad in [[0, 1, 0, 0, 0, 0], [0, 1, 0x80, 0x80, 0x40, 0, 14, 0, 0], [0, 1, 1, 2, 14, 0, 0], [0, 2]] as [[UInt8]]
-    {
+    let beyond: [UInt8] = [0, 1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x08, 0, 14, 0, 0]
+    for bad in [[0, 1, 0, 0, 0, 0], beyond, [0, 1, 1, 2, 14, 0, 0], [0, 2]] as [[UInt8]] {
       #expect(throws: ByteCodingError.self) {
         _ = try bad.withUnsafeBytes { bytes throws in
           var reader = ByteReader(bytes)

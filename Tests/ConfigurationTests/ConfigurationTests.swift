@@ -50,7 +50,10 @@ import Testing
     #expect(configuration.breaksTopic == "t.breaks")
     #expect(configuration.sources.map(\.topic) == ["t.orders", "t.ledger"])
     #expect(configuration.kafka.group == "tieout-t")
-    #expect(configuration.policy == MatchingPolicy())
+    var policy = MatchingPolicy()
+    policy.checks = FinanceChecks()
+    policy.checks!.severityAges_ms = [24, 72, 120].map { $0 * 3_600_000 }
+    #expect(configuration.policy == policy)
   }
 
   @Test func unknownKeysNameTheNearest() {

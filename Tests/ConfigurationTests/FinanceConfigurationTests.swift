@@ -40,9 +40,11 @@ import Testing
 
   @Test func nothingIsCheckedUnlessAskedFor() throws {
     let plain = try parse("")
-    #expect(plain.policy.checks == nil)
+    var ages = FinanceChecks()
+    ages.severityAges_ms = Configuration.standardSeverityAges_ms
+    #expect(plain.policy.checks == ages)
     let off = try parse("matching: {cash_application: false}")
-    #expect(off.policy.checks == nil)
+    #expect(off.policy.checks == ages)
   }
 
   /// What later versions have added changes the hash of no configuration that does not use it.
@@ -259,19 +261,34 @@ import Testing
 
   @Test func severityIsByAmountAndByAge() throws {
     let list = try parse("matching: {severity: [1, 2, 3]}")
-    #expect(list.policy.severityAmounts_u == [1_000_000, 2_000_000, 3_000_000] && list.policy.checks == nil)
+    #expect(list.policy.severityAmounts_u == [1_000_000, 2_000_000, 3_000_000])
+    #expect(try parse(list.effectiveYAML(), base: "") == list)
     let both = try parse("matching: {severity: {amounts: [1, 2, 3], age: [24h, 72h, 5d]}, intercompany: true}")
     #expect(both.policy.severityAmounts_u == list.policy.severityAmounts_u)
     let hour: Int64 = 3_600_000
     #expect(both.policy.checks?.severityAges_ms == [24 * hour, 72 * hour, 120 * hour])
     #expect(both.policy.checks?.mirrorsIntercompany == true)
+    // Without a word of it age counts all the same.
+    let plain = try parse("")
+    for ages in [list.policy.checks?.severityAges_ms, plain.policy.checks?.severityAges_ms] {
+      #expect(ages == both.policy.checks?.severityAges_ms)
+    }
+    #expect(try parse(plain.effectiveYAML(), base: "") == plain)
+    for none in ["none", "[]"] {
+      let without = try parse("matching: {severity: {amounts: [1, 2, 3], age: \(none)}}")
+      #expect(without.policy.checks == nil && without.policy.severityAmounts_u == list.policy.severityAmounts_u)
+      #expect(try parse(without.effectiveYAML(), base: "") == without && without.matchingHash != list.matchingHash)
+    }
     #expect(try parse(both.effectiveYAML(), base: "") == both)
     let age = try parse("matching: {severity: {age: [1h, 2h, 3h]}}")
     #expect(age.policy.severityAmounts_u == Configuration().policy.severityAmounts_u)
     #expect(try parse(age.effectiveYAML(), base: "") == age)
     #expect(
       try problems("matching: {severity: {age: [3h, 2h, 1h]}}") == ["matching.severity.age: the durations must rise"])
-    #expect(try problems("matching: {severity: {age: 3h}}") == ["matching.severity.age: three durations are expected"])
+    #expect(
+      try problems("matching: {severity: {age: 3h}}") == [
+        "matching.severity.age: three durations, or none, are expected"
+      ])
     #expect(try problems("matching: {severity: [1, 2]}") == ["matching.severity: three amounts are expected"])
     #expect(try problems("matching: {severity: [3, 2, 1]}") == ["matching.severity: the amounts must rise"])
     #expect(

@@ -331,6 +331,16 @@ import Testing
       moved?.description.contains(
         "period 2024-02 is 2024-02-01 to 2024-02-29; it was 2024-02-01 to 2024-02-25 when sums were made of it (topic "
           + "'\(world.prefix).known-periods')") == true)
+    // The doctor says it before the start, as of the cluster.
+    func doctor(_ periods: [String]) throws -> [DoctorFinding] {
+      let made = try configuration(periods)
+      return Doctor(configuration: made, probe: try KafkaProbe(made)).run().filter {
+        $0.area == "data" && ($0.status == .failed && $0.found.contains("when sums were made of it"))
+      }
+    }
+    #expect(try doctor([january, second[0]]).isEmpty)
+    let told = try doctor([january, "2024-02,2024-02-01,2024-02-29"])
+    #expect(told.map(\.subject) == ["calendar"] && moved?.description.contains(told[0].found) == true)
     let gone = #expect(throws: TopicCheckError.self) { try start([january]) }
     #expect(gone?.description.contains("period 2024-02 is gone") == true)
     let months = #expect(throws: TopicCheckError.self) { try start(nil) }

@@ -94,6 +94,7 @@ import Validation
     var deadLetters: [String: Int] = [:]
     var all: [String: Any] = [:]
     var periods: [String: [String: Any]] = [:]
+    var standing: [String: [String: Any]] = [:]
     var breaks: [String: BreakMessage] = [:]
     // What the stage had not told before the daemon stopped, it tells after the next start.
     for attempt in 0..<4 where found != expected {
@@ -110,6 +111,8 @@ import Validation
         revisions[name] = revision
         if message["source"] as? String == "(all)" {
           if message["period"] as? String == "(all)" { all = message } else { periods[name] = message }
+        } else if message["period"] as? String == "(all)" {
+          standing[message["source"] as! String] = message
         }
         var counts = Counts(
           records: message["records"] as! Int, matched: message["matched"] as! Int,
@@ -163,5 +166,25 @@ import Validation
       }
     }
     #expect(periods.count > 1)
+    // The same of the orders in which a source has a record.
+    for (source, keys) in [("orders", orderKeys), ("ledger", ledgerKeys)] {
+      let own = try #require(standing[source])
+      let open = breaks.values.filter { $0.isOpen && keys.contains($0.order) }
+      #expect(own["orders_closed"] as? Int == keys.count && own["records"] as? Int == 0)
+      #expect(own["orders_tied_out"] as? Int == keys.subtracting(open.map(\.order)).count)
+      #expect(own["open_break_count"] as? Int == open.count && !open.isEmpty)
+      let sums = try #require((own["amounts"] as? [[String: Any]])?.first { $0["currency"] as? String == "USD" })
+      #expect(cents(sums["matched"]) == gross && cents(sums["control_difference"]) == 0)
+      #expect(cents(sums["open_breaks"]) > 0 && (sums["weighted_break_age_ms"] as? Int ?? -1) >= 0)
+      let receivable = try #require(
+        (sums["control_totals"] as? [[String: Any]])?.first { $0["role"] as? String == "receivable" })
+      // What billing expects of the orders that the source knows of.
+      let expected = try ordered.filter { keys.contains($0.key) }.reduce(0) { sum, order in
+        let amounts = try #require(order.value["amounts"] as? [String: Any])
+        return amounts["currency"] as? String == "USD" ? sum + cents(amounts["gross"]) : sum
+      }
+      #expect(cents(receivable["expected"]) == expected && expected > 0)
+    }
+    #expect(orderKeys != ledgerKeys && all["open_break_count"] as? Int == breaks.values.count(where: \.isOpen))
   }
 }

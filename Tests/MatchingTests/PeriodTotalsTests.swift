@@ -16,6 +16,7 @@ import Testing
     matcher.tracksPeriods = true
     matcher.aggregates = TaskAggregates(dimensionCount: 0)
     matcher.quality = TaskQuality(sourceCount: 2)
+    matcher.tellSources(2)
     return matcher
   }
 

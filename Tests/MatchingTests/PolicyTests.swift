@@ -305,6 +305,7 @@ import Testing
     matcher.tracksDisputes = true
     matcher.tracksPeriods = true
     matcher.quality = TaskQuality(sourceCount: 2)
+    matcher.tellSources(2)
     return matcher
   }
 
@@ -333,6 +334,7 @@ import Testing
     var accepted: [Int]
     var closed: [Int]
     var values: [CurrencySums]
+    var sources: [String]
   }
 
   private func outcome(_ matcher: borrowing Matcher, _ breaks: [Break], seed: UInt64, mayForget: Bool = false)
@@ -360,7 +362,8 @@ import Testing
       quality: matcher.qualityLines.map { "\($0.key) \($0.counts)" }, open: matcher.counters.open,
       accepted: matcher.counters.accepted,
       closed: [matcher.counters.tiesClosed, matcher.counters.tiesTiedOut, matcher.counters.tiesOpened],
-      values: [matcher.counters.closedValue, matcher.counters.tiedOutValue])
+      values: [matcher.counters.closedValue, matcher.counters.tiedOutValue],
+      sources: matcher.sourceControls.map { SourceTotalsTests.text($0) })
   }
 
   private func history(_ generator: inout SeededGenerator) -> [Input] {

@@ -10,6 +10,7 @@ import Testing
   func matcher(_ change: (inout MatchingPolicy) -> Void = { _ in }) -> Matcher {
     var matcher = Matcher(policy: testPolicy(change), dimensionCount: 0)
     matcher.quality = TaskQuality(sourceCount: 2)
+    matcher.tellSources(2)
     return matcher
   }
 

@@ -1,9 +1,11 @@
+import Aggregates
 import Checkpoints
 import Configuration
 import Domain
 import Foundation
 import Kafka
 import KafkaTesting
+import Matching
 import SchemaRegistry
 import Testing
 
@@ -23,6 +25,7 @@ private final class FakeProbe: ClusterProbe {
   var trial = TransactionTrial()
   var tried: (topics: [String], groups: [String])?
   var closedPorts: [String: String] = [:]
+  var periods: Result<[(key: String, value: String)], KafkaError> = .success([])
 
   func describe(timeout_ms: Int) throws(KafkaError) -> ClusterDescription {
     if let unreachable { throw unreachable }
@@ -42,6 +45,9 @@ private final class FakeProbe: ClusterProbe {
   func newest(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> RecordStamp? {
     if let error = reading[place.topic] { throw error }
     return stamps[place.topic]
+  }
+  func records(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> [(key: [UInt8], value: [UInt8])] {
+    try periods.get().map { (Array($0.key.utf8), Array($0.value.utf8)) }
   }
   func committed(
     group: String, _ places: [TopicPartition], timeout_ms: Int
@@ -250,6 +256,60 @@ private final class FakeProbe: ClusterProbe {
         "ok calendar: rows of the topic erp.periods, \(read)", "ok fx: rows of the topic erp.rates, \(read)",
         "ok tables.accounts: rows of the topic erp.accounts, \(read)",
       ])
+  }
+
+  /// What the daemon refuses at its start is told before: periods that have other days than when sums were made of them.
+  @Test func movedPeriodsAreTold() throws {
+    let today = day(ofMilliseconds: wallClock_ms())
+    let until = formatDate(today + 300)
+    let february = Int32(daysFromCivil(year: 2026, month: 2, day: 1))
+    let kept = (key: "2026-01", value: #"{"period":"2026-01","first":"2026-01-01","last":"2026-01-31"}"#)
+    func findings(_ records: [(key: String, value: String)], _ change: (inout Configuration) -> Void = { _ in }) throws
+      -> [String]
+    {
+      var made = configuration
+      made.quality = QualitySettings()
+      made.policy.checks = FinanceChecks()
+      made.policy.checks!.calendar = try FiscalCalendar([
+        .init(name: 202_601, first_d: february - 31, last_d: february - 1),
+        .init(name: 202_602, first_d: february, last_d: today + 300),
+      ])
+      change(&made)
+      let probe = healthy()
+      for topic in made.ownTopics { probe.cluster.topics[topic.name] = probe.cluster.topics["orders"] }
+      probe.periods = .success(records)
+      let report = examine(probe) { $0 = made }
+      for check in report.checks where check.status == .failed && check.area == "data" {
+        #expect(check.advice.contains("Give it its days back"))
+      }
+      return report.checks.filter { $0.area == "data" }.map { "\($0.status) \($0.subject): \($0.found)" }
+    }
+    let calendar = "ok calendar: 2 periods, 2026-01 to 2026-02, the last ends on \(until)"
+    // Nothing has been summed yet.
+    #expect(try findings([]) == [calendar])
+    let well = "ok shop.known-periods: 1 period of which there are sums have the days that they had then"
+    #expect(try findings([kept]) == [well, calendar])
+    // The newest record of a key counts.
+    let old = (key: "2026-01", value: #"{"period":"2026-01","first":"2026-01-01","last":"2026-01-28"}"#)
+    #expect(try findings([old, kept]) == [well, calendar])
+    let rest = "(topic 'shop.known-periods'), and they would be taken back from other cells than they had been added to"
+    #expect(
+      try findings([kept, old]) == [
+        "failed calendar: period 2026-01 is 2026-01-01 to 2026-01-31; it was 2026-01-01 to 2026-01-28 when sums were "
+          + "made of it " + rest, calendar,
+      ])
+    let gone = (key: "2025-12", value: #"{"period":"2025-12","first":"2025-12-01","last":"2025-12-31"}"#)
+    #expect(try findings([kept, gone])[0].hasPrefix("failed calendar: period 2025-12 is gone; it was 2025-12-01 to"))
+    // Sums by calendar months, and a calendar that does not keep to them.
+    let months = (key: "months", value: #"{"period":"calendar months"}"#)
+    #expect(
+      try findings([months])[0].hasPrefix(
+        "failed calendar: period 2026-02 is 2026-02-01 to \(until); it was a calendar"))
+    #expect(
+      try findings([months]) { $0.policy.checks = nil }
+        == ["ok shop.known-periods: the calendar months of which there are sums have the days that they had then"])
+    // Where nothing is summed, and where rows are of a topic, there is nothing to compare.
+    #expect(try findings([old]) { $0.quality = nil } == [calendar])
   }
 
   /// One thing is wrong: that is told, with what to do, and nothing else is.

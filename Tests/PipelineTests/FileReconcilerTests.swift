@@ -197,6 +197,44 @@ import Testing
     #expect(results[0][0].count > 10_000)
   }
 
+  /// How the orders of each source stand, by hand from the files: a break counts for both sides of its order.
+  @Test func sourcesSayHowTheirOrdersStand() throws {
+    let scratch = Scratch()
+    defer { withExtendedLifetime(scratch) {} }
+    var options = WorkloadOptions()
+    options.orders = 400
+    options.faultsPer10000 = 3_000
+    let (orders, ledger, _) = load(options, scratch)
+    let out = scratch.path + "/out"
+    let summary = try run(try configuration("flat.yaml"), orders: [orders], ledger: [ledger], out: out)
+    func keys(_ file: String, _ field: String) throws -> Set<String> {
+      Set(
+        try String(contentsOfFile: file, encoding: .utf8).split(separator: "\n").compactMap { line in
+          let json = line.drop { $0 != "{" }
+          let record = try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [String: Any]
+          return record?[field] as? String
+        })
+    }
+    let sides = [try keys(orders, "order_id"), try keys(ledger, "order_id")]
+    let found = try breaks(out)
+    for (side, control) in zip(sides, summary.sources) {
+      let open = found.filter { $0.isOpen && side.contains($0.order) }
+      #expect(control.closedOrders == Int64(side.count) && control.openBreaks == Int64(open.count) && open.count > 10)
+      #expect(control.tiedOutOrders == Int64(side.subtracting(open.map(\.order)).count))
+      #expect(control.lines.allSatisfy { $0.controlDifference == 0 } && !control.lines.isEmpty)
+    }
+    #expect(sides[0] != sides[1] && summary.sources.count == 2)
+    let json = try JSONSerialization.jsonObject(with: Data(contentsOf: URL(fileURLWithPath: out + "/summary.json")))
+    let told = try #require((json as? [String: Any])?["sources"] as? [[String: Any]])
+    #expect(told.map { $0["due"] as? Int } == summary.sources.map { Int($0.closedOrders) })
+    #expect(told.map { $0["open_breaks"] as? Int } == summary.sources.map { Int($0.openBreaks) })
+    for entry in told {
+      let values = try #require(entry["value"] as? [[String: Any]])
+      #expect(values.allSatisfy { $0["control_difference"] as? String == "0.00" })
+      #expect(values.contains { ($0["weighted_break_age_ms"] as? Int ?? -1) >= 0 })
+    }
+  }
+
   /// A small load of every fault, byte for byte as committed: a change of any message shows in review.
   /// `TIEOUT_UPDATE_DOCS=1` writes it anew.
   @Test func goldenRun() throws {

@@ -9,9 +9,9 @@ import Testing
   func run(_ raw: String = "") throws -> (
     summary: RunSummary, outputs: [String: String], masked: (String) -> String, catalog: String
   ) {
-    let directory = NSTemporaryDirectory() + "tieout-masks-\(UUID().uuidString)"
-    defer { try? FileManager.default.removeItem(atPath: directory) }
-    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    let scratch = Scratch()
+    defer { withExtendedLifetime(scratch) {} }
+    let directory = scratch.path
     let configuration = try Configuration.parse(
       yaml: """
         name: masks

@@ -106,6 +106,43 @@ import Testing
     #expect(next.map { $0.control?.closedOrders } == [13] && next[0].money.map(\.total) == [1_000])
   }
 
+  /// How the orders of a source stand is a message of its own, beside those of its months.
+  @Test func aSourceSaysHowItsOrdersStand() throws {
+    var merger = QualityMerger()
+    let euro = Currency("EUR")!
+    merger.apply(partial(task: 0, epoch: 1, records: 3))
+    for task in [0, 1] as [Int32] {
+      var control = QualityControl()
+      (control.closedOrders, control.tiedOutOrders, control.openBreaks) = (5, 3, 2)
+      control.update(euro) { ($0.closed, $0.tiedOut, $0.open, $0.aged, $0.openedAt_s) = (100, 60, 40, 40, 40_000) }
+      let made = QualityPartial(task: task, epoch: 2, source: "orders", control: control)
+      // As it comes over the topic.
+      var key = ByteWriter()
+      var value = ByteWriter()
+      made.writeKey(into: &key)
+      made.writeValue(into: &value)
+      #expect(try QualityPartial(key: key.bytes, value: value.bytes) == made)
+      merger.apply(made)
+    }
+    var times = TaskTimes(settling_ms: 0, taskCount: 1)
+    times.setWatermark(task: 0, 2_000_000)
+    times.setLatest(source: "orders", task: 0, 2_000_500)
+    let messages = merger.take(times, now_ms: 2_001_000)
+    #expect(messages.map { FinanceEncoder.period($0.period) } == ["(all)", "202401"])
+    let own = messages[0]
+    #expect(own.source == "orders" && own.status.isProvisional && own.freshnessLag_ms == 500)
+    #expect(own.money.map(\.openBreaks) == [80] && own.weightedBreakAge_ms == 1_000_000)
+    var encoder = FinanceEncoder(dimensionNames: [])
+    let text = String(decoding: encoder.encode(own), as: UTF8.self)
+    for part in [
+      #""source":"orders","period":"(all)","records":0"#,
+      #""orders_closed":10,"orders_tied_out":6,"tied_out_rate":"0.600000","open_break_count":4"#,
+      #"{"currency":"EUR","total":"2.00","matched":"1.20","match_rate":"0.600000","open_breaks":"0.80""#,
+    ] { #expect(text.contains(part), "\(part) in \(text)") }
+    #expect(String(decoding: FinanceEncoder.key(own), as: UTF8.self) == "orders|(all)")
+    #expect(messages[1].counts[.records] == 3 && messages[1].control == nil)
+  }
+
   /// The control totals of a period say what is open in it, although no break belongs to one period.
   @Test func aPeriodSaysWhatIsOpenInIt() throws {
     var merger = QualityMerger()

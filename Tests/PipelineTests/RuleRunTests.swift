@@ -8,9 +8,9 @@ import Testing
 /// Rules in a run over files: what they reject is a dead letter, what they count is in the summary.
 @Suite struct RuleRunTests {
   @Test(arguments: [1, 3]) func rejectedRecordsAreDeadLettersAndCountedOnesAreTakenIn(_ threads: Int) throws {
-    let directory = NSTemporaryDirectory() + "tieout-rules-\(UUID().uuidString)"
-    defer { try? FileManager.default.removeItem(atPath: directory) }
-    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    let scratch = Scratch()
+    defer { withExtendedLifetime(scratch) {} }
+    let directory = scratch.path
     let configuration = try Configuration.parse(
       yaml: """
         name: rules
@@ -69,9 +69,9 @@ import Testing
   /// A row that moved to another order is two facts, and a rule that refuses it refuses both: the order that it was of
   /// keeps it.
   @Test func aMovedRowIsRefusedAsAWhole() throws {
-    let directory = NSTemporaryDirectory() + "tieout-moved-\(UUID().uuidString)"
-    defer { try? FileManager.default.removeItem(atPath: directory) }
-    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    let scratch = Scratch()
+    defer { withExtendedLifetime(scratch) {} }
+    let directory = scratch.path
     let configuration = try Configuration.parse(
       yaml: """
         name: moved
@@ -115,9 +115,9 @@ import Testing
 
   /// A payment that stands twice under other orders: the later one is a break, whatever file or thread it comes from.
   @Test(arguments: [1, 3], [false, true]) func valuesThatStandTwiceAreBreaks(_ threads: Int, isTurned: Bool) throws {
-    let directory = NSTemporaryDirectory() + "tieout-unique-\(UUID().uuidString)"
-    defer { try? FileManager.default.removeItem(atPath: directory) }
-    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    let scratch = Scratch()
+    defer { withExtendedLifetime(scratch) {} }
+    let directory = scratch.path
     let configuration = try Configuration.parse(
       yaml: """
         name: unique

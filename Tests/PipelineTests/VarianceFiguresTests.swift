@@ -152,6 +152,18 @@ import Testing
     #expect(
       west.completeness.unvaluedEvents == 0 && west.completeness.unvaluedPostings == 2
         && west.completeness.unvaluedDifferences == 3)
+    // Of differences whose role is known, those that the measure is made of.
+    let tax = figures.messages(
+      [
+        cell("north") {
+          ($0[.unconverted], $0[unconverted: .tax], $0[unconverted: .freight], $0[unconverted: .cogs]) = (6, 2, 1, 3)
+        },
+        cell("north", period: 202_602) { ($0[.unconverted], $0[unconverted: .tax]) = (5, 5) },
+      ], budget: budget, status: status)
+    func unconverted(_ measure: Measure) throws -> Int128 {
+      try #require(tax.first { $0.measure == measure.rawValue }).completeness.unvaluedDifferences
+    }
+    #expect(try unconverted(.recognisedRevenue) == 1 && unconverted(.grossMargin) == 4 && unconverted(.bookings) == 0)
     // Nothing of bookings is posted, so no difference is in them.
     let booked = try message("west", .bookings)
     #expect(booked.completeness.unvaluedEvents == 1 && booked.completeness.unvaluedDifferences == 0)

@@ -72,6 +72,7 @@ import Testing
     Defect.offsetsBeforeOutputs, .epochOutsideTransaction, .replayOutOfOrder, .shardOneEpochLate, .zombieNotFenced,
     .replayByTheClock, .abortWithoutRewind, .unstableOffsets, .routedBeforeOffsets, .totalsForgotten,
     .directorySharedByTasks, .heldNotRestored, .quantitiesNotCounted, .policiesNotRestored,
+    .sourcesNotRestored,
   ]) func plantedDefectsAreFound(defect: Defect) throws {
     var options = SimulationOptions()
     options.delivery = .exactlyOnce

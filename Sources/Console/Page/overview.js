@@ -53,9 +53,10 @@ export async function overview(_, app) {
 
   function tied(quality) {
     const told = quality.items.map((cell) => cell.value).filter((value) => value.source !== undefined);
-    // One cell says how the orders stand over all sources; the others count the records of a source and month.
+    // One cell says how the orders stand over all sources, one for each source how those of it do; the others count the
+    // records of a source and month.
     const all = told.find((value) => value.source === "(all)" && value.period === "(all)");
-    const parts = told.filter((value) => value.source !== "(all)");
+    const parts = told.filter((value) => value.source !== "(all)" && value.period !== "(all)");
     if (told.length === 0) {
       const why = quality.problem ?? "Unknown: nothing has come on the topic of quality yet.";
       return [panel("w4", "Tied out", h("p", { class: "empty" }, why)), panel("w8", "Control totals", h("p", { class: "empty" }, why))];

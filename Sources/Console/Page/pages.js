@@ -1,6 +1,6 @@
 // Orders, sources, the audit log.
 import { can, get, seesAll } from "/api.js";
-import { amount, entry, h, panel, table, when, words } from "/dom.js";
+import { amount, entry, fromMicros, h, micros, panel, rate, span, table, when, words } from "/dom.js";
 import { breakLink, severity, state } from "/breaks.js";
 
 const outcome = { ties: "ties out", not_posted: "not posted", not_expected: "not expected", differs: "differs" };
@@ -47,14 +47,37 @@ export async function order(key, app) {
     live: (kind, data) => { if (kind === "break" && data.order === key) load().catch((error) => app.toast(error.message)); } };
 }
 
+/** How the orders stand in which each source has a record, from the aggregate of quality. */
+async function standing(names) {
+  const title = "Orders in which a source has a record";
+  const say = (text) => panel("w12", title, h("p", { class: "empty" }, text));
+  if (!seesAll()) return say("They are told over all rows: they are not shown to those who see some rows only.");
+  const known = (await get("/v1/aggregates")).items;
+  if (!known.some((entry) => entry.name === "quality")) return say("No aggregate named quality is configured.");
+  // A bar or a backslash inside a part of a key is escaped.
+  const key = (name) => name.replaceAll("\\", "\\\\").replaceAll("|", "\\|") + "|(all)";
+  const found = await Promise.all(names.map((name) => get("/v1/aggregates/quality?limit=1&prefix=" + encodeURIComponent(key(name)))));
+  const told = found.flatMap((page) => page.items.map((item) => item.value));
+  if (told.length === 0) return say("Nothing has come on the topic of quality yet.");
+  const rows = told.flatMap((value) => {
+    const money = (value.amounts ?? []).length > 0 ? [...value.amounts].sort((a, b) => (a.currency < b.currency ? -1 : 1)) : [{ currency: "–" }];
+    return money.map((part) => [value.source, amount(value.orders_closed), rate(value.orders_tied_out, value.orders_closed), amount(value.open_break_count),
+      part.currency, rate(micros(part.matched), micros(part.total)), fromMicros(micros(part.open_breaks)), span(part.weighted_break_age_ms), fromMicros(micros(part.control_difference))]);
+  });
+  return panel("w12", title, table("Orders whose window has passed, those that tie out, and what is in open breaks; an order counts for each of its sources",
+    ["Source", "#Orders due", "#Tied out", "#Open breaks", "Currency", "#Tied out by value", "#In open breaks", "#Their age", "#Control difference"], rows));
+}
+
 export async function sources() {
   const [found, words_] = await Promise.all([get("/v1/sources"), get("/v1/catalogue")]);
+  const orders = await standing(found.items.map((item) => item.name));
   const letters = seesAll() ? (await get("/v1/dead-letters?limit=20")).items : null;
   const text = (value) => (typeof value === "object" && value !== null ? JSON.stringify(value) : String(value ?? "–"));
   return { title: "Sources", node: h("div", null, h("h1", null, "Sources and mappings"), h("div", { class: "grid" },
     panel("w12", "Sources", table("Where records come from", ["Source", "Kind", "Topic", "Format", "Intake by API", "#Dead letters"],
       found.items.map((item) => [item.name, item.kind, item.topic, item.format, item.accepts_intake ? "yes" : "no",
         item.dead_letters === null ? "–" : item.dead_letters >= 500 ? "500 or more" : amount(item.dead_letters)]))),
+    orders,
     words_.sources.map((source) => panel("w6", `Mapping of ${source.source}`, table(`${source.kind}: canonical field and where it comes from`,
       ["Field", "From", "Table", "Default"], source.fields.map((field) => [field.canonical, field.from, field.table ?? "–", field.default ?? "–"])))),
     panel("w12", "Dead letters, newest first", letters === null ? h("p", { class: "empty" }, "They are not shown to those who see some rows only.")

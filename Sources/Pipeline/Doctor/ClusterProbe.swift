@@ -16,6 +16,8 @@ public protocol ClusterProbe: AnyObject {
   ) throws(KafkaError)
   /// Reads the end of a partition as the daemon's clients do.
   func newest(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> RecordStamp?
+  /// All records of a small, compacted partition that have a key and a value, in their order.
+  func records(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> [(key: [UInt8], value: [UInt8])]
   func committed(
     group: String, _ places: [TopicPartition], timeout_ms: Int
   ) throws(KafkaError) -> [TopicPartition: CommittedOffset]
@@ -67,6 +69,20 @@ public final class KafkaProbe: ClusterProbe {
   public func newest(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> RecordStamp? {
     if reader == nil { reader = try makeReader(group: configuration.kafka.group) }
     return try reader!.newest(place, timeout_ms: timeout_ms)
+  }
+
+  public func records(
+    _ place: TopicPartition, timeout_ms: Int
+  ) throws(KafkaError) -> [(key: [UInt8], value: [UInt8])] {
+    let reader = try makeReader(group: configuration.kafka.group)
+    defer { reader.close() }
+    let (low, stable) = try reader.bounds(place, timeout_ms: timeout_ms)
+    var records: [(key: [UInt8], value: [UInt8])] = []
+    try reader.read(place, from: low, end: stable, patience_ms: timeout_ms) { message in
+      if let key = message.key, let value = message.value { records.append((Array(key), Array(value))) }
+      return true
+    }
+    return records
   }
 
   public func committed(

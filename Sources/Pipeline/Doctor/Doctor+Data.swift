@@ -1,6 +1,7 @@
 import Configuration
 import Domain
 import Foundation
+import Kafka
 import SchemaRegistry
 
 /// What a reconciliation reads beside its topics: schemas, tables, the calendar, rates.
@@ -109,6 +110,43 @@ extension Doctor {
       return [DoctorFinding(.warning, "data", "calendar", found + end, advice: advice)]
     }
     return [DoctorFinding(.ok, "data", "calendar", found + end)]
+  }
+
+  /// Whether the periods have the days that they had when sums of them were made: the daemon refuses others at its start.
+  func periods(_ probe: any ClusterProbe, _ cluster: ClusterDescription) -> [DoctorFinding] {
+    let topic = configuration.periodsTopic
+    // Rows of a topic are not read here: the daemon compares them, and says the same.
+    guard configuration.sumsByPeriod, cluster.topics[topic] != nil,
+      !configuration.topicTables.contains(where: { $0.kind == .calendar })
+    else { return [] }
+    func failed(_ subject: String, _ found: String, _ advice: String) -> DoctorFinding {
+      DoctorFinding(.failed, "data", subject, found, advice: advice)
+    }
+    let known: KnownPeriods
+    do throws(KafkaError) {
+      let records = try probe.records(TopicPartition(topic, 0), timeout_ms: timeout_ms)
+      do throws(TopicCheckError) {
+        known = try KnownPeriods(topic, records)
+      } catch {
+        return [failed(topic, "\(error)", "Somebody else writes there: give the topic another name.")]
+      }
+    } catch {
+      return [
+        failed(
+          topic, "the periods that sums were made of cannot be read: \(error)",
+          KafkaTrouble.advice(error, configuration))
+      ]
+    }
+    if let moved = known.moved(configuration.policy.checks?.calendar) {
+      return [
+        failed(
+          "calendar", moved.found,
+          KnownPeriods.advice + ". Until then the daemon does not start, and nothing is changed.")
+      ]
+    }
+    guard !known.isEmpty else { return [] }
+    let what = known.count.map { DoctorText.count($0, "period") + " of which" } ?? "the calendar months of which"
+    return [DoctorFinding(.ok, "data", topic, "\(what) there are sums have the days that they had then")]
   }
 
   private func rates(today: Int32) -> [DoctorFinding] {

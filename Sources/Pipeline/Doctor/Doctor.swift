@@ -78,6 +78,7 @@ public struct Doctor {
     var newest: [(place: TopicPartition, stamp: RecordStamp)] = []
     if let probe, let cluster {
       findings += topics(probe, cluster)
+      findings += periods(probe, cluster)
       findings += rights(probe, cluster, &newest)
     }
     findings += messageSizes()

@@ -208,7 +208,8 @@ enum FinanceFields {
       },
       .integer(
         "unvalued_differences",
-        "In the base view: differences of open breaks that no rate converts; `disputed` lacks them.", minimum: nil
+        "In the base view: differences of open breaks that no rate converts, of a variance in the roles behind its measure; `disputed` lacks them.",
+        minimum: nil
       ) { Int(clamping: of($0).unvaluedDifferences) },
     ]
   }
@@ -437,32 +438,32 @@ enum FinanceFields {
     .currency("currency", "ISO 4217.") { $0.currency },
     .amount(
       "total",
-      "Value taken in: the debits of postings, and those that order events must make by the posting policy; repetitions, replaced and deleted records left out. In `(all)`: value of the orders whose window and grace have passed (the size of the receivable, else revenue, cash, deferred, cogs); 0 in a period of it, as orders belong to none."
+      "Value taken in: the debits of postings, and those that order events must make by the posting policy; repetitions, replaced and deleted records left out. In the period `(all)`: value of the orders whose window and grace have passed (the size of the receivable, else revenue, cash, deferred, cogs); 0 in an accounting period, as orders belong to none."
     ) { ($0.total, $0.currency) },
     .amount(
       "matched",
-      "Of that, the records whose order is known to the other side too. In `(all)`: of the orders that tie out; 0 in a period of it."
+      "Of that, the records whose order is known to the other side too. In the period `(all)`: of the orders that tie out; 0 in an accounting period."
     ) {
       ($0.matched, $0.currency)
     },
-    .ratio("match_rate", "Matched / total, in `(all)` the tied-out rate by value; null without a total.") {
+    .ratio("match_rate", "Matched / total, in the period `(all)` the tied-out rate by value; null without a total.") {
       ratio_u($0.matched, $0.total)
     },
     .amount(
       "open_breaks",
-      "In `(all)`: Σ |posted − expected| of the open breaks, each in its own role; in a period of it Σ over the roles of |open| of its `control_totals`. 0 in a source's months: a break belongs to both sides."
+      "In the period `(all)`: Σ |posted − expected| of the open breaks, each in its own role; in an accounting period Σ over the roles of |open| of its `control_totals`. 0 in a source's months: a break belongs to no month."
     ) { ($0.openBreaks, $0.currency) },
     .amount(
       "control_difference",
-      "In `(all)`: Σ over the roles of |posted − expected − what breaks explain|; zero where every order is due and the control totals hold. In a period of it also what the ledger has in another one than the orders, so that a CUTOFF leaves it other than zero. 0 in a source's months."
+      "In the period `(all)`: Σ over the roles of |posted − expected − what breaks explain|; zero where every order is due and the control totals hold. In an accounting period also what the ledger has in another one than the orders, so that a CUTOFF leaves it other than zero. 0 in a source's months."
     ) { ($0.controlDifference, $0.currency) },
     .optionalInteger(
       "weighted_break_age_ms",
-      "In `(all)`: Σ |posted − expected| × age / Σ |posted − expected| of the open breaks, at `as_of`; null without any, and in a period of it. A break's age counts in event time from when it was first told as open."
+      "In the period `(all)`: Σ |posted − expected| × age / Σ |posted − expected| of the open breaks, at `as_of`; null without any, and elsewhere. A break's age counts in event time from when it was first told as open."
     ) { $0.weightedBreakAge_ms.map { Int($0) } },
     .list(
       "control_totals",
-      "In `(all)`: by account role; posted − expected = open + accepted + pending. In a period of `(all)`: expected by document date, posted by posting date.",
+      "In the period `(all)`: by account role; posted − expected = open + accepted + pending. In an accounting period: expected by document date, posted by posting date.",
       controlTotals
     ) { $0.roles },
   ]
@@ -475,7 +476,7 @@ enum FinanceFields {
     .amount("accepted", "Of those that stand: accepted, explained, force-closed.") { ($0.accepted, $0.currency) },
     .amount(
       "pending",
-      "Of what is not due yet; zero once every order is. In a period also what the ledger has in another one than the orders: it adds up to that of `(all)`."
+      "Of what is not due yet; zero once every order is. In an accounting period also what the ledger has in another one than the orders: it adds up to that of `(all)`."
     ) { ($0.pending, $0.currency) },
   ]
 
@@ -483,13 +484,13 @@ enum FinanceFields {
     [
       .text(
         "source",
-        "Name of the source; `(all)` for how the orders stand over all sources, and for the control totals of a period: their counts of records are 0."
+        "Name of the source; `(all)` for how the orders stand over all sources, and for the control totals of a period."
       ) {
         $0.message.source
       },
       .text(
         "period",
-        "Calendar month of event time, year and number; unknown, or (other). Beside the source `(all)`: `(all)`, or an accounting period."
+        "Calendar month of event time, year and number; unknown, or (other). `(all)` for how the orders stand, beside a source those in which it has a record: an order counts for each of its sources. Beside the source `(all)` also an accounting period. Where there is `(all)` in either, counts of records are 0."
       ) {
         FinanceEncoder.period($0.message.period)
       },
@@ -547,13 +548,13 @@ enum FinanceFields {
       .list("amounts", "By currency.", money) { $0.message.money },
       .optionalInteger(
         "weighted_break_age_ms",
-        "In `(all)`, where open breaks are in one currency alone: that of its `amounts`; else null."
+        "In the period `(all)`, where open breaks are in one currency alone: that of its `amounts`; else null."
       ) {
         $0.message.weightedBreakAge_ms.map { Int($0) }
       },
       .integer(
         "orders_closed",
-        "In `(all)`: orders whose window and grace have passed; 0 in a period of it, and in a source's months."
+        "In the period `(all)`: orders whose window and grace have passed; 0 in an accounting period, and in a source's months."
       ) {
         Int($0.message.control?.closedOrders ?? 0)
       },
@@ -563,5 +564,11 @@ enum FinanceFields {
       .ratio("tied_out_rate", "Orders tied out / closed; null without any.") {
         ratio_u(Int128($0.message.control?.tiedOutOrders ?? 0), Int128($0.message.control?.closedOrders ?? 0))
       },
+      .integer(
+        "open_break_count",
+        "In the period `(all)`: breaks that are open; beside a source those of orders in which it has a record. 0 in an accounting period, and in a source's months."
+      ) {
+        Int(max(0, $0.message.control?.openBreaks ?? 0))
+      }.added,
     ] + status { $0.status }
 }

@@ -64,11 +64,13 @@ public struct CellCompleteness: Sendable, Equatable {
   /// - Parameters:
   ///   - events: Whether what order events say is in the figure.
   ///   - postings: Whether what is posted is.
-  ///   - differences: Whether it is said how much of it is in dispute.
-  mutating func add(_ values: CellValues, events: Bool = true, postings: Bool = true, differences: Bool = true) {
+  ///   - roles: Those whose differences are in the figure; nil for all.
+  mutating func add(
+    _ values: CellValues, events: Bool = true, postings: Bool = true, roles: [AccountRole]? = nil
+  ) {
     if events { unvaluedEvents += values[.unvalued] }
     if postings { unvaluedPostings += values[.unrated] }
-    if differences { unvaluedDifferences += values[.unconverted] }
+    unvaluedDifferences += roles.map { values.unconverted(of: $0) } ?? values[.unconverted]
   }
 
   public var isComplete: Bool {
@@ -277,10 +279,10 @@ public struct QualityMessage: Sendable, Equatable {
   }
 
   public var source: String
-  /// Calendar month of event time, year × 100 + month.
+  /// Calendar month of event time, year × 100 + month; an accounting period; or `QualityKey.allPeriods`.
   public var period: Int32
   public var counts: QualityCounts
-  /// How the orders stand; only in the message of all sources.
+  /// How the orders stand, of all sources or of one; or the control totals of a period.
   public var control: QualityControl?
   /// How far the source's newest event time was behind the clock when this was told; nil before its first record.
   public var freshnessLag_ms: Int64?
@@ -307,7 +309,7 @@ public struct QualityMessage: Sendable, Equatable {
   func count(_ column: QualityColumn) -> Int { Int(max(0, counts[column])) }
   var unmatched: Int { Int(max(0, counts.unmatched)) }
 
-  /// By currency: of a source's month what its records come to, of all sources what the orders come to.
+  /// By currency: of a source's month what its records come to, of all periods what the orders come to.
   var money: [Money] {
     if let control {
       let isOfPeriod = period != QualityKey.allPeriods

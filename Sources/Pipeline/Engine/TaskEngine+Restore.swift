@@ -36,8 +36,10 @@ extension TaskEngine {
   /// - Parameters:
   ///   - aggregates: The checkpoint's; nil where it has none. Then they begin with what comes from now on.
   ///   - countsQuantities: False for a planted defect.
+  ///   - forgetsSources: True for a planted defect.
   func endRestore(
-    _ manifest: CheckpointManifest, aggregates: [UInt8]? = nil, countsQuantities: Bool = true
+    _ manifest: CheckpointManifest, aggregates: [UInt8]? = nil, countsQuantities: Bool = true,
+    forgetsSources: Bool = false
   ) throws(ByteCodingError) {
     matcher.endRestore()
     beginAggregates(countsQuantities: countsQuantities)
@@ -55,6 +57,7 @@ extension TaskEngine {
     try withReader(manifest.sums) { (reader: inout ByteReader) throws(ByteCodingError) in
       try matcher.importSums(from: &reader)
     }
+    if forgetsSources { matcher.forgetSources() }
     next = manifest.next + next.dropFirst(manifest.next.count)
     if let offset = manifest.actionsNext { next[actionsInput] = offset }
     mark = EpochMark(number: manifest.epoch, incarnation: manifest.incarnation)

@@ -69,6 +69,11 @@ extension TaskEngine {
           counts: counts)
         tell(cell.partition(of: partitions), { cell.writeKey(into: &$0) }, { cell.writeValue(into: &$0) })
       }
+      for (source, control) in told.sources {
+        let cell = QualityPartial(
+          task: partition, epoch: mark.number + 1, source: sources[Int(source)].name, control: control)
+        tell(cell.partition(of: partitions), { cell.writeKey(into: &$0) }, { cell.writeValue(into: &$0) })
+      }
       if let control = told.control {
         let cell = QualityPartial(task: partition, epoch: mark.number + 1, control: control)
         tell(cell.partition(of: partitions), { cell.writeKey(into: &$0) }, { cell.writeValue(into: &$0) })

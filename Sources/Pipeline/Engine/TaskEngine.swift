@@ -130,6 +130,7 @@ final class TaskEngine {
     }
     if let settings = configuration.quality {
       matcher.quality = TaskQuality(sourceCount: configuration.sources.count, settings: settings)
+      matcher.tellSources(configuration.sources.count)
     }
   }
 

@@ -60,6 +60,7 @@ public final class FileReconciler {
       matcher = Matcher(policy: policy, dimensionCount: configuration.dimensions.count)
       matcher.periods = configuration.periods ?? .months
       matcher.tracksPeriods = true
+      matcher.tellSources(configuration.sources.count)
       if let settings = configuration.aggregates {
         matcher.aggregates = TaskAggregates(
           dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods ?? .months
@@ -438,8 +439,6 @@ public final class FileReconciler {
         time_ms: inputs.filter { $0.source == source }.map(\.largest_ms).max() ?? .min
       )
     }
-    // The input ends with its latest event.
-    let asOf_ms = options.asOf_ms ?? latest.map(\.time_ms).max() ?? .min
     var encoder = FinanceEncoder(dimensionNames: configuration.dimensions)
     var bytes: [UInt8] = []
     let lines = table.lines
@@ -474,13 +473,20 @@ public final class FileReconciler {
     }
   }
 
+  /// The input ends with its latest event.
+  private var asOf_ms: Int64 { options.asOf_ms ?? inputs.map(\.largest_ms).max() ?? .min }
+
   private func collect() {
     for task in tasks {
       summary.match.add(task.matcher.counters)
       summary.totals.merge(task.matcher.totals)
       summary.periods.merge(task.matcher.periodTotals)
+      let controls = task.matcher.sourceControls
+      if summary.sources.isEmpty { summary.sources = Array(repeating: QualityControl(), count: controls.count) }
+      for (source, control) in controls.enumerated() { summary.sources[source] += control }
       summary.tiesHeld += task.matcher.tieCount
     }
+    summary.asOf_ms = asOf_ms
     var decode = DecodeCounters()
     for lane in lanes { for lane in lane { decode.add(lane.counters) } }
     for (rule, count) in unique.duplicatesByRule { decode.violations[rule, default: 0] += count }

@@ -1,7 +1,8 @@
 import Aggregates
 import Domain
 
-/// Makes the messages of `<prefix>.quality` of what the tasks have counted.
+/// Makes the messages of `<prefix>.quality` of what the tasks have counted: a source in a month, how its orders stand, how
+/// all do, and the control totals of a period.
 ///
 /// A partial is cumulative and the newest of each task counts, as with revenue (`RevenueMerger`): reading the compacted
 /// topic from the beginning is the whole recovery, and the revision is the same after a restart.

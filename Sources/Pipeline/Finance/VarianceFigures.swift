@@ -64,7 +64,7 @@ struct VarianceFigures {
         let disputed = line.values.disputed(measure)
         own.disputed = disputed ?? 0
         own.completeness.add(
-          line.values, events: measure.isOfEvents, postings: measure.isPosted, differences: disputed != nil)
+          line.values, events: measure.isOfEvents, postings: measure.isPosted, roles: measure.roles)
         guard !own.isEmpty else { continue }
         let key = BudgetKey(
           dimensions: dimensions, currency: line.key.currency, period: line.key.period, measure: measure)

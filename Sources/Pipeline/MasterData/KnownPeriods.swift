@@ -31,9 +31,26 @@ struct KnownPeriods {
     _ configuration: Configuration, producer: Producer, environment: any WorkerEnvironment = KafkaEnvironment()
   ) throws {
     guard configuration.sumsByPeriod else { return }
-    try KnownPeriods(configuration, environment).check(configuration.policy.checks?.calendar)
+    let reader = try environment.makeReader(configuration)
+    defer { reader.close() }
+    let place = TopicPartition(configuration.periodsTopic, 0)
+    let (low, stable) = try environment.retrying("asking for offsets", log: nil) { () throws(KafkaError) in
+      try reader.bounds(place, timeout_ms: 30_000)
+    }
+    var records: [(key: [UInt8], value: [UInt8])] = []
+    try reader.read(place, from: low, end: stable) { message in
+      if let key = message.key, let value = message.value { records.append((Array(key), Array(value))) }
+      return true
+    }
+    let known = try KnownPeriods(configuration.periodsTopic, records)
+    if let moved = known.moved(configuration.policy.checks?.calendar) {
+      throw TopicCheckError(description: "the calendar: \(moved.found). \(KnownPeriods.advice)")
+    }
     try write(configuration, producer)
   }
+
+  static let advice =
+    "Give it its days back; to sum everything anew by other periods, start with another prefix and kafka.group"
 
   /// Writes the periods down; none that was changed.
   static func write(_ configuration: Configuration, _ producer: Producer) throws(KafkaError) {
@@ -54,19 +71,12 @@ struct KnownPeriods {
     try producer.flush(timeout_ms: 60_000)
   }
 
-  private init(_ configuration: Configuration, _ environment: any WorkerEnvironment) throws {
-    topic = configuration.periodsTopic
-    let reader = try environment.makeReader(configuration)
-    defer { reader.close() }
-    let place = TopicPartition(topic, 0)
-    let (low, stable) = try environment.retrying("asking for offsets", log: nil) { () throws(KafkaError) in
-      try reader.bounds(place, timeout_ms: 30_000)
-    }
+  /// - Parameter records: All of the topic, in their order.
+  init(_ topic: String, _ records: [(key: [UInt8], value: [UInt8])]) throws(TopicCheckError) {
+    self.topic = topic
     var entries: [String: Entry?] = [:]
-    try reader.read(place, from: low, end: stable) { message in
-      guard let key = message.key, let value = message.value else { return true }
+    for (key, value) in records {
       entries[String(decoding: key, as: UTF8.self)] = .some(try? JSONDecoder().decode(Entry.self, from: Data(value)))
-      return true
     }
     hasMonths = entries.removeValue(forKey: KnownPeriods.months) != nil
     for (key, entry) in entries {
@@ -79,30 +89,38 @@ struct KnownPeriods {
     }
   }
 
-  private func check(_ calendar: FiscalCalendar?) throws {
+  /// How many periods there are sums of, by their names; nil where they are calendar months, or there are none yet.
+  var count: Int? { periods.isEmpty ? nil : periods.count }
+
+  /// There are no sums yet.
+  var isEmpty: Bool { periods.isEmpty && !hasMonths }
+
+  /// The first period that has other days than when sums of it were made; nil where none has.
+  func moved(_ calendar: FiscalCalendar?) -> (period: String, found: String)? {
     for known in periods.values.sorted(by: { $0.name < $1.name }) {
       let now = calendar.map { $0.period(named: known.name) } ?? FiscalCalendar.Period.month(known.name)
       if let now, (now.first_d, now.last_d) == (known.first_d, known.last_d) { continue }
-      throw problem(known.text, KnownPeriods.days(known), now.map { KnownPeriods.days($0) })
+      return problem(known.text, KnownPeriods.days(known), now.map { KnownPeriods.days($0) })
     }
-    guard hasMonths, let calendar else { return }
+    guard hasMonths, let calendar else { return nil }
     for period in calendar.periods {
       guard let month = FiscalCalendar.Period.month(period.name),
         (month.first_d, month.last_d) == (period.first_d, period.last_d)
-      else { throw problem(period.text, "a calendar month", KnownPeriods.days(period)) }
+      else { return problem(period.text, "a calendar month", KnownPeriods.days(period)) }
     }
+    return nil
   }
 
   private static func days(_ period: FiscalCalendar.Period) -> String {
     "\(formatDate(period.first_d)) to \(formatDate(period.last_d))"
   }
 
-  private func problem(_ period: String, _ then: String, _ now: String?) -> TopicCheckError {
-    TopicCheckError(
-      description:
-        "the calendar: period \(period) is \(now ?? "gone"); it was \(then) when sums were made of it (topic "
-        + "'\(topic)'), and they would be taken back from other cells than they had been added to. Give it its days "
-        + "back; to sum everything anew by other periods, start with another prefix and kafka.group")
+  private func problem(_ period: String, _ then: String, _ now: String?) -> (period: String, found: String) {
+    (
+      period,
+      "period \(period) is \(now ?? "gone"); it was \(then) when sums were made of it (topic "
+        + "'\(topic)'), and they would be taken back from other cells than they had been added to"
+    )
   }
 }
 

@@ -46,7 +46,8 @@ final class EpochReplayer {
       guard epoch == manifest.epoch else { return }
       try engine.endRestore(
         manifest, aggregates: try contents.aggregates(of: manifest),
-        countsQuantities: environment.defect != .quantitiesNotCounted)
+        countsQuantities: environment.defect != .quantitiesNotCounted,
+        forgetsSources: environment.defect == .sourcesNotRestored)
     }
     if let manifest {
       try engine.beginRestore(manifest, forgetsPolicies: environment.defect == .policiesNotRestored)

@@ -13,7 +13,7 @@ extension ClusterSimulation {
 
   /// What the tasks have counted of each source, and what the second stage has told of it, are the oracle's counts.
   func checkQuality(_ breaks: [String: BreakMessage]) {
-    let (counted, control, periods) = countedQuality()
+    let (counted, control, periods, sources) = countedQuality()
     checkPeriods(periods, control)
     let naive = NaiveQuality(judged)
     for (source, right) in zip(configuration.sources, [naive.orders, naive.ledger]) {
@@ -55,20 +55,54 @@ extension ClusterSimulation {
     }
     let late = counted.values.reduce(0) { $0 + $1[.late] }
     if late != Int64(lateCount) { fail("quality: \(late) late records, and the tasks say \(lateCount)") }
-    checkControl(control, naive, breaks)
-    if hasTotals { checkToldQuality(counted, control, periods) }
+    let oracle = NaiveOracle(judged)
+    checkControl("all sources", control, of: oracle.orders, oracle, naive, breaks)
+    // An order counts for every source that has a record in it.
+    let orders = [Set(judged.events.map(\.order)), Set(judged.postings.map(\.order))]
+    for (source, orders) in zip(configuration.sources, orders) {
+      checkControl(
+        source.name, sources[source.name] ?? QualityControl(), of: orders, oracle, naive,
+        breaks.filter { orders.contains($0.value.order) })
+    }
+    for name in sources.keys where !configuration.sources.contains(where: { $0.name == name }) {
+      fail("quality: orders of a source \(name), which is none")
+    }
+    if hasTotals { checkToldQuality(counted, control, periods, sources) }
   }
 
-  /// How the orders stand: all are due at the end, those without an open break tie out, and every difference is explained.
-  private func checkControl(_ control: QualityControl, _ naive: NaiveQuality, _ breaks: [String: BreakMessage]) {
-    let oracle = NaiveOracle(judged)
-    let orders = oracle.orders
+  /// How orders stand: all are due at the end, those without an open break tie out, every amount is the oracle's, and every
+  /// difference is explained.
+  private func checkControl(
+    _ name: String, _ control: QualityControl, of orders: Set<String>, _ oracle: NaiveOracle, _ naive: NaiveQuality,
+    _ breaks: [String: BreakMessage]
+  ) {
     let open = breaks.values.filter(\.isOpen)
     let tiedOut = orders.subtracting(open.map(\.order))
     if control.closedOrders != Int64(orders.count) || control.tiedOutOrders != Int64(tiedOut.count) {
       fail(
-        "quality: \(control.tiedOutOrders) of \(control.closedOrders) orders tie out, right is \(tiedOut.count) of "
-          + "\(orders.count)")
+        "quality of \(name): \(control.tiedOutOrders) of \(control.closedOrders) orders tie out, right is "
+          + "\(tiedOut.count) of \(orders.count)")
+    }
+    if control.openBreaks != Int64(open.count) {
+      fail("quality of \(name): \(control.openBreaks) open breaks, right is \(open.count)")
+    }
+    var sides: [NaiveOracle.Role: [Int128]] = [:]
+    for (side, balance) in oracle.balances where orders.contains(side.order) {
+      let role = NaiveOracle.Role(role: side.role, currency: side.currency)
+      let sum = sides[role] ?? [0, 0]
+      sides[role] = [sum[0] + Int128(balance.expected), sum[1] + Int128(balance.posted)]
+    }
+    for line in control.lines {
+      for role in AccountRole.allCases {
+        let right = sides.removeValue(forKey: .init(role: role, currency: line.currency)) ?? [0, 0]
+        let found = [line.expected[Int(role.rawValue)], line.posted[Int(role.rawValue)]]
+        if found != right {
+          fail("quality of \(name): \(role.name) \(line.currency) is \(found), right is \(right)")
+        }
+      }
+    }
+    for (role, right) in sides where right != [0, 0] {
+      fail("quality of \(name): \(role) is missing, right is \(right)")
     }
     // Where the events of an order were not all taken in, postings in another currency by mistake may be all there is of it.
     let whole = Dictionary(grouping: history.events, by: \.order).mapValues(\.count)
@@ -81,12 +115,13 @@ extension ClusterSimulation {
     let sums =
       control.lines.first { $0.currency == NaiveQuality.currency } ?? QualityControl.Line(NaiveQuality.currency)
     if sums.closed != value(orders) || sums.tiedOut != value(tiedOut) {
-      fail("quality: \(sums.tiedOut) of \(sums.closed) tie out, right is \(value(tiedOut)) of \(value(orders))")
+      fail(
+        "quality of \(name): \(sums.tiedOut) of \(sums.closed) tie out, right is \(value(tiedOut)) of \(value(orders))")
     }
     for line in control.lines {
       let isOther = line.currency != NaiveQuality.currency
       if line.controlDifference != 0 || isOther && (line.closed != 0 || line.tiedOut != 0) {
-        fail("quality: the control line \(line) is not explained")
+        fail("quality of \(name): the control line \(line) is not explained")
       }
     }
     // Breaks of one order share its differences between them; where each has one alone, that explains all of its role.
@@ -98,11 +133,16 @@ extension ClusterSimulation {
       let side = NaiveOracle.Side(order: made.order, role: role, currency: NaiveQuality.currency)
       return sum + Int128((oracle.balances[side] ?? .init()).delta.magnitude)
     }
-    if sums.open != right { fail("quality: \(sums.open) in open breaks, right is \(right)") }
+    if sums.open != right { fail("quality of \(name): \(sums.open) in open breaks, right is \(right)") }
   }
 
-  /// The newest partial of each task, added up: by source and month, and of all sources.
-  private func countedQuality() -> ([Name: QualityCounts], QualityControl, [Int32: QualityControl]) {
+  private typealias Counted = (
+    months: [Name: QualityCounts], control: QualityControl, periods: [Int32: QualityControl],
+    sources: [String: QualityControl]
+  )
+
+  /// The newest partial of each task, added up: by source and month, of all sources, by period and by source.
+  private func countedQuality() -> Counted {
     var newest: [Name: [Int32: QualityPartial]] = [:]
     for partition in 0..<partitions {
       for (_, key, value) in cluster.readCommitted(TopicPartition(configuration.partialsTopic, Int32(partition))) {
@@ -115,7 +155,7 @@ extension ClusterSimulation {
           continue
         }
         let name =
-          partial.source == QualityKey.allSources
+          partial.source == QualityKey.allSources || partial.period == QualityKey.allPeriods
           ? Name(source: partial.source, month: FinanceEncoder.period(partial.period))
           : Name(source: partial.source, month: NaiveQuality.month(ofPeriod: partial.period))
         let known = newest[name]?[partial.task]?.epoch ?? 0
@@ -127,21 +167,26 @@ extension ClusterSimulation {
     }
     var control = QualityControl()
     var periods: [Int32: QualityControl] = [:]
-    for (name, parts) in newest where name.source == QualityKey.allSources {
+    var sources: [String: QualityControl] = [:]
+    for (name, parts) in newest
+    where name.source == QualityKey.allSources || name.month == FinanceEncoder.period(QualityKey.allPeriods) {
       newest[name] = nil
       for partial in parts.values {
         guard let part = partial.control else {
           fail("a partial of all sources says nothing of them")
           continue
         }
-        if partial.period == QualityKey.allPeriods {
+        if partial.source != QualityKey.allSources {
+          sources[partial.source, default: QualityControl()] += part
+        } else if partial.period == QualityKey.allPeriods {
           control += part
         } else {
           periods[partial.period, default: QualityControl()] += part
         }
       }
     }
-    return (newest.mapValues { $0.values.reduce(into: QualityCounts()) { $0 += $1.counts } }, control, periods)
+    let months = newest.mapValues { $0.values.reduce(into: QualityCounts()) { $0 += $1.counts } }
+    return (months, control, periods, sources)
   }
 
   /// Role by role the control totals of the periods add up to those over all of them.
@@ -169,7 +214,8 @@ extension ClusterSimulation {
 
   /// The last message of each source and month says what the tasks have counted, and revisions never go back.
   private func checkToldQuality(
-    _ counted: [Name: QualityCounts], _ control: QualityControl, _ periods: [Int32: QualityControl]
+    _ counted: [Name: QualityCounts], _ control: QualityControl, _ periods: [Int32: QualityControl],
+    _ sources: [String: QualityControl]
   ) {
     var told: [Name: [String: Any]] = [:]
     for partition in 0..<partitions {
@@ -199,21 +245,26 @@ extension ClusterSimulation {
       }
       return found
     }
-    let all = told.removeValue(forKey: Name(source: QualityKey.allSources, month: QualityKey.allSources)) ?? [:]
-    for (field, right) in [("orders_closed", control.closedOrders), ("orders_tied_out", control.tiedOutOrders)]
-    where all[field] as? Int ?? 0 != Int(right) {
-      fail("the second stage has told of all sources: \(all[field] ?? "no") \(field), right is \(right)")
-    }
     let sums: [(String, (QualityControl.Line) -> Int128)] = [
       ("total", { $0.closed }), ("matched", { $0.tiedOut }), ("open_breaks", { $0.open }),
       ("control_difference", { $0.controlDifference }),
     ]
-    for (field, sum) in sums {
-      let right = Dictionary(uniqueKeysWithValues: control.lines.map { ($0.currency.code, sum($0)) }).filter {
-        $0.value != 0
+    for (source, control) in [(QualityKey.allSources, control)] + sources.sorted(by: { $0.key < $1.key }) {
+      let all = told.removeValue(forKey: Name(source: source, month: FinanceEncoder.period(QualityKey.allPeriods)))
+      let message = all ?? [:]
+      for (field, right) in [
+        ("orders_closed", control.closedOrders), ("orders_tied_out", control.tiedOutOrders),
+        ("open_break_count", control.openBreaks),
+      ] where message[field] as? Int ?? 0 != Int(right) {
+        fail("the second stage has told of \(source): \(message[field] ?? "no") \(field), right is \(right)")
       }
-      if amounts(all, field) != right {
-        fail("the second stage has told of all sources: \(field) \(amounts(all, field)), right is \(right)")
+      for (field, sum) in sums {
+        let right = Dictionary(uniqueKeysWithValues: control.lines.map { ($0.currency.code, sum($0)) }).filter {
+          $0.value != 0
+        }
+        if amounts(message, field) != right {
+          fail("the second stage has told of \(source): \(field) \(amounts(message, field)), right is \(right)")
+        }
       }
     }
     for (period, control) in periods {
