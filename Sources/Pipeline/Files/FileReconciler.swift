@@ -61,6 +61,7 @@ public final class FileReconciler {
       matcher.periods = configuration.periods ?? .months
       matcher.tracksPeriods = true
       if let settings = configuration.aggregates {
+        matcher.inheritedDimensions = settings.inheritedDimensions(of: configuration.dimensions.count)
         matcher.aggregates = TaskAggregates(
           dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods ?? .months
         )

@@ -77,6 +77,8 @@ public enum Defect: String, Sendable, CaseIterable {
   case quantitiesNotCounted
   /// A checkpoint is taken for one whose sums were made by the posting policies that hold now.
   case policiesNotRestored
+  /// An order event that comes after postings of its order leaves their figures where they are.
+  case postingsNotMoved
   /// Routed records are committed in another transaction than the offsets they came from.
   case routedBeforeOffsets
 }
