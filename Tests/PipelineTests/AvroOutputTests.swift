@@ -174,7 +174,7 @@ import Testing
     let made = try #require(try encoding(registers: true))
     let known = registry.schemas(of: "t/ö-value")
     #expect(known.map(\.schema) == [TopicSchemas.totalSchema.avro] && known[0].id == 101)
-    let json = TotalEncoder.encode(cell: "c", value: -1, tasks: 2, revision: 9)
+    let json = TotalEncoder.encode(cell: "c", value: -1, tasks: 2, revision: 9, asOf_ms: 1_700_000_000_123)
     #expect(made.bytes(.totals, json) == [0, 0, 0, 0, 101, 2, 0x63, 1, 4, 2, 18])
     #expect(made.bytes(.breaks, json) == json)
     var seen: [UInt8] = []

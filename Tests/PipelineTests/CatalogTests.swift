@@ -62,6 +62,20 @@ import Testing
     }
   }
 
+  /// From where a figure has its dimension.
+  @Test func dimensionsOfPostingsComeFromTheirOrders() throws {
+    var configuration = try load("northwind.yaml")
+    configuration.aggregates = AggregateSettings()
+    func uses(_ kind: SourceKind) -> [String] {
+      CatalogWords.outputs("channel", kind, configuration).filter { $0.hasPrefix("revenue") }
+    }
+    #expect(uses(.orders) == ["revenue: dimensions.channel, also of postings that carry none"])
+    #expect(uses(.ledger) == ["revenue: dimensions.channel, else that of the order"])
+    // The country alone.
+    configuration.aggregates!.inheritedDimensions = 1
+    #expect(uses(.orders) == ["revenue: dimensions.channel"] && uses(.ledger) == ["revenue: dimensions.channel"])
+  }
+
   @Test func whatHasNoOwnerIsNamed() throws {
     func change(_ text: String) -> String {
       text.replacing("      owner: General Accounting\n", with: "")

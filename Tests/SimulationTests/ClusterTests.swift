@@ -71,7 +71,7 @@ import Testing
   @Test(arguments: [
     Defect.offsetsBeforeOutputs, .epochOutsideTransaction, .replayOutOfOrder, .shardOneEpochLate, .zombieNotFenced,
     .replayByTheClock, .abortWithoutRewind, .unstableOffsets, .routedBeforeOffsets, .totalsForgotten,
-    .directorySharedByTasks, .heldNotRestored, .quantitiesNotCounted, .policiesNotRestored,
+    .directorySharedByTasks, .heldNotRestored, .quantitiesNotCounted, .policiesNotRestored, .postingsNotMoved,
   ]) func plantedDefectsAreFound(defect: Defect) throws {
     var options = SimulationOptions()
     options.delivery = .exactlyOnce
