@@ -197,7 +197,7 @@ import Testing
       tests.problems(base + "\naggregates: {enabled: true, \(inherit)}").first ?? ""
     }
     #expect(
-      problem("inherit: [regon]").contains("aggregates.inherit: unknown dimension 'regon', did you mean 'region'?"))
+      problem("inherit: [regon]").contains("aggregates.inherit: unknown dimension 'regon'; did you mean 'region'?"))
     #expect(problem("inherit: al").contains("aggregates.inherit: 'al' is not one of all, none"))
     #expect(problem("inherit: [rep, rep]").contains("'rep' is named twice"))
   }

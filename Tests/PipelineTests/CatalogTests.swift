@@ -1,5 +1,6 @@
 import Aggregates
 import Configuration
+import Decoding
 import Foundation
 import Matching
 import Testing

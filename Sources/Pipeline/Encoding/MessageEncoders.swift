@@ -110,8 +110,10 @@ enum TotalEncoder {
     writer.integer(tasks)
     writer.key("revision")
     writer.integer(Int(clamping: revision))
-    writer.key("as_of")
-    writer.timestamp(asOf_ms)
+    if asOf_ms > .min {
+      writer.key("as_of")
+      writer.timestamp(asOf_ms)
+    }
     writer.endObject()
     return writer.bytes
   }

@@ -158,7 +158,7 @@ public enum TopicSchemas {
       SchemaField("revision", .integer(minimum: 0), "Rises with each change under the same key.", required: false),
       SchemaField(
         "as_of", .time,
-        "Event time that all tasks had passed when the number was told; null before each has told, which they do where "
+        "Event time that all tasks had passed when the number was told. Absent before each has told, which they do where "
           + "aggregates, quality or rules of uniqueness are in use.", required: false),
     ])
 
