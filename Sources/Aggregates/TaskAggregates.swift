@@ -7,8 +7,16 @@ public struct AggregateSettings: Sendable, Equatable {
   public var interval_ms: Int64 = 1_000
   /// Whether quantities are added up too.
   public var countsQuantities = false
+  /// Dimensions that a posting without a value of its own has from its order, a bit each; bits beyond the configured
+  /// ones mean nothing.
+  public var inheritedDimensions: UInt8 = .max
 
   public init() {}
+
+  /// Those of them that are configured.
+  public func inheritedDimensions(of dimensionCount: Int) -> UInt8 {
+    inheritedDimensions & UInt8(truncatingIfNeeded: 1 << dimensionCount - 1)
+  }
 }
 
 /// The aggregates of one task with what it has told of them: the table, the calendar, and the cadence.

@@ -47,6 +47,8 @@ public struct CheckpointManifest: Sendable, Equatable {
   /// By which posting policies the sums were made at `from` (`Matcher.exportPolicies`); empty where a version from before
   /// that has written it.
   public var policies: [UInt8] = []
+  /// Dimensions that postings have from their orders in the aggregates and in what is in dispute, a bit each.
+  public var inheritedDimensions: UInt8 = 0
   /// Format of the shards and the sums.
   public var stateVersion = Matcher.stateVersions.lowerBound
   /// The aggregates at `epoch`, in chunks of their own; 0 chunks where there are none.
@@ -117,7 +119,7 @@ public struct CheckpointManifest: Sendable, Equatable {
       writer.write(UInt8(actionsNext == nil ? 0 : 1))
       if let actionsNext { writer.writeSigned(actionsNext) }
     }
-    if !held.isEmpty || !policies.isEmpty {
+    if !held.isEmpty || !policies.isEmpty || stateVersion >= 5 {
       writer.writeVarint(UInt64(held.count))
       for place in held {
         writer.write(place.source)
@@ -125,10 +127,11 @@ public struct CheckpointManifest: Sendable, Equatable {
         writer.write(place.since_ms)
       }
     }
-    if !policies.isEmpty {
+    if !policies.isEmpty || stateVersion >= 5 {
       writer.writeVarint(UInt64(policies.count))
       writer.write(bytes: policies)
     }
+    if stateVersion >= 5 { writer.write(inheritedDimensions) }
     writer.write(Checksum.of(writer.bytes))
     return writer.array
   }
@@ -177,6 +180,7 @@ public struct CheckpointManifest: Sendable, Equatable {
       }
     }
     if !reader.isAtEnd { policies = try part() }
+    if stateVersion >= 5 { inheritedDimensions = try reader.read() }
   }
 
   init(
@@ -424,6 +428,7 @@ public final class Checkpointer {
       manifest.actionsNext = actionsNext
       manifest.held = done.held
       manifest.policies = done.policies
+      manifest.inheritedDimensions = matcher.inheritedDimensions
       manifest.stateVersion = matcher.stateVersion
       if matcher.hasAggregates {
         scratch.removeAll()

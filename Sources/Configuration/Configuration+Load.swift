@@ -215,7 +215,27 @@ extension Configuration {
     }
     settings.limits.cells = reader.integer(nodes["cells"], path + ["cells"], settings.limits.cells, 1...1_000_000)
     settings.countsQuantities = reader.bool(nodes["quantities"], path + ["quantities"], false)
+    settings.inheritedDimensions = readInherited(nodes["inherit"], path + ["inherit"], reader)
     aggregates = settings
+  }
+
+  private enum Inheritance: String, CaseIterable { case all, none }
+
+  /// Dimensions, a bit each.
+  private func readInherited(_ node: Node?, _ path: [String], _ reader: ConfigurationReader) -> UInt8 {
+    guard let items = node?.sequence else {
+      return reader.choice(node, path, Inheritance.all) == .all
+        ? UInt8(truncatingIfNeeded: 1 << dimensions.count - 1) : 0
+    }
+    var inherited: UInt8 = 0
+    for (item, name) in zip(items, reader.names(node, path)) {
+      if let at = dimensions.firstIndex(of: name) {
+        inherited |= 1 << UInt8(at)
+      } else {
+        reader.problem(item, "aggregates.inherit: unknown dimension '\(name)'\(reader.hint(name, dimensions))")
+      }
+    }
+    return inherited
   }
 
   private mutating func readQuality(_ node: Node?, _ reader: ConfigurationReader) {

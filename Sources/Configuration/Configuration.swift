@@ -253,8 +253,12 @@ public struct Configuration: Sendable, Equatable {
       text += "|" + "\(checks)".replacing(", remainder: Matching.RevenueSchedules.Remainder.spread", with: "")
     }
     if let aggregates {
-      text += "|\(aggregates)".replacing(", countsQuantities: false)", with: ")")
-        .replacing(", valuesByDimension: []", with: "")
+      var settings = aggregates
+      settings.inheritedDimensions = 0
+      text += "|\(settings)".replacing(", inheritedDimensions: 0)", with: ")")
+        .replacing(", countsQuantities: false)", with: ")").replacing(", valuesByDimension: []", with: "")
+      let inherited = aggregates.inheritedDimensions(of: dimensions.count)
+      if inherited != 0 { text += "|inherited=\(inherited)" }
     }
     // What a later version adds up, or judges, in another way.
     if aggregates != nil, policy.checks?.schedules != nil { text += "|releases" }

@@ -412,6 +412,10 @@ public struct KeyReference: Sendable {
     .init(
       "aggregates.quantities", "true, false", "false",
       "Whether quantities are added up too, for the price and volume parts of `variance`."),
+    .init(
+      "aggregates.inherit", "all, none, list of names", "all",
+      "Dimensions that a posting without a value of its own has from its order; for the others its figures stand under "
+        + "the empty value."),
     .init("quality", "map", "", "What came of each source and month, what matched, and what did not."),
     .init("quality.enabled", "true, false", "false", "Whether it is counted and written to `topics.quality`."),
     .init("quality.interval", "duration", "10s", "How long changes are gathered before they are told."),

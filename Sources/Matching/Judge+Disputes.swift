@@ -36,8 +36,8 @@ extension Judge {
     /// posted − expected of these facts.
     var delta: Int128 = 0
 
-    init(_ fact: Fact, _ period: Int32) {
-      dimensions = fact.dimensionBytes
+    init(_ fact: Fact, _ dimensions: ByteView, _ period: Int32) {
+      self.dimensions = dimensions
       self.period = period
       rateDay = fact.rateDay
     }
@@ -96,10 +96,11 @@ extension Judge {
     // By posting, places of those that differ and of those that do not.
     var posted: [Int] = []
     func add(_ delta: Int128, _ fact: Fact, _ period: Int32) {
-      var at = places.firstIndex { $0.period == period && $0.dimensions.elementsEqual(fact.dimensionBytes) }
+      let dimensions = dimensions(of: fact)
+      var at = places.firstIndex { $0.period == period && $0.dimensions.elementsEqual(dimensions) }
       if at == nil {
         at = places.count
-        places.append(Place(fact, period))
+        places.append(Place(fact, dimensions, period))
       }
       places[at!].delta += delta
       if fact.isPosting { posted.append(at!) }
@@ -128,7 +129,13 @@ extension Judge {
     if let first = differing.first { return [(first, delta)] }
     if !places.isEmpty { return [(places[posted.first ?? 0], delta)] }
     let any = dueEvents.first ?? events.first ?? duePostings.first ?? postings.first
-    return [(any.map { Place($0, $0.period(periods)) }, delta)]
+    return [(any.map { Place($0, dimensions(of: $0), $0.period(periods)) }, delta)]
+  }
+
+  /// Under which dimensions a fact stands in the aggregates: a posting also under those of its order.
+  private func dimensions(of fact: Fact) -> ByteView {
+    guard fact.isPosting, !postingPlaces.isEmpty else { return fact.dimensionBytes }
+    return postingPlaces.first { $0.own.elementsEqual(fact.dimensionBytes) }?.ofOrder ?? fact.dimensionBytes
   }
 
   /// Without pairs that differ by opposite amounts: first those of the same dimensions, then those of the same period, then
@@ -222,6 +229,21 @@ extension Matcher {
     let charges = judge.charges(of: parts, periods)
     charge(charges, insteadOf: [])
     for list in charges { ties[slot].breaks = store.appendCharges(list, next: ties[slot].breaks) }
+  }
+
+  /// Takes out of the sums what the ties says that its open breaks have put there, and out of the tie.
+  mutating func withdrawCharges(_ slot: Int) {
+    var (previous, ref) = (StoreRef(0), ties[slot].breaks)
+    while ref != 0 {
+      let record = store.breakRecord(ref)
+      if record.type == BreakRecord.chargeType {
+        charge(store.charges(ref), sign: -1)
+        unlink(ref, record, after: previous, slot)
+      } else {
+        previous = ref
+      }
+      ref = record.next
+    }
   }
 
   private mutating func charge(_ list: ChargeList, sign: Int) {

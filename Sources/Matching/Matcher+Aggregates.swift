@@ -3,7 +3,10 @@ import Domain
 
 extension Matcher {
   /// Adds a fact to the aggregates, or takes it back.
-  mutating func aggregate(_ fact: UnsafePointer<Fact>, sign: Int) {
+  /// - Parameter order: What the order of a posting says of its dimensions; nil for `orderDimensions`.
+  mutating func aggregate(
+    _ fact: UnsafePointer<Fact>, sign: Int, under order: UnsafePointer<OrderDimensions>? = nil
+  ) {
     var input = AggregateInput(
       kind: fact.pointee.isPosting ? AggregateInput.postingKind : fact.pointee.code, currency: fact.pointee.currency,
       eventPeriod: 0,
@@ -33,6 +36,15 @@ extension Matcher {
       }
       offset += 1 + count
       dimension += 1
+    }
+    if fact.pointee.isPosting {
+      let order = order ?? UnsafePointer(orderDimensions)
+      var inherited = order.pointee.known & inheritedDimensions
+      while inherited != 0 {
+        let dimension = inherited.trailingZeroBitCount
+        if input.dimensions[dimension].count == 0 { input.dimensions[dimension] = order.pointee.value(dimension) }
+        inherited &= inherited &- 1
+      }
     }
     // An order event counts in the period of its document; a posting by event time, and by posting date.
     aggregates!.add(

@@ -172,6 +172,7 @@ extension Matcher {
   /// Writes the facts of a tie anew: those of `gathered` that were not dropped. Their texts must not be views of the
   /// store. The value is gone with them.
   mutating func rewriteBody(_ slot: Int, _ facts: [Fact], where isKept: (Int) -> Bool) {
+    if !longVoices.isEmpty { longVoices[UInt32(slot)] = nil }
     let length = bodyLength(slot)
     let keyBytes = Matcher.keySize(key(slot).count)
     var room = keyBytes + 64

@@ -45,6 +45,8 @@ extension Matcher {
         return $0.source < $1.source
       }
     }
+    // Views of the copy, as all that is read.
+    if inheritedDimensions != 0 { listenToRead { _ in false } }
     var hasChanged = false
     var start = 0
     while start < gathered.count {
@@ -56,6 +58,7 @@ extension Matcher {
     if hasChanged {
       var isDropped = [Bool](repeating: false, count: read.count)
       for fact in gathered where fact.isDropped { isDropped[fact.place] = true }
+      if inheritedDimensions != 0 { moveRead { isDropped[$0] } }
       let value = value(slot)
       let isValued = ties[slot].has(Tie.Flag.valued)
       rewriteBody(slot, read) { !isDropped[$0] }
@@ -67,6 +70,7 @@ extension Matcher {
       isCancelledOut = false
     }
     fillJudge()
+    placePostings()
   }
 
   /// Decides which of the facts with one id counts. Returns whether the body must be written anew.

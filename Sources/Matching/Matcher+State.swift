@@ -7,11 +7,13 @@ import Domain
 /// bytes of a tie are a pure function of what is known of it; where it stands in memory does not show in them.
 extension Matcher {
   /// Versions of the format of shards and of the rest that can be read. 3 has people's decisions, 4 where differences lie:
-  /// what they put into the aggregates, and their periods. 5 has sums by source. Without them the bytes are those of 2.
+  /// what they put into the aggregates, and their periods. 5 has sums by source, or sums in which postings stand under
+  /// dimensions of their orders: an earlier version would take them back from where they are not. Without any of these the
+  /// bytes are those of 2.
   public static let stateVersions: ClosedRange<UInt8> = 2...5
   /// The version that is written.
   public var stateVersion: UInt8 {
-    if sourceTotals != nil { return 5 }
+    if sourceTotals != nil || inheritedDimensions != 0 { return 5 }
     if chargesDisputes || tracksPeriods || store.knowsPlaces { return 4 }
     return takesActions || !decisions.isEmpty ? 3 : 2
   }

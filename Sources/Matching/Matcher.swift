@@ -54,6 +54,10 @@ public struct Matcher: ~Copyable {
   public var aggregates: TaskAggregates?
   /// Whether the aggregates are wanted, although they may not be there yet.
   public var tracksDisputes = false
+  /// Dimensions in which the figures of a posting that has no value of its own stand where its order does, a bit each.
+  public var inheritedDimensions: UInt8 = 0
+  /// False where an event that comes after postings does not move them: only the simulator plants this defect.
+  public var movesPostings = true
   /// By which a difference has a period: those of the aggregates.
   public var periods = PeriodCalendar.months
   /// The control totals by period, where they are wanted.
@@ -109,6 +113,11 @@ public struct Matcher: ~Copyable {
   var gathered: [GatheredFact] = []
   var read: [Fact] = []
   var texts = TextArena()
+  /// What the order of the fact that is being added up says of its dimensions, and another state of that.
+  let orderDimensions: UnsafeMutablePointer<OrderDimensions>
+  let otherDimensions: UnsafeMutablePointer<OrderDimensions>
+  /// By slot, of bodies beyond `absoluteFrom`: which events speak for the order, as far as that has been found out.
+  var longVoices: [UInt32: [LongVoice]] = [:]
   /// See `aggregateCancelled`.
   var cancelledDay: Int32?
   /// The running `gather` has taken out what the cancelled invoices of its tie take back.
@@ -152,6 +161,9 @@ public struct Matcher: ~Copyable {
     dimensionSpace = .allocate(capacity: maximumDimensions * (maximumDimensionBytes + 1))
     fact = .allocate(capacity: 1)
     fact.initialize(to: Fact())
+    orderDimensions = .allocate(capacity: 2)
+    orderDimensions.initialize(repeating: OrderDimensions(), count: 2)
+    otherDimensions = orderDimensions + 1
     slotRegion = Region(reserving: TieIndex.maximumSlots * MemoryLayout<Tie>.stride)
     ties = slotRegion.base.assumingMemoryBound(to: Tie.self)
   }
@@ -162,6 +174,7 @@ public struct Matcher: ~Copyable {
     slots.deallocate()
     dimensionSpace.deallocate()
     fact.deallocate()
+    orderDimensions.deallocate()
     expectations.deallocate()
     revision.old.deallocate()
   }
@@ -326,6 +339,7 @@ public struct Matcher: ~Copyable {
       texts.reset()
       if known != 0 { aggregateCancelled(known, sign: -1) }
     }
+    if inheritedDimensions != 0, aggregates != nil { heed(known, isPosting: side == Tie.Flag.hasPosting) }
     let change = account(fact, sign: 1)
     var isMeeting = false
     if quality != nil {

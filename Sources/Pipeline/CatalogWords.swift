@@ -171,7 +171,15 @@ enum CatalogWords {
   private static func revenueUses(
     _ field: String, _ kind: SourceKind, _ configuration: Configuration
   ) -> [String] {
-    if configuration.dimensions.contains(field) { return ["dimensions.\(field)"] }
+    if let at = configuration.dimensions.firstIndex(of: field) {
+      guard configuration.aggregates!.inheritedDimensions(of: at + 1) & 1 << UInt8(at) != 0 else {
+        return ["dimensions.\(field)"]
+      }
+      return [
+        kind == .orders
+          ? "dimensions.\(field), also of postings that carry none" : "dimensions.\(field), else that of the order"
+      ]
+    }
     if kind == .orders, let component = AmountComponent.allCases.first(where: { $0.name == field }) {
       return OrderFlow.flows(of: component).map(\.words)
     }

@@ -134,6 +134,23 @@ public struct History: Sendable, Equatable {
   }
 }
 
+extension History {
+  /// Takes from some records a dimension, and gives others another one: events mostly name those of their order, a ledger
+  /// more often knows none.
+  public mutating func varyDimensions(_ values: [[String]], _ random: inout SeededRandom) {
+    func vary(_ own: [String], none: Int) -> [String] {
+      values.enumerated().map { at, values in
+        let draw = random.below(12)
+        if draw < none { return "" }
+        if draw == 11 { return random.pick(values) }
+        return at < own.count ? own[at] : ""
+      }
+    }
+    for at in events.indices { events[at].dimensions = vary(events[at].dimensions, none: 3) }
+    for at in postings.indices { postings[at].dimensions = vary(postings[at].dimensions, none: 7) }
+  }
+}
+
 /// Small random histories: orders that are booked, shipped, invoiced, credited, paid and cancelled, posted right,
 /// wrong, in parts, twice, with their reversals, or not at all; some records are delivered twice.
 public struct HistoryGenerator: Sendable {

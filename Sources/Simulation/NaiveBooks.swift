@@ -72,20 +72,35 @@ public struct NaiveBooks: Sendable {
   private let countsQuantities: Bool
   private let period: @Sendable (Int32) -> Int32
   private let dimensions: @Sendable ([String]) -> [String]
+  private let inherited: Set<Int>
+  /// By order: its events, the earliest first; of those of one time the one whose dimensions come first.
+  private let eventsByOrder: [String: [HistoryEvent]]
 
   /// - Parameters:
+  ///   - inherited: Dimensions that a posting without a value of its own has from the first event of its order that has one.
   ///   - period: The accounting period of a day.
   ///   - dimensions: What is left of a record's dimensions.
   public init(
     _ history: History, rates: NaiveRates? = nil, policy: BillingPolicy = .pointInTime, countsQuantities: Bool = true,
-    period: @escaping @Sendable (Int32) -> Int32, dimensions: @escaping @Sendable ([String]) -> [String] = { $0 }
+    inherited: Set<Int> = Set(0..<8), period: @escaping @Sendable (Int32) -> Int32,
+    dimensions: @escaping @Sendable ([String]) -> [String] = { $0 }
   ) {
     self.rates = rates
     self.policy = policy
     self.countsQuantities = countsQuantities
     self.period = period
     self.dimensions = dimensions
+    self.inherited = inherited
     let counted = history.counted
+    eventsByOrder = Dictionary(grouping: counted.events, by: \.order).mapValues { events in
+      events.sorted { a, b in
+        if a.time_ms != b.time_ms { return a.time_ms < b.time_ms }
+        for (x, y) in zip(a.dimensions, b.dimensions) where x != y {
+          return x.utf8.lexicographicallyPrecedes(y.utf8)
+        }
+        return false
+      }
+    }
     for event in counted.events { add(event) }
     for posting in counted.postings { add(posting) }
     for (cell, figures) in cells {
@@ -222,13 +237,25 @@ public struct NaiveBooks: Sendable {
 
   // MARK: - Ledger
 
+  /// Those of a posting, as it tells them or else its order does.
+  private func dimensions(of posting: HistoryPosting) -> [String] {
+    let events = eventsByOrder[posting.order] ?? []
+    let count = max(posting.dimensions.count, events.map(\.dimensions.count).max() ?? 0)
+    return (0..<count).map { at in
+      func value(_ told: [String]) -> String { at < told.count ? told[at] : "" }
+      let own = value(posting.dimensions)
+      guard own.isEmpty, inherited.contains(at) else { return own }
+      return events.lazy.map { value($0.dimensions) }.first { !$0.isEmpty } ?? ""
+    }
+  }
+
   private mutating func add(_ posting: HistoryPosting) {
+    let own = dimensions(dimensions(of: posting))
     let stated = posting.period != 0 ? posting.period : period(posting.day_d)
     let byEvent = period(day(ofMilliseconds: posting.time_ms))
     func cell(_ period: Int32, isBase: Bool) -> Cell {
       Cell(
-        dimensions: dimensions(posting.dimensions), currency: isBase ? rates!.base : posting.currency, isBase: isBase,
-        period: period)
+        dimensions: own, currency: isBase ? rates!.base : posting.currency, isBase: isBase, period: period)
     }
     add(posting, Int128(posting.amount), cell(byEvent, isBase: false), cell(stated, isBase: false))
     guard let rates else { return }

@@ -19,6 +19,8 @@ public struct OrderToCashOptions: Sendable {
   public var repeats = true
   /// Whether an id is used again: for another event, for a newer image of a line, with another dimension.
   public var reusesIDs = false
+  /// Whether some records carry no dimension, or another one than their order.
+  public var variesDimensions = true
   public var hasQuantities = true
   /// Whether some invoices have two lines, of which more is posted for one and less for the other now and then.
   public var hasLines = false
@@ -36,6 +38,8 @@ public struct OrderToCashOptions: Sendable {
 public struct OrderToCashGenerator: Sendable {
   private let options: OrderToCashOptions
   private var random: SeededRandom
+  /// By itself, so that all else of a seed's history is the same with and without.
+  private var dimensionRandom: SeededRandom
   private var history = History()
   private var journals = 0
   private var order = Order()
@@ -56,6 +60,7 @@ public struct OrderToCashGenerator: Sendable {
   public init(seed: UInt64, options: OrderToCashOptions = OrderToCashOptions()) {
     self.options = options
     random = SeededRandom(seed: seed, stream: 0x6f32_63)
+    dimensionRandom = SeededRandom(seed: seed, stream: 0x6469_6d73)
   }
 
   /// Another history.
@@ -77,6 +82,7 @@ public struct OrderToCashGenerator: Sendable {
       order.dimensions = options.dimensions.map { _ in "" }
       post([(.receivable, 1_234), (.revenue, -1_234)], document: "S1", at: options.start_ms, as: .init())
     }
+    if options.variesDimensions { history.varyDimensions(options.dimensions, &dimensionRandom) }
     if options.reusesIDs { reuse() }
     if options.repeats {
       for _ in 0..<random.below(3) where !history.events.isEmpty { history.events.append(random.pick(history.events)) }

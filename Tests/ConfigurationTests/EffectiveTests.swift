@@ -172,6 +172,39 @@ import Testing
     #expect(more.matchingHash == 11_443_110_292_688_318_376)
   }
 
+  /// Which dimensions postings have from their orders: all, unless it is said.
+  @Test func dimensionsAreInheritedAsConfigured() throws {
+    let base = tests.base.replacing("sources:", with: "dimensions: [region, rep, channel]\nsources:")
+    func parse(_ inherit: String) throws -> Configuration {
+      let made = try tests.parse(base + "\naggregates: {enabled: true\(inherit)}")
+      #expect(try tests.parse(made.effectiveYAML()) == made)
+      return made
+    }
+    func mask(_ configuration: Configuration) -> UInt8? {
+      configuration.aggregates?.inheritedDimensions(of: configuration.dimensions.count)
+    }
+    let plain = try parse("")
+    #expect(mask(plain) == 7 && plain.effectiveYAML().contains("inherit: all"))
+    #expect(try mask(parse(", inherit: none")) == 0)
+    #expect(try mask(parse(", inherit: []")) == 0)
+    #expect(try mask(parse(", inherit: [channel, region]")) == 5)
+    // It decides what the cells come to. Where there is nothing to have, all is as before.
+    let hashes = try ["", ", inherit: none", ", inherit: [rep]"].map { try parse($0).matchingHash }
+    #expect(Set(hashes).count == 3)
+    #expect(try parse(", inherit: all").matchingHash == hashes[0])
+    #expect(try parse(", inherit: []").matchingHash == hashes[1])
+    let on = try tests.parse(tests.base + "\naggregates: {enabled: true}")
+    #expect(
+      try tests.parse(tests.base + "\naggregates: {enabled: true, inherit: none}").matchingHash == on.matchingHash)
+    func problem(_ inherit: String) -> String {
+      tests.problems(base + "\naggregates: {enabled: true, \(inherit)}").first ?? ""
+    }
+    #expect(
+      problem("inherit: [regon]").contains("aggregates.inherit: unknown dimension 'regon'; did you mean 'region'?"))
+    #expect(problem("inherit: al").contains("aggregates.inherit: 'al' is not one of all, none"))
+    #expect(problem("inherit: [rep, rep]").contains("'rep' is named twice"))
+  }
+
   @Test func aggregatesAreOffUnlessEnabled() throws {
     let plain = try tests.parse(tests.base)
     #expect(plain.aggregates == nil && plain.revenueTopic == "\(plain.prefix).revenue")

@@ -174,8 +174,10 @@ import Testing
     let made = try #require(try encoding(registers: true))
     let known = registry.schemas(of: "t/ö-value")
     #expect(known.map(\.schema) == [TopicSchemas.totalSchema.avro] && known[0].id == 101)
-    let json = TotalEncoder.encode(cell: "c", value: -1, tasks: 2, revision: 9)
-    #expect(made.bytes(.totals, json) == [0, 0, 0, 0, 101, 2, 0x63, 1, 4, 2, 18])
+    let json = TotalEncoder.encode(cell: "c", value: -1, tasks: 2, revision: 9, asOf_ms: 1_700_000_000_123)
+    // At the end the time: 3,400,000,000,246, twice the milliseconds.
+    let head: [UInt8] = [0, 0, 0, 0, 101, 2, 0x63, 1, 4, 2, 18]
+    #expect(made.bytes(.totals, json) == head + [2, 246, 161, 171, 254, 249, 98])
     #expect(made.bytes(.breaks, json) == json)
     var seen: [UInt8] = []
     json.withUnsafeBufferPointer { made.with(.totals, $0) { seen = Array($0) } }

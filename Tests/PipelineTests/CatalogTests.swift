@@ -1,5 +1,6 @@
 import Aggregates
 import Configuration
+import Decoding
 import Foundation
 import Matching
 import Testing
@@ -60,6 +61,20 @@ import Testing
     for field in ["service_start", "service_end", "service_periods"] {
       #expect(uses(field) == ["revenue: releases due"], "\(field)")
     }
+  }
+
+  /// From where a figure has its dimension.
+  @Test func dimensionsOfPostingsComeFromTheirOrders() throws {
+    var configuration = try load("northwind.yaml")
+    configuration.aggregates = AggregateSettings()
+    func uses(_ kind: SourceKind) -> [String] {
+      CatalogWords.outputs("channel", kind, configuration).filter { $0.hasPrefix("revenue") }
+    }
+    #expect(uses(.orders) == ["revenue: dimensions.channel, also of postings that carry none"])
+    #expect(uses(.ledger) == ["revenue: dimensions.channel, else that of the order"])
+    // The country alone.
+    configuration.aggregates!.inheritedDimensions = 1
+    #expect(uses(.orders) == ["revenue: dimensions.channel"] && uses(.ledger) == ["revenue: dimensions.channel"])
   }
 
   @Test func whatHasNoOwnerIsNamed() throws {

@@ -10,11 +10,14 @@ import Testing
 @Suite struct OrderToCashFileTests {
   func yaml(_ setting: OrderToCashSetting) -> String {
     let base = setting.options.rates == nil ? "" : ", base_amount: b"
+    let inherited = ["region", "channel"].enumerated().filter { setting.inherited.contains($0.offset) }.map(\.element)
+    let inherit =
+      inherited.count == 2 ? "" : ", inherit: \(inherited.isEmpty ? "none" : "[" + inherited.joined() + "]")"
     var text = """
       version: 1
       name: books
       dimensions: [region, channel]
-      aggregates: {enabled: true}
+      aggregates: {enabled: true\(inherit)}
       sources:
         orders:
           kind: orders

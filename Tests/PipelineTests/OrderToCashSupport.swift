@@ -26,6 +26,8 @@ struct OrderToCashSetting {
   var policy = MatchingPolicy()
   var calendar: FiscalCalendar?
   let dimensionCount = 2
+  /// Dimensions that postings without a value have from their orders.
+  let inherited: Set<Int>
 
   static let day: Int64 = 86_400_000
   /// 2026-01-12.
@@ -34,6 +36,7 @@ struct OrderToCashSetting {
 
   init(seed: UInt64, faultsPer100: Int = 20) throws {
     var random = SeededRandom(seed: seed, stream: 0x7365_7474)
+    inherited = [[0, 1], [0, 1], [], [0, 1], [0], [1]][Int(seed % 6)]
     options = OrderToCashOptions()
     options.faultsPer100 = faultsPer100
     options.policy = [.inAdvance, .scheduled, .pointInTime, .pointInTime][random.below(4)]
@@ -116,7 +119,7 @@ struct OrderToCashSetting {
   func books(_ history: History, dimensions: @escaping @Sendable ([String]) -> [String] = { $0 }) -> NaiveBooks {
     let calendar = calendar
     return NaiveBooks(
-      history, rates: options.rates, policy: options.policy,
+      history, rates: options.rates, policy: options.policy, inherited: inherited,
       period: { day in
         if let calendar { return calendar.periods.first { $0.first_d <= day && day <= $0.last_d }?.name ?? 0 }
         let (year, month, _) = civilFromDays(Int(day))
@@ -198,6 +201,7 @@ final class OrderToCashRun {
       var settings = AggregateSettings()
       settings.interval_ms = 1
       settings.countsQuantities = true
+      matcher.inheritedDimensions = setting.inherited.reduce(0) { $0 | 1 << UInt8($1) }
       matcher.aggregates = TaskAggregates(
         dimensionCount: setting.dimensionCount, settings: settings,
         calendar: setting.calendar.map { calendar in PeriodCalendar { calendar.period(ofDay: $0) } } ?? .months)

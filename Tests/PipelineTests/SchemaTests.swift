@@ -67,7 +67,9 @@ import Testing
     try check(TopicSchemas.deadLetterSchema, messages)
     try check(
       TopicSchemas.totalSchema,
-      [TotalEncoder.encode(cell: "open_breaks:ROUNDING", value: -3, tasks: 2, revision: 7)])
+      [status.asOf_ms, .min].map {
+        TotalEncoder.encode(cell: "open_breaks:ROUNDING", value: -3, tasks: 2, revision: 7, asOf_ms: $0)
+      })
   }
 
   @Test func actions() throws {

@@ -71,8 +71,8 @@ import Testing
   @Test(arguments: [
     Defect.offsetsBeforeOutputs, .epochOutsideTransaction, .replayOutOfOrder, .shardOneEpochLate, .zombieNotFenced,
     .replayByTheClock, .abortWithoutRewind, .unstableOffsets, .routedBeforeOffsets, .totalsForgotten,
-    .directorySharedByTasks, .heldNotRestored, .quantitiesNotCounted, .policiesNotRestored,
-    .sourcesNotRestored,
+    .directorySharedByTasks, .heldNotRestored, .quantitiesNotCounted, .policiesNotRestored, .sourcesNotRestored,
+    .postingsNotMoved,
   ]) func plantedDefectsAreFound(defect: Defect) throws {
     var options = SimulationOptions()
     options.delivery = .exactlyOnce

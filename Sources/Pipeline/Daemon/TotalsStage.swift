@@ -293,7 +293,7 @@ public final class TotalsStage: Stage, @unchecked Sendable {
       // As that of the other figures: of the epochs of the newest partials, which only rise.
       let value = TotalEncoder.encode(
         cell: cell, value: values.values.reduce(0) { $0 + $1.value }, tasks: values.count,
-        revision: values.values.reduce(0) { $0 &+ $1.epoch })
+        revision: values.values.reduce(0) { $0 &+ $1.epoch }, asOf_ms: times.asOf_ms)
       try produce(.totals, Array(cell.utf8), value)
     }
   }

@@ -98,7 +98,8 @@ public struct DeadLetterEncoder: Sendable {
 
 /// Encodes the totals over all tasks; the schema is `config/schemas/total.schema.json`.
 enum TotalEncoder {
-  static func encode(cell: String, value: Int64, tasks: Int, revision: UInt64) -> [UInt8] {
+  /// - Parameter asOf_ms: Event time that all tasks had passed; `Int64.min` where that is not known.
+  static func encode(cell: String, value: Int64, tasks: Int, revision: UInt64, asOf_ms: Int64) -> [UInt8] {
     var writer = JSONWriter()
     writer.beginObject()
     writer.key("cell")
@@ -109,6 +110,10 @@ enum TotalEncoder {
     writer.integer(tasks)
     writer.key("revision")
     writer.integer(Int(clamping: revision))
+    if asOf_ms > .min {
+      writer.key("as_of")
+      writer.timestamp(asOf_ms)
+    }
     writer.endObject()
     return writer.bytes
   }

@@ -156,6 +156,10 @@ public enum TopicSchemas {
       SchemaField("value", .integer(), "The number."),
       SchemaField("tasks", .integer(minimum: 0), "Tasks that hold a part of it."),
       SchemaField("revision", .integer(minimum: 0), "Rises with each change under the same key.", required: false),
+      SchemaField(
+        "as_of", .time,
+        "Event time that all tasks had passed when the number was told. Absent before each has told, which they do where "
+          + "aggregates, quality or rules of uniqueness are in use.", required: false),
     ])
 
   static let revenue = TopicSchema(

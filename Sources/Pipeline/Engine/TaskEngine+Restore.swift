@@ -19,6 +19,8 @@ extension TaskEngine {
         try matcher.importPolicies(from: &reader)
       }
     }
+    // Until the sums are there, what is found is in dispute where the state has it.
+    matcher.inheritedDimensions = manifest.inheritedDimensions
     try restoreTime(manifest.timeAtStart)
     sealedWatermark_ms = matcher.watermarks.current_ms
   }
@@ -34,7 +36,7 @@ extension TaskEngine {
 
   /// Every shard is in, and the replay has come to the checkpoint's epoch.
   /// - Parameters:
-  ///   - aggregates: The checkpoint's; nil where it has none. Then they begin with what comes from now on.
+  ///   - aggregates: The checkpoint's; nil where it has none. Then they begin with the ties that are held.
   ///   - countsQuantities: False for a planted defect.
   ///   - forgetsSources: True for a planted defect.
   func endRestore(
@@ -44,6 +46,7 @@ extension TaskEngine {
     matcher.endRestore()
     beginAggregates(countsQuantities: countsQuantities)
     var knowsDisputes = false
+    let hasAggregates = aggregates != nil && configuration.aggregates != nil
     if let aggregates, let settings = configuration.aggregates {
       try withReader(aggregates) { (reader: inout ByteReader) throws(ByteCodingError) in
         knowsDisputes = try matcher.aggregates!.restore(from: &reader, settings: settings)
@@ -62,6 +65,12 @@ extension TaskEngine {
     if let offset = manifest.actionsNext { next[actionsInput] = offset }
     mark = EpochMark(number: manifest.epoch, incarnation: manifest.incarnation)
     matcher.epoch = UInt32(truncatingIfNeeded: manifest.epoch + 1)
+    if hasAggregates {
+      matcher.inheritedDimensions = manifest.inheritedDimensions
+      matcher.inherit(inheritedDimensions, movesDisputes: knowsDisputes)
+    } else {
+      matcher.addHeldFacts()
+    }
     // Where they begin now, or are of an earlier version, the breaks that are open are in dispute all the same.
     if !knowsDisputes { matcher.chargeOpenBreaks() }
     toldOpen = matcher.counters.open

@@ -119,10 +119,15 @@ final class TaskEngine {
 
   var configuration: Configuration { stage.configuration }
 
+  var inheritedDimensions: UInt8 {
+    configuration.aggregates?.inheritedDimensions(of: configuration.dimensions.count) ?? 0
+  }
+
   func beginAggregates(countsQuantities: Bool = true) {
     matcher.periods = configuration.periods ?? .months
     matcher.tracksDisputes = configuration.aggregates != nil
     matcher.tracksPeriods = configuration.quality != nil
+    matcher.inheritedDimensions = inheritedDimensions
     if var settings = configuration.aggregates {
       settings.countsQuantities = settings.countsQuantities && countsQuantities
       matcher.aggregates = TaskAggregates(

@@ -62,6 +62,7 @@ public final class FileReconciler {
       matcher.tracksPeriods = true
       matcher.tellSources(configuration.sources.count)
       if let settings = configuration.aggregates {
+        matcher.inheritedDimensions = settings.inheritedDimensions(of: configuration.dimensions.count)
         matcher.aggregates = TaskAggregates(
           dimensionCount: configuration.dimensions.count, settings: settings, calendar: configuration.periods ?? .months
         )

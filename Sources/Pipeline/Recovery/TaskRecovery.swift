@@ -115,6 +115,7 @@ final class TaskRecovery {
       next.append(try start(topic, partition))
     }
     let engine = TaskEngine(stage, partition: partition, next: next)
+    engine.matcher.movesPostings = environment.defect != .postingsNotMoved
     engine.begin(now_ms: environment.wallClock_ms())
     return Recovered(engine: engine, kept: [], unneeded: ([], []), report: RecoveryReport(), unsent: nil)
   }
@@ -150,6 +151,7 @@ final class TaskRecovery {
   ) throws -> Recovered {
     var report = RecoveryReport(checkpoint: manifest?.epoch, problems: problems)
     let engine = TaskEngine(stage, partition: partition)
+    engine.matcher.movesPostings = environment.defect != .postingsNotMoved
     let replayer = EpochReplayer(engine, configuration, reader, environment, versions: versions, keepAlive)
     var unsent: Outbox?
     try replayer.replay(chain, after: manifest, contents) { record, isRestoring in

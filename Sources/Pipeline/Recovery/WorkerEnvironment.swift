@@ -79,6 +79,8 @@ public enum Defect: String, Sendable, CaseIterable {
   case policiesNotRestored
   /// A checkpoint is taken up without which sources the ties in it have.
   case sourcesNotRestored
+  /// An order event that comes after postings of its order leaves their figures where they are.
+  case postingsNotMoved
   /// Routed records are committed in another transaction than the offsets they came from.
   case routedBeforeOffsets
 }

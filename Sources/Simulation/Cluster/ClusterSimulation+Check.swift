@@ -259,7 +259,8 @@ extension ClusterSimulation {
     }
     let books = NaiveBooks(
       judged, rates: configuration.policy.checks?.exchange == nil ? nil : ClusterSimulation.rates,
-      countsQuantities: configuration.aggregates!.countsQuantities
+      countsQuantities: configuration.aggregates!.countsQuantities,
+      inherited: configuration.aggregates!.inheritedDimensions == 0 ? [] : [0]
     ) { day in
       let (year, month, _) = civilFromDays(Int(day))
       return Int32(year * 100 + month)

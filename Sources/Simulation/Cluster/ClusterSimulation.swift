@@ -147,6 +147,7 @@ public final class ClusterSimulation {
       var settings = AggregateSettings()
       settings.interval_ms = seed % 4 == 1 ? 1 : 300
       settings.countsQuantities = tellsWholeOrders
+      if seed % 16 == 7 { settings.inheritedDimensions = 0 }
       configuration.aggregates = settings
     }
     if seed % 3 != 0 {
@@ -192,7 +193,11 @@ public final class ClusterSimulation {
     let start_ms = before_ms - 8 * 3_600_000
     guard ofWholeOrders else {
       var generator = HistoryGenerator(seed: seed, start_ms: start_ms)
-      return generator.next()
+      var history = generator.next()
+      var random = SeededRandom(seed: seed, stream: 0x6469_6d73)
+      for at in history.events.indices { history.events[at].dimensions = [random.pick(["north", "south"])] }
+      history.varyDimensions([["north", "south"]], &random)
+      return history
     }
     var options = OrderToCashOptions()
     options.orders = 2
