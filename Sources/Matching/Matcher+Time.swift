@@ -57,16 +57,9 @@ extension Matcher {
         })
       guard let entry = popped else { break }
       reached = max(reached, entry.order)
-      if timers.hasJustOpened, !timers.isBrought { bringFirst() }
+      if timers.hasJustOpened { bringFirst() }
       prefetchBody(16)
-      if let near = timers.upcoming(8), forgetsAtOnce || ties[near].has(Tie.Flag.closed) {
-        // Most likely to be forgotten, now or right after it has been closed.
-        if nearIndex.isExact {
-          nearIndex.prefetch(ties[near].head)
-        } else {
-          index.prefetch(Fingerprint(key(near)))
-        }
-      }
+      prefetchIndex(8)
       let slot = Int(entry.slot)
       let tie = ties + slot
       guard tie.pointee.has(Tie.Flag.live), tie.pointee.timer_ms == entry.deadline_ms else { continue }
@@ -110,9 +103,23 @@ extension Matcher {
     return nil
   }
 
+  /// A bucket has been opened: nobody could look ahead to its first ties.
   @inline(never)
   private mutating func bringFirst() {
-    for ahead in 0..<16 { prefetchBody(ahead) }
+    if !timers.isBrought { for ahead in 0..<16 { prefetchBody(ahead) } }
+    for ahead in 0..<8 { prefetchIndex(ahead) }
+  }
+
+  /// Brings close the place in the index of a tie that will most likely be forgotten, now or right after it has been
+  /// closed.
+  @inline(__always)
+  private mutating func prefetchIndex(_ distance: Int) {
+    guard let slot = timers.upcoming(distance), forgetsAtOnce || ties[slot].has(Tie.Flag.closed) else { return }
+    if index.near.isExact {
+      index.near.prefetch(ties[slot].head)
+    } else {
+      index.prefetch(Fingerprint(key(slot)))
+    }
   }
 
   @inline(__always)

@@ -89,6 +89,8 @@ struct RecordStore: ~Copyable {
     guard left >= 0 else { return extend(granules) }
     list.pointee.count = left
     let refs = list.pointee.refs.unsafelyUnwrapped
+    // The stack itself has left the caches too, where much is free.
+    tieout_prefetch_read(refs + max(0, left &- 32))
     if left >= RecordStore.ahead { tieout_prefetch(base + Int(refs[left &- RecordStore.ahead]) &* 8) }
     return refs[left]
   }

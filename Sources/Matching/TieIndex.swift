@@ -43,7 +43,7 @@ struct TieIndex: ~Copyable {
   func prefetch(_ fingerprint: Fingerprint) {
     let place = entries + home(fingerprint.high)
     tieout_prefetch(place)
-    tieout_prefetch(place + 8)
+    tieout_prefetch(place + 4)
   }
 
   /// Where entries stand, for those who know no more of a fingerprint than its first bits.

@@ -73,7 +73,10 @@ struct TimerQueue: ~Copyable {
   private var brought = Int64.min
   private(set) var isBrought = false
   /// Chunks of the next bucket that are brought close as a whole.
-  private static let broughtChunks = 2
+  private static let broughtChunks = 8
+  /// By bucket: the last chunk of its list that has been asked for; see `prefetchNext`.
+  private let walked: UnsafeMutablePointer<UInt32>
+  private static let walkedCount = 16
   /// Entries, also those that do not count any more.
   private(set) var count = 0
 
@@ -87,6 +90,8 @@ struct TimerQueue: ~Copyable {
     ring = .allocate(capacity: TimerQueue.ringSize)
     ring.initialize(repeating: 0, count: TimerQueue.ringSize)
     run = .allocate(capacity: runCapacity)
+    walked = .allocate(capacity: TimerQueue.walkedCount)
+    walked.initialize(repeating: 0, count: TimerQueue.walkedCount)
     // A tie has some four timers at the most in here, of four bytes: address space for a billion of them.
     region = Region(reserving: 1 << 32)
     chunks = region.base.assumingMemoryBound(to: UInt32.self)
@@ -95,6 +100,7 @@ struct TimerQueue: ~Copyable {
   deinit {
     ring.deallocate()
     run.deallocate()
+    walked.deallocate()
   }
 
   var footprintBytes: Int {
@@ -452,14 +458,22 @@ struct TimerQueue: ~Copyable {
     }
   }
 
-  /// Brings close what the next buckets will ask for, in three steps: the list of the third, the ties of the second, and
-  /// by `bring` what belongs to the ties of the first. Crowded buckets are read in order soon enough: what is brought now
-  /// must still be there then.
+  /// Brings close what the next buckets will ask for: the lists of the third to the tenth, one chunk further in each with
+  /// every bucket, since a chunk says where the next one is; the ties of the second; and by `bring` what belongs to the
+  /// ties of the first. Crowded buckets are read in order soon enough: what is brought now must still be there then.
   @inline(__always)
   private mutating func prefetchNext(_ index: Int, _ ties: UnsafePointer<Tie>, _ bring: (Int) -> Void) {
     let mask = TimerQueue.ringSize - 1
-    let third = ring[(index + 3) & mask]
-    if third != 0 { tieout_prefetch(chunks + Int(third >> 4) * 16) }
+    var distance = 10
+    var chunk = ring[(index &+ distance) & mask] >> 4
+    while true {
+      walked[(index &+ distance) & (TimerQueue.walkedCount - 1)] = chunk
+      if chunk != 0 { tieout_prefetch(chunks + Int(chunk) &* 16) }
+      distance &-= 1
+      if distance < 3 { break }
+      let before = walked[(index &+ distance) & (TimerQueue.walkedCount - 1)]
+      chunk = before == 0 ? 0 : chunks[Int(before) &* 16]
+    }
     forEachSlot(of: (index + 2) & mask, chunks: 16) { tieout_prefetch(ties + $0) }
     forEachSlot(of: (index + 1) & mask, chunks: TimerQueue.broughtChunks, bring)
     brought = opened &+ 1
