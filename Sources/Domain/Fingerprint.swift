@@ -14,8 +14,23 @@ public struct Fingerprint: Hashable, Sendable {
 
   /// Two wide multiplies over overlapping 8-byte loads (the wyhash construction), a constant number for keys up to
   /// 16 bytes.
-  @inlinable
+  @inlinable @inline(__always)
   public init(_ view: ByteView) {
+    let count = view.count
+    guard count >= 8, count <= 16, let base = view.base else {
+      self.init(ofAny: view)
+      return
+    }
+    // The usual key.
+    let a = UnsafeRawPointer(base).loadUnaligned(as: UInt64.self)
+    let b = UnsafeRawPointer(base).loadUnaligned(fromByteOffset: count &- 8, as: UInt64.self)
+    let seed: UInt64 = 0xa076_1d64_78bd_642f ^ UInt64(truncatingIfNeeded: count)
+    let high = Fingerprint.mix(a ^ seed, b ^ 0x8ebc_6af0_9c88_c6e3)
+    self.init(high: high, low: Fingerprint.mix(b ^ 0xe703_7ed1_a0b4_28db ^ high, a ^ 0x1d8e_4e27_c47d_124f))
+  }
+
+  @usableFromInline @inline(never)
+  init(ofAny view: ByteView) {
     let count = view.count
     var a: UInt64 = 0
     var b: UInt64 = 0

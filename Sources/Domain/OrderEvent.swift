@@ -73,7 +73,7 @@ public struct Amounts: Sendable {
 
   /// The amount at the place of a component's raw value, below `AmountComponent.count`.
   @inlinable @inline(__always)
-  public subscript(unchecked place: Int) -> Int64 { values[place] }
+  public subscript(unchecked place: Int) -> Int64 { values[unchecked: place] }
 
   @inlinable
   public func contains(_ component: AmountComponent) -> Bool { present & (1 << UInt16(component.rawValue)) != 0 }

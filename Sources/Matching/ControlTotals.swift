@@ -151,32 +151,43 @@ struct RunningTotals: ~Copyable {
 public struct CurrencySums: Sendable, Equatable {
   public private(set) var keys: [Currency] = []
   private var sums: [Int128] = []
-  private var last = 0
+  /// What has been added since to the sum at `last`, of the currency `lastKey`: in place, without the array.
+  private var running: Int128 = 0
+  private var last = -1
+  private var lastKey = Currency.none
 
   public init() {}
 
   /// nil where nothing was ever added.
-  public subscript(currency: Currency) -> Int128? { keys.firstIndex(of: currency).map { sums[$0] } }
+  public subscript(currency: Currency) -> Int128? {
+    keys.firstIndex(of: currency).map { $0 == last ? sums[$0] + running : sums[$0] }
+  }
 
   @inline(__always)
   public mutating func add(_ amount: Int64, _ currency: Currency) { add(Int128(amount), currency) }
 
   @inline(__always)
   public mutating func add(_ amount: Int128, _ currency: Currency) {
-    if last >= keys.count || keys[last] != currency { last = place(of: currency) }
-    sums[last] += amount
+    if currency != lastKey || last < 0 { turn(to: currency) }
+    running += amount
   }
 
   @inline(never)
-  private mutating func place(of currency: Currency) -> Int {
-    if let found = keys.firstIndex(of: currency) { return found }
-    keys.append(currency)
-    sums.append(0)
-    return keys.count - 1
+  private mutating func turn(to currency: Currency) {
+    if last >= 0 { sums[last] += running }
+    running = 0
+    lastKey = currency
+    if let found = keys.firstIndex(of: currency) {
+      last = found
+    } else {
+      keys.append(currency)
+      sums.append(0)
+      last = keys.count - 1
+    }
   }
 
   public mutating func merge(_ other: CurrencySums) {
-    for (currency, sum) in zip(other.keys, other.sums) { add(sum, currency) }
+    for currency in other.keys { add(other[currency]!, currency) }
   }
 
   public static func == (a: CurrencySums, b: CurrencySums) -> Bool {

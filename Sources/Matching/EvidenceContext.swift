@@ -54,7 +54,9 @@ struct EvidenceContext {
       })
   }
 
-  private static func distinct(_ ids: [String]) -> [String] { Array(Set(ids).sorted().prefix(maximumEvidenceIDs)) }
+  private static func distinct(_ ids: [String]) -> [String] {
+    ids.count < 2 ? ids : Array(Set(ids).sorted().prefix(maximumEvidenceIDs))
+  }
 
   /// How old the breaks are at a time: age counts from the end of window and grace of the first event. What is told at an
   /// age is told as of the time at which that was reached, however far the watermark has leapt.

@@ -1,3 +1,4 @@
+import CShims
 import Domain
 
 /// One record of a tie, as the judgement reads it. Its texts are views of memory that somebody else owns: the decoded
@@ -71,7 +72,7 @@ struct Fact {
 
   init() {}
 
-  var amountCount: Int { mask.nonzeroBitCount }
+  var amountCount: Int { Int(tieout_bit_count(mask)) }
   var kind: OrderEventKind? { isPosting ? nil : OrderEventKind(rawValue: code) }
   var role: AccountRole { AccountRole(rawValue: code)! }
   var isReversal: Bool { flags & Flag.reversal != 0 }
@@ -135,7 +136,7 @@ extension UnsafePointer<Fact> {
     let bit = UInt16(1) &<< UInt16(component.rawValue)
     let mask = pointee.mask
     guard mask & bit != 0 else { return 0 }
-    return pointee.amounts[unchecked: (mask & (bit &- 1)).nonzeroBitCount]
+    return pointee.amounts[unchecked: Int(tieout_bit_count(mask & (bit &- 1)))]
   }
 }
 

@@ -1,3 +1,4 @@
+import CShims
 import Domain
 
 /// Reads the facts of a tie's body one after the other.
@@ -131,7 +132,7 @@ struct FactCursor {
   }
 
   @inline(__always)
-  private static func load<Value: FixedWidthInteger & BitwiseCopyable>(
+  static func load<Value: FixedWidthInteger & BitwiseCopyable>(
     _ place: inout UnsafePointer<UInt8>, _ type: Value.Type
   ) -> Value {
     let value = UnsafeRawPointer(place).loadUnaligned(as: Value.self)
@@ -140,7 +141,7 @@ struct FactCursor {
   }
 
   @inline(__always)
-  private static func number(_ place: UnsafePointer<UInt8>, width: Int) -> Int64 {
+  static func number(_ place: UnsafePointer<UInt8>, width: Int) -> Int64 {
     let raw = UInt64(littleEndian: UnsafeRawPointer(place).loadUnaligned(as: UInt64.self))
     let unwanted = UInt64(truncatingIfNeeded: 64 &- 8 &* width)
     let wanted = width == 0 ? 0 : (raw &<< unwanted) &>> unwanted
@@ -148,7 +149,7 @@ struct FactCursor {
   }
 
   @inline(__always)
-  private static func literal(_ place: inout UnsafePointer<UInt8>) -> ByteView {
+  static func literal(_ place: inout UnsafePointer<UInt8>) -> ByteView {
     var count = Int(place.pointee)
     place += 1
     if count == 255 { count = Int(load(&place, UInt16.self)) }
@@ -166,7 +167,7 @@ struct FactCursor {
   func amount(_ component: AmountComponent) -> Int64 {
     let bit = UInt16(1) &<< UInt16(component.rawValue)
     guard mask & bit != 0 else { return 0 }
-    return amount(at: (mask & (bit &- 1)).nonzeroBitCount)
+    return amount(at: Int(tieout_bit_count(mask & (bit &- 1))))
   }
 
   /// First and last day of the service that an order event bills.
@@ -210,7 +211,7 @@ struct FactCursor {
     }
     if heads >> 18 & 3 == Period.literal { lastPeriod = FactCursor.load(&place, Int32.self) }
     amountsAt = place
-    place += Int(heads >> 28) &* mask.nonzeroBitCount
+    place += Int(heads >> 28) &* Int(tieout_bit_count(mask))
     if heads & Bit.literals != 0 {
       if heads & 1 << 8 != 0 { lastDocument = FactCursor.literal(&place) }
       if heads & 1 << 10 != 0 { lastCustomer = FactCursor.literal(&place) }

@@ -86,7 +86,7 @@ extension Matcher {
   }
 
   @inline(__always)
-  private static func write(_ key: ByteView, balance: UInt16, at start: UnsafeMutableRawPointer) {
+  static func write(_ key: ByteView, balance: UInt16, at start: UnsafeMutableRawPointer) {
     start.storeBytes(of: balance, as: UInt16.self)
     var at = start.assumingMemoryBound(to: UInt8.self)
     if key.count < 255 {

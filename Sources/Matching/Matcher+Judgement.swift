@@ -244,6 +244,13 @@ extension Matcher {
     }
   }
   static let valueRoleCount = 5
+  /// The same, a bit each.
+  @inline(__always)
+  static var valueRoles: UInt32 {
+    var roles: UInt32 = 0
+    for place in 0..<valueRoleCount { roles |= 1 &<< UInt32(valueRole(place).rawValue) }
+    return roles
+  }
 
   private var judgedValue: TieValue {
     var size: Int128 = 0
@@ -279,7 +286,7 @@ extension Matcher {
   }
 
   @inline(__always)
-  private mutating func count(_ slot: Int, isTiedOut: Bool) {
+  mutating func count(_ slot: Int, isTiedOut: Bool) {
     if !ties[slot].has(Tie.Flag.closed) {
       ties[slot].set(Tie.Flag.closed)
       ties[slot].set(Tie.Flag.tiedOut, isTiedOut)

@@ -42,42 +42,90 @@ extension Matcher {
     guard watermark_ms > .min else { return bound }
     var done = 0
     // The farthest that was popped: a tie may be due again at once, at a time before that of another one.
-    var reached = ExpiryBound(deadline_ms: .min, tag: 0)
+    var reached = TimerQueue.Entry.first
+    var due = TimerQueue.Due(before: watermark_ms, upTo: bound)
     while true {
       let (ties, base, forgetsAtOnce, nearIndex) = (ties, store.base, forgetsAtOnce, index.near)
       let popped = timers.pop(
-        before: watermark_ms, upTo: bound, ties: ties, fingerprint: { Matcher.fingerprint($0, ties, base) },
+        due, ties: ties, fingerprint: { Matcher.fingerprint($0, ties, base) },
         bring: { slot in
           let tie = ties + slot
-          let body = base + Int(tie.pointee.body) * 8
+          let body = base + Int(tie.pointee.body) &* 8
           tieout_prefetch(body)
           tieout_prefetch(body + Int(tie.pointee.bodyLength))
           if forgetsAtOnce || tie.pointee.has(Tie.Flag.closed) { nearIndex.prefetch(tie.pointee.head) }
         })
       guard let entry = popped else { break }
-      if !reached.covers(entry) { reached = ExpiryBound(deadline_ms: entry.deadline_ms, tag: UInt32(entry.head)) }
-      if timers.hasJustOpened { for ahead in 0..<16 { prefetchBody(ahead) } }
+      reached = max(reached, entry.order)
+      if timers.hasJustOpened { bringFirst() }
       prefetchBody(16)
-      if let near = timers.upcoming(8), forgetsAtOnce || ties[near].has(Tie.Flag.closed) {
-        // Most likely to be forgotten, now or right after it has been closed.
-        index.prefetch(Fingerprint(key(near)))
-      }
+      prefetchIndex(8)
       let slot = Int(entry.slot)
-      guard ties[slot].has(Tie.Flag.live), ties[slot].timer_ms == entry.deadline_ms else { continue }
-      ties[slot].timer_ms = Tie.noTimer_ms
-      fire(slot, watermark_ms: watermark_ms, outputs: &outputs)
-      done += 1
-      // What is due no later than the last one goes with it.
-      if done == limit { bound = reached }
+      let tie = ties + slot
+      guard tie.pointee.has(Tie.Flag.live), tie.pointee.timer_ms == entry.deadline_ms else { continue }
+      tie.pointee.timer_ms = Tie.noTimer_ms
+      let isOrdinary =
+        tie.pointee.flags & (Tie.Flag.agreed | Tie.Flag.dirty | Tie.Flag.closed) == Tie.Flag.agreed
+        && tie.pointee.breaks == 0 && tie.pointee.deadline_ms < watermark_ms && !isAttentive && !isFinishing
+      if isOrdinary {
+        // It has agreed before its deadline, and nothing has come since.
+        stamp(tie.pointee.head)
+        count(slot, isTiedOut: true)
+        if let forgotten = close(slot, watermark_ms: watermark_ms, due) { reached = max(reached, forgotten) }
+      } else {
+        fire(slot, watermark_ms: watermark_ms, outputs: &outputs)
+      }
+      done &+= 1
+      if done == limit {
+        // What is due no later than the last one goes with it.
+        bound = ExpiryBound(reached)
+        due = TimerQueue.Due(before: watermark_ms, upTo: bound)
+      }
     }
     settleAggregates()
     return bound
   }
 
+  /// What follows when a tie without breaks has been closed: it is looked at when its retention has passed. Where that is
+  /// short, and has passed too, it is forgotten now.
+  /// - Returns: what would have been popped then.
+  @inline(__always)
+  private mutating func close(_ slot: Int, watermark_ms: Int64, _ due: TimerQueue.Due) -> Int64? {
+    let until = until_ms(slot, watermark_ms)
+    if forgetsAtOnce, !hasAges, !hasSchedules, !ties[slot].isKeptLonger {
+      let order = TimerQueue.Entry(deadline_ms: until.forgotten, head: ties[slot].head, slot: slot).order
+      if due.covers(order) {
+        forget(slot)
+        return order
+      }
+    }
+    schedule(slot, at: min(until.next, until.forgotten))
+    return nil
+  }
+
+  /// A bucket has been opened: nobody could look ahead to its first ties.
+  @inline(never)
+  private mutating func bringFirst() {
+    if !timers.isBrought { for ahead in 0..<16 { prefetchBody(ahead) } }
+    for ahead in 0..<8 { prefetchIndex(ahead) }
+  }
+
+  /// Brings close the place in the index of a tie that will most likely be forgotten, now or right after it has been
+  /// closed.
+  @inline(__always)
+  private mutating func prefetchIndex(_ distance: Int) {
+    guard let slot = timers.upcoming(distance), forgetsAtOnce || ties[slot].has(Tie.Flag.closed) else { return }
+    if index.near.isExact {
+      index.near.prefetch(ties[slot].head)
+    } else {
+      index.prefetch(Fingerprint(key(slot)))
+    }
+  }
+
   @inline(__always)
   private func prefetchBody(_ distance: Int) {
     guard let slot = timers.upcoming(distance) else { return }
-    let body = bodyStart(slot)
+    let body = store.base + Int(ties[slot].body) &* 8
     // The key, for what is forgotten; the value at the end, for what is counted; what lies between, for what is judged.
     tieout_prefetch(body)
     tieout_prefetch(body + Int(ties[slot].bodyLength))

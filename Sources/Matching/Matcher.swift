@@ -88,7 +88,7 @@ public struct Matcher: ~Copyable {
   var revision: PolicyRevision
   /// Window and grace.
   let horizon_ms: Int64
-  /// Retention ends in the bucket of timers in which a tie is closed: it is forgotten moments later.
+  /// Retention is a second, or a bucket of timers: a tie is forgotten moments after it has been closed.
   let forgetsAtOnce: Bool
 
   /// While a checkpoint is being restored: the shards that are in already; the others' records were taken in before
@@ -132,6 +132,8 @@ public struct Matcher: ~Copyable {
   let hasSchedules: Bool
   /// False makes every judgement a full one: tests hold the two against each other.
   var judgesQuickly = true
+  /// False makes every record go by way of `Fact`: tests hold the two against each other.
+  var takesPlain = true
   /// While a bounded input is being closed, nothing is forgotten: the tie counts and totals are about to be read.
   var isFinishing = false
 
@@ -144,7 +146,7 @@ public struct Matcher: ~Copyable {
     self.dimensionCount = min(dimensionCount, maximumDimensions)
     watermarks = Watermarks(outOfOrderness_ms: policy.outOfOrderness_ms, idleTimeout_ms: policy.idleTimeout_ms)
     horizon_ms = policy.window_ms.addingSaturating(policy.grace_ms)
-    forgetsAtOnce = policy.retention_ms <= horizon_ms / TimerQueue.quantaPerHorizon
+    forgetsAtOnce = policy.retention_ms <= max(1_000, horizon_ms / TimerQueue.quantaPerHorizon)
     timers = TimerQueue(quantum_ms: horizon_ms / TimerQueue.quantaPerHorizon)
     judge = Judge(policy: policy)
     hasChecks = policy.checks?.concernsAgreed == true || policy.quantities.comparesLines
@@ -204,7 +206,7 @@ public struct Matcher: ~Copyable {
     let (fact, count, space) = (fact, dimensionCount, dimensionSpace)
     take(
       orders, side: Tie.Flag.hasOrder, now_ms: now_ms, outputs: &outputs, key: { $0.pointee.order },
-      time: { $0.pointee.time_ms }, position: { $0.pointee.position },
+      time: { $0.pointee.time_ms }, position: { $0.pointee.position }, plain: { PlainEvent($0) },
       fill: { fact.fill($0, dimensionCount: count, scratch: space) })
     counters.orderEvents += orders.count
   }
@@ -216,7 +218,7 @@ public struct Matcher: ~Copyable {
     let (fact, count, space) = (fact, dimensionCount, dimensionSpace)
     take(
       postings, side: Tie.Flag.hasPosting, now_ms: now_ms, outputs: &outputs, key: { $0.pointee.order },
-      time: { $0.pointee.time_ms }, position: { $0.pointee.position },
+      time: { $0.pointee.time_ms }, position: { $0.pointee.position }, plain: { PlainPosting($0) },
       fill: { fact.fill($0, dimensionCount: count, scratch: space) })
     counters.postings += postings.count
   }
@@ -224,18 +226,22 @@ public struct Matcher: ~Copyable {
   /// Takes records in by micro-batches: first the index, then the slots, then the bodies of all of them are brought
   /// close, so that each record's cache misses pass while the others are looked up.
   @inline(__always)
-  private mutating func take<Record>(
+  private mutating func take<Record, Plain: PlainRecord>(
     _ records: UnsafeBufferPointer<Record>, side: UInt16, now_ms: Int64, outputs: inout MatchOutputs,
     key: (UnsafePointer<Record>) -> ByteView, time: (UnsafePointer<Record>) -> Int64,
-    position: (UnsafePointer<Record>) -> RecordPosition, fill: (UnsafePointer<Record>) -> Void
+    position: (UnsafePointer<Record>) -> RecordPosition, plain: (UnsafePointer<Record>) -> Plain,
+    fill: (UnsafePointer<Record>) -> Void
   ) {
     guard let base = records.baseAddress, !records.isEmpty else { return }
     let latest = now_ms.addingSaturating(policy.maximumFuture_ms)
     var start = 0
     var run = position(base)
     var largest = Int64.min
+    let takesPlainly = takesPlainly
+    let watermark_ms = watermarks.current_ms
     while start < records.count {
       let count = min(Matcher.microBatch, records.count - start)
+      index.makeRoom(for: count)
       let batch = base + start
       for at in 0..<count {
         fingerprints[at] = Fingerprint(key(batch + at))
@@ -277,9 +283,24 @@ public struct Matcher: ~Copyable {
         if time_ms > largest { largest = time_ms }
         let order = key(record)
         var slot = slots[at]
+        var home = 0
         if slot == 0 || !self.key(slot).elementsEqual(order) {
           // New, or made by an earlier record of this micro-batch, or another key with the same tag.
-          slot = lookUp(fingerprints[at], order)
+          slot = index.find(fingerprints[at], place: &home) { self.key($0).elementsEqual(order) }
+        }
+        let own = plain(record)
+        if takesPlainly, own.isPlain, order.count < 255, time_ms &+ horizon_ms >= watermark_ms,
+          slot == 0 || isPlain(slot), let dimensionSize = own.dimensionSize(dimensionCount)
+        {
+          if aggregates != nil || tracksPeriods {
+            fill(record)
+            if aggregates != nil { aggregate(fact, sign: 1) }
+            if tracksPeriods { accountByPeriod(fact, sign: 1) }
+          }
+          takePlain(
+            own, dimensionSize: dimensionSize, into: slot, at: home, fingerprints[at], order,
+            watermark_ms: watermark_ms)
+          continue
         }
         fill(record)
         takeFact(into: slot, fingerprints[at], order, time_ms: time_ms, side: side)

@@ -205,7 +205,7 @@ extension Matcher {
 
   /// Takes a fact into the tally. It is not changed: by value it would be copied.
   @inline(__always)
-  private mutating func add<View: FactView>(_ fact: inout View, to tally: inout QuickTally) {
+  mutating func add<View: FactView>(_ fact: inout View, to tally: inout QuickTally) {
     var takesPart = fact.isPosting
     tally.isUnusual = tally.isUnusual || fact.flags & QuickJudge.involvedFlags != 0
     let line: UnsafeMutablePointer<QuickJudge.Line>
@@ -268,7 +268,7 @@ extension Matcher {
 
   /// The value of a tie whose facts the tally holds, where it agrees. Clears the sums.
   @inline(__always)
-  private mutating func conclude(_ tally: QuickTally) -> TieValue? {
+  mutating func conclude(_ tally: QuickTally) -> TieValue? {
     let (expected, posted) = (quick.expected, quick.posted)
     let (events, postings) = (quick.events, quick.postings)
     var isUnusual = tally.isUnusual

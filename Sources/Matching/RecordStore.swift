@@ -74,15 +74,29 @@ struct RecordStore: ~Copyable {
   @inline(__always)
   mutating func allocate(_ bytes: Int) -> StoreRef {
     let granules = RecordStore.granules(bytes)
-    let list = free + RecordStore.classIndex(granules)
-    liveBytes += granules * 8
-    if list.pointee.count > 0 {
-      let left = list.pointee.count - 1
-      list.pointee.count = left
-      let refs = list.pointee.refs!
-      if left >= RecordStore.ahead { tieout_prefetch(base + Int(refs[left &- RecordStore.ahead]) &* 8) }
-      return refs[left]
-    }
+    return allocate(granules: granules, class: RecordStore.classIndex(granules))
+  }
+
+  /// As `allocate`, for `granules` up to `exactClasses`, and one at least.
+  @inline(__always)
+  mutating func allocate(exact granules: Int) -> StoreRef { allocate(granules: granules, class: granules &- 1) }
+
+  @inline(__always)
+  private mutating func allocate(granules: Int, class index: Int) -> StoreRef {
+    let list = free + index
+    liveBytes &+= granules &* 8
+    let left = list.pointee.count &- 1
+    guard left >= 0 else { return extend(granules) }
+    list.pointee.count = left
+    let refs = list.pointee.refs.unsafelyUnwrapped
+    // The stack itself has left the caches too, where much is free.
+    tieout_prefetch_read(refs + max(0, left &- 32))
+    if left >= RecordStore.ahead { tieout_prefetch(base + Int(refs[left &- RecordStore.ahead]) &* 8) }
+    return refs[left]
+  }
+
+  @inline(never)
+  private mutating func extend(_ granules: Int) -> StoreRef {
     let needed = used + granules * 8
     precondition(
       needed + RecordStore.slackBytes <= region.reservedBytes,
@@ -95,11 +109,21 @@ struct RecordStore: ~Copyable {
 
   @inline(__always)
   mutating func free(_ ref: StoreRef, granules: Int) {
-    let list = free + RecordStore.classIndex(granules)
-    if list.pointee.count == list.pointee.capacity { RecordStore.grow(list) }
-    list.pointee.refs![list.pointee.count] = ref
-    list.pointee.count += 1
-    liveBytes -= granules * 8
+    free(ref, granules: granules, class: RecordStore.classIndex(granules))
+  }
+
+  /// As `free`, for `granules` up to `exactClasses`.
+  @inline(__always)
+  mutating func free(_ ref: StoreRef, exact granules: Int) { free(ref, granules: granules, class: granules &- 1) }
+
+  @inline(__always)
+  private mutating func free(_ ref: StoreRef, granules: Int, class index: Int) {
+    let list = free + index
+    let count = list.pointee.count
+    if count == list.pointee.capacity { RecordStore.grow(list) }
+    list.pointee.refs.unsafelyUnwrapped[count] = ref
+    list.pointee.count = count &+ 1
+    liveBytes &-= granules &* 8
   }
 
   @inline(never)

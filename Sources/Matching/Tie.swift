@@ -23,6 +23,32 @@ struct Tie {
     quiet_ms = .min
   }
 
+  /// One that a first fact has come for. Times as a slot can hold them.
+  @inline(__always)
+  init(
+    body: StoreRef, bodyLength: UInt16, head: UInt16, flags: UInt16, deadline_ms: Int64, timer_ms: Int64,
+    quiet_ms: Int64
+  ) {
+    self.body = body
+    breaks = 0
+    deadlineAndFlags = UInt64(bitPattern: deadline_ms) << 16 | UInt64(flags)
+    timerAndLength = UInt64(bitPattern: timer_ms) << 16 | UInt64(bodyLength)
+    quietAndHead = UInt64(bitPattern: quiet_ms) << 16 | UInt64(head)
+  }
+
+  /// Sets flags and times at once. Times as a slot can hold them.
+  @inline(__always)
+  mutating func set(flags: UInt16, deadline_ms: Int64, quiet_ms: Int64) {
+    deadlineAndFlags = UInt64(bitPattern: deadline_ms) << 16 | UInt64(flags)
+    quietAndHead = UInt64(bitPattern: quiet_ms) << 16 | quietAndHead & 0xffff
+  }
+
+  /// Sets the body of a length that can be said here, and the timer that stands. A time as a slot can hold it.
+  @inline(__always)
+  mutating func set(timer_ms: Int64, bodyLength: Int) {
+    timerAndLength = UInt64(bitPattern: timer_ms) << 16 | UInt64(truncatingIfNeeded: bodyLength)
+  }
+
   static let lastTime_ms: Int64 = 1 << 47 - 2
   static let firstTime_ms: Int64 = -(1 << 47)
   /// What `timer_ms` is where none stands: behind every time.

@@ -43,7 +43,7 @@ struct TieIndex: ~Copyable {
   func prefetch(_ fingerprint: Fingerprint) {
     let place = entries + home(fingerprint.high)
     tieout_prefetch(place)
-    tieout_prefetch(place + 8)
+    tieout_prefetch(place + 4)
   }
 
   /// Where entries stand, for those who know no more of a fingerprint than its first bits.
@@ -51,11 +51,14 @@ struct TieIndex: ~Copyable {
     fileprivate let entries: UnsafeMutablePointer<UInt64>
     fileprivate let capacity: Int
 
-    /// Brings the place of a fingerprint close. In a table of more than half a million entries its first bits do not
-    /// say it exactly enough.
+    /// In a table of more than half a million entries the first bits of a fingerprint do not say exactly enough where its
+    /// place is.
+    @inline(__always) var isExact: Bool { capacity <= 1 << 19 }
+
+    /// Brings the place of a fingerprint close, where that is known.
     @inline(__always)
     func prefetch(_ head: UInt16) {
-      guard capacity <= 1 << 19 else { return }
+      guard isExact else { return }
       let place = entries + (Int(head) &* capacity) >> 16
       tieout_prefetch(place)
       tieout_prefetch(place + 8)
@@ -78,6 +81,38 @@ struct TieIndex: ~Copyable {
       }
       position = next(position)
     }
+  }
+
+  /// As `find`, and where there is none the place at which `insert(_:slot:at:)` puts one, until the index next changes.
+  @inline(__always)
+  func find(_ fingerprint: Fingerprint, place: inout Int, where matches: (Int) -> Bool) -> Int {
+    let tag = fingerprint.high >> TieIndex.slotBits
+    var position = home(fingerprint.high)
+    while true {
+      let entry = entries[position]
+      if entry == 0 {
+        place = position
+        return 0
+      }
+      if entry >> TieIndex.slotBits == tag {
+        let slot = Int(entry & TieIndex.slotMask)
+        if matches(slot) { return slot }
+      }
+      position = next(position)
+    }
+  }
+
+  /// Adds a slot at the place that `find` has told, after `makeRoom`.
+  @inline(__always)
+  mutating func insert(_ fingerprint: Fingerprint, slot: Int, at place: Int) {
+    entries[place] = fingerprint.high & ~TieIndex.slotMask | UInt64(slot)
+    count &+= 1
+  }
+
+  /// As many can be added now without growing.
+  @inline(__always)
+  mutating func makeRoom(for more: Int) {
+    if (count &+ more) &* 8 > capacity &* 5 { grow(to: capacity + capacity / 2) }
   }
 
   /// Adds a slot whose key is not in the index yet.
@@ -153,6 +188,7 @@ struct TieIndex: ~Copyable {
     if entries * 8 > capacity * 5 { grow(to: entries * 7 / 4) }
   }
 
+  @inline(never)
   private mutating func grow(to larger: Int) {
     let oldCapacity = capacity
     capacity = larger

@@ -25,6 +25,9 @@ struct TimerQueue: ~Copyable {
       self.slot = UInt32(slot)
     }
 
+    /// Before every other order.
+    static let first = Int64.min
+
     var deadline_ms: Int64 { order >> 16 }
     var head: UInt16 { UInt16(truncatingIfNeeded: order) }
   }
@@ -66,6 +69,14 @@ struct TimerQueue: ~Copyable {
   private var runCount = 0
   private var cursor = 0
   private var heap: [Entry] = []
+  /// Number of the bucket whose ties have been brought close, and whether that was the opened one, with all its ties.
+  private var brought = Int64.min
+  private(set) var isBrought = false
+  /// Chunks of the next bucket that are brought close as a whole.
+  private static let broughtChunks = 8
+  /// By bucket: the last chunk of its list that has been asked for; see `prefetchNext`.
+  private let walked: UnsafeMutablePointer<UInt32>
+  private static let walkedCount = 16
   /// Entries, also those that do not count any more.
   private(set) var count = 0
 
@@ -79,6 +90,8 @@ struct TimerQueue: ~Copyable {
     ring = .allocate(capacity: TimerQueue.ringSize)
     ring.initialize(repeating: 0, count: TimerQueue.ringSize)
     run = .allocate(capacity: runCapacity)
+    walked = .allocate(capacity: TimerQueue.walkedCount)
+    walked.initialize(repeating: 0, count: TimerQueue.walkedCount)
     // A tie has some four timers at the most in here, of four bytes: address space for a billion of them.
     region = Region(reserving: 1 << 32)
     chunks = region.base.assumingMemoryBound(to: UInt32.self)
@@ -87,6 +100,7 @@ struct TimerQueue: ~Copyable {
   deinit {
     ring.deallocate()
     run.deallocate()
+    walked.deallocate()
   }
 
   var footprintBytes: Int {
@@ -109,8 +123,21 @@ struct TimerQueue: ~Copyable {
   ///   - head: The first 16 bits of the key's fingerprint, the whole of which `fingerprint` finds by the slot.
   @inline(__always)
   mutating func push(deadline_ms: Int64, slot: Int, head: UInt16, fingerprint: (Int) -> Fingerprint) {
-    count += 1
     let number = bucketNumber(deadline_ms)
+    // Ahead of the opened bucket, and within a turn of the calendar: nearly all are. While none is opened, none is.
+    if UInt64(bitPattern: number &- opened &- 1) < UInt64(TimerQueue.ringSize - 1) {
+      count &+= 1
+      append(slot, to: number)
+    } else {
+      pushFar(number, deadline_ms: deadline_ms, slot: slot, head: head, fingerprint: fingerprint)
+    }
+  }
+
+  @inline(never)
+  private mutating func pushFar(
+    _ number: Int64, deadline_ms: Int64, slot: Int, head: UInt16, fingerprint: (Int) -> Fingerprint
+  ) {
+    count += 1
     if opened == .min { opened = number - 1 }
     put(number, deadline_ms: deadline_ms, slot: slot, head: head, fingerprint: fingerprint)
   }
@@ -130,20 +157,27 @@ struct TimerQueue: ~Copyable {
 
   @inline(__always)
   private mutating func append(_ slot: Int, to number: Int64) {
-    let bucket = Int(number & Int64(TimerQueue.ringSize - 1))
-    let first = ring[bucket]
+    let bucket = ring + Int(number & Int64(TimerQueue.ringSize - 1))
+    let first = bucket.pointee
     let used = Int(first & 15)
     if first == 0 || used == TimerQueue.chunkSlots {
-      let chunk = takeChunk()
-      chunks[Int(chunk) * 16] = first >> 4
-      chunks[Int(chunk) * 16 + 1] = UInt32(slot)
-      ring[bucket] = chunk << 4 | 1
+      bucket.pointee = beginChunk(first >> 4, slot)
     } else {
-      chunks[Int(first >> 4) * 16 + 1 + used] = UInt32(slot)
-      ring[bucket] = first + 1
+      chunks[Int(first >> 4) &* 16 &+ 1 &+ used] = UInt32(truncatingIfNeeded: slot)
+      bucket.pointee = first &+ 1
     }
   }
 
+  /// A chunk in front of another one, with its first slot, as `ring` has it.
+  @inline(never)
+  private mutating func beginChunk(_ next: UInt32, _ slot: Int) -> UInt32 {
+    let chunk = takeChunk()
+    chunks[Int(chunk) * 16] = next
+    chunks[Int(chunk) * 16 + 1] = UInt32(slot)
+    return chunk << 4 | 1
+  }
+
+  @inline(__always)
   private mutating func takeChunk() -> UInt32 {
     if freeChunk != 0 {
       let chunk = freeChunk
@@ -157,31 +191,66 @@ struct TimerQueue: ~Copyable {
     return UInt32(usedChunks - 1)
   }
 
-  /// The next entry with a deadline before `watermark_ms` and not beyond the bound, or nil.
+  /// What is due: everything before a watermark that is not beyond a bound.
+  struct Due {
+    /// As `Entry.order`: the first that is not, and the last that is.
+    private let end: Int64
+    private let last: Int64
+    let watermark_ms: Int64
+
+    init(before watermark_ms: Int64, upTo bound: ExpiryBound) {
+      self.watermark_ms = watermark_ms
+      end = max(Tie.firstTime_ms, min(Tie.noTimer_ms, watermark_ms)) << 16
+      last =
+        bound.deadline_ms < Tie.firstTime_ms
+        ? .min : min(Tie.noTimer_ms, bound.deadline_ms) << 16 | Int64(min(bound.tag, 0xffff))
+    }
+
+    @inline(__always)
+    func covers(_ order: Int64) -> Bool { order < end && order <= last }
+  }
+
+  /// The next entry that is due, or nil.
   /// - Parameters:
   ///   - ties: What the slots stand for.
   ///   - bring: Brings close what belongs to a slot that will be popped soon, or may be.
+  @inline(__always)
   mutating func pop(
-    before watermark_ms: Int64, upTo bound: ExpiryBound, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint,
-    bring: (Int) -> Void = { _ in }
+    _ due: Due, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint, bring: (Int) -> Void = { _ in }
+  ) -> Entry? {
+    if cursor < runCount, heap.isEmpty {
+      let next = run[cursor]
+      guard due.covers(next.order) else { return nil }
+      cursor &+= 1
+      count &-= 1
+      return next
+    }
+    return popBeyond(due, ties: ties, fingerprint: fingerprint, bring: bring)
+  }
+
+  @inline(never)
+  private mutating func popBeyond(
+    _ due: Due, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint, bring: (Int) -> Void
   ) -> Entry? {
     while true {
       if cursor < runCount {
         let next = run[cursor]
         if heap.isEmpty || !TimerQueue.precedes(heap[0], next, fingerprint) {
-          guard next.deadline_ms < watermark_ms, bound.covers(next) else { return nil }
+          guard due.covers(next.order) else { return nil }
           cursor += 1
           count -= 1
           return next
         }
       }
       if let next = heap.first {
-        guard next.deadline_ms < watermark_ms, bound.covers(next) else { return nil }
+        guard due.covers(next.order) else { return nil }
         heapPop(fingerprint)
         count -= 1
         return next
       }
-      guard openNextBucket(before: watermark_ms, ties: ties, fingerprint: fingerprint, bring: bring) else { return nil }
+      guard openNextBucket(before: due.watermark_ms, ties: ties, fingerprint: fingerprint, bring: bring) else {
+        return nil
+      }
     }
   }
 
@@ -240,6 +309,7 @@ struct TimerQueue: ~Copyable {
   private mutating func open(
     _ index: Int, _ ties: UnsafePointer<Tie>, _ fingerprint: (Int) -> Fingerprint, _ bring: (Int) -> Void
   ) -> Bool {
+    let wasBrought = brought == opened
     prefetchNext(index, ties, bring)
     let (first, quantum_ms) = (opened << Int64(quantumBits), Int64(1) << Int64(quantumBits))
     let newest = ring[index] >> 4
@@ -282,6 +352,7 @@ struct TimerQueue: ~Copyable {
       chunk = next
     }
     if !isSorted { sortRun(fingerprint) }
+    isBrought = wasBrought && runCount <= TimerQueue.broughtChunks * TimerQueue.chunkSlots
     return runCount > 0
   }
 
@@ -387,16 +458,25 @@ struct TimerQueue: ~Copyable {
     }
   }
 
-  /// Brings close what the next buckets will ask for, in three steps: the list of the third, the ties of the second, and
-  /// by `bring` what belongs to the ties of the first. Crowded buckets are read in order soon enough: what is brought now
-  /// must still be there then.
+  /// Brings close what the next buckets will ask for: the lists of the third to the tenth, one chunk further in each with
+  /// every bucket, since a chunk says where the next one is; the ties of the second; and by `bring` what belongs to the
+  /// ties of the first. Crowded buckets are read in order soon enough: what is brought now must still be there then.
   @inline(__always)
-  private func prefetchNext(_ index: Int, _ ties: UnsafePointer<Tie>, _ bring: (Int) -> Void) {
+  private mutating func prefetchNext(_ index: Int, _ ties: UnsafePointer<Tie>, _ bring: (Int) -> Void) {
     let mask = TimerQueue.ringSize - 1
-    let third = ring[(index + 3) & mask]
-    if third != 0 { tieout_prefetch(chunks + Int(third >> 4) * 16) }
+    var distance = 10
+    var chunk = ring[(index &+ distance) & mask] >> 4
+    while true {
+      walked[(index &+ distance) & (TimerQueue.walkedCount - 1)] = chunk
+      if chunk != 0 { tieout_prefetch(chunks + Int(chunk) &* 16) }
+      distance &-= 1
+      if distance < 3 { break }
+      let before = walked[(index &+ distance) & (TimerQueue.walkedCount - 1)]
+      chunk = before == 0 ? 0 : chunks[Int(before) &* 16]
+    }
     forEachSlot(of: (index + 2) & mask, chunks: 16) { tieout_prefetch(ties + $0) }
-    forEachSlot(of: (index + 1) & mask, chunks: 2, bring)
+    forEachSlot(of: (index + 1) & mask, chunks: TimerQueue.broughtChunks, bring)
+    brought = opened &+ 1
   }
 
   /// Calls `body` with the slots of a bucket's newest chunks.
@@ -483,8 +563,6 @@ public struct ExpiryBound: Sendable, Equatable {
   /// Everything that is due.
   public static let none = ExpiryBound(deadline_ms: .max, tag: .max)
 
-  @inline(__always)
-  func covers(_ entry: TimerQueue.Entry) -> Bool {
-    entry.deadline_ms < deadline_ms || entry.deadline_ms == deadline_ms && UInt32(entry.head) <= tag
-  }
+  /// Everything up to what was popped, as `TimerQueue.Entry.order`.
+  init(_ order: Int64) { self.init(deadline_ms: order >> 16, tag: UInt32(order & 0xffff)) }
 }

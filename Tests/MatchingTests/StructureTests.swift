@@ -165,7 +165,8 @@ struct SeededGenerator: RandomNumberGenerator {
     func popped(before watermark: Int64) -> [Int] {
       var slots: [Int] = []
       while let entry = queue.pop(
-        before: watermark, upTo: .none, ties: ties, fingerprint: { Fingerprint(high: highs[$0], low: 0) })
+        TimerQueue.Due(before: watermark, upTo: .none), ties: ties,
+        fingerprint: { Fingerprint(high: highs[$0], low: 0) })
       {
         // As the matcher does: what does not agree with the tie's own timer is passed over.
         let slot = Int(entry.slot)
@@ -221,7 +222,8 @@ struct SeededGenerator: RandomNumberGenerator {
       func popped(before watermark_ms: Int64) -> [Int] {
         var slots: [Int] = []
         while let entry = queue.pop(
-          before: watermark_ms, upTo: .none, ties: ties, fingerprint: { Fingerprint(high: 0, low: UInt64($0)) })
+          TimerQueue.Due(before: watermark_ms, upTo: .none), ties: ties,
+          fingerprint: { Fingerprint(high: 0, low: UInt64($0)) })
         {
           slots.append(Int(entry.slot))
         }
@@ -262,7 +264,9 @@ struct SeededGenerator: RandomNumberGenerator {
     }
     func pass(to watermark: Int64) {
       var popped: [Int] = []
-      while let entry = queue.pop(before: watermark, upTo: .none, ties: ties, fingerprint: fingerprint) {
+      while let entry = queue.pop(
+        TimerQueue.Due(before: watermark, upTo: .none), ties: ties, fingerprint: fingerprint)
+      {
         guard ties[Int(entry.slot)].timer_ms == entry.deadline_ms else { continue }
         ties[Int(entry.slot)].timer_ms = Tie.noTimer_ms
         popped.append(Int(entry.slot))

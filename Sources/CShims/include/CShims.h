@@ -13,6 +13,18 @@ static inline void tieout_prefetch(const void *address) { __builtin_prefetch(add
 /// The same for a read alone: lines that another processor wrote stay shared.
 static inline void tieout_prefetch_read(const void *address) { __builtin_prefetch(address, 0, 3); }
 
+/// How many bits of a mask are set. The baseline of x86-64 has no instruction for it, and compilers make a dozen.
+static inline int64_t tieout_bit_count(uint16_t mask) {
+#define TIEOUT_BITS2(n) n, n + 1, n + 1, n + 2
+#define TIEOUT_BITS4(n) TIEOUT_BITS2(n), TIEOUT_BITS2(n + 1), TIEOUT_BITS2(n + 1), TIEOUT_BITS2(n + 2)
+#define TIEOUT_BITS6(n) TIEOUT_BITS4(n), TIEOUT_BITS4(n + 1), TIEOUT_BITS4(n + 1), TIEOUT_BITS4(n + 2)
+  static const uint8_t bits[256] = {TIEOUT_BITS6(0), TIEOUT_BITS6(1), TIEOUT_BITS6(1), TIEOUT_BITS6(2)};
+#undef TIEOUT_BITS2
+#undef TIEOUT_BITS4
+#undef TIEOUT_BITS6
+  return bits[mask & 255] + bits[mask >> 8];
+}
+
 /// Asks the kernel to back a large allocation with huge pages; a refusal is harmless.
 static inline void tieout_advise_huge(void *address, uint64_t bytes) {
   uintptr_t start = ((uintptr_t)address + 4095) & ~(uintptr_t)4095;

@@ -1,0 +1,76 @@
+import CShims
+import Domain
+
+/// What the fact that is written next may refer to.
+protocol FactsBefore {
+  var key: ByteView { get }
+  var currency: Currency { get }
+  var source: UInt16 { get }
+  var time_ms: Int64 { get }
+  var date_d: Int32 { get }
+  var lastPeriod: Int32 { get }
+  var lastDocument: ByteView { get }
+  var lastCustomer: ByteView { get }
+  var lastDimensions: ByteView { get }
+  var lastJournal: ByteView { get }
+}
+
+extension FactCursor: FactsBefore {}
+
+/// An order event that is all that its tie knows, read in one go: where a posting comes, that is the usual case.
+struct LoneEvent: FactsBefore {
+  let key: ByteView
+  let code: UInt8
+  let mask: UInt16
+  let currency: Currency
+  let source: UInt16
+  let time_ms: Int64
+  let date_d: Int32
+  private let amountsAt: UnsafePointer<UInt8>
+  private let amountWidth: Int
+  let lastDocument: ByteView
+  let lastCustomer: ByteView
+  let lastDimensions: ByteView
+  @inline(__always) var lastPeriod: Int32 { 0 }
+  @inline(__always) var lastJournal: ByteView { .empty }
+
+  /// nil where the facts are others, or more. Bounds as those of `FactCursor`.
+  @inline(__always)
+  init?(_ start: UnsafePointer<UInt8>, end: UnsafePointer<UInt8>, key: ByteView) {
+    var at = start
+    let heads = FactCursor.load(&at, UInt32.self)
+    let odd =
+      FactCursor.Bit.isPosting | FactCursor.Bit.hasMore | FactCursor.Bit.sameCurrency | FactCursor.Bit.sameSource
+    guard heads & odd == 0 else { return nil }
+    self.key = key
+    code = UInt8(truncatingIfNeeded: heads & 31)
+    mask = FactCursor.load(&at, UInt16.self)
+    currency = Currency(rawValue: FactCursor.load(&at, UInt16.self) & 0x7fff)
+    source = FactCursor.load(&at, UInt16.self)
+    let timeWidth = Int(heads >> 24 & 15)
+    time_ms = FactCursor.number(at, width: timeWidth)
+    at += timeWidth
+    switch heads >> 16 & 3 {
+    case FactCursor.Date.ofTime: date_d = day(ofMilliseconds: time_ms)
+    case FactCursor.Date.literal: date_d = FactCursor.load(&at, Int32.self)
+    default: date_d = absentDate
+    }
+    amountsAt = at
+    amountWidth = Int(heads >> 28)
+    at += amountWidth &* Int(tieout_bit_count(mask))
+    lastDocument = heads & 1 << 8 != 0 ? FactCursor.literal(&at) : .empty
+    lastCustomer = heads & 1 << 10 != 0 ? FactCursor.literal(&at) : .empty
+    lastDimensions = heads & 1 << 12 != 0 ? FactCursor.literal(&at) : .empty
+    if heads >> 14 & 3 != FactCursor.Text.none { _ = FactCursor.literal(&at) }
+    guard at == end else { return nil }
+  }
+
+  /// The amount of a component, 0 where it has none.
+  @inline(__always)
+  func amount(_ component: AmountComponent) -> Int64 {
+    let bit = UInt16(1) &<< UInt16(component.rawValue)
+    guard mask & bit != 0 else { return 0 }
+    let place = Int(tieout_bit_count(mask & (bit &- 1)))
+    return FactCursor.number(amountsAt + place &* amountWidth, width: amountWidth)
+  }
+}

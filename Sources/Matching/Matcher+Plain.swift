@@ -1,0 +1,259 @@
+import CShims
+import Domain
+
+/// Taking plain records in (`PlainRecord`): the way of nearly all. It comes to the same end as `takeFact`, to the byte.
+extension Matcher {
+  /// Whether plain records may go their own way now, as far as that is the same for all records of a batch.
+  @inline(__always)
+  var takesPlainly: Bool {
+    !isAttentive && quality == nil && !tracksCancelled && takesPlain
+      && UInt64(bitPattern: horizon_ms) < UInt64(PlainBounds.time_ms)
+      && UInt64(bitPattern: policy.settle_ms) < UInt64(PlainBounds.time_ms)
+      && watermarks.current_ms < PlainBounds.time_ms
+  }
+
+  /// Whether a tie that is known is open and as plain as what is to come: no breaks, no value, nothing decided.
+  @inline(__always)
+  func isPlain(_ slot: Int) -> Bool {
+    let sides = Tie.Flag.hasOrder | Tie.Flag.hasPosting
+    let flags = ties[slot].flags
+    return flags & ~(Tie.Flag.live | sides | Tie.Flag.dirty) == 0 && flags & sides != 0 && ties[slot].breaks == 0
+      && Int(ties[slot].bodyLength) <= PlainBounds.bodyBytes
+  }
+
+  /// Takes a plain record, which is in time, into a plain tie.
+  /// - Parameters:
+  ///   - known: Slot of the tie; 0 stands for one that is not known yet.
+  ///   - place: Where the index puts that.
+  @inline(__always)
+  mutating func takePlain<Record: PlainRecord>(
+    _ record: Record, dimensionSize: Int, into known: Int, at place: Int, _ fingerprint: Fingerprint, _ key: ByteView,
+    watermark_ms: Int64
+  ) {
+    let side = Record.isPosting ? Tie.Flag.hasPosting : Tie.Flag.hasOrder
+    let own = record.time_ms &+ horizon_ms
+    var quiet = max(record.time_ms, watermark_ms) &+ policy.settle_ms
+    let change = account(record)
+    if known == 0 {
+      let plan = PlainPlan(record, dimensionCount: dimensionCount, dimensionSize: dimensionSize, key: key)
+      let keyBytes = Matcher.keySize(key.count)
+      let length = keyBytes &+ plan.size
+      let ref = store.allocate(exact: PlainBounds.granules(length))
+      let body = store.pointer(ref).assumingMemoryBound(to: UInt8.self)
+      Matcher.write(key, balance: change, at: body)
+      plan.write(record, at: body + keyBytes)
+      let slot = takeSlot()
+      (ties + slot).initialize(
+        to: Tie(
+          body: ref, bodyLength: UInt16(truncatingIfNeeded: length), head: fingerprint.head16,
+          flags: Tie.Flag.live | Tie.Flag.dirty | side, deadline_ms: own, timer_ms: own, quiet_ms: quiet))
+      index.insert(fingerprint, slot: slot, at: place)
+      counters.tiesOpened &+= 1
+      stamp(fingerprint.head16)
+      push(slot, at: own, head: fingerprint.head16)
+      return
+    }
+    let tie = ties + known
+    let flags = tie.pointee.flags | side | Tie.Flag.dirty
+    quiet = max(quiet, tie.pointee.quiet_ms)
+    let deadline = max(own, tie.pointee.deadline_ms)
+    tie.pointee.set(flags: flags, deadline_ms: deadline, quiet_ms: quiet)
+    stamp(fingerprint.head16)
+    let sides = Tie.Flag.hasOrder | Tie.Flag.hasPosting
+    let isBoth = flags & sides == sides
+    var isAgreed = false
+    if isBoth, balance(known) &+ change == 0, judgesQuickly, !policy.quantities.isEnabled {
+      if hasChecks {
+        append(record, dimensionSize, to: known, balance: change)
+        if let value = agreedValue(known) {
+          replaceValue(known, value)
+          isAgreed = true
+        }
+      } else {
+        isAgreed = appendSettling(record, dimensionSize, to: known, balance: change)
+      }
+    } else {
+      append(record, dimensionSize, to: known, balance: change)
+    }
+    var next = own
+    if isAgreed {
+      // As `settle`.
+      counters.judgements &+= 1
+      tie.pointee.flags = tie.pointee.flags & ~Tie.Flag.dirty | Tie.Flag.agreed
+      next = deadline
+      if next == tie.pointee.timer_ms { return }
+    } else {
+      if isBoth, policy.reportsProvisional { next = min(next, quiet) }
+      if next >= tie.pointee.timer_ms { return }
+    }
+    tie.pointee.timer_ms = next
+    push(known, at: next, head: fingerprint.head16)
+  }
+
+  @inline(__always)
+  private mutating func push(_ slot: Int, at time_ms: Int64, head: UInt16) {
+    let (ties, base) = (ties, store.base)
+    timers.push(deadline_ms: time_ms, slot: slot, head: head) { Matcher.fingerprint($0, ties, base) }
+  }
+
+  /// As `account(_:sign:)`, without sums by dimensions and periods.
+  @inline(__always)
+  private mutating func account<Record: PlainRecord>(_ record: Record) -> UInt16 {
+    let currency = record.currency
+    if Record.isPosting {
+      running.add(record.amount, .posted, currency, record.code, &settledTotals)
+      return Matcher.balance(record.amount, record.code, currency)
+    }
+    var balance: UInt16 = 0
+    let entries = expectations.of(record.code, date_d: record.date_d, time_ms: record.time_ms)
+    var at = 0
+    while at < entries.count {
+      let entry = entries.baseAddress.unsafelyUnwrapped + at
+      at &+= 1
+      var amount = record.amount(entry.pointee.component)
+      if amount == 0 { continue }
+      amount = Int64(entry.pointee.sign) &* amount
+      running.add(amount, .expected, currency, entry.pointee.role.rawValue, &settledTotals)
+      balance &-= Matcher.balance(amount, entry.pointee.role.rawValue, currency)
+    }
+    return balance
+  }
+
+  /// As `append`.
+  @inline(never)
+  private mutating func append<Record: PlainRecord>(
+    _ record: Record, _ dimensionSize: Int, to slot: Int, balance: UInt16
+  ) {
+    let start = bodyStart(slot)
+    let length = Int(ties[slot].bodyLength)
+    var cursor = Matcher.plainFacts(start, length)
+    while cursor.next() {}
+    let plan = PlainPlan(record, after: &cursor, dimensionCount: dimensionCount, dimensionSize: dimensionSize)
+    let body = grow(slot, from: length, to: length &+ plan.size)
+    plan.write(record, at: body + length)
+    Matcher.rebalance(body, by: balance)
+  }
+
+  /// As `appendSettling`.
+  /// - Returns: whether the tie agrees.
+  @inline(never)
+  private mutating func appendSettling<Record: PlainRecord>(
+    _ record: Record, _ dimensionSize: Int, to slot: Int, balance: UInt16
+  ) -> Bool {
+    let start = bodyStart(slot)
+    let length = Int(ties[slot].bodyLength)
+    let key = Matcher.key(start)
+    let first = start + Matcher.keySize(key.count)
+    if Record.isPosting, var event = LoneEvent(first, end: start + length, key: key),
+      let value = valueOfTwo(&event, record)
+    {
+      let plan = PlainPlan(record, after: &event, dimensionCount: dimensionCount, dimensionSize: dimensionSize)
+      let end = length &+ plan.size
+      let body = grow(slot, from: length, to: end &+ value.size)
+      plan.write(record, at: body + length)
+      value.write(at: body + end)
+      ties[slot].flags |= Tie.Flag.valued
+      Matcher.rebalance(body, by: balance)
+      return true
+    }
+    return appendTallying(record, dimensionSize, to: slot, balance: balance)
+  }
+
+  @inline(never)
+  private mutating func appendTallying<Record: PlainRecord>(
+    _ record: Record, _ dimensionSize: Int, to slot: Int, balance: UInt16
+  ) -> Bool {
+    let start = bodyStart(slot)
+    let length = Int(ties[slot].bodyLength)
+    var cursor = Matcher.plainFacts(start, length)
+    var tally = QuickTally()
+    while cursor.next() {
+      if !tally.isUnusual { add(&cursor, to: &tally) }
+    }
+    let plan = PlainPlan(record, after: &cursor, dimensionCount: dimensionCount, dimensionSize: dimensionSize)
+    var incoming = IncomingRecord(record, plan, key: cursor.key)
+    if !tally.isUnusual { add(&incoming, to: &tally) }
+    guard let value = conclude(tally) else {
+      let body = grow(slot, from: length, to: length &+ plan.size)
+      plan.write(record, at: body + length)
+      Matcher.rebalance(body, by: balance)
+      return false
+    }
+    let end = length &+ plan.size
+    let body = grow(slot, from: length, to: end &+ value.size)
+    plan.write(record, at: body + length)
+    value.write(at: body + end)
+    ties[slot].flags |= Tie.Flag.valued
+    Matcher.rebalance(body, by: balance)
+    return true
+  }
+
+  /// The facts of a plain tie.
+  @inline(__always)
+  private static func plainFacts(_ body: UnsafePointer<UInt8>, _ length: Int) -> FactCursor {
+    let key = key(body)
+    return FactCursor(body + keySize(key.count), end: body + length, key: key)
+  }
+
+  /// Makes a body longer, of which all is below `RecordStore.exactClasses`.
+  /// - Returns: where it begins now.
+  @inline(__always)
+  private mutating func grow(_ slot: Int, from length: Int, to wanted: Int) -> UnsafeMutablePointer<UInt8> {
+    let (old, new) = (PlainBounds.granules(length), PlainBounds.granules(wanted))
+    ties[slot].bodyLength = UInt16(truncatingIfNeeded: wanted)
+    let body = ties[slot].body
+    let start = store.pointer(body)
+    if old == new { return start.assumingMemoryBound(to: UInt8.self) }
+    let ref = store.allocate(exact: new)
+    let target = store.pointer(ref)
+    target.copyMemory(from: start, byteCount: length)
+    store.free(body, exact: old)
+    ties[slot].body = ref
+    return target.assumingMemoryBound(to: UInt8.self)
+  }
+
+  /// The value of a tie of one order event and one posting, where that is all that is to be posted; nil where more has
+  /// to be looked at. What `conclude` asks, of the two alone.
+  @inline(__always)
+  private mutating func valueOfTwo<Record: PlainRecord>(_ event: inout LoneEvent, _ posting: Record) -> TieValue? {
+    guard QuickJudge.involvedKinds & 1 &<< UInt32(event.code) == 0, event.currency == posting.currency else {
+      return nil
+    }
+    var expected: Int64 = 0
+    let entries = expectations.of(event.code, date_d: event.date_d, time_ms: event.time_ms)
+    var at = 0
+    while at < entries.count {
+      let entry = entries.baseAddress.unsafelyUnwrapped + at
+      at &+= 1
+      let amount = event.amount(entry.pointee.component)
+      if amount == 0 { continue }
+      let (sum, overflow) = expected.addingReportingOverflow(entry.pointee.sign < 0 ? 0 &- amount : amount)
+      guard entry.pointee.role.rawValue == posting.code, !overflow else { return nil }
+      expected = sum
+    }
+    guard expected != 0, expected == posting.amount else { return nil }
+    if policy.checksCustomers, !event.lastCustomer.isEmpty, !posting.customer.isEmpty,
+      !event.lastCustomer.elementsEqual(posting.customer)
+    {
+      return nil
+    }
+    if policy.checksPostingDates, event.date_d != absentDate {
+      var period = posting.statedPeriod
+      if period == 0, posting.date_d != absentDate { period = quick.period(ofDay: posting.date_d) }
+      if period != 0 || posting.date_d != absentDate {
+        guard period == quick.period(ofDay: event.date_d) else { return nil }
+      }
+      if posting.date_d != absentDate {
+        let days = posting.date_d &- event.date_d
+        guard days <= policy.lateAfter_d, days >= -policy.earlyBefore_d else { return nil }
+      }
+    }
+    let isOfValue = Matcher.valueRoles & 1 &<< UInt32(posting.code) != 0
+    return TieValue(amount: isOfValue ? Int64(clamping: expected.magnitude) : 0, currency: posting.currency)
+  }
+}
+
+extension PlainBounds {
+  @inline(__always)
+  static func granules(_ bytes: Int) -> Int { (bytes &+ 7) &>> 3 }
+}
