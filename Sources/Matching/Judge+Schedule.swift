@@ -117,7 +117,7 @@ extension Judge {
         hasPendingRelease = true
         if hasBegun(step, reached) { begun += step.amount }
       }
-      let own = min(due, begun) <= released && released <= max(due, begun) ? released : due
+      let own = max(min(due, begun), min(max(due, begun), released))
       guard own != 0 else { continue }
       expected[deferred] += own
       expected[revenue] -= own
@@ -237,8 +237,16 @@ extension Judge {
       posted[posting.period(calendar), default: 0] += Int128(posting.amount)
     }
     var wanted: [Int32: Int128] = [:]
-    for step in steps where step.due_ms < clock_ms { wanted[step.period, default: 0] += step.amount }
-    let gaps = Set(wanted.keys).union(posted.keys).sorted().filter { wanted[$0] ?? 0 != posted[$0] ?? 0 }
+    // Of a period that is not due yet all may be there, or nothing.
+    var allowed: [Int32: Int128] = [:]
+    for step in steps {
+      allowed[step.period, default: 0] += step.amount
+      if step.due_ms < clock_ms { wanted[step.period, default: 0] += step.amount }
+    }
+    let gaps = Set(wanted.keys).union(posted.keys).sorted().filter {
+      let own = posted[$0] ?? 0
+      return own != wanted[$0] ?? 0 && own != allowed[$0] ?? 0
+    }
     guard !gaps.isEmpty else { return "the releases are not those of the schedule" }
     func sum(_ amounts: [Int32: Int128]) -> String {
       formatDecimal(gaps.reduce(0) { $0 + (amounts[$1] ?? 0) }, decimals: currencies[currency].exponent)
