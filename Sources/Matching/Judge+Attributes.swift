@@ -42,19 +42,15 @@ extension Judge {
     let calendar = policy.checks?.calendar
     let period = posting.period(calendar)
     if period == 0 { return nil }
-    let named =
-      posting.document.isEmpty
-      ? []
-      : dueEvents.indices.filter {
-        dueEvents[$0].document.elementsEqual(posting.document) && hasEntry(dueEvents[$0], posting)
-      }
+    var isNamed = false
+    for event in dueEvents where isOf(event, posting) { isNamed = true }
     let index = currency * roleCount + Int(posting.code)
-    let isRight = expected[index] != 0 && isAccepted0(posted[index] - expected[index], index)
-    guard isRight || isDocumentRight(posting, named, currency) else { return nil }
+    guard expected[index] != 0,
+      isAccepted0(posted[index] - expected[index], index) || isNamed && isDocumentRight(posting, currency)
+    else { return nil }
     var verdict: BreakType?
-    for at in named.isEmpty ? Array(dueEvents.indices) : named {
-      let event = dueEvents[at]
-      guard event.date_d != absentDate, hasEntry(event, posting) else { continue }
+    for event in dueEvents where event.date_d != absentDate && hasEntry(event, posting) {
+      if isNamed, !event.document.elementsEqual(posting.document) { continue }
       if event.period(calendar) != period {
         verdict = verdict ?? .cutoff
         continue
@@ -72,12 +68,18 @@ extension Judge {
     return verdict
   }
 
+  /// Whether an event is of the document that a posting names, and puts something into its role.
+  private func isOf(_ event: Fact, _ posting: Fact) -> Bool {
+    !event.document.isEmpty && event.document.elementsEqual(posting.document) && hasEntry(event, posting)
+  }
+
   /// Whether the ledger holds of the role of a posting what the events of its document say, within tolerance.
-  private func isDocumentRight(_ posting: Fact, _ events: [Int], _ currency: Int) -> Bool {
+  private func isDocumentRight(_ posting: Fact, _ currency: Int) -> Bool {
     var (wants, has) = (Int128(0), Int128(0))
-    for at in events where !isVoid[at] && dueEvents[at].currency == posting.currency {
-      for entry in policy.entries(of: dueEvents[at]) where entry.role == posting.role {
-        wants += Int128(dueEvents[at].amount(entry.component)) * Int128(entry.sign)
+    for (place, event) in dueEvents.enumerated()
+    where !isVoid[place] && event.currency == posting.currency && isOf(event, posting) {
+      for entry in policy.entries(of: event) where entry.role == posting.role {
+        wants += Int128(event.amount(entry.component)) * Int128(entry.sign)
       }
     }
     guard wants != 0 else { return false }

@@ -37,7 +37,6 @@ extension Judge {
     var strangers = unknownDocuments(currency)
     let all = open
     removeAnswered(&open, &strangers)
-    let before = residual
     let missing = takeDocuments(&open, unless: strangers, currency, sign: -1)
     guard !missing.isEmpty else { return nil }
     let base = currency * roleCount
@@ -48,7 +47,7 @@ extension Judge {
       if isDecided, unposted != nil, sums[Int(AccountRole.cash.rawValue)] != 0 { role = .cash }
       let own = sums[Int(role.rawValue)]
       // Beside another difference of the role it tells what it is about, else all of the role.
-      let isWhole = before[base + Int(role.rawValue)] == -own
+      let isWhole = posted[base + Int(role.rawValue)] - expected[base + Int(role.rawValue)] == -own
       // Something missing is due only after window + grace.
       var finding = Finding(
         isDecided ? unposted ?? .missingInLedger : .partial, role, currencies[currency],
@@ -97,12 +96,11 @@ extension Judge {
         || appliesCash && has(.cash) || mirrorsIntercompany && has(.intercompany)
         || schedules != nil && has(.deferred) && has(.revenue)
     }
-    let before = residual
     let unknown = takeDocuments(&strangers, unless: open, currency, sign: 1)
     for (group, sums) in united(unknown) {
       let role = primaryRole(sums, 0)
       let own = sums[Int(role.rawValue)]
-      let isWhole = before[base + Int(role.rawValue)] == own
+      let isWhole = posted[base + Int(role.rawValue)] - expected[base + Int(role.rawValue)] == own
       var finding = Finding(
         .unknownReference, role, currencies[currency], expected: isWhole ? value(expected, currency, role) : 0,
         posted: isWhole ? value(posted, currency, role) : Int64(clamping: own),
@@ -277,7 +275,7 @@ extension Judge {
       let others = all.filter { other in
         other.sums == document.sums && !missing.contains { $0.name.elementsEqual(other.name) }
       }
-      return ([document] + others).map(\.name.string).joined(separator: " or ")
+      return ([document] + others.prefix(4)).map(\.name.string).joined(separator: " or ")
     }
     return listed(texts)
   }

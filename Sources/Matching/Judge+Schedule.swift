@@ -117,7 +117,7 @@ extension Judge {
         hasPendingRelease = true
         if hasBegun(step, reached) { begun += step.amount }
       }
-      let own = max(min(due, begun), min(max(due, begun), released))
+      let own = releasedByNow(currency, released, due: due, begun: begun)
       guard own != 0 else { continue }
       expected[deferred] += own
       expected[revenue] -= own
@@ -129,6 +129,21 @@ extension Judge {
           .init(currency: currencies[currency], role: .revenue, delta: Int64(clamping: -amount), period: period))
       }
     }
+  }
+
+  /// What of it is taken for right: the ledger's own figure between what is due and what has begun, the nearer of the two
+  /// beyond. Where the billing itself is not posted as it should be, that figure says nothing: then what is due.
+  private func releasedByNow(_ currency: Int, _ released: Int128, due: Int128, begun: Int128) -> Int128 {
+    let billed = expected[index(currency, .deferred)]
+    var (posted, isPosted) = (Int128(0), false)
+    for posting in duePostings where posting.currency == currencies[currency] && posting.role == .deferred {
+      isPosted = true
+      if !posting.isReversal, (posting.amount < 0) == (billed < 0) { posted += Int128(posting.amount) }
+    }
+    guard isPosted else { return due }
+    let (least, most) = (min(due, begun), max(due, begun))
+    if least <= released, released <= most { return released }
+    return posted == billed ? max(least, min(most, released)) : due
   }
 
   /// What is expected to be released, by period where control totals are kept by period: what is due in its own, what the

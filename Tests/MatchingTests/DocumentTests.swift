@@ -175,6 +175,12 @@ import Testing
       told([invoiced("I1", 100_00), invoiced("I2", 50_00)], dated(invoice("I1", 100_00), next)) == [
         "CUTOFF:revenue -15000 -10000 -10000", "MISSING_IN_LEDGER:receivable 15000 10000 -5000",
       ])
+    // A payment that settles the receivable is one of cash.
+    let payment = lines("P1", [(.cash, 100_00), (.receivable, -100_00)])
+    #expect(
+      told(
+        [invoiced("I1", 100_00), r.event("O1", .paid, document: "P1", applied: 100_00)],
+        invoice("I1", 100_00) + dated(payment, next)) == ["CUTOFF:cash 10000 10000 10000"])
     // One whose amount is wrong is none.
     #expect(
       told([invoiced("I1", 100_00), invoiced("I2", 50_00)], dated(invoice("I1", 90_00), next) + invoice("I2", 50_00))
