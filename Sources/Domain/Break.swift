@@ -54,7 +54,8 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
   /// One sentence that says when it is raised; the reference documentation is generated from it.
   public var definition: String {
     switch self {
-    case .missingInLedger: "The order says that something must be in the ledger, and after window + grace nothing is."
+    case .missingInLedger:
+      "The order says that something must be in the ledger, and after window + grace nothing is: of the whole order, or of a document of it."
     case .missingOrder:
       "The ledger holds postings for an order key of which no order event is known after window + grace."
     case .unbilledShipment: "Goods were delivered or shipped and nothing was billed."
@@ -92,7 +93,8 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
     case .overPay: "More cash is posted than was paid or settled."
     case .unapplied:
       "Cash is posted and not applied to the receivable: it stands on clearing or deposits, or names neither order nor document that is known."
-    case .unknownReference: "A payment that names a document of which no order event is known."
+    case .unknownReference:
+      "A payment that names a document of which no order event is known; or any posted document that the order's events do not name, and that the ledger has too much."
     case .feeVariance: "The posted processor's fee differs from that of the settlement."
     case .refundUnmatched: "A refund on one side that the other does not have."
     case .chargebackUnmatched: "A chargeback on one side that the other does not have."
@@ -100,7 +102,7 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
     case .revenueScheduleGap:
       "Deferred revenue is not released as the service period says: a release is missing, wrong, or too early."
     case .intercompanyUnmatched:
-      "A company of the group has entered something against another one, and no mirror entry answers it."
+      "A company of the group has entered something against another one, and no mirror entry answers it, with what that would have moved."
     case .closedPeriod: "Posted into an accounting period that was closed when it was entered."
     case .dataQuality: "A record of the order breaks a validation rule that flags (`severity: flag`)."
     case .masterDataMissing:
@@ -212,6 +214,9 @@ public struct Break: Sendable, Equatable {
   public var posted: Int64?
   /// The currency of `posted` where it is not `currency` (CURRENCY_MISMATCH).
   public var postedCurrency: Currency = .none
+  /// How much of the role it is about: of the difference, what it explains (posted − expected); of a posting at the wrong
+  /// time, what is posted so. nil where it is about no amount, or no longer found.
+  public var affected: Int64?
   public var state: BreakState
   /// True until the tie's deadline has passed.
   public var isProvisional: Bool

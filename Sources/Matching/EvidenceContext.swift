@@ -73,6 +73,7 @@ struct EvidenceContext {
       size = Int128((Int128(posted) - Int128(expected)).magnitude)
     }
     if let lines = finding.lines { size = max(size, lines.size) }
+    if let own = finding.size { size = max(size, own) }
     if size == 0 { size = Int128((finding.expected ?? 0).magnitude) }
     var currency = finding.currency
     if let rates = policy.checks?.exchange?.rates,
@@ -102,6 +103,7 @@ struct EvidenceContext {
       posted: finding.posted, state: state, isProvisional: isProvisional, revision: revision,
       firstEventTime_ms: firstEventTime_ms, deadline_ms: deadline_ms, asOf_ms: watermark_ms)
     made.postedCurrency = finding.postedCurrency
+    made.affected = finding.affectedAmount
     made.hints = finding.hints
     made.severity = severity
     made.customer = customer

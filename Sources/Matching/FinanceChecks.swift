@@ -78,27 +78,36 @@ extension Judge {
   /// named first.
   private mutating func judgeClosedPeriods(_ calendar: FiscalCalendar) {
     for currency in currencies.indices {
-      var offender: Fact?
-      for posting in duePostings
-      where posting.currency == currencies[currency]
-        && calendar.isClosed(posting.period(calendar), at: posting.time_ms)
-      {
-        guard let known = offender else {
-          offender = posting
-          continue
-        }
-        let (rank, other) = (Judge.rank(posting.role), Judge.rank(known.role))
-        if rank < other { offender = posting }
+      let offenders = duePostings.indices.filter {
+        duePostings[$0].currency == currencies[currency]
+          && calendar.isClosed(duePostings[$0].period(calendar), at: duePostings[$0].time_ms)
       }
-      guard let offender else { continue }
+      guard
+        let first = offenders.min(by: { Judge.rank(duePostings[$0].role) < Judge.rank(duePostings[$1].role) })
+      else { continue }
+      let offender = duePostings[first]
       let period = calendar.period(named: offender.period(calendar))!
-      findings.append(
-        Finding(
-          .closedPeriod, offender.role, currencies[currency], expected: value(expected, currency, offender.role),
-          posted: value(posted, currency, offender.role),
-          reason: "entered on \(formatTimestamp(offender.time_ms)) into \(period.text), closed since "
-            + formatTimestamp(period.closedAt_ms!)))
+      append(
+        .closedPeriod, offenders, offender.role, currency,
+        "entered on \(formatTimestamp(offender.time_ms)) into \(period.text), closed since "
+          + formatTimestamp(period.closedAt_ms!))
     }
+  }
+
+  /// A finding about postings that are right but for their time: it names those of the role, and is as large as they are.
+  /// Its severity goes by the role of which most is posted so.
+  mutating func append(
+    _ type: BreakType, _ places: [Int], _ role: AccountRole, _ currency: Int, _ reason: String
+  ) {
+    var sums = [Int128](repeating: 0, count: roleCount)
+    for place in places { sums[Int(duePostings[place].code)] += Int128(duePostings[place].amount) }
+    var finding = Finding(
+      type, role, currencies[currency], expected: value(expected, currency, role),
+      posted: value(posted, currency, role),
+      reason: documentNames(places.filter { duePostings[$0].role == role }) + ": " + reason)
+    finding.affected = Int64(clamping: sums[Int(role.rawValue)])
+    finding.size = sums.reduce(0) { max($0, magnitude($1)) }
+    findings.append(finding)
   }
 
   /// Revenue first, as a period is about it; then as elsewhere.

@@ -21,6 +21,10 @@ struct Finding {
   var isAccepted = false
   var hints: [BreakHint] = []
   var parts: [Part] = []
+  /// What it is about, where that explains no difference: how much of the role stands in another period.
+  var affected: Int64?
+  /// The most of it in any role, by which its severity goes; nil where `parts` or `lines` say it.
+  var size: Int128?
   /// The lines of documents that differ, where they are what explains it.
   var lines: LineDifferences?
   var reason: String
@@ -34,6 +38,13 @@ struct Finding {
     self.expected = expected
     self.posted = posted
     self.reason = reason
+  }
+
+  /// How much of its role it is about, posted − expected or posted; nil where it is about no amount.
+  var affectedAmount: Int64? {
+    if let affected { return affected }
+    let own = parts.filter { $0.currency == currency && $0.role == role }
+    return own.isEmpty ? nil : Int64(clamping: own.reduce(Int128(0)) { $0 + Int128($1.delta) })
   }
 
   mutating func add(_ other: LineDifferences?) {

@@ -127,6 +127,12 @@ extension Judge {
     for first in groups.indices where !removed[first] {
       for second in groups.indices where second > first && !removed[second] {
         guard groups[first].lines == groups[second].lines else { continue }
+        // The releases of one service are alike, and each belongs to a period of its own.
+        if isRelease(groups[second].lines),
+          releasedPeriod(groups[first].key) != releasedPeriod(groups[second].key)
+        {
+          continue
+        }
         let sameDocument = groups[first].key.document.elementsEqual(groups[second].key.document)
         guard sameDocument || !groups[second].isKnown || !groups[first].isKnown else { continue }
         // The copy must be surplus: without it the ledger is nearer to what it must hold. A copy under a document that
@@ -196,14 +202,25 @@ extension Judge {
   }
 
   mutating func judgeAmounts(in currency: Int) {
-    let base = currency * roleCount
-    func roles(_ values: [Int128]) -> [AccountRole] {
-      Judge.primaryOrder.filter { values[base + Int($0.rawValue)] != 0 }
-    }
-    guard !roles(residual).isEmpty else { return }
+    let range = currency * roleCount..<(currency + 1) * roleCount
+    guard residual[range].contains(where: { $0 != 0 }) else { return }
     if acceptsAll(currency) {
       appendAccepted(currency)
       return
+    }
+    // Whole documents that nothing posted is about; the others without them.
+    let missing = judgeMissingDocuments(currency)
+    if residual[range].contains(where: { $0 != 0 }) {
+      if missing != nil, acceptsAll(currency) { appendAccepted(currency) } else { judgeRest(in: currency) }
+    }
+    if let missing { restore(missing) }
+  }
+
+  /// What no missing document explains.
+  private mutating func judgeRest(in currency: Int) {
+    let base = currency * roleCount
+    func roles(_ values: [Int128]) -> [AccountRole] {
+      Judge.primaryOrder.filter { values[base + Int($0.rawValue)] != 0 }
     }
     let code = currencies[currency]
     // What earlier findings explained is taken out of what the patterns below look at.
@@ -241,8 +258,6 @@ extension Judge {
       findings.append(whole)
       return
     }
-    // Whole billing documents that nothing posted names.
-    if judgeMissingDocuments(currency, primary) { return }
     if appliesCash || mirrorsIntercompany || schedules != nil {
       if schedules != nil { judgeReleases(currency) }
       if mirrorsIntercompany { judgeIntercompany(currency) }
@@ -273,10 +288,19 @@ extension Judge {
     guard !roles(residual).isEmpty else { return }
     // Less than expected everywhere, while more may come.
     if !isDecided, isPartial(currency) {
-      var partial = finding(.partial, primary, "less than expected is posted so far")
+      var partial = finding(.partial, primaryRole(residual, currency), "less than expected is posted so far")
       partial.parts = takeParts(currency)
       findings.append(partial)
       return
+    }
+    // Whole documents that no order event is about.
+    if judgeUnknownDocuments(currency) {
+      for index in 0..<roleCount { ledger[index] = expected[base + index] + residual[base + index] }
+      guard !roles(residual).isEmpty else { return }
+      if acceptsAll(currency) {
+        appendAccepted(currency)
+        return
+      }
     }
     // A ledger document that does not balance, where the order's own amounts do.
     let imbalance = residual[base..<base + roleCount].reduce(0, +)
@@ -418,42 +442,6 @@ extension Judge {
       if wants == 0 { return has == 0 }
       return has == 0 || (has < 0) == (wants < 0) && has.magnitude <= wants.magnitude
     }
-  }
-
-  /// Events with a document of their own that no posting names, whose expectations are exactly what is missing.
-  mutating func judgeMissingDocuments(_ currency: Int, _ primary: AccountRole) -> Bool {
-    var sums = [Int128](repeating: 0, count: residual.count)
-    var names: [String] = []
-    var kinds: [OrderEventKind] = []
-    var answered = 0
-    for (index, event) in dueEvents.enumerated() {
-      let entries = policy.entries(of: event)
-      guard !entries.isEmpty, !isVoid[index], event.currency == currencies[currency] else { continue }
-      guard !event.document.isEmpty,
-        !duePostings.contains(where: { $0.document.elementsEqual(event.document) })
-      else {
-        answered += 1
-        continue
-      }
-      names.append(event.document.string)
-      kinds.append(event.kind!)
-      for entry in entries {
-        sums[currency * roleCount + Int(entry.role.rawValue)] +=
-          Int128(event.amount(entry.component)) * Int128(entry.sign)
-      }
-    }
-    let range = currency * roleCount..<(currency + 1) * roleCount
-    guard answered > 0, !names.isEmpty, range.allSatisfy({ residual[$0] == -sums[$0] }) else { return false }
-    // Something missing is due only after window + grace.
-    let unposted = appliesCash ? typeOfUnposted(kinds) : nil
-    let type: BreakType = isDecided ? unposted ?? .missingInLedger : .partial
-    let role = isDecided && unposted != nil ? .cash : primary
-    var finding = Finding(
-      type, role, currencies[currency], expected: value(expected, currency, role),
-      posted: value(posted, currency, role), reason: "nothing is posted for \(names.joined(separator: ", "))")
-    finding.parts = takeParts(currency)
-    findings.append(finding)
-    return true
   }
 
   /// The first ledger document (by time) whose lines do not sum to zero.

@@ -16,56 +16,79 @@ extension Judge {
         posted: value(posted, currency, role), reason: "posted to customer \(stranger.customer.string)"))
   }
 
-  /// The right amount at the wrong time: another period is a cut-off, the same period too late or too early.
+  /// The right amount at the wrong time: another period is a cut-off, the same period too late or too early. The amount is
+  /// right where the document's is, or that of the order's role.
   mutating func judgeDates() {
-    var offender: (role: AccountRole, currency: Int, type: BreakType, posting: Fact)?
+    var offenders: [(place: Int, currency: Int, type: BreakType)] = []
+    for (place, posting) in duePostings.enumerated() where !posting.isReversal {
+      guard schedules == nil || !isRelease(posting), let currency = currencies.firstIndex(of: posting.currency),
+        let type = typeByDate(posting, currency)
+      else { continue }
+      offenders.append((place, currency, type))
+    }
+    func rank(_ offender: (place: Int, currency: Int, type: BreakType)) -> (Int, Int) {
+      (offender.type == .cutoff ? 0 : 1, Judge.rank(duePostings[offender.place].role))
+    }
+    guard let first = offenders.min(by: { rank($0) < rank($1) }) else { return }
+    let posting = duePostings[first.place]
+    let places = offenders.filter { $0.type == first.type && $0.currency == first.currency }.map(\.place)
+    let when = posting.date_d == absentDate ? "" : " on \(formatDate(posting.date_d))"
+    append(
+      first.type, places, posting.role, first.currency, "posted in \(posting.period(policy.checks?.calendar))\(when)")
+  }
+
+  /// What is wrong with the time of a posting; nil where nothing is, or its amount is none that should be there.
+  private func typeByDate(_ posting: Fact, _ currency: Int) -> BreakType? {
     let calendar = policy.checks?.calendar
-    for posting in duePostings where !posting.isReversal && (schedules == nil || !isRelease(posting)) {
-      let period = posting.period(calendar)
-      if period == 0 { continue }
-      guard let currency = currencies.firstIndex(of: posting.currency) else { continue }
-      let index = currency * roleCount + Int(posting.code)
-      guard expected[index] != 0, isAccepted0(posted[index] - expected[index], index) else { continue }
-      var isNamed = false
-      for event in dueEvents
-      where !event.document.isEmpty && event.document.elementsEqual(posting.document)
-        && hasEntry(event, posting)
-      { isNamed = true }
-      var verdict: BreakType?
-      var isCleared = false
-      for event in dueEvents where hasEntry(event, posting) && event.date_d != absentDate {
-        if isNamed, !event.document.elementsEqual(posting.document) { continue }
-        if event.period(calendar) != period {
-          verdict = verdict ?? .cutoff
-        } else if posting.date_d == absentDate {
-          isCleared = true
-        } else {
-          let days = posting.date_d - event.date_d
-          if days > policy.lateAfter_d {
-            verdict = .latePosting
-          } else if days < -policy.earlyBefore_d {
-            verdict = .earlyPosting
-          } else {
-            isCleared = true
-          }
-        }
+    let period = posting.period(calendar)
+    if period == 0 { return nil }
+    var isNamed = false
+    for event in dueEvents where isOf(event, posting) { isNamed = true }
+    let index = currency * roleCount + Int(posting.code)
+    guard expected[index] != 0,
+      isAccepted0(posted[index] - expected[index], index) || isNamed && isDocumentRight(posting, currency)
+    else { return nil }
+    var verdict: BreakType?
+    for event in dueEvents where event.date_d != absentDate && hasEntry(event, posting) {
+      if isNamed, !event.document.elementsEqual(posting.document) { continue }
+      if event.period(calendar) != period {
+        verdict = verdict ?? .cutoff
+        continue
       }
-      guard let verdict, !isCleared else { continue }
-      let role = posting.role
-      if offender == nil || verdict == .cutoff && offender!.type != .cutoff
-        || (verdict == .cutoff) == (offender!.type == .cutoff) && Judge.rank(role) < Judge.rank(offender!.role)
-      {
-        offender = (role, currency, verdict, posting)
+      if posting.date_d == absentDate { return nil }
+      let days = posting.date_d - event.date_d
+      if days > policy.lateAfter_d {
+        verdict = .latePosting
+      } else if days < -policy.earlyBefore_d {
+        verdict = .earlyPosting
+      } else {
+        return nil
       }
     }
-    guard let offender else { return }
-    let when = offender.posting.date_d == absentDate ? "" : " on \(formatDate(offender.posting.date_d))"
-    findings.append(
-      Finding(
-        offender.type, offender.role, currencies[offender.currency],
-        expected: value(expected, offender.currency, offender.role),
-        posted: value(posted, offender.currency, offender.role),
-        reason: "posted in \(offender.posting.period(calendar))\(when)"))
+    return verdict
+  }
+
+  /// Whether an event is of the document that a posting names, and puts something into its role.
+  private func isOf(_ event: Fact, _ posting: Fact) -> Bool {
+    !event.document.isEmpty && event.document.elementsEqual(posting.document) && hasEntry(event, posting)
+  }
+
+  /// Whether the ledger holds of the role of a posting what the events of its document say, within tolerance.
+  private func isDocumentRight(_ posting: Fact, _ currency: Int) -> Bool {
+    var (wants, has) = (Int128(0), Int128(0))
+    for (place, event) in dueEvents.enumerated()
+    where !isVoid[place] && event.currency == posting.currency && isOf(event, posting) {
+      for entry in policy.entries(of: event) where entry.role == posting.role {
+        wants += Int128(event.amount(entry.component)) * Int128(entry.sign)
+      }
+    }
+    guard wants != 0 else { return false }
+    for other in duePostings
+    where other.code == posting.code && other.currency == posting.currency
+      && other.document.elementsEqual(posting.document)
+    { has += Int128(other.amount) }
+    return policy.tolerances[Int(posting.code)].accepts(
+      expected: wants, delta: has - wants, exponent: currencies[currency].exponent)
   }
 
   func isAccepted0(_ delta: Int128, _ index: Int) -> Bool {

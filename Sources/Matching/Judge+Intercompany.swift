@@ -47,6 +47,13 @@ extension Judge {
       guard line != 0, magnitude(residual[index] - line) < magnitude(residual[index]) else { continue }
       finding.parts.append(take(line, index))
     }
+    // What the mirror entry would have moved, and stands open on one other role, is missing with it.
+    let rest = finding.parts.reduce(Int128(0)) { $0 + Int128($1.delta) }
+    let counter = Judge.primaryOrder.first { residual[currency * roleCount + Int($0.rawValue)] == -rest }
+    if rest != 0, let counter {
+      finding.parts.append(take(-rest, currency * roleCount + Int(counter.rawValue)))
+      finding.reason += ", nor moves \(counter.name)"
+    }
     append(finding)
   }
 

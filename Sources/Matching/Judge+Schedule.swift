@@ -95,7 +95,8 @@ extension Judge {
   /// Adds what the schedules have released by now to what is expected.
   ///
   /// A release may be posted from the beginning of its period on and must be there after its end and grace. In between
-  /// the ledger's own figure is what is expected.
+  /// the ledger's own figure is what is expected. A period has begun by the clock, or where a release is posted into it or
+  /// into a later one of the service: one source may hold the clock back while the ledger goes on.
   mutating func addReleases(_ schedules: RevenueSchedules) {
     releases.removeAll(keepingCapacity: true)
     for currency in currencies.indices {
@@ -111,16 +112,17 @@ extension Judge {
       var due: Int128 = 0
       for step in steps where step.due_ms < clock_ms { due += step.amount }
       var begun = due
+      let reached = lastReleasedPeriod(currency, steps)
       for step in steps where step.due_ms >= clock_ms {
         hasPendingRelease = true
-        if step.begin_ms < clock_ms { begun += step.amount }
+        if hasBegun(step, reached) { begun += step.amount }
       }
-      let own = min(due, begun) <= released && released <= max(due, begun) ? released : due
+      let own = releasedByNow(currency, released, due: due, begun: begun)
       guard own != 0 else { continue }
       expected[deferred] += own
       expected[revenue] -= own
       hasExpectation = true
-      for (period, amount) in byPeriod(own, steps) {
+      for (period, amount) in byPeriod(own, steps, reached) {
         let size = Int64(clamping: amount)
         scheduled.append(.init(currency: currencies[currency], role: .deferred, delta: size, period: period))
         scheduled.append(
@@ -129,9 +131,26 @@ extension Judge {
     }
   }
 
+  /// What of it is taken for right: the ledger's own figure between what is due and what has begun, the nearer of the two
+  /// beyond. Where the billing itself is not posted as it should be, that figure says nothing: then what is due.
+  private func releasedByNow(_ currency: Int, _ released: Int128, due: Int128, begun: Int128) -> Int128 {
+    let billed = expected[index(currency, .deferred)]
+    var (posted, isPosted) = (Int128(0), false)
+    for posting in duePostings where posting.currency == currencies[currency] && posting.role == .deferred {
+      isPosted = true
+      if !posting.isReversal, (posting.amount < 0) == (billed < 0) { posted += Int128(posting.amount) }
+    }
+    guard isPosted else { return due }
+    let (least, most) = (min(due, begun), max(due, begun))
+    if least <= released, released <= most { return released }
+    return posted == billed ? max(least, min(most, released)) : due
+  }
+
   /// What is expected to be released, by period where control totals are kept by period: what is due in its own, what the
   /// ledger has released beyond it in the first that has begun.
-  private func byPeriod(_ own: Int128, _ steps: [ScheduledRelease]) -> [(period: Int32, amount: Int128)] {
+  private func byPeriod(
+    _ own: Int128, _ steps: [ScheduledRelease], _ reached: Int32
+  ) -> [(period: Int32, amount: Int128)] {
     guard let periods else { return [(0, own)] }
     var amounts: [(period: Int32, amount: Int128)] = []
     var rest = own
@@ -142,12 +161,43 @@ extension Judge {
       if step.due_ms < clock_ms {
         amounts.append((period, step.amount))
         rest -= step.amount
-      } else if step.begin_ms < clock_ms, begun == nil {
+      } else if begun == nil, hasBegun(step, reached) {
         begun = period
       }
     }
     if rest != 0 { amounts.append((begun ?? amounts.last?.period ?? CellTable.unknownPeriod, rest)) }
     return amounts
+  }
+
+  private func hasBegun(_ step: ScheduledRelease, _ reached: Int32) -> Bool {
+    step.begin_ms < clock_ms || step.period <= reached
+  }
+
+  /// The last period of the schedules into which a release is posted; 0 where there is none.
+  private func lastReleasedPeriod(_ currency: Int, _ steps: [ScheduledRelease]) -> Int32 {
+    let whole = steps.reduce(Int128(0)) { $0 + $1.amount }
+    var last: Int32 = 0
+    for posting in duePostings
+    where posting.currency == currencies[currency] && posting.role == .deferred && (posting.amount < 0) == (whole < 0) {
+      let period = releasedPeriod(posting)
+      if period > last, steps.contains(where: { $0.period == period }) { last = period }
+    }
+    return last
+  }
+
+  /// The period that a posting names, else that of its date or time.
+  func releasedPeriod(_ posting: Fact) -> Int32 {
+    let calendar = policy.checks?.calendar
+    let period = posting.period(calendar)
+    return period != 0 ? period : accountingPeriod(ofDay: day(ofMilliseconds: posting.time_ms), calendar).name
+  }
+
+  /// What the schedules of an event have released that is due by now.
+  func dueReleases(of event: Fact) -> Int128 {
+    guard let schedules, event.service != nil else { return 0 }
+    var steps: [ScheduledRelease] = []
+    appendReleases(of: event, schedules, to: &steps)
+    return steps.reduce(0) { $1.due_ms < clock_ms ? $0 + $1.amount : $0 }
   }
 
   private func index(_ currency: Int, _ role: AccountRole) -> Int { currency * roleCount + Int(role.rawValue) }
@@ -202,8 +252,16 @@ extension Judge {
       posted[posting.period(calendar), default: 0] += Int128(posting.amount)
     }
     var wanted: [Int32: Int128] = [:]
-    for step in steps where step.due_ms < clock_ms { wanted[step.period, default: 0] += step.amount }
-    let gaps = Set(wanted.keys).union(posted.keys).sorted().filter { wanted[$0] ?? 0 != posted[$0] ?? 0 }
+    // Of a period that is not due yet all may be there, or nothing.
+    var allowed: [Int32: Int128] = [:]
+    for step in steps {
+      allowed[step.period, default: 0] += step.amount
+      if step.due_ms < clock_ms { wanted[step.period, default: 0] += step.amount }
+    }
+    let gaps = Set(wanted.keys).union(posted.keys).sorted().filter {
+      let own = posted[$0] ?? 0
+      return own != wanted[$0] ?? 0 && own != allowed[$0] ?? 0
+    }
     guard !gaps.isEmpty else { return "the releases are not those of the schedule" }
     func sum(_ amounts: [Int32: Int128]) -> String {
       formatDecimal(gaps.reduce(0) { $0 + (amounts[$1] ?? 0) }, decimals: currencies[currency].exponent)
@@ -212,6 +270,19 @@ extension Judge {
     let more = gaps.count > 12 ? " and \(gaps.count - 12) more" : ""
     let names = gaps.prefix(12).map { "\($0)" }.joined(separator: ", ") + more
     return "release of \(names): \(sum(wanted)) is due, \(sum(posted)) is posted"
+  }
+
+  /// Whether lines move something from deferred to recognised revenue, and nothing else.
+  func isRelease(_ lines: [Int128]) -> Bool {
+    lines.indices.allSatisfy { index in
+      let currency = index / roleCount * roleCount
+      let moved = lines[currency + Int(AccountRole.deferred.rawValue)]
+      switch AccountRole(rawValue: UInt8(index % roleCount))! {
+      case .deferred: return moved >= 0
+      case .revenue: return lines[index] == -moved
+      default: return lines[index] == 0
+      }
+    } && lines.contains { $0 != 0 }
   }
 
   /// Whether a posting releases deferred revenue of a schedule: its date is that of the release, not of the billing.

@@ -505,6 +505,9 @@ extension Matcher {
       hash = mixed(hash, UInt64(bitPattern: quantity))
     }
     if let lines = finding.lines { hash = mixed(hash, lines.hash) }
+    if let affected = finding.affected {
+      hash = mixed(hash ^ UInt64(bitPattern: affected), UInt64(truncatingIfNeeded: finding.size ?? 0))
+    }
     return hash | 1
   }
 }

@@ -32,6 +32,10 @@ import Testing
         let named = Set(made.roles.map { NaiveOracle.Side(order: made.order, role: $0.role, currency: $0.currency) })
         let wrong = oracle.differences.keys.filter { $0.order == made.order }
         #expect(named.isSuperset(of: wrong), "\(place) \(made.id)")
+        // What is missing is something, and the break is as large as that.
+        if made.type == .missingInLedger {
+          #expect(made.delta != 0 && made.delta == made.affected, "\(place) \(made.id)")
+        }
       }
     }
     withExtendedLifetime(storage) {}

@@ -209,6 +209,56 @@ import Testing
     #expect(states([], at: Self.ms(9, 20), plain) == ["REVENUE_SCHEDULE_GAP:deferred"])
   }
 
+  /// Another source may hold the watermark back while the ledger goes on: a release has begun by its own date, and those
+  /// of several periods are no duplicates.
+  @Test(arguments: [false, true]) func aSourceThatLagsMakesNothingTooEarly(_ statesPeriod: Bool) {
+    func breaks(_ releases: [Posting], _ months: ClosedRange<Int> = 3...5) -> [String] {
+      var matcher = Matcher(policy: Self.policy(), dimensionCount: 0)
+      var course = Course()
+      let (event, lines) = billed()
+      let healthy = months.flatMap { release(100_00, on: Self.date($0, 1), "R\($0)") } + releases
+      let postings = healthy.map {
+        var posting = $0
+        posting.document = r.view("S1-INV")
+        guard statesPeriod else { return posting }
+        posting.period = calendarPeriod(ofDay: posting.postingDate_d)
+        posting.postingDate_d = absentDate
+        return posting
+      }
+      matcher.take(
+        [.order(event)] + (lines + postings).map { .posting($0) }, now_ms: Self.now_ms, into: &course.outputs)
+      advance(&matcher, to: Self.ms(4, 20), &course)
+      for line in matcher.totals.lines { #expect(line.pending == 0, "\(line)") }
+      return course.states
+    }
+    #expect(breaks([]) == [])
+    // More than the periods of all postings is too much, be it a copy or the release of another one.
+    #expect(breaks(release(100_00, on: Self.date(5, 1), "R6")) == ["DUPLICATE_POSTING:revenue:open"])
+    #expect(breaks(release(50_00, on: Self.date(5, 1), "R6")) == ["REVENUE_SCHEDULE_GAP:deferred:open"])
+    // Nor does a date behind the end of the service let all of it begin.
+    #expect(
+      breaks(release(500_00, on: Self.date(12, 1), "R6"), 3...3) == ["REVENUE_SCHEDULE_GAP:deferred:open"])
+  }
+
+  /// An invoice that is not posted is missing with what it would have released by now.
+  @Test func aMissingInvoiceTakesItsReleasesWithIt() {
+    var matcher = Matcher(policy: Self.policy(), dimensionCount: 0)
+    var course = Course()
+    var shipment = r.event("S1", .shipped, document: "D1")
+    shipment.amounts[.cost] = 20_00
+    let issue = [(AccountRole.cogs, Int64(20_00)), (.inventory, -20_00)].map {
+      r.posting("S1", $0.0, $0.1, journal: "J-D1", document: "D1")
+    }
+    matcher.take(
+      [.order(billed().event), .order(shipment)] + issue.map { .posting($0) }, now_ms: Self.now_ms,
+      into: &course.outputs)
+    advance(&matcher, to: Self.ms(5, 7), &course)
+    #expect(course.states.last == "MISSING_IN_LEDGER:receivable:open")
+    #expect(Set(course.outputs.breaks.map(\.id)) == ["S1:MISSING_IN_LEDGER:receivable"])
+    #expect(course.outputs.breaks.last?.affected == -600_00)
+    for line in matcher.totals.lines { #expect(line.pending == 0, "\(line)") }
+  }
+
   /// An order that is cancelled has no schedule.
   @Test func aCancelledOrderReleasesNothing() {
     var matcher = Matcher(policy: Self.policy(), dimensionCount: 0)

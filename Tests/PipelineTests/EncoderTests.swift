@@ -50,7 +50,7 @@ import Testing
     #expect(message["expected"] as? String == "106.81")
     #expect(message["posted"] as? String == "107")
     #expect(message["posted_currency"] as? String == "JPY")
-    #expect(message["delta"] is NSNull)
+    #expect(message["delta"] is NSNull && message["affected"] == nil)
     #expect(message["dimensions"] as? [String: String] == ["country": "DE", "channel": "web"])
     #expect(message["deadline"] as? String == "1996-09-11T09:00:00.000Z")
     let evidence = try #require(message["evidence"] as? [String: Any])
@@ -69,10 +69,12 @@ import Testing
     var missing = example()
     missing.posted = nil
     missing.postedCurrency = .none
+    missing.affected = -3_50
     let other = try parse(encoder.encode(missing))
     #expect(other["posted"] is NSNull)
     #expect(other["delta"] as? String == "-106.81")
     #expect(other["posted_currency"] == nil)
+    #expect(other["affected"] as? String == "-3.50")
   }
 
   /// Whatever a break holds, the bytes are those of the plain encoder.
@@ -104,6 +106,7 @@ import Testing
         firstEventTime_ms: random.pick([.min, .max, -1, 0, 253_402_300_799_999, -62_167_219_200_000, 841_741_200_007]),
         deadline_ms: Int64(random.below(1 << 42)), asOf_ms: -Int64(random.below(1 << 40)))
       made.postedCurrency = random.pick(currencies)
+      if random.below(2) == 0 { made.affected = amount() }
       made.hints = BreakHint.allCases.filter { _ in random.below(3) == 0 }
       made.severity = random.pick(Severity.allCases)
       made.customer = text()

@@ -28,6 +28,10 @@ struct PlainBreakEncoder {
     // A difference between two currencies is no amount.
     if made.postedCurrency == .none { writer.amount(Int128(made.delta), made.currency) } else { writer.null() }
     if made.postedCurrency != .none { write("posted_currency", made.postedCurrency.code) }
+    if let affected = made.affected {
+      writer.key("affected")
+      writer.amount(Int128(affected), made.currency)
+    }
     write("state", made.state.rawValue)
     writer.key("provisional")
     writer.bool(made.isProvisional)

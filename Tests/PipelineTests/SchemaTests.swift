@@ -36,6 +36,7 @@ import Testing
       made.roles = [.init(role: role, currency: made.currency, expected: 1, posted: -1)]
       made.events = ["e"]
       if at % 3 == 0 { made.postedCurrency = Currency("USD")! }
+      if at % 2 == 0 { made.affected = Int64(at) * -7 }
       if at % 3 == 1 { made.quantities = [1, -2, 0] }
       if at % 3 == 2 { made.decision = BreakDecision(action: "a", actor: "ann", reasonCode: "timing", approver: "bob") }
       if at % 6 == 4 { made.decision = BreakDecision(action: "a", actor: "ann", reasonCode: "") }

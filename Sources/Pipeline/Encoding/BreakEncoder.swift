@@ -87,6 +87,10 @@ public struct BreakEncoder: Sendable {
       out.code(made.postedCurrency)
       out.text("\"")
     }
+    if let affected = made.affected {
+      out.text(",\"affected\":")
+      out.amount(affected, made.currency)
+    }
     out.text(",\"state\":\"")
     out.raw(made.state.rawValue)
     if made.isProvisional { out.text("\",\"provisional\":true") } else { out.text("\",\"provisional\":false") }

@@ -74,6 +74,10 @@ public enum TopicSchemas {
       SchemaField("posted", .optionalDecimal, "What the ledger holds; null where it knows nothing at all."),
       SchemaField("delta", .optionalDecimal, "Posted − expected; null between two currencies."),
       SchemaField("posted_currency", .currency, "Of `posted`, where it is another one.", required: false),
+      SchemaField(
+        "affected", .decimal,
+        "How much of the role it is about: what it explains of the difference, or what is posted at the wrong time. Not "
+          + "there where it is about no amount, or no longer found.", required: false),
       SchemaField("state", .enumeration(names(BreakState.self)), "Where it stands in its life."),
       SchemaField("provisional", .boolean(), "True until the tie's deadline has passed."),
       SchemaField("revision", .integer(minimum: 1), "Rises by one with each change."),

@@ -1,0 +1,304 @@
+import Domain
+
+/// Documents that one side has and the other does not: those of order events that nothing posted names, and those of
+/// the ledger that no order event names.
+extension Judge {
+  /// What the records of one side that name one document put into the roles of a currency.
+  struct DocumentSums {
+    /// Empty where postings name none: then it is that of one journal.
+    var name: ByteView
+    /// By role.
+    var sums: [Int128]
+    /// Of the records, among the events or the postings that are judged.
+    var places: [Int]
+
+    func hasRoles(of other: DocumentSums) -> Bool {
+      sums.indices.allSatisfy { sums[$0] != 0 || other.sums[$0] == 0 }
+    }
+    func sharesRole(with other: [Int128]) -> Bool { sums.indices.contains { sums[$0] != 0 && other[$0] != 0 } }
+  }
+
+  /// As many documents at most are looked through in all their combinations.
+  private static let maximumCombined = 8
+
+  // MARK: - What the ledger does not have
+
+  /// Documents of order events of which nothing is posted. The others are then judged as if these were not there, until
+  /// `restore` brings them back.
+  ///
+  /// That no posting names a document does not say that it is missing: the ledger may have a number of its own for it. So
+  /// it is missing where it is, alone or with others, the whole difference of the roles that it touches; or where without
+  /// it the difference of each of them is smaller, and no posting of another name could be it.
+  /// - Returns: nil where there are none.
+  mutating func judgeMissingDocuments(_ currency: Int) -> SetAside? {
+    if !isDecided, isPartial(currency) { return nil }
+    var open = unpostedDocuments(currency)
+    guard !open.isEmpty else { return nil }
+    var strangers = unknownDocuments(currency)
+    let all = open
+    removeAnswered(&open, &strangers)
+    let missing = takeDocuments(&open, unless: strangers, currency, sign: -1)
+    guard !missing.isEmpty else { return nil }
+    let base = currency * roleCount
+    for (group, sums) in united(missing) {
+      let kinds = group.flatMap { $0.places.map { dueEvents[$0].kind! } }
+      let unposted = appliesCash ? typeOfUnposted(kinds) : nil
+      var role = primaryRole(sums, 0)
+      if isDecided, unposted != nil, sums[Int(AccountRole.cash.rawValue)] != 0 { role = .cash }
+      let own = sums[Int(role.rawValue)]
+      // Beside another difference of the role it tells what it is about, else all of the role.
+      let isWhole = posted[base + Int(role.rawValue)] - expected[base + Int(role.rawValue)] == -own
+      // Something missing is due only after window + grace.
+      var finding = Finding(
+        isDecided ? unposted ?? .missingInLedger : .partial, role, currencies[currency],
+        expected: isWhole ? value(expected, currency, role) : Int64(clamping: own),
+        posted: isWhole ? value(posted, currency, role) : 0,
+        reason: "nothing is posted for \(names(group, among: all, missing))")
+      finding.parts = parts(sums, currency, sign: -1)
+      findings.append(finding)
+    }
+    let places = Set(missing.flatMap(\.places))
+    let aside = SetAside(events: dueEvents, isVoid: isVoid, currency: currency, sums: total(missing))
+    dueEvents = dueEvents.indices.filter { !places.contains($0) }.map { dueEvents[$0] }
+    isVoid = isVoid.indices.filter { !places.contains($0) }.map { isVoid[$0] }
+    for role in 0..<roleCount { expected[base + role] -= aside.sums[role] }
+    return aside
+  }
+
+  /// What is not there while the rest is judged.
+  struct SetAside {
+    var events: [Fact]
+    var isVoid: [Bool]
+    var currency: Int
+    var sums: [Int128]
+  }
+
+  mutating func restore(_ aside: SetAside) {
+    (dueEvents, isVoid) = (aside.events, aside.isVoid)
+    for role in 0..<roleCount { expected[aside.currency * roleCount + role] += aside.sums[role] }
+  }
+
+  // MARK: - What the order does not have
+
+  /// Documents of the ledger that no order event names, and that it has too much: the mirror of the above.
+  /// - Returns: whether there are any.
+  mutating func judgeUnknownDocuments(_ currency: Int) -> Bool {
+    var strangers = unknownDocuments(currency)
+    guard !strangers.isEmpty else { return false }
+    var open = unpostedDocuments(currency)
+    removeAnswered(&open, &strangers)
+    let base = currency * roleCount
+    let mustBalance = expected[base..<base + roleCount].reduce(0, +) == 0
+    strangers.removeAll { document in
+      func has(_ role: AccountRole) -> Bool { document.sums[Int(role.rawValue)] != 0 }
+      return document.name.isEmpty || mustBalance && document.sums.reduce(0, +) != 0
+        // These have been judged as what they are.
+        || appliesCash && has(.cash) || mirrorsIntercompany && has(.intercompany)
+        || schedules != nil && has(.deferred) && has(.revenue)
+    }
+    let unknown = takeDocuments(&strangers, unless: open, currency, sign: 1)
+    for (group, sums) in united(unknown) {
+      let role = primaryRole(sums, 0)
+      let own = sums[Int(role.rawValue)]
+      let isWhole = posted[base + Int(role.rawValue)] - expected[base + Int(role.rawValue)] == own
+      var finding = Finding(
+        .unknownReference, role, currencies[currency], expected: isWhole ? value(expected, currency, role) : 0,
+        posted: isWhole ? value(posted, currency, role) : Int64(clamping: own),
+        reason: "\(documentNames(group.flatMap(\.places))): posted, and no order event names it")
+      finding.parts = parts(sums, currency, sign: 1)
+      append(finding)
+    }
+    return !unknown.isEmpty
+  }
+
+  // MARK: - Documents of a side
+
+  /// Of order events in a currency whose document no posting names, by document, in the order of time.
+  private func unpostedDocuments(_ currency: Int) -> [DocumentSums] {
+    var documents: [DocumentSums] = []
+    for (place, event) in dueEvents.enumerated() {
+      guard event.currency == currencies[currency], !isVoid[place], !event.document.isEmpty else { continue }
+      let entries = policy.entries(of: event)
+      guard !entries.isEmpty, !duePostings.contains(where: { $0.document.elementsEqual(event.document) }) else {
+        continue
+      }
+      let at = index(of: event.document, in: &documents) { _ in true }
+      documents[at].places.append(place)
+      for entry in entries {
+        documents[at].sums[Int(entry.role.rawValue)] += Int128(event.amount(entry.component)) * Int128(entry.sign)
+      }
+      let released = dueReleases(of: event)
+      documents[at].sums[Int(AccountRole.deferred.rawValue)] += released
+      documents[at].sums[Int(AccountRole.revenue.rawValue)] -= released
+    }
+    documents.removeAll { $0.sums.allSatisfy { $0 == 0 } }
+    return documents
+  }
+
+  /// Of postings in a currency whose document no order event names, be it due or not; and those that name none, by journal.
+  private func unknownDocuments(_ currency: Int) -> [DocumentSums] {
+    var documents: [DocumentSums] = []
+    for (place, posting) in duePostings.enumerated() where posting.currency == currencies[currency] {
+      if !posting.document.isEmpty, events.contains(where: { $0.document.elementsEqual(posting.document) }) { continue }
+      let at = index(of: posting.document, in: &documents) {
+        !posting.document.isEmpty || duePostings[$0.places[0]].journal.elementsEqual(posting.journal)
+      }
+      documents[at].places.append(place)
+      documents[at].sums[Int(posting.code)] += Int128(posting.amount)
+    }
+    documents.removeAll { $0.sums.allSatisfy { $0 == 0 } }
+    return documents
+  }
+
+  private func index(
+    of name: ByteView, in documents: inout [DocumentSums], _ isSame: (DocumentSums) -> Bool
+  ) -> Int {
+    if let found = documents.firstIndex(where: { $0.name.elementsEqual(name) && isSame($0) }) { return found }
+    documents.append(DocumentSums(name: name, sums: [Int128](repeating: 0, count: roleCount), places: []))
+    return documents.count - 1
+  }
+
+  /// Takes out what is on both sides under two names: a goods issue that has a number of its own in the ledger.
+  private func removeAnswered(_ open: inout [DocumentSums], _ strangers: inout [DocumentSums]) {
+    open.removeAll { document in
+      guard let answer = strangers.firstIndex(where: { $0.sums == document.sums }) else { return false }
+      strangers.remove(at: answer)
+      return true
+    }
+  }
+
+  // MARK: - Which of them explain the difference
+
+  /// Takes out of the difference what documents explain of it, and these out of the documents.
+  /// - Parameters:
+  ///   - others: Of the other side: one that may be what a document is called there keeps it from being taken in part.
+  ///   - sign: 1 where the ledger has them too much, −1 where it does not have them.
+  private mutating func takeDocuments(
+    _ documents: inout [DocumentSums], unless others: [DocumentSums], _ currency: Int, sign: Int128
+  ) -> [DocumentSums] {
+    var taken: [DocumentSums] = []
+    while !documents.isEmpty {
+      let chosen =
+        exactSet(documents, currency, sign) ?? nearest(documents, unless: others, currency, sign).map { [$0] }
+      guard let chosen else { break }
+      for at in chosen.reversed() {
+        let document = documents.remove(at: at)
+        for role in 0..<roleCount { residual[currency * roleCount + role] -= sign * document.sums[role] }
+        taken.append(document)
+      }
+    }
+    return taken.sorted { $0.places[0] < $1.places[0] }
+  }
+
+  /// The fewest documents that together are the whole difference of every role that they touch; of as many, the earlier.
+  private func exactSet(_ documents: [DocumentSums], _ currency: Int, _ sign: Int128) -> [Int]? {
+    func explains(_ chosen: [Int]) -> Bool {
+      var isAny = false
+      for role in 0..<roleCount where chosen.contains(where: { documents[$0].sums[role] != 0 }) {
+        let sum = chosen.reduce(Int128(0)) { $0 + documents[$1].sums[role] }
+        guard residual[currency * roleCount + role] == sign * sum else { return false }
+        isAny = isAny || sum != 0
+      }
+      return isAny
+    }
+    if documents.count > Judge.maximumCombined {
+      return documents.indices.first { explains([$0]) }.map { [$0] }
+        ?? (explains(Array(documents.indices)) ? Array(documents.indices) : nil)
+    }
+    for size in 1...documents.count {
+      for mask in 1..<1 << documents.count where mask.nonzeroBitCount == size {
+        let chosen = documents.indices.filter { mask >> $0 & 1 != 0 }
+        if explains(chosen) { return chosen }
+      }
+    }
+    return nil
+  }
+
+  /// The document without which the difference is smallest, where it is smaller in every role of it.
+  private func nearest(
+    _ documents: [DocumentSums], unless others: [DocumentSums], _ currency: Int, _ sign: Int128
+  ) -> Int? {
+    var best: (at: Int, gain: Int128)?
+    for (at, document) in documents.enumerated() {
+      var gain: Int128 = 0
+      let isNearer = (0..<roleCount).allSatisfy { role in
+        guard document.sums[role] != 0 else { return true }
+        let open = residual[currency * roleCount + role]
+        let own = magnitude(open) - magnitude(open - sign * document.sums[role])
+        gain += own
+        return own > 0
+      }
+      guard isNearer, gain > best?.gain ?? 0,
+        !others.contains(where: { $0.hasRoles(of: document) || document.hasRoles(of: $0) })
+      else { continue }
+      best = (at, gain)
+    }
+    return best?.at
+  }
+
+  // MARK: - As findings
+
+  /// Documents with a role in common go together: that one is missing from it and another is, too, is one break's matter.
+  private func united(_ documents: [DocumentSums]) -> [(group: [DocumentSums], sums: [Int128])] {
+    var groups: [(group: [DocumentSums], sums: [Bool])] = []
+    for document in documents {
+      var own = (group: [document], sums: document.sums.map { $0 != 0 })
+      for at in groups.indices.reversed()
+      where groups[at].sums.indices.contains(where: { groups[at].sums[$0] && own.sums[$0] }) {
+        let other = groups.remove(at: at)
+        own.group = other.group + own.group
+        for role in own.sums.indices where other.sums[role] { own.sums[role] = true }
+      }
+      groups.append(own)
+    }
+    return groups.map { ($0.group.sorted { $0.places[0] < $1.places[0] }, total($0.group)) }
+      .filter { $0.1.contains { $0 != 0 } }
+  }
+
+  private func total(_ documents: [DocumentSums]) -> [Int128] {
+    var sums = [Int128](repeating: 0, count: roleCount)
+    for document in documents { for role in 0..<roleCount { sums[role] += document.sums[role] } }
+    return sums
+  }
+
+  private func parts(_ sums: [Int128], _ currency: Int, sign: Int128) -> [Finding.Part] {
+    (0..<roleCount).filter { sums[$0] != 0 }.map {
+      .init(
+        currency: currencies[currency], role: AccountRole(rawValue: UInt8($0))!, delta: Int64(clamping: sign * sums[$0])
+      )
+    }
+  }
+
+  /// The documents that are missing; where others of the same amounts are there under an unknown name, these too.
+  private func names(_ group: [DocumentSums], among all: [DocumentSums], _ missing: [DocumentSums]) -> String {
+    let texts = group.map { document in
+      let others = all.filter { other in
+        other.sums == document.sums && !missing.contains { $0.name.elementsEqual(other.name) }
+      }
+      return ([document] + others.prefix(4)).map(\.name.string).joined(separator: " or ")
+    }
+    return listed(texts)
+  }
+
+  /// Documents with the journals that post them: `RE-1 (J17), RE-2 (J18, J19)`.
+  /// - Parameter places: Of the postings.
+  func documentNames(_ places: [Int]) -> String {
+    var known: [(name: String, journals: [String])] = []
+    for place in places {
+      let (name, journal) = (duePostings[place].document.string, duePostings[place].journal.string)
+      let at = known.firstIndex { $0.name == name } ?? known.count
+      if at == known.count { known.append((name, [])) }
+      if !journal.isEmpty, !known[at].journals.contains(journal) { known[at].journals.append(journal) }
+    }
+    return listed(
+      known.map { name, journals in
+        if journals.isEmpty { return name.isEmpty ? "the posting" : name }
+        return name.isEmpty ? listed(journals) : "\(name) (\(listed(journals)))"
+      })
+  }
+
+  /// A few names say enough.
+  private func listed(_ names: [String]) -> String {
+    names.prefix(5).joined(separator: ", ") + (names.count > 5 ? " and \(names.count - 5) more" : "")
+  }
+}
