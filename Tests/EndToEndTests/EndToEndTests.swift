@@ -242,35 +242,53 @@ let exampleConfigurations = URL(fileURLWithPath: #filePath).deletingLastPathComp
       options: FileRunOptions(orders: [orders], ledger: [ledger], directory: out, threads: 2, now_ms: wallClock_ms())
     ).run()
     /// The figures of a message, without what it says of itself; and the cell that it is about.
-    func figures(_ text: some StringProtocol) throws -> (cell: String, figures: String, revision: Int) {
+    func figures(_ text: some StringProtocol) throws -> (cell: String, figures: String, revision: Int, isZero: Bool) {
       var message = try JSONSerialization.jsonObject(with: Data(text.utf8)) as! [String: Any]
       let dimensions = (message["dimensions"] as! [String: String]).sorted { $0.key < $1.key }.map(\.value)
       let cell = "\(dimensions) \(message["currency"]!) \(message["period"]!)"
       let revision = message["revision"] as! Int
       for key in ["status", "revision", "as_of", "watermarks"] { message[key] = nil }
       let data = try JSONSerialization.data(withJSONObject: message, options: .sortedKeys)
-      return (cell, String(decoding: data, as: UTF8.self), revision)
+      for key in ["dimensions", "currency", "period"] { message[key] = nil }
+      return (cell, String(decoding: data, as: UTF8.self), revision, isZero(message))
+    }
+    // Balances that are carried from one period to the next are no figures of its own.
+    func isZero(_ value: Any) -> Bool {
+      switch value {
+      case let values as [String: Any]:
+        values.allSatisfy { ["opening", "closing", "complete"].contains($0.key) || isZero($0.value) }
+      case let number as NSNumber: number.doubleValue == 0
+      case let text as String: (Double(text) ?? 0) == 0
+      default: true
+      }
     }
     var expected: [String: String] = [:]
     for line in try String(contentsOfFile: out + "/revenue.jsonl", encoding: .utf8).split(separator: "\n") {
-      let (cell, figures, _) = try figures(line)
+      let (cell, figures, _, _) = try figures(line)
       expected[cell] = figures
     }
     #expect(expected.count > 500)
     var found: [String: String] = [:]
+    // From where postings have been moved when their order came: cells that are told once more, with nothing in them, of which
+    // a run over files says nothing.
+    var emptied: Set<String> = []
     // What the stage had not told before the daemon stopped, it tells after the next start.
-    for attempt in 0..<4 where found != expected {
+    for attempt in 0..<4 where found.filter({ !emptied.contains($0.key) }) != expected {
       _ = try reconcile(configuration, records: attempt == 0 ? sent : 0)
-      found = [:]
+      (found, emptied) = ([:], [])
       var revisions: [String: Int] = [:]
       for record in try cluster.readAll(configuration.revenueTopic, partitions: partitions) {
-        let (cell, figures, revision) = try figures(record.value!)
+        let (cell, figures, revision, isZero) = try figures(record.value!)
         guard revision >= revisions[cell] ?? 0 else { continue }
         revisions[cell] = revision
         found[cell] = figures
+        if isZero, expected[cell] == nil { emptied.insert(cell) } else { emptied.remove(cell) }
       }
     }
-    #expect(Set(found.keys) == Set(expected.keys))
+    for (cell, figures) in found where expected[cell] == nil && !emptied.contains(cell) {
+      Issue.record("\(cell), of which files know nothing: \(figures)")
+    }
+    #expect(Set(expected.keys).isSubset(of: found.keys))
     for (cell, figures) in expected where found[cell] != figures { Issue.record("\(cell): \(figures)") }
   }
 
