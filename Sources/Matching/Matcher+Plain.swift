@@ -6,7 +6,7 @@ extension Matcher {
   /// Whether plain records may go their own way now, as far as that is the same for all records of a batch.
   @inline(__always)
   var takesPlainly: Bool {
-    !isAttentive && quality == nil && !tracksCancelled && takesPlain
+    !isAttentive && quality == nil && sourceTotals == nil && !tracksCancelled && takesPlain
       && UInt64(bitPattern: horizon_ms) < UInt64(PlainBounds.time_ms)
       && UInt64(bitPattern: policy.settle_ms) < UInt64(PlainBounds.time_ms)
       && watermarks.current_ms < PlainBounds.time_ms

@@ -73,7 +73,7 @@ extension Matcher {
         count(slot, isTiedOut: true)
         if let forgotten = close(slot, watermark_ms: watermark_ms, due) { reached = max(reached, forgotten) }
       } else {
-        fire(slot, watermark_ms: watermark_ms, outputs: &outputs)
+        fire(slot, at: entry.deadline_ms, watermark_ms: watermark_ms, outputs: &outputs)
       }
       done &+= 1
       if done == limit {
@@ -92,7 +92,7 @@ extension Matcher {
   @inline(__always)
   private mutating func close(_ slot: Int, watermark_ms: Int64, _ due: TimerQueue.Due) -> Int64? {
     let until = until_ms(slot, watermark_ms)
-    if forgetsAtOnce, !hasAges, !hasSchedules, !ties[slot].isKeptLonger {
+    if forgetsAtOnce, !hasSchedules, !ties[slot].isKeptLonger {
       let order = TimerQueue.Entry(deadline_ms: until.forgotten, head: ties[slot].head, slot: slot).order
       if due.covers(order) {
         forget(slot)
@@ -133,7 +133,7 @@ extension Matcher {
   }
 
   @inline(__always)
-  private mutating func fire(_ slot: Int, watermark_ms: Int64, outputs: inout MatchOutputs) {
+  private mutating func fire(_ slot: Int, at time_ms: Int64, watermark_ms: Int64, outputs: inout MatchOutputs) {
     if isAttentive, isRevising { reviseNow(slot) }
     let tie = ties[slot]
     stamp(tie.head)
@@ -144,7 +144,9 @@ extension Matcher {
       return
     }
     if tie.has(Tie.Flag.closed), !tie.has(Tie.Flag.dirty) {
-      if hasAges && tie.has(Tie.Flag.open) || hasSchedules && tie.has(Tie.Flag.scheduled) {
+      // An age is reached once the watermark has passed it, as the time of a timer is: each has a timer of its own.
+      let isOlder = hasAges && tie.has(Tie.Flag.open) && nextAge_ms(slot, time_ms) < watermark_ms
+      if isOlder || hasSchedules && tie.has(Tie.Flag.scheduled) {
         evaluate(slot, watermark_ms: watermark_ms, isFinal: true, outputs: &outputs)
       }
       let until = until_ms(slot, watermark_ms)
@@ -223,8 +225,8 @@ extension Matcher {
     return (next, forgotten)
   }
 
-  /// When the breaks of a tie next reach an age that makes them more severe.
-  private func nextAge_ms(_ slot: Int, _ watermark_ms: Int64) -> Int64 {
+  /// When the breaks of a tie next reach an age that makes them more severe, from a time on. Mutating, as `until_ms`.
+  private mutating func nextAge_ms(_ slot: Int, _ watermark_ms: Int64) -> Int64 {
     var first = Int64.max
     var facts = facts(slot)
     while facts.next() {

@@ -294,7 +294,10 @@ public struct Matcher: ~Copyable {
         {
           if aggregates != nil || tracksPeriods {
             fill(record)
-            if aggregates != nil { aggregate(fact, sign: 1) }
+            if aggregates != nil {
+              if inheritedDimensions != 0 { heed(slot, isPosting: side == Tie.Flag.hasPosting) }
+              aggregate(fact, sign: 1)
+            }
             if tracksPeriods { accountByPeriod(fact, sign: 1) }
           }
           takePlain(
