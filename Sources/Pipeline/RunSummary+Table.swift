@@ -41,6 +41,9 @@ extension RunSummary {
         amount(line.posted - line.expected), amount(line.open), amount(line.accepted), amount(line.pending))
     }
     if !periods.rows.isEmpty { parts.append("\nPeriods that differ\n\n" + periods.text) }
+    if let later, later > 0 {
+      parts.append("\n\(later) \(later == 1 ? "record" : "records") later than --as-of left out")
+    }
     if deadLetterCount > 0 {
       var dead = TextTable(["dead letters", "records"], numeric: [1])
       for (reason, count) in deadLetters.sorted(by: { $0.key < $1.key }) { dead.add(reason, String(count)) }

@@ -9,6 +9,8 @@ public struct RunSummary: Sendable {
   public var totals = ControlTotals()
   /// The same period by period.
   public var periods = PeriodTotals()
+  /// Records of event times behind the one as of which is judged, which were left out; nil where there is no such time.
+  public var later: Int?
   public var quarantined = 0
   public var oversized = 0
   public var tiesHeld = 0
@@ -64,6 +66,7 @@ public struct RunSummary: Sendable {
     integer("duplicates", match.duplicates)
     integer("superseded", match.superseded)
     integer("late", match.late)
+    if let later { integer("later_than_as_of", later) }
     integer("dead_letters", deadLetterCount)
     writer.endObject()
     writer.key("dead_letters")
