@@ -51,7 +51,7 @@ public enum ReferenceDocuments {
   private static func meaning(_ kind: OrderEventKind) -> String {
     switch kind {
     case .booked: "The order was placed."
-    case .changed: "The order was changed, by so much (`net` is what it has become more or less by)."
+    case .changed: "The order was changed; the amounts are the difference that it makes."
     case .cancelled: "The order was cancelled: what its billing expected is taken back."
     case .held: "The order is blocked: nothing should be posted for it."
     case .released: "The block is gone."
