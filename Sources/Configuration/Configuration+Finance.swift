@@ -188,6 +188,8 @@ extension Configuration {
     let code = reader.name(baseNode, path + ["base"], "")
     let base = Currency(code)
     if base == nil { reader.problem(baseNode, "fx.base: '\(code)' is no currency of ISO 4217") }
+    // Also where the rates are wrong: there is a base currency, and that is said once.
+    baseCurrency = base ?? .none
     var pivot: Currency?
     if let pivotNode = nodes["pivot"] {
       let code = reader.name(pivotNode, path + ["pivot"], "")

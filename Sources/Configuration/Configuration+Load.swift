@@ -135,7 +135,7 @@ extension Configuration {
     followFinance(nodes, reader)
     let policyRows = readPolicySource(nodes["posting_policies"], reader)
     if let calendar = checks.calendar { periods = PeriodCalendar { calendar.period(ofDay: $0) } }
-    baseCurrency = checks.exchange?.rates.base ?? .none
+    if let base = checks.exchange?.rates.base { baseCurrency = base }
     for (key, value, keyNode) in reader.mapping(nodes["sources"], ["sources"]) {
       if let source = readSource(key, value, keyNode, tables, reader, recordBytes: recordBytes, depth: depth) {
         sources.append(source)

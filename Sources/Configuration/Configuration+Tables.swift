@@ -72,7 +72,8 @@ extension Configuration {
   }
 }
 
-/// A CSV file (RFC 4180, UTF-8) that holds a value table: its first line names the columns.
+/// A CSV file (RFC 4180, UTF-8) that holds master data: its first line names the columns, two at the least. Where a semicolon
+/// or a tab stands between them and no comma does, that is what separates columns in the whole file.
 struct TableFile {
   /// What is wrong with the file; `column` is the configured name that it does not have.
   struct Fault: Error {
@@ -91,7 +92,20 @@ struct TableFile {
     try parse(text.unicodeScalars.first == "\u{feff}" ? text.unicodeScalars.dropFirst() : text.unicodeScalars[...])
   }
 
+  /// What stands between the names of the columns.
+  private static func delimiter(_ text: Substring.UnicodeScalarView) -> Unicode.Scalar {
+    var isQuoted = false
+    var found: Set<Unicode.Scalar> = []
+    for scalar in text {
+      if scalar == "\"" { isQuoted.toggle() }
+      if scalar == "\n", !isQuoted { break }
+      if !isQuoted { found.insert(scalar) }
+    }
+    return ([",", ";", "\t"] as [Unicode.Scalar]).first { found.contains($0) } ?? ","
+  }
+
   private mutating func parse(_ text: Substring.UnicodeScalarView) throws(Fault) {
+    let delimiter = TableFile.delimiter(text)
     var cells: [String] = []
     var cell = String.UnicodeScalarView()
     var (line, start, isQuoted, wasQuoted) = (1, 1, false, false)
@@ -119,7 +133,7 @@ struct TableFile {
         cell = .init()
         isQuoted = true
         wasQuoted = true
-      case ",", "\n":
+      case delimiter, "\n":
         cells.append(trimmed())
         (cell, wasQuoted) = (.init(), false)
         if scalar == "\n" {

@@ -176,6 +176,8 @@ public struct Configuration: Sendable, Equatable {
   public var partialsPartitions = 1
   /// As many tasks as the sources have partitions.
   public var taskCount = 1
+  /// By topic that is routed from: its partitions, as far as they are known.
+  public var originPartitions: [String: Int] = [:]
   /// Epochs are kept as long, for replays by an auditor.
   public var epochRetention_ms: Int64 = 7 * 86_400_000
   public var checkpoints = CheckpointStorage.topic
@@ -249,6 +251,8 @@ public struct Configuration: Sendable, Equatable {
       text += "|" + path.joined(separator: ".") + "=" + value
     }
     for source in sources { text += "|" + source.name }
+    // Before, time followed the latest record of a routed source.
+    if sources.contains(where: \.isRouted) { text += "|origins" }
     if let checks = policy.checks {
       text += "|" + "\(checks)".replacing(", remainder: Matching.RevenueSchedules.Remainder.spread", with: "")
     }

@@ -22,7 +22,10 @@ public struct KeyReference: Sendable {
 
   /// The keys of a field, wherever one stands (`sources.*.fields.*`, `sources.*.amount`, `sources.*.dimensions.*`).
   public static let ofFields: [KeyReference] = [
-    .init("path", "text", "", "Where the value stands: `account.id`, `lines[0].sku`, a CSV column, `$key`."),
+    .init(
+      "path", "text", "",
+      "Where the value stands: `account.id`, `lines[0].sku`, a CSV column; `$key` is the record's key. Of a Debezium record a column of the row; from the envelope with `$.`: `$.ts_ms`, `$.source.lsn`."
+    ),
     .init("constant", "text", "", "This text, for every record."),
     .init("concat", "list of paths or of path, constant, concat, first", "", "The texts one after the other."),
     .init("first", "list of paths or of path, constant, concat, first", "", "The first that is there and not empty."),
@@ -215,7 +218,10 @@ public struct KeyReference: Sendable {
     .init("tables.*", "map", "", "A value table: literal text to literal text."),
     .init("tables.*.entries", "map of texts", "{}", "The entries."),
     .init("tables.*.entries.*", "text", "", "What the text becomes."),
-    .init("tables.*.file", "path", "", "A CSV file with the entries, relative to the configuration file."),
+    .init(
+      "tables.*.file", "path", "",
+      "A CSV file with the entries, relative to the configuration file. Commas stand between columns, or semicolons or tabs where the header has no comma; so in the files of `calendar`, `fx`, `posting_policies` and `variance`."
+    ),
     .init(
       "tables.*.topic", "text", "",
       "In place of a file: a compacted topic of JSON objects, read to its end before the first record is decoded, then followed; a record without a value removes its row. Needs `master_data.enabled`."

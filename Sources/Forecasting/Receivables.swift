@@ -56,6 +56,13 @@ public struct ReceivableItem: Hashable, Sendable {
     return applications.reduce(amount) { $1.day <= day ? $0 - $1.amount : $0 }
   }
 
+  /// What is open at the end of a day is on the other side: more was settled than the item came to. That has no age, and
+  /// stands on account like money without an invoice.
+  func isOversettled(at day: Int32) -> Bool {
+    let open = open(at: day)
+    return open != 0 && (open < 0) != (amount < 0)
+  }
+
   /// Whether the item was invoiced by the end of a day, or something came for it before.
   public func hasBegun(by day: Int32) -> Bool { invoiced_d <= day || applications.contains { $0.day <= day } }
 
@@ -116,7 +123,7 @@ public struct Ageing: Hashable, Sendable {
   /// By `Bucket.rawValue`.
   public var amounts: [Int64]
   public var counts: [Int]
-  /// What is put to no invoice, or to one of a later day, in no bucket: negative where money or credit stands there.
+  /// What is put to no invoice, to one of a later day, or to one beyond what it came to, in no bucket: negative where money or credit stands there.
   public var onAccount: Int64 = 0
   public var onAccountCount = 0
   /// Of the total, what is in dispute.
@@ -141,7 +148,8 @@ public struct Ageing: Hashable, Sendable {
     for item in items {
       let open = item.balance(at: day)
       guard open != 0 else { continue }
-      let bucket = item.isOnAccount || item.invoiced_d > day ? nil : Bucket(overdue_d: day - item.due_d)
+      let hasNoAge = item.isOnAccount || item.invoiced_d > day || item.isOversettled(at: day)
+      let bucket = hasNoAge ? nil : Bucket(overdue_d: day - item.due_d)
       byCurrency[item.currency, default: Ageing(day: day, currency: item.currency)].add(open, bucket, item.isDisputed)
     }
     return byCurrency.values.sorted { $0.currency.code < $1.currency.code }
@@ -190,7 +198,7 @@ public struct CollectionRatios: Hashable, Sendable {
     for item in items {
       opening += item.balance(at: from)
       closing += item.balance(at: to)
-      if item.due_d >= to, !item.isOnAccount { closingCurrent += item.open(at: to) }
+      if item.due_d >= to, !item.isOnAccount, !item.isOversettled(at: to) { closingCurrent += item.open(at: to) }
       if item.invoiced_d > from, item.invoiced_d <= to { sales += item.amount + item.received }
       for application in item.applications
       where application.isReversal && application.day > from && application.day <= to { sales -= application.amount }

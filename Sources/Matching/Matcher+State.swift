@@ -360,7 +360,14 @@ extension Watermarks {
       writer.write(partition.partition)
       writer.write(partition.largest_ms)
       writer.write(partition.lastHeard_ms)
-      writer.write(UInt8(partition.isEnded ? 1 : 0))
+      writer.write(UInt8((partition.isEnded ? 1 : 0) | (partition.origins == nil ? 0 : 2)))
+      guard let origins = partition.origins else { continue }
+      writer.writeVarint(UInt64(origins.count))
+      for origin in origins {
+        writer.write(origin.largest_ms)
+        writer.writeSigned(origin.next)
+        writer.write(UInt8(origin.isIdle ? 1 : 0))
+      }
     }
   }
 
@@ -369,10 +376,22 @@ extension Watermarks {
     let current_ms: Int64 = try reader.read()
     var partitions: [Partition] = []
     for _ in 0..<(try reader.readCount(atMost: 1 << 20)) {
-      partitions.append(
-        Partition(
-          source: try reader.read(), partition: try reader.read(), largest_ms: try reader.read(),
-          lastHeard_ms: try reader.read(), isEnded: try reader.read(UInt8.self) != 0))
+      var partition = Partition(
+        source: try reader.read(), partition: try reader.read(), largest_ms: try reader.read(),
+        lastHeard_ms: try reader.read())
+      let flags: UInt8 = try reader.read()
+      partition.isEnded = flags & 1 != 0
+      if flags & 2 != 0 {
+        var origins: [Origin] = []
+        for _ in 0..<(try reader.readCount(atMost: 1 << 20)) {
+          origins.append(
+            Origin(
+              largest_ms: try reader.read(), next: try reader.readSigned(),
+              isIdle: try reader.read(UInt8.self) != 0))
+        }
+        partition.origins = origins
+      }
+      partitions.append(partition)
     }
     replace(partitions, current_ms: current_ms)
   }

@@ -5,7 +5,36 @@
 /// others back. When every partition is idle at its end, the inputs have told everything they know up to now, and the
 /// wall clock takes over: unmatched ties still close when the input stops (confluentinc/ksql#9084). The watermark
 /// never goes back.
+///
+/// A routed source has put the records of many partitions into the one that a task reads, one after the other as they were
+/// read: what stands there latest says nothing of those that are yet to come. So it counts by its *origins*, the
+/// partitions that it was routed from, as the router tells of them: each trails its own largest event time, the least of
+/// them is the source's, and one holds the others back until the router has found it idle.
 public struct Watermarks: Sendable {
+  /// How far the router has come in one partition that it routes from.
+  public struct OriginReport: Sendable, Equatable {
+    public var partition: Int32
+    /// The next record to be routed: an older report than one that is known says nothing.
+    public var next: Int64
+    /// The largest event time routed from it in this life of the router; `Int64.min` for none.
+    public var largest_ms: Int64
+    /// It was read to its end, and has been silent for the idle timeout.
+    public var isIdle: Bool
+
+    public init(partition: Int32, next: Int64, largest_ms: Int64, isIdle: Bool) {
+      self.partition = partition
+      self.next = next
+      self.largest_ms = largest_ms
+      self.isIdle = isIdle
+    }
+  }
+
+  struct Origin: Equatable {
+    var largest_ms = Int64.min
+    var next: Int64 = 0
+    var isIdle = false
+  }
+
   struct Partition {
     var source: UInt16
     var partition: Int32
@@ -13,6 +42,8 @@ public struct Watermarks: Sendable {
     var lastHeard_ms: Int64
     /// The input has been read to its end (files), so it holds nothing back any more.
     var isEnded = false
+    /// By partition routed from; empty until the router has told of any. nil where the source is not routed.
+    var origins: [Origin]?
   }
 
   private let outOfOrderness_ms: Int64
@@ -46,8 +77,28 @@ public struct Watermarks: Sendable {
   public var isEmpty: Bool { partitions.isEmpty }
 
   /// Names an input before its first record, so that a silent one holds the watermark until it is idle.
-  public mutating func register(source: UInt16, partition: Int32, now_ms: Int64) {
-    _ = index(source, partition, now_ms: now_ms)
+  public mutating func register(source: UInt16, partition: Int32, isRouted: Bool = false, now_ms: Int64) {
+    let at = index(source, partition, now_ms: now_ms)
+    if isRouted, partitions[at].origins == nil { partitions[at].origins = [] }
+  }
+
+  /// Takes what the router tells of the partitions that a source is routed from.
+  /// - Parameter count: How many of them there are. Those that it has never told of hold the watermark.
+  public mutating func observe(
+    source: UInt16, partition: Int32, origins reports: [OriginReport], count: Int, now_ms: Int64
+  ) {
+    let at = index(source, partition, now_ms: now_ms)
+    partitions[at].lastHeard_ms = now_ms
+    var origins = partitions[at].origins ?? []
+    if origins.count < count { origins += Array(repeating: Origin(), count: count - origins.count) }
+    for report in reports {
+      let own = Int(report.partition)
+      guard origins.indices.contains(own), report.next >= origins[own].next else { continue }
+      origins[own].next = report.next
+      origins[own].largest_ms = max(origins[own].largest_ms, report.largest_ms)
+      origins[own].isIdle = report.isIdle
+    }
+    partitions[at].origins = origins
   }
 
   /// Takes the largest event time of a batch of one partition.
@@ -82,12 +133,37 @@ public struct Watermarks: Sendable {
     return largest == .min ? nil : largest
   }
 
+  /// How far a source has come without leaving anything behind: of a routed one, its partition that is farthest behind;
+  /// nil where that is not known.
+  public func reached_ms(source: UInt16) -> Int64? {
+    for partition in partitions where partition.source == source {
+      guard let origins = partition.origins else { continue }
+      let behind_ms = origins.isEmpty ? .min : origins.lazy.filter { !$0.isIdle }.map(\.largest_ms).min() ?? .max
+      if behind_ms == .min { return nil }
+      if behind_ms < .max { return behind_ms }
+    }
+    return largest_ms(source: source)
+  }
+
   /// Moves the watermark as far as the partitions and the clock allow.
   @discardableResult
   public mutating func advance(now_ms: Int64) -> Int64 {
     var least = Int64.max
     var isAnyActive = false
-    for partition in partitions where !partition.isEnded && now_ms - partition.lastHeard_ms < idleTimeout_ms {
+    for partition in partitions where !partition.isEnded {
+      let isSilent = now_ms - partition.lastHeard_ms >= idleTimeout_ms
+      if let origins = partition.origins {
+        // What the router has not come to yet is not in the partition that is read here: silence here says nothing of it.
+        let behind_ms = origins.isEmpty ? .min : origins.lazy.filter { !$0.isIdle }.map(\.largest_ms).min()
+        if let behind_ms {
+          isAnyActive = true
+          least = min(least, behind_ms == .min ? .min : behind_ms - outOfOrderness_ms)
+        } else if !isSilent {
+          isAnyActive = true
+        }
+        continue
+      }
+      if isSilent { continue }
       isAnyActive = true
       let own = partition.largest_ms == .min ? .min : partition.largest_ms - outOfOrderness_ms
       least = min(least, own)
@@ -96,6 +172,8 @@ public struct Watermarks: Sendable {
       guard !partitions.isEmpty, partitions.contains(where: { !$0.isEnded }) else { return current_ms }
       least = now_ms - outOfOrderness_ms
     }
+    // Only routed sources are left that have just fallen silent.
+    if least == .max { return current_ms }
     if least > current_ms { current_ms = least }
     return current_ms
   }

@@ -110,6 +110,11 @@ enum CatalogWords {
         : " by table \(table.name) of \(table.entries.count) entries"
     }
     if let format = field.timeFormat { text += ", written as \(words(format))" }
+    if let zone = field.timeZoneOffset_min {
+      let parts = [zone.magnitude / 60, zone.magnitude % 60].map { ($0 < 10 ? "0" : "") + "\($0)" }
+      text += zone == 0 ? ", in UTC" : ", in \(zone < 0 ? "−" : "+")\(parts.joined(separator: ":"))"
+    }
+    text += words(field.decimal)
     if field.decimal.negate { text += ", negated" }
     if let scale = field.decimal.impliedDecimals { text += ", with \(scale) implied decimals" }
     if field.decimal.rounding != .refuse { text += ", rounded \(field.decimal.rounding.rawValue)" }
@@ -120,6 +125,20 @@ enum CatalogWords {
     case .hash: text += ", hashed (HMAC-SHA-256)"
     case .redact: text += ", redacted"
     }
+    return text
+  }
+
+  /// How an amount is written, where that is not `-1234.56`.
+  private static func words(_ style: DecimalStyle) -> String {
+    func quoted(_ byte: UInt8) -> String { byte == 0x20 ? "a space" : "'\(Character(Unicode.Scalar(byte)))'" }
+    var text = ""
+    if style.decimalSeparator != DecimalStyle().decimalSeparator {
+      text += ", decimals after \(quoted(style.decimalSeparator))"
+    }
+    if let grouping = style.groupingSeparator { text += ", thousands by \(quoted(grouping))" }
+    if style.allowsTrailingMinus { text += ", minus behind" }
+    if style.allowsParentheses { text += ", negative in parentheses" }
+    if let scale = style.base64Scale { text += ", base64 with \(scale) decimals" }
     return text
   }
 

@@ -1,6 +1,7 @@
 import Configuration
 import Decoding
 import Domain
+import Matching
 
 /// The parts of the documentation that are generated from the code.
 public enum ReferenceDocuments {
@@ -15,15 +16,62 @@ public enum ReferenceDocuments {
   }
 
   static func fields() -> String {
-    var lines = ["## Canonical fields", "", "Required ones in bold.", "", "Orders (`sources.‹name›.fields`):", ""]
-    lines += OrderField.allCases.map { "- " + ($0.isRequired ? "**`\($0.rawValue)`**" : "`\($0.rawValue)`") }
-    lines += ["", "Ledger (beside `amount`, which is required):", ""]
-    lines += PostingField.allCases.map { "- " + ($0.isRequired ? "**`\($0.rawValue)`**" : "`\($0.rawValue)`") }
+    func table(_ kind: SourceKind, _ fields: [(name: String, isRequired: Bool)]) -> [String] {
+      ["", "| field | meaning |", "|---|---|"]
+        + fields.map {
+          let name = $0.isRequired ? "**`\($0.name)`**" : "`\($0.name)`"
+          return "| \(name) | \(CatalogWords.definition($0.name, kind, isMapped: true)) |"
+        }
+    }
+    var lines = ["## Canonical fields", "", "Required ones in bold.", "", "Orders (`sources.‹name›.fields`):"]
+    lines += table(.orders, OrderField.allCases.map { ($0.rawValue, $0.isRequired) })
+    lines += ["", "Ledger (beside `amount`, which is required):"]
+    lines += table(.ledger, PostingField.allCases.map { ($0.rawValue, $0.isRequired) })
     lines += [
-      "", "Order events: " + OrderEventKind.allCases.map { "`\($0.name)`" }.joined(separator: ", ") + ".", "",
+      "", "## Order events and what they must put into the ledger", "",
+      "The words of `event`, and the standard posting policy: signed amounts by account role, + is a debit. An entry of",
+      "`policy` takes the place of that of its event; an amount that a record does not carry counts as nothing. Of an event",
+      "whose entry is empty nothing need be posted.", "", "| event | meaning | standard policy |", "|---|---|---|",
+    ]
+    lines += OrderEventKind.allCases.map { kind in
+      let entries = MatchingPolicy.standardEntries[Int(kind.rawValue)].map {
+        "`\($0.role.name): \($0.sign > 0 ? "+" : "-")\($0.component.name)`"
+      }
+      return "| `\(kind.name)` | \(meaning(kind)) | \(entries.joined(separator: ", ")) |"
+    }
+    lines += [
+      "",
+      "Amounts that an event can carry, for `policy` and `check`: "
+        + AmountComponent.allCases.map { "`\($0.name)`" }.joined(separator: ", ") + ".", "",
       "Account roles: " + AccountRole.allCases.map { "`\($0.name)`" }.joined(separator: ", ") + ".", "",
     ]
     return lines.joined(separator: "\n")
+  }
+
+  private static func meaning(_ kind: OrderEventKind) -> String {
+    switch kind {
+    case .booked: "The order was placed."
+    case .changed: "The order was changed; the amounts are the difference that it makes."
+    case .cancelled: "The order was cancelled: what its billing expected is taken back."
+    case .held: "The order is blocked: nothing should be posted for it."
+    case .released: "The block is gone."
+    case .delivered: "A delivery was made out; the goods have not left yet."
+    case .shipped: "Goods issue: control of the goods passes."
+    case .invoiced: "A billing document."
+    case .invoiceCancelled: "A billing document was cancelled as a whole; `document` says which."
+    case .credited: "A credit note."
+    case .returned: "Goods came back."
+    case .depositReceived: "A deposit was paid."
+    case .depositApplied: "A deposit was put to an invoice."
+    case .paid: "A payment came, and is put to what is owed."
+    case .discountTaken: "Less was paid within the terms of early payment."
+    case .settled: "A payment processor paid out what it had collected, less its fee."
+    case .refunded: "Money went back to the customer."
+    case .recognised: "Deferred revenue was released."
+    case .writtenOff: "What is owed is given up."
+    case .completed: "Nothing more comes for the order."
+    case .chargeback: "A payment was taken back by the customer's bank or card issuer."
+    }
   }
 
   static func breaks() -> String {

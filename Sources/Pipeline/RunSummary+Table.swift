@@ -55,6 +55,9 @@ extension RunSummary {
       if stand.lines.isEmpty { sources.add(source.name, counts[0], counts[1], counts[2], "", "", "") }
     }
     if !sources.rows.isEmpty { parts.append("\nOrders in which a source has a record\n\n" + sources.text) }
+    if let later, later > 0 {
+      parts.append("\n\(later) \(later == 1 ? "record" : "records") later than --as-of left out")
+    }
     if deadLetterCount > 0 {
       var dead = TextTable(["dead letters", "records"], numeric: [1])
       for (reason, count) in deadLetters.sorted(by: { $0.key < $1.key }) { dead.add(reason, String(count)) }

@@ -14,6 +14,8 @@ public struct RunSummary: Sendable {
   public var sources: [QualityControl] = []
   /// Event time that the ages of breaks are counted to; `.min` without any record.
   public var asOf_ms = Int64.min
+  /// Records of event times behind the one as of which is judged, which were left out; nil where there is no such time.
+  public var later: Int?
   public var quarantined = 0
   public var oversized = 0
   public var tiesHeld = 0
@@ -69,6 +71,7 @@ public struct RunSummary: Sendable {
     integer("duplicates", match.duplicates)
     integer("superseded", match.superseded)
     integer("late", match.late)
+    if let later { integer("later_than_as_of", later) }
     integer("dead_letters", deadLetterCount)
     writer.endObject()
     writer.key("dead_letters")

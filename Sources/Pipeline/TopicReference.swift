@@ -55,7 +55,8 @@ enum TopicReference {
       name: "partials", key: "cell and task, or value and record",
       value: "internal: a task's part of a total; values of rules of uniqueness", cleanup: "compact"),
     Topic(
-      name: "route.<source>", key: "order key", value: "internal: a routed record with the place it came from",
+      name: "route.<source>", key: "order key",
+      value: "internal: a routed record with the place it came from, or how far the router has come",
       cleanup: "delete, `epoch.retention`"),
   ]
 

@@ -186,11 +186,13 @@ struct Broker: ParsableCommand {
 
   func run() throws {
     do {
-      var wanted: [(name: String, partitions: Int)] = []
+      var wanted: [(name: String, partitions: Int, config: [String: String])] = []
       if let config {
         let configuration = try Configuration.load(path: config)
-        let own = (configuration.ownTopics + configuration.consoleTopics).map(\.name) + [configuration.redrivenTopic]
-        wanted = Set(configuration.sources.map(\.originalTopic) + own).sorted().map { ($0, max(1, partitions)) }
+        var settings: [String: [String: String]] = [configuration.redrivenTopic: ["cleanup.policy": "compact"]]
+        for source in configuration.sources { settings[source.originalTopic] = [:] }
+        for topic in configuration.ownTopics + configuration.consoleTopics { settings[topic.name] = topic.config }
+        wanted = settings.keys.sorted().map { ($0, max(1, partitions), settings[$0]!) }
       }
       for topic in topics {
         let parts = topic.split(separator: ":")
@@ -198,7 +200,7 @@ struct Broker: ParsableCommand {
         else {
           throw ValidationError("--topic '\(topic)' is not NAME:PARTITIONS.")
         }
-        wanted.append((String(name), count))
+        wanted.append((String(name), count, [:]))
       }
       if transactions {
         var options = MemoryBroker.Options()
@@ -207,7 +209,9 @@ struct Broker: ParsableCommand {
         options.initialRebalanceDelay_ms = Int64(rebalanceDelay)
         options.cutsPer10000 = cuts
         let broker = try MemoryBroker(options: options)
-        for topic in wanted { broker.createTopic(topic.name, partitions: topic.partitions) }
+        for topic in wanted {
+          broker.createTopic(topic.name, partitions: topic.partitions, config: topic.config)
+        }
         try serve(broker.bootstrap)
         broker.stop()
       } else {
@@ -310,15 +314,17 @@ struct Play: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Plays files of records into the topics of a configuration.",
     discussion: """
-      Reads key<TAB>value lines (or values alone, sent without a key) and sends each line as it is.
+      Reads key<TAB>value lines (or values alone, sent without a key) and sends each line as it is, to the topic of its \
+      source: SOURCE=FILE says of which, where the configuration has several of the kind.
 
-      EXAMPLE
+      EXAMPLES
         tieout play --config shop.yaml --orders orders.jsonl --ledger ledger.jsonl
+        tieout play --config two.yaml --orders web=web.jsonl --orders store=store.jsonl --ledger gl.jsonl
       """)
 
   @Option(help: "Configuration file.") var config: String
-  @Option(help: "Order files.") var orders: [String] = []
-  @Option(help: "Ledger files.") var ledger: [String] = []
+  @Option(help: "Order files, or SOURCE=FILE.") var orders: [String] = []
+  @Option(help: "Ledger files, or SOURCE=FILE.") var ledger: [String] = []
   @Option(help: "Bootstrap servers instead of the configured ones.") var bootstrap: String?
 
   func run() throws {

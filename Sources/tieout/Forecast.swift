@@ -10,6 +10,8 @@ extension RoundingRule: ExpressibleByArgument {}
 /// What both commands over tables need to read one.
 struct TableOptions: ParsableArguments {
   @Option(help: "Between columns: one character, or 'tab'.") var delimiter = ","
+  @Option(help: "Before the decimals of amounts: '.' or ','; with ',' points may stand between thousands.")
+  var decimal = "."
   @Option(help: "How dates are written: yyyy-MM-dd, yyyyMMdd, M/d/yyyy, d/M/yyyy, d.M.yyyy (default: found out).")
   var dateFormat: DateStyle?
   @Option(help: "What more decimals than the currency has become: refuse, half_even, half_up, down.")
@@ -18,7 +20,8 @@ struct TableOptions: ParsableArguments {
   func style(columns: [String]?) throws -> TableStyle {
     guard let byte = delimiter == "tab" ? 0x09 : delimiter.utf8.first, delimiter == "tab" || delimiter.utf8.count == 1
     else { throw ValidationError("--delimiter must be one character, or 'tab'.") }
-    return TableStyle(delimiter: byte, columns: columns)
+    guard decimal == "." || decimal == "," else { throw ValidationError("--decimal is '.' or ','.") }
+    return TableStyle(delimiter: byte, columns: columns, hasDecimalComma: decimal == ",")
   }
 }
 

@@ -11,8 +11,9 @@ struct Reconcile: ParsableCommand {
     abstract: "Reconciles files: scheduled sync, backfill, month-end.",
     discussion: """
       Reads .jsonl (one JSON value a line, or key<TAB>value), .csv, each plain or .gz or .zst, or standard input (-). \
-      Writes breaks.jsonl, dead-letters.jsonl and summary.json to the output directory. The same input gives the same \
-      bytes, whatever the number of threads.
+      Writes breaks.jsonl, dead-letters.jsonl and summary.json to the output directory, and removes those of an earlier \
+      run first: one that fails (exit code 2) leaves none. The same input gives the same bytes, whatever the number of \
+      threads.
 
       EXAMPLES
         tieout reconcile --config shop.yaml --orders orders.jsonl --ledger ledger.jsonl.gz --out out/shop
@@ -25,7 +26,11 @@ struct Reconcile: ParsableCommand {
   @Option(parsing: .upToNextOption, help: "Ledger files, or SOURCE=FILE.") var ledger: [String] = []
   @Option(help: "Directory for the results; made if it does not exist.") var out: String
   @Option(help: "Threads (default: all processors).") var threads: Int = ProcessInfo.processInfo.activeProcessorCount
-  @Option(help: "Judge ties as they stand at this time (RFC 3339): what is due later is left alone.") var asOf: String?
+  @Option(
+    help:
+      "Judge ties as they stood at this time (RFC 3339): records of later event times are left out and counted, what is due later is left alone."
+  )
+  var asOf: String?
   @Flag(help: "Print nothing but errors.") var quiet = false
 
   func validate() throws {
@@ -36,6 +41,7 @@ struct Reconcile: ParsableCommand {
 
   func run() throws {
     do {
+      try FileReconciler.removeResults(in: out)
       let configuration = try Configuration.load(path: config)
       let reconciler = try FileReconciler(
         configuration: configuration,
@@ -89,7 +95,7 @@ struct Check: ParsableCommand {
         var table = TextTable(["topic", "partitions"], numeric: [1])
         for (topic, count) in counts.sorted(by: { $0.key < $1.key }) { table.add(topic, String(count)) }
         print("\n" + table.text)
-        for topic in [configuration.breaksTopic, configuration.deadLettersTopic] where counts[topic] == nil {
+        for topic in configuration.ownTopics.map(\.name) where counts[topic] == nil {
           print("'\(topic)' does not exist yet; the daemon creates it where the broker lets it")
         }
       }

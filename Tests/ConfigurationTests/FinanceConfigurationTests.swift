@@ -168,6 +168,37 @@ import Testing
     #expect(other.matchingHash != made.matchingHash)
   }
 
+  /// A rate that is none is one problem: there is a base currency all the same.
+  @Test func aBadRateIsOneProblem() throws {
+    let found = try problems(
+      "fx: {base: EUR, rates: r.csv}", ["r.csv": "date,from,to,rate\n2026-03-02,USD,EUR,x\n"], base: Self.ledgerBase)
+    #expect(found.count == 1 && found[0].contains("r.csv:2"), "\(found)")
+    #expect(try problems("", base: Self.ledgerBase).contains { $0.contains("there is no base currency") })
+  }
+
+  /// What stands between the names of the columns separates all columns of the file.
+  @Test func columnsMayBeSeparatedOtherwise() throws {
+    func hash(_ rates: String, _ table: String) throws -> UInt64 {
+      try withFiles(["r.csv": rates, "t.csv": table]) {
+        try parse(
+          "fx: {base: EUR, rates: r.csv}\ntables: {t: {file: t.csv, key: k, value: v}}", $0, base: Self.ledgerBase)
+      }.matchingHash
+    }
+    let rates = "date,from,to,rate\n2026-03-02,USD,EUR,0.9250\n"
+    let plain = try hash(rates, "k,v\n1,\"a;b, c\"\n2,d;e\n")
+    for other in [";", "\t"] {
+      #expect(
+        try hash(rates.replacing(",", with: other), "k\(other)v\n1\(other)\"a;b, c\"\n2\(other)\"d;e\"\n") == plain)
+    }
+    // In a header with both the comma separates.
+    #expect(
+      try problems("tables: {t: {file: t.csv, key: 'k;k', value: v}}", ["t.csv": "\"k;k\",v\n1;2,3\n"]) == [])
+    #expect(
+      try problems("tables: {t: {file: t.csv, key: k}}", ["t.csv": "k;v\n1,2\n"]) == [
+        "tables.t.file: t.csv:2: too few columns"
+      ])
+  }
+
   @Test func aPivotStandsInTheConfiguration() throws {
     let files = ["r.csv": "date,from,to,rate\n2026-03-02,EUR,USD,1.08\n2026-03-02,EUR,GBP,0.86\n"]
     let made = try withFiles(files) { directory in

@@ -32,6 +32,31 @@ import Testing
     #expect(table.currencies.map(\.code) == ["EUR", "JPY"] && table.lastDay == date("2024-02-20"))
   }
 
+  /// Amounts with a comma before the decimals, where that is said; where not, the way to say it is named.
+  @Test func decimalCommas() throws {
+    func text(_ amount: String) -> String { "customer;date;due;amount\nA;31.01.2024;1.3.2024;\(amount)\n" }
+    var options = ReceivablesTable.Options()
+    options.currency = usd
+    options.style = TableStyle(delimiter: UInt8(ascii: ";"), hasDecimalComma: true)
+    func amount(_ text: String) throws -> Int64? {
+      try ReceivablesTable(path: try temporaryFile(text), options: options).items.first?.amount
+    }
+    for (written, cents) in [
+      ("1.234", 1_234_00), ("1.234,5", 1_234_50), ("-1.234.567,89", -1_234_567_89), ("0,07", 7), ("12", 12_00),
+      ("1234,5", 1_234_50),
+    ] as [(String, Int64)] {
+      #expect(try amount(text(written)) == cents, "\(written)")
+    }
+    for written in ["1,234.5", "1.23", "1.2345", "1,2,3", ".234", "12,345", "x"] {
+      #expect(try problem(text(written), options).message.contains("amount"), "\(written)")
+    }
+    options.style.hasDecimalComma = false
+    for written in ["1.234", "1.234,5", "12,5"] {
+      #expect(try problem(text(written), options).message.contains("--decimal ','"), "\(written)")
+    }
+    #expect(try !problem(text("1.2345"), options).message.contains("--decimal"))
+  }
+
   @Test func termsStandInForDueDates() throws {
     let path = try temporaryFile(
       "customer,date,amount,terms\nA,31.01.2024,5,EOM+15\nA,31.01.2024,5,\n")

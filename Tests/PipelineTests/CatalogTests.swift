@@ -48,6 +48,33 @@ import Testing
     }
   }
 
+  /// How amounts and times are written belongs to the rule.
+  @Test func theWayOfWritingIsInTheRule() throws {
+    let yaml = """
+      version: 1
+      sources:
+        shop: {kind: orders, fields: {order: o, event: e, event_time: t, currency: c, net: n}}
+        gl:
+          kind: ledger
+          fields:
+            order: o
+            role: r
+            currency: c
+            event_time: {path: t, format: "MM/dd/yyyy hh:mm a", time_zone: "-05:30"}
+            base_amount: {path: b, decimal: {grouping: ",", parentheses: true}}
+          amount: {path: a, decimal: {separator: ",", grouping: ".", trailing_minus: true}}
+      fx: {base: EUR, topic: rates}
+      master_data: {enabled: true}
+      """
+    let configuration = try Configuration.parse(yaml: yaml, file: "t.yaml", directory: ".")
+    let fields = Catalog(configuration).sources[1].fields
+    func rule(_ name: String) -> String? { fields.first { $0.name == name }?.rule }
+    #expect(rule("event_time") == "t, written as MM/dd/yyyy hh:mm a, in −05:30")
+    #expect(rule("base_amount") == "b, thousands by ',', negative in parentheses")
+    #expect(rule("amount") == "a, decimals after ',', thousands by '.', minus behind")
+    #expect(rule("order") == "o")
+  }
+
   /// With schedules the service period decides figures of its own.
   @Test func theServicePeriodReachesTheReleases() throws {
     var configuration = try load("northwind.yaml")

@@ -50,6 +50,7 @@ import Testing
     #expect(runs.contains { $0.rawPartitions > 0 } && runs.contains { $0.hasTotals })
     #expect(runs.contains { $0.isInDirectory && $0.isTrimming } && runs.contains { $0.isInDirectory && !$0.isTrimming })
     #expect(runs.contains { $0.rawPartitions > 0 && $0.hasTotals && $0.isInDirectory })
+    #expect(runs.contains { $0.hasBacklog && $0.rawPartitions == 2 } && runs.contains { $0.hasBacklog && $0.hasTotals })
     #expect(runs.contains { $0.tables?.isMasked == true && $0.configuration.hold!.time_ms < 3 * 3_600_000 })
     #expect(runs.contains { $0.tables?.isMasked == false && $0.configuration.hold!.records < 4 })
     #expect(runs.contains { $0.tables?.hasPolicies == true } && runs.contains { $0.tables?.hasPolicies == false })
@@ -72,7 +73,7 @@ import Testing
     Defect.offsetsBeforeOutputs, .epochOutsideTransaction, .replayOutOfOrder, .shardOneEpochLate, .zombieNotFenced,
     .replayByTheClock, .abortWithoutRewind, .unstableOffsets, .routedBeforeOffsets, .totalsForgotten,
     .directorySharedByTasks, .heldNotRestored, .quantitiesNotCounted, .policiesNotRestored, .sourcesNotRestored,
-    .postingsNotMoved,
+    .postingsNotMoved, .originsTakenTogether,
   ]) func plantedDefectsAreFound(defect: Defect) throws {
     var options = SimulationOptions()
     options.delivery = .exactlyOnce

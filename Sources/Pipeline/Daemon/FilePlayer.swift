@@ -13,15 +13,16 @@ public final class FilePlayer {
     producer = try Producer(properties: configuration.clientProperties(.producer))
   }
 
-  /// Plays the order files and the ledger files in turns of a thousand lines, so that both sides advance together.
+  /// Plays the order files and the ledger files in turns of a thousand lines, so that both sides advance together. Each is a
+  /// path, or `SOURCE=PATH`; where the configuration has several sources of the kind it must say which. Nothing is sent
+  /// unless all of them can be.
+  /// - Returns: how many lines were sent.
   public func play(orders: [String], ledger: [String]) throws -> Int {
     var inputs: [(file: InputFile, topic: String)] = []
     for (kind, paths) in [(SourceKind.orders, orders), (.ledger, ledger)] {
-      guard !paths.isEmpty else { continue }
-      guard let source = configuration.sources.first(where: { $0.mapping.kind == kind }) else {
-        throw FileRunError("the configuration has no source of kind \(kind.rawValue)")
-      }
-      for path in paths {
+      for argument in paths {
+        let (at, path) = try configuration.source(of: argument, kind)
+        let source = configuration.sources[at]
         inputs.append(
           (
             try InputFile(path: path, style: .lines, maximumLineBytes: source.mapping.maximumRecordBytes),

@@ -33,8 +33,11 @@ public struct TopicCheck {
     if let problem = plan.problems.first { throw TopicCheckError(description: problem.text) }
     var counts = plan.counts
     let tasks = plan.tasks
-    guard createsOutputs else { return counts }
     let wanted = configuration.ownTopics
+    guard createsOutputs else {
+      for topic in wanted { counts[topic.name] = known[topic.name] }
+      return counts
+    }
     let isEmbedded = admin.clusterID()?.hasPrefix("mock") == true
     for topic in wanted where isEmbedded && known[topic.name] == nil {
       throw TopicCheckError(
@@ -149,6 +152,9 @@ extension Configuration {
   /// A task for each partition of the sources.
   mutating func setTaskCount(_ partitions: [String: Int]) {
     taskCount = sources.compactMap { partitions[$0.topic] }.max() ?? 1
+    for source in sources where source.isRouted {
+      originPartitions[source.originalTopic] = partitions[source.originalTopic]
+    }
   }
 
   /// The topics that tieout itself writes, with what they are to be configured with.

@@ -252,7 +252,7 @@ extension Worker {
       let engine = task.engine
       let watermarks = engine.matcher.watermarks
       let held = heldBack(
-        times_ms: configuration.sources.indices.map { watermarks.largest_ms(source: UInt16($0)) ?? .min },
+        times_ms: configuration.sources.indices.map { watermarks.reached_ms(source: UInt16($0)) ?? .min },
         isAtEnd: engine.isAtEnd, isHeld: engine.isHeld, isOver: isOver, isNear: status.stateBytes > bound / 10 * 9)
       for (source, holds) in held.enumerated() {
         if holds != engine.isHeld[source] {
@@ -273,7 +273,7 @@ extension Worker {
 /// Which sources of a task wait at the memory bound: those that are ahead in event time, as long as the one that is behind
 /// has something to read. A source that waits goes on when it is overtaken or the state has shrunk by a tenth.
 /// - Parameters:
-///   - times_ms: By source: the latest event time read.
+///   - times_ms: By source: the latest event time up to which nothing is left behind.
 ///   - isOver: The state is above the bound; `isNear`: above nine tenths of it.
 func heldBack(times_ms: [Int64], isAtEnd: [Bool], isHeld: [Bool], isOver: Bool, isNear: Bool) -> [Bool] {
   let slowest = times_ms.min() ?? .min

@@ -1,6 +1,7 @@
 import Domain
 import Foundation
 import Kafka
+import Matching
 
 /// A record on its way through an internal routing topic: where it came from, its key and its payload, unchanged.
 ///
@@ -52,6 +53,59 @@ struct RoutedRecord {
     writer.write(UInt32(keyCount))
     for (part, count) in [(message.key, keyCount), (message.value, valueCount)] {
       if let base = part?.baseAddress { writer.write(raw: base, count: count) }
+    }
+  }
+}
+
+/// How far a router has come in the partitions that a source is routed from: in every partition of the routing topic, in
+/// the same transaction as the records that it speaks of, and behind them.
+///
+/// `2, partitions of the topic routed from (uint32), reports (uint32)`, and for each report `partition (int32), next offset
+/// (int64), largest event time (int64), idle (uint8)`, little-endian.
+struct RoutedProgress: Equatable {
+  /// Partitions of the topic that is routed from.
+  var count: Int
+  var reports: [Watermarks.OriginReport]
+  private static let headBytes = 9
+  private static let reportBytes = 21
+  private static let mark: UInt8 = 2
+
+  init(count: Int, reports: [Watermarks.OriginReport]) {
+    self.count = count
+    self.reports = reports
+  }
+
+  static func isOne(_ bytes: UnsafeBufferPointer<UInt8>?) -> Bool { bytes?.first == mark }
+
+  /// nil where the bytes are none.
+  init?(_ bytes: UnsafeBufferPointer<UInt8>?) {
+    guard let bytes, RoutedProgress.isOne(bytes), bytes.count >= RoutedProgress.headBytes else { return nil }
+    let raw = UnsafeRawBufferPointer(bytes)
+    func number<Number: FixedWidthInteger>(_ at: Int) -> Number {
+      Number(littleEndian: raw.loadUnaligned(fromByteOffset: at, as: Number.self))
+    }
+    count = Int(number(1) as UInt32)
+    let told = Int(number(5) as UInt32)
+    guard count <= 1 << 20, told <= (bytes.count - RoutedProgress.headBytes) / RoutedProgress.reportBytes else {
+      return nil
+    }
+    reports = (0..<told).map { at in
+      let start = RoutedProgress.headBytes + at * RoutedProgress.reportBytes
+      return Watermarks.OriginReport(
+        partition: number(start), next: number(start + 4), largest_ms: number(start + 12), isIdle: raw[start + 20] != 0)
+    }
+  }
+
+  func encode(into writer: inout ByteWriter) {
+    writer.removeAll()
+    writer.write(RoutedProgress.mark)
+    writer.write(UInt32(count))
+    writer.write(UInt32(reports.count))
+    for report in reports {
+      writer.write(report.partition)
+      writer.write(report.next)
+      writer.write(report.largest_ms)
+      writer.write(UInt8(report.isIdle ? 1 : 0))
     }
   }
 }

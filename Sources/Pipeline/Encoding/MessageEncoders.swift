@@ -118,3 +118,14 @@ enum TotalEncoder {
     return writer.bytes
   }
 }
+
+extension DataFault {
+  /// The same with the name of a dimension in place of its number, which is all that a decoder knows.
+  func named(_ dimensions: [String]) -> DataFault {
+    let number = field.hasPrefix("dimension ") ? Int(field.dropFirst("dimension ".count)) : nil
+    guard let number, dimensions.indices.contains(number - 1) else { return self }
+    var fault = self
+    fault.field = dimensions[number - 1]
+    return fault
+  }
+}

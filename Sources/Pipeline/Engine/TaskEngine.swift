@@ -160,7 +160,8 @@ final class TaskEngine {
   func begin(now_ms: Int64) {
     events.append(.begin(now_ms: now_ms))
     for source in configuration.sources.indices {
-      matcher.watermarks.register(source: UInt16(source), partition: partition, now_ms: now_ms)
+      matcher.watermarks.register(
+        source: UInt16(source), partition: partition, isRouted: isRoutedSource[source], now_ms: now_ms)
     }
   }
 
@@ -208,10 +209,28 @@ final class TaskEngine {
     let isRouted = isRoutedSource[runSource]
     var start = 0
     while start < messages.count {
-      let count = min(TaskEngine.stretch, messages.count - start)
+      var count = min(TaskEngine.stretch, messages.count - start)
+      if isRouted {
+        if takeProgress(messages[start]) {
+          start += 1
+          continue
+        }
+        let rest = messages[start + 1..<start + count]
+        count = (rest.firstIndex { RoutedProgress.isOne($0.value) } ?? rest.endIndex) - start
+      }
       take(stretch: UnsafeBufferPointer(rebasing: messages[start..<start + count]), isRouted: isRouted)
       start += count
     }
+  }
+
+  /// Takes in what a router tells of itself between the records.
+  /// - Returns: false where the message is a record.
+  private func takeProgress(_ message: ConsumedMessage) -> Bool {
+    guard let progress = RoutedProgress(message.value) else { return false }
+    matcher.watermarks.observe(
+      source: UInt16(runSource), partition: partition, origins: progress.reports, count: progress.count,
+      now_ms: runNow_ms)
+    return true
   }
 
   /// The messages that are not in yet. The client library may hand some out again after a rebalance.
@@ -377,7 +396,8 @@ final class TaskEngine {
     laps?.end(.encode)
   }
 
-  private func deadLetter(_ message: ConsumedMessage, _ fault: DataFault) {
+  private func deadLetter(_ message: ConsumedMessage, _ found: DataFault) {
+    let fault = found.named(configuration.dimensions)
     let source = runSource == actionsInput ? nil : configuration.sources[runSource]
     var letter = DeadLetter(
       source: source?.name ?? "actions", origin: source?.topic ?? configuration.actionsTopic, isFile: false,

@@ -15,7 +15,8 @@ public struct FileRunOptions: Sendable {
   public var threads: Int
   /// The wall clock, for the future-dating guard.
   public var now_ms: Int64
-  /// Ties whose deadline lies behind this time are left alone as not due; nil: everything is due at the end.
+  /// What had happened by then is judged: records of later event times are left out, and ties whose deadline lies behind
+  /// this time are left alone as not due; nil: all records, and everything is due at the end.
   public var asOf_ms: Int64?
 
   public init(
@@ -112,7 +113,7 @@ public final class FileReconciler {
       zip(plans, configuration.sources).map { Lane($0, rules: $1.rules) }
     }
     tasks = (0..<FileReconciler.taskCount).map { _ in Task(configuration) }
-    try FileManager.default.createDirectory(atPath: options.directory, withIntermediateDirectories: true)
+    try FileReconciler.makeDirectory(options.directory)
     spool = try BreakSpool(directory: options.directory)
     encoder = BreakEncoder(dimensionNames: configuration.dimensions)
     unique = UniqueValues(maximum: configuration.maximumUnique)
@@ -124,23 +125,36 @@ public final class FileReconciler {
 
   deinit { if deadLetterFile >= 0 { close(deadLetterFile) } }
 
-  private func addInput(_ argument: String, _ kind: SourceKind) throws {
-    let candidates = configuration.sources.indices.filter { configuration.sources[$0].mapping.kind == kind }
-    var path = argument
-    var source = candidates.first
-    if let equals = argument.firstIndex(of: "="),
-      let named = candidates.first(where: { configuration.sources[$0].name == argument[..<equals] })
-    {
-      source = named
-      path = String(argument[argument.index(after: equals)...])
-    } else if candidates.count > 1 {
-      let names = candidates.map { configuration.sources[$0].name }.joined(separator: ", ")
+  /// What a run writes.
+  static let results = ["breaks.jsonl", "dead-letters.jsonl", "summary.json", "revenue.jsonl", "variance.jsonl"]
+
+  /// Removes what an earlier run has left: a run that fails leaves no results, and none that look like its own.
+  public static func removeResults(in directory: String) throws {
+    for name in results where unlink(directory + "/" + name) != 0 && errno != ENOENT && errno != ENOTDIR {
       throw FileRunError(
-        "'\(argument)': the configuration has several \(kind.rawValue) sources (\(names)); write SOURCE=PATH")
+        "\(directory)/\(name): the result of an earlier run cannot be removed: \(String(cString: strerror(errno)))")
     }
-    guard let source else {
-      throw FileRunError("'\(argument)': the configuration has no source of kind \(kind.rawValue)")
+  }
+
+  /// Makes the directory for the results, and those above it.
+  private static func makeDirectory(_ path: String) throws {
+    var made = path.hasPrefix("/") ? "" : "."
+    for part in path.split(separator: "/") {
+      made += "/" + part
+      guard mkdir(made, 0o777) != 0 else { continue }
+      let code = errno
+      var status = stat()
+      if stat(made, &status) == 0, status.st_mode & S_IFMT == S_IFDIR { continue }
+      let reason = code == EEXIST ? "it is no directory" : String(cString: strerror(code))
+      throw FileRunError("\(made): the directory for the results cannot be made: \(reason)")
     }
+    guard access(path, W_OK) == 0 else {
+      throw FileRunError("\(path): the results cannot be written there: \(String(cString: strerror(errno)))")
+    }
+  }
+
+  private func addInput(_ argument: String, _ kind: SourceKind) throws {
+    let (source, path) = try configuration.source(of: argument, kind)
     let mapping = configuration.sources[source].mapping
     guard mapping.format.isText else {
       throw FileRunError(
@@ -227,7 +241,8 @@ public final class FileReconciler {
             ByteView(UnsafeBufferPointer(rebasing: bytes[0..<block.lines[0].length])))
         }
       } catch {
-        throw FileRunError("\(inputs[at].file.path), line 1: \(error.detail)")
+        throw FileRunError(
+          "\(inputs[at].file.path), line 1: \(error.field.isEmpty ? "" : "'\(error.field)': ")\(error.detail)")
       }
     }
   }
@@ -242,6 +257,8 @@ public final class FileReconciler {
     let faults = Slots<[(Int, DataFault)]>(repeating: [], count: threads)
     let largest = Slots<Int64>(repeating: .min, count: threads)
     let routes = Slots<[UInt8]>(repeating: [], count: threads)
+    let later = Slots<Int>(repeating: 0, count: threads)
+    let asOf_ms = options.asOf_ms ?? .max
     let now_ms = options.now_ms
     let lanes = SendableBox(self.lanes)
     let tasks = SendableBox(self.tasks)
@@ -272,8 +289,10 @@ public final class FileReconciler {
           }
         }
         func note(_ key: ByteView, _ time_ms: Int64) {
-          routes[thread].append(UInt8(FileReconciler.task(of: key)))
-          if time_ms <= latest, time_ms > largest[thread] { largest[thread] = time_ms }
+          let isLater = time_ms > asOf_ms && time_ms <= latest
+          if isLater { later[thread] += 1 }
+          routes[thread].append(isLater ? FileReconciler.noTask : UInt8(FileReconciler.task(of: key)))
+          if time_ms <= latest, time_ms > largest[thread] { largest[thread] = min(time_ms, asOf_ms) }
         }
         switch lane {
         case .orders(let lane):
@@ -317,7 +336,8 @@ public final class FileReconciler {
       }
       inputs[at].largest_ms = max(inputs[at].largest_ms, roundLargest)
     }
-    if let reader = uniqueReaders[at] { takeValues(source, reader, latest_ms: latest) }
+    if options.asOf_ms != nil { summary.later = (summary.later ?? 0) + (0..<threads).reduce(0) { $0 + later[$1] } }
+    if let reader = uniqueReaders[at] { takeValues(source, reader, latest_ms: min(latest, asOf_ms)) }
     for lane in self.lanes { lane[source].reset() }
     try deadLetter(at, block, (0..<threads).flatMap { faults[$0] })
     try drain()
@@ -347,6 +367,9 @@ public final class FileReconciler {
     summary.droppedValues = unique.counts.dropped
   }
 
+  /// Of a record that is left out.
+  private static let noTask = UInt8.max
+
   @inline(__always)
   static func task(of key: ByteView) -> Int { Int(truncatingIfNeeded: Fingerprint(key).low >> 32) & (taskCount - 1) }
 
@@ -366,8 +389,9 @@ public final class FileReconciler {
     all.sort { $0.0 < $1.0 }
     let mapping = configuration.sources[inputs[at].source].mapping
     var previous = -1
-    for (index, fault) in all where index != previous || fault.reason != .futureDated {
+    for (index, found) in all where index != previous || found.reason != .futureDated {
       previous = index
+      let fault = found.named(configuration.dimensions)
       let line = block.lines[index]
       let bytes = Array(block.bytes[line.start..<line.start + line.length])
       var key: [UInt8]?

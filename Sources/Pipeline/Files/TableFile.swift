@@ -24,10 +24,13 @@ public struct TableStyle: Sendable, Equatable {
   public var delimiter: UInt8 = UInt8(ascii: ",")
   /// Names of the columns where the file has no header line.
   public var columns: [String]?
+  /// Amounts are written `1.234,56`: a comma before the decimals, and maybe points between thousands.
+  public var hasDecimalComma: Bool
 
-  public init(delimiter: UInt8 = UInt8(ascii: ","), columns: [String]? = nil) {
+  public init(delimiter: UInt8 = UInt8(ascii: ","), columns: [String]? = nil, hasDecimalComma: Bool = false) {
     self.delimiter = delimiter
     self.columns = columns
+    self.hasDecimalComma = hasDecimalComma
   }
 }
 
@@ -39,6 +42,7 @@ public struct TableFile: Sendable {
   }
 
   public let path: String
+  public let style: TableStyle
   public private(set) var columns: [String] = []
   public private(set) var rows: [Row] = []
 
@@ -50,6 +54,7 @@ public struct TableFile: Sendable {
   /// - Parameter limit: The most rows; more are an error, not a cut.
   public init(path: String, style: TableStyle, limit: Int = TableFile.maximumRows) throws {
     self.path = path
+    self.style = style
     let quote = UInt8(ascii: "\"")
     let file = try InputFile(
       path: path, style: .csv(quote: quote, delimiter: style.delimiter), maximumLineBytes: TableFile.maximumRowBytes)
@@ -153,17 +158,34 @@ public struct TableFile: Sendable {
   public func amount(_ row: Row, _ column: Int, _ currency: Currency, rounding: RoundingRule) throws(TableError)
     -> Int64
   {
+    let text = row.cells[column].trimmingCharacters(in: .whitespaces)
     do throws(DecimalFault) {
-      return try Money(row.cells[column].trimmingCharacters(in: .whitespaces), currency, rounding: rounding).minorUnits
+      return try Money(style.hasDecimalComma ? TableFile.plain(text) : text, currency, rounding: rounding).minorUnits
     } catch {
+      let other = try? Money(TableFile.plain(text), currency)
+      let isMeant = !style.hasDecimalComma && other != nil
       let why =
         error == .tooManyDecimals
-        ? "has more decimals than \(currency.code) (give a rounding rule)"
-        : error == .overflow ? "is too large" : "is no amount"
+        ? "has more decimals than \(currency.code) ("
+          + (isMeant ? "--decimal ',' where a comma stands before the decimals, else " : "") + "give a rounding rule)"
+        : error == .overflow
+          ? "is too large" : "is no amount" + (isMeant ? " (--decimal ',' reads a comma before the decimals)" : "")
       throw TableError(
         file: path, line: row.line,
         message: "\(columns[column]): '\(row.cells[column].prefix(DataFault.maximumQuotedBytes))' \(why)")
     }
+  }
+
+  /// `1.234,56` as `1234.56`; what is not written so becomes what no amount is.
+  private static func plain(_ text: String) -> String {
+    let parts = text.split(separator: ",", omittingEmptySubsequences: false)
+    let groups = parts[0].split(separator: ".", omittingEmptySubsequences: false)
+    guard parts.count <= 2, parts.count == 1 || !parts[1].contains("."),
+      groups.count == 1
+        || (groups.dropFirst().allSatisfy { $0.utf8.count == 3 }
+          && (1...3).contains(groups[0].filter(\.isNumber).count))
+    else { return "," }
+    return groups.joined() + (parts.count == 2 ? "." + parts[1] : "")
   }
 
   /// Days of a column's dates by row; nil where the cell is empty. See `DateStyle.read`.

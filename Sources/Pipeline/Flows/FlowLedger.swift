@@ -24,13 +24,14 @@ struct FlowBacklog {
 /// what settles them are credits.
 ///
 /// A posting belongs to the invoice whose document it names; what is posted of one on another day is an item of its own. A
-/// credit settles the oldest items of its document, one that names none those of its order. A credit is cash where its journal has a line on a cash or clearing account, or where no other line of it is
+/// credit settles the oldest items of its document, one that names none those of its order; what goes beyond stands on
+/// account. A debit that is no invoice (a refund, money that bounced) takes that off first. A credit is cash where its journal has a line on a cash or clearing account, or where no other line of it is
 /// known; otherwise (returns, write-offs, reversals) it settles without money. The order side gives what the ledger
 /// does not carry: the due date, the customer, the dimensions. What is made of the facts does not depend on the order in
 /// which they came.
 struct FlowLedger {
   /// A line of the ledger, or an invoice of the order side: 56 bytes, plain.
-  fileprivate struct Fact {
+  struct Fact {
     enum Kind: UInt8 { case gone, receivable, cashLeg, otherLeg, invoice, booking, unbilling, ending }
     var identity: UInt64
     /// 0 where none is named.
@@ -77,7 +78,7 @@ struct FlowLedger {
   /// First fact of each order.
   private var orders: [Fingerprint: Int32] = [:]
   private var byIdentity: [UInt64: Int32] = [:]
-  private var names = Interner()
+  private(set) var names = Interner()
   private var labelSets: [[String]] = []
   private var labelNumbers: [Fingerprint: Int32] = [:]
   private var key: [UInt8] = []
@@ -420,7 +421,7 @@ struct FlowLedger {
   }
 
   /// An item while it is put together.
-  fileprivate struct Draft {
+  struct Draft {
     struct Name: Hashable {
       var key: UInt64
       var currency: Currency
@@ -439,31 +440,10 @@ struct FlowLedger {
     /// What is put to no invoice, and what of it is money that came in.
     var isOnAccount = false
     var received: Int64 = 0
+    /// Of what stands on account, an invoice that was taken back, although it had been paid.
+    var reversed: Int64 = 0
     var hasReversal = false
     var applications: [ReceivableItem.Application] = []
-  }
-
-  /// Where the drafts of a document stand, in their order: looked for one by one, but for orders with so many that this
-  /// would take long.
-  private struct Places {
-    private var byName: [Draft.Name: [Int]]?
-
-    init(_ drafts: [Draft] = [], isWide: Bool) {
-      byName = isWide ? [:] : nil
-      for at in drafts.indices { add(drafts[at].name, at) }
-    }
-
-    mutating func add(_ name: Draft.Name, _ at: Int) { byName?[name, default: []].append(at) }
-
-    func places(of name: Draft.Name, in drafts: [Draft]) -> [Int] {
-      guard let byName else { return drafts.indices.filter { drafts[$0].name == name } }
-      return byName[name] ?? []
-    }
-
-    func last(of name: Draft.Name, in drafts: [Draft]) -> Int? {
-      guard let byName else { return drafts.lastIndex { $0.name == name } }
-      return byName[name]?.last
-    }
   }
 
   private mutating func append(
@@ -484,12 +464,12 @@ struct FlowLedger {
     }
     var drafts: [Draft] = []
     var places = Places(isWide: own.count > 32)
-    var credits: [(fact: Fact, isCash: Bool)] = []
+    var credits: [Credit] = []
     for fact in own where fact.kind == .receivable && fact.amount != 0 {
       let leg = legs[fact.journal] ?? 0
       let isCash = leg & 1 != 0 || (leg == 0 && fact.amount < 0 && !fact.isReversal)
       guard fact.amount > 0, !isCash, !fact.isReversal else {
-        credits.append((fact, isCash))
+        credits.append(Credit(fact: fact, isCash: isCash))
         continue
       }
       let key = fact.document != 0 ? fact.document : fact.journal != 0 ? fact.journal : fact.identity
@@ -538,53 +518,6 @@ struct FlowLedger {
     }
   }
 
-  /// Puts credits to the items that they name, the rest to the oldest; what is left stands as an item of its own.
-  private func settle(_ drafts: inout [Draft], _ credits: [(fact: Fact, isCash: Bool)], _ places: Places) {
-    var unnamed: [(fact: Fact, isCash: Bool)] = []
-    for credit in credits {
-      let name = Draft.Name(key: credit.fact.document, currency: credit.fact.currency)
-      let named = credit.fact.document == 0 ? [] : places.places(of: name, in: drafts)
-      if named.isEmpty { unnamed.append(credit) } else { apply(credit, to: named, &drafts) }
-    }
-    let invoices = drafts.count
-    var first = 0
-    for (fact, isCash) in unnamed {
-      var left = -fact.amount
-      while first < invoices, drafts[first].rest <= 0 { first += 1 }
-      for at in first..<invoices where left > 0 && drafts[at].currency == fact.currency && drafts[at].rest > 0 {
-        let part = min(left, drafts[at].rest)
-        drafts[at].apply(part, fact, isCash)
-        left -= part
-      }
-      if left < 0, let at = (0..<invoices).last(where: { drafts[$0].currency == fact.currency }) {
-        drafts[at].apply(left, fact, isCash)
-        left = 0
-      }
-      guard left != 0 else { continue }
-      // Nothing is due for money on account: it is there, or owed back, at once.
-      drafts.append(
-        Draft(
-          key: fact.identity, currency: fact.currency, amount: -left, day: fact.day, due: fact.day,
-          customer: fact.customer, labels: fact.labels, document: fact.document, isOnAccount: true,
-          received: isCash ? left : 0))
-    }
-  }
-
-  /// The items of one document are settled the oldest first, and opened again the youngest first; all that goes beyond is
-  /// the last one's of these.
-  private func apply(_ credit: (fact: Fact, isCash: Bool), to named: [Int], _ drafts: inout [Draft]) {
-    var left = -credit.fact.amount
-    let order = left > 0 ? named : named.reversed()
-    for at in order.dropLast() where left != 0 {
-      let draft = drafts[at]
-      let part = left > 0 ? min(left, max(0, draft.rest)) : max(left, min(0, draft.rest - draft.amount))
-      if part == 0 { continue }
-      drafts[at].apply(part, credit.fact, credit.isCash)
-      left -= part
-    }
-    if left != 0 { drafts[order.last!].apply(left, credit.fact, credit.isCash) }
-  }
-
   private mutating func merged(_ own: Int32, _ other: Int32) -> Int32 {
     guard own != other, other >= 0 else { return own }
     guard own >= 0 else { return other }
@@ -599,32 +532,8 @@ struct FlowLedger {
   }
 }
 
-extension FlowLedger.Draft {
-  fileprivate mutating func apply(_ amount: Int64, _ fact: FlowLedger.Fact, _ isCash: Bool) {
-    let isReversal = fact.isReversal && !isCash
-    if isReversal { hasReversal = true }
-    applications.append(.init(day: fact.day, amount: amount, isCash: isCash, isReversal: isReversal))
-    rest -= amount
-  }
-
-  /// A reversal on the credit side takes the invoice back. One on the debit side takes back what settled it, which makes
-  /// no sale; but where the invoice had been taken back, it stands again.
-  fileprivate mutating func settleReversals() {
-    var reversed: Int64 = 0
-    for at in applications.indices.sorted(by: {
-      (applications[$0].day, -applications[$0].amount, $0) < (applications[$1].day, -applications[$1].amount, $1)
-    }) where applications[at].isReversal {
-      if reversed + applications[at].amount >= 0 {
-        reversed += applications[at].amount
-      } else {
-        applications[at].isReversal = false
-      }
-    }
-  }
-}
-
 /// Texts by number, each kept once.
-private struct Interner {
+struct Interner {
   private var texts: [String] = []
   private var numbers: [Fingerprint: Int32] = [:]
 

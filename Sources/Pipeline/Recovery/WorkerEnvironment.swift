@@ -83,6 +83,8 @@ public enum Defect: String, Sendable, CaseIterable {
   case postingsNotMoved
   /// Routed records are committed in another transaction than the offsets they came from.
   case routedBeforeOffsets
+  /// A router tells of all partitions what is true of the one that is ahead.
+  case originsTakenTogether
 }
 
 /// librdkafka, the system's clocks, and its random numbers.

@@ -72,6 +72,7 @@ extension ClusterSimulation {
     checkDeadLetters()
     if tables != nil { checkTables(isWhole: isWhole) }
     guard isWhole else { return }
+    if hasBacklog, lateCount > 0 { fail("\(lateCount) records are late, and none was") }
     checkAgainstOracle(breaks)
     if hasActions { checkDecisions(breaks) }
     if hasTotals { checkTotals(breaks) }
@@ -90,6 +91,8 @@ extension ClusterSimulation {
     for partition in 0..<partitions {
       let place = TopicPartition(configuration.sources[1].topic, Int32(partition))
       for (_, _, value) in cluster.readCommitted(place) {
+        // What the router tells of itself.
+        if value?.first == 2 { continue }
         guard let value, value.count >= 18 else {
           fail("a record of the routing topic has no envelope")
           continue
@@ -184,8 +187,10 @@ extension ClusterSimulation {
           seen[made.id, default: []].append(value)
           newest[made.id] = made
         } else if made.revision <= known, configuration.kafka.delivery == .atLeastOnce {
-          // A repetition, and the same bytes again.
-          if seen[made.id]![made.revision - 1] != value {
+          // A repetition, and the same bytes again; but for what the second stage tells of duplicates: its next owner may
+          // have read more when it tells it again.
+          let isOfSecondStage = Auditor.isOfSecondStage(id: made.id, order: made.order)
+          if !isOfSecondStage, seen[made.id]![made.revision - 1] != value {
             fail("\(made.id) revision \(made.revision) comes twice with different contents")
           }
         } else {

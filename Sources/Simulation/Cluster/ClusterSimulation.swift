@@ -65,6 +65,11 @@ public final class ClusterSimulation {
   let isTrimming: Bool
   /// The ledger comes under other keys, over this many partitions, and is routed; 0 for not routed.
   let rawPartitions: Int
+  /// Everything is there before the first process starts, and in each partition in the order of its times; those of one
+  /// partition of the routed source are days behind those of another, and what is over is soon forgotten. Nothing is late.
+  let hasBacklog: Bool
+  /// Of a backlog: by order the partition of the routed source that has its postings.
+  let origins: [String: Int]
   let hasTotals: Bool
   let isInDirectory: Bool
   /// The disk that all machines have together; nil where each has its own.
@@ -122,10 +127,18 @@ public final class ClusterSimulation {
     tellsWholeOrders = options.tellsWholeOrders ?? bySeed
     var lines = SeededRandom(seed: seed, stream: 0x6c69_6e65)
     let comparesLines = tellsWholeOrders && lines.below(2) == 0
-    history = ClusterSimulation.history(
+    var history = ClusterSimulation.history(
       seed: seed, ofWholeOrders: tellsWholeOrders, hasLines: comparesLines, before_ms: base_ms)
     partitions = 1 + random.below(3)
     rawPartitions = random.below(3) == 0 ? 1 + random.below(3) : 0
+    hasBacklog = rawPartitions > 1 && !hasActions && seed % 5 != 3
+    if hasBacklog {
+      origins = ClusterSimulation.origins(history, rawPartitions)
+      ClusterSimulation.setApart(&history, origins)
+    } else {
+      origins = [:]
+    }
+    self.history = history
     hasTotals = random.below(3) == 0
     // A defect of directories shows in no other run.
     isInDirectory = random.below(4) == 0 || options.defect == .directorySharedByTasks
@@ -141,6 +154,7 @@ public final class ClusterSimulation {
     configuration.checkpointInterval_ms = Int64(50 + random.below(3_000))
     configuration.policy.maximumExpiries = 1 + random.below(4)
     configuration.policy.idleTimeout_ms = Int64(1_000 + random.below(8_000))
+    if hasBacklog { configuration.policy.retention_ms = 3_600_000 }
     configuration.partialsPartitions = partitions
     configuration.taskCount = partitions
     if seed % 2 == 1 {
@@ -178,7 +192,10 @@ public final class ClusterSimulation {
     for topic in configuration.sources.map(\.topic) + configuration.ownTopics.map(\.name) {
       cluster.createTopic(topic, partitions: partitions)
     }
-    if let raw = configuration.sources[1].routedFrom { cluster.createTopic(raw, partitions: rawPartitions) }
+    if let raw = configuration.sources[1].routedFrom {
+      cluster.createTopic(raw, partitions: rawPartitions)
+      configuration.originPartitions[raw] = rawPartitions
+    }
     hash = configuration.matchingHash
     makeInputs()
     try beginTables()
@@ -273,7 +290,7 @@ public final class ClusterSimulation {
         + #""region":"\#(posting.dimensions.first ?? "")""# + quantity + item + period
         + (tables == nil ? "}" : #","party":"\#(party)"}"#)
       // Routed records come under another key.
-      let key = rawPartitions > 0 ? "\(posting.journal)" : posting.order
+      let key = originKey(posting) ?? (rawPartitions > 0 ? "\(posting.journal)" : posting.order)
       inputs.append(
         Input(
           topic: ledger, key: Array(key.utf8), value: Array(text.utf8), record: history.events.count + at, party: party)
@@ -285,7 +302,41 @@ public final class ClusterSimulation {
       inputs.append(Input(topic: corruptedTopics.last!, key: [0x78], value: Array("{\"order\":".utf8)))
     }
     inputs.shuffle(using: &random)
+    if hasBacklog {
+      // The last is delivered first.
+      let times = history.events.map(\.time_ms) + history.postings.map(\.time_ms)
+      inputs.sort { ($0.record.map { times[$0] } ?? .min) > ($1.record.map { times[$0] } ?? .min) }
+    }
     outcome.records = inputs.count
+  }
+
+  /// Orders take turns with the partitions.
+  private static func origins(_ history: History, _ partitions: Int) -> [String: Int] {
+    let orders = Set(history.events.map(\.order) + history.postings.map(\.order)).sorted()
+    return Dictionary(uniqueKeysWithValues: orders.enumerated().map { ($1, $0 % partitions) })
+  }
+
+  /// Each partition is a day behind the one before it: longer than window, grace and retention.
+  private static func setApart(_ history: inout History, _ origins: [String: Int]) {
+    for at in history.events.indices {
+      let days = Int32(origins[history.events[at].order]!)
+      history.events[at].time_ms -= Int64(days) * 86_400_000
+      history.events[at].documentDate_d = history.events[at].documentDate_d.map { $0 - days }
+      history.events[at].service = history.events[at].service.map { $0.lowerBound - days...$0.upperBound - days }
+    }
+    for at in history.postings.indices {
+      let days = Int32(origins[history.postings[at].order]!)
+      history.postings[at].time_ms -= Int64(days) * 86_400_000
+      history.postings[at].postingDate_d = history.postings[at].postingDate_d.map { $0 - days }
+    }
+  }
+
+  /// Of a backlog: a key that leads a posting to the partition of its order.
+  private func originKey(_ posting: HistoryPosting) -> String? {
+    guard let origin = origins[posting.order] else { return nil }
+    return (0...).lazy.map { "\(posting.journal) \($0)" }.first {
+      cluster.partition(of: configuration.sources[1].originalTopic, Array($0.utf8)) == origin
+    }
   }
 
   func place(_ topic: String, _ key: [UInt8]) -> TopicPartition {
@@ -370,6 +421,7 @@ public final class ClusterSimulation {
   // MARK: - The run
 
   public func run() -> Outcome {
+    if hasBacklog { while !inputs.isEmpty { deliver() } }
     for at in machines.indices { start(at) }
     cluster.lateMarkers = [0, 30, 90][random.below(3)]
     scheduler.lossRate = [0, 50, 300][random.below(3)]

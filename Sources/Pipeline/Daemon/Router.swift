@@ -1,0 +1,329 @@
+import Configuration
+import Decoding
+import Domain
+import Kafka
+import Logging
+import SchemaRegistry
+
+/// Brings the records of sources that are not keyed by order, or have another number of partitions, under their order
+/// key: through an internal topic with as many partitions as the other sources have.
+///
+/// A record that cannot be read goes on as it is, under its own key, so that the task that gets it reports it.
+///
+/// Behind the records it tells every task how far it has come in each partition (`RoutedProgress`), since what comes next
+/// in the internal topic may be far older than what came last: tasks take the time of a routed source from that alone.
+/// Every member of the group tells of its own partitions; what is known of a partition is with the tasks, so that it may go
+/// from one member to another.
+public final class Router: Stage, @unchecked Sendable {
+  private var lanes: [Lane] = []
+  private var producer: (any RecordProducer)!
+  private var consumer: (any GroupConsumer)!
+  private var group: GroupMetadata?
+  private var assigned: [TopicPartition] = []
+  private var next: [TopicPartition: Int64] = [:]
+  private var reader: (any LogReader)!
+  private var progress: [RouterProgress] = []
+  private var writer = ByteWriter()
+  private var failure: KafkaError?
+  private var schemas: SchemaLookup?
+  private var schemaProblem: SchemaRegistryError?
+  private var isOpen = false
+  /// Where the partitions of this member are read from, after the last assignment.
+  private var starts: [TopicPartition: StartOffset] = [:]
+  /// Partitions that no longer have what is to be read next.
+  private var trimmed: Set<TopicPartition> = []
+  private let sources: [SourceSettings]
+  private let messageLimit: Int
+
+  public init(configuration: Configuration, stop: StopFlag, log: Logger, environment: any WorkerEnvironment) {
+    sources = configuration.sources.filter(\.isRouted)
+    messageLimit = configuration.producerMessageLimit
+    super.init("router", configuration: configuration, stop: stop, log: log, environment: environment)
+  }
+
+  override func runOnce() throws {
+    let instance = configuration.kafka.instance
+    let member = instance.isEmpty ? "" : "\(instance)-router"
+    let group = configuration.kafka.group + "-router"
+    let followed = Set(configuration.followsTables ? configuration.tableSources.map(\.name) : [])
+    var routed = configuration
+    routed.sources = sources
+    schemas = SchemaLookup(routed)
+    schemaProblem = nil
+    lanes = try sources.map { [schemas] in
+      Lane(try MappingPlan($0.routingMapping(followed)), schemas: schemas?.registry)
+    }
+    producer = try environment.makeProducer(
+      configuration,
+      transactionalID: isExactlyOnce
+        ? "\(group)-" + (member.isEmpty ? String(environment.identity(), radix: 36) : member) : nil)
+    if isExactlyOnce {
+      try retrying { () throws(KafkaError) in try producer.initTransactions(timeout_ms: 30_000) }
+    }
+    consumer = try environment.makeConsumer(
+      configuration, group: group, topics: sources.map(\.originalTopic), member: member)
+    reader = try environment.makeReader(configuration)
+    isOpen = false
+    next = [:]
+    progress = []
+    defer {
+      consumer.close()
+      reader.close()
+      consumer = nil
+      reader = nil
+      producer = nil
+    }
+    trimmed = []
+    while !stop.isStopped {
+      try turn()
+    }
+  }
+
+  private func turn() throws {
+    failure = nil
+    let count = try consumer.consume(timeout_ms: 50, { self.route($0) }, finish: {})
+    // What has not been routed is read again in the next life, from what is committed.
+    if let schemaProblem {
+      if isExactlyOnce, isOpen {
+        try retrying { () throws(KafkaError) in try producer.abortTransaction(timeout_ms: 30_000) }
+        isOpen = false
+      }
+      throw schemaProblem
+    }
+    var isTrimmed = false
+    for error in consumer.errors {
+      if error.isFatal { throw error }
+      if error.isOutOfRange, let place = error.place, trimmed.insert(place).inserted {
+        isTrimmed = true
+        log.error(
+          "records were deleted before they were routed: their orders will show breaks; going on with the oldest",
+          metadata: ["place": "\(place)", "error": "\(error)"])
+      } else {
+        log.warning("\(error)")
+      }
+    }
+    for end in consumer.ended {
+      if let at = sources.firstIndex(where: { $0.originalTopic == end.place.topic }), progress.indices.contains(at) {
+        progress[at].ended(end.place.partition, at: end.offset)
+      }
+    }
+    if consumer.pendingRebalance == nil { findIdle() }
+    let isTold = failure == nil && tellProgress()
+    if failure == nil, count > 0 || isTold { commit() }
+    if failure == nil, isTrimmed, consumer.pendingRebalance == nil { try start() }
+    if failure == nil, consumer.pendingRebalance == nil { try holdBack() }
+    if let failure {
+      if failure.isFatal { throw failure }
+      log.warning("records are routed again from the last committed offset", metadata: ["error": "\(failure)"])
+      if isExactlyOnce, isOpen {
+        try retrying { () throws(KafkaError) in try producer.abortTransaction(timeout_ms: 30_000) }
+        isOpen = false
+      }
+      // From what is committed, unless the group has moved on.
+      if consumer.pendingRebalance == nil { try start() }
+    }
+    switch consumer.pendingRebalance {
+    case nil: break
+    case .assigned(let places):
+      do throws(KafkaError) {
+        group = try consumer.groupMetadata()
+        assigned = places
+      } catch {
+        if error.isFatal { throw error }
+        // The group has decided anew already, and says so next.
+        log.warning("assigned, and no member any more", metadata: ["error": "\(error)"])
+        group = nil
+        assigned = []
+      }
+      try start()
+    case .revoked, .lost:
+      assigned = []
+      group = nil
+      // Nothing is told of them any more, and none is held back or let go: that would take them up again.
+      progress = []
+      try consumer.unassign()
+    }
+  }
+
+  private func start() throws(KafkaError) {
+    var committed: [TopicPartition: CommittedOffset] = [:]
+    if !assigned.isEmpty {
+      try retrying { () throws(KafkaError) in committed = try consumer.committed(assigned, timeout_ms: 30_000) }
+    }
+    next = [:]
+    // What was told of records that are routed again is told again.
+    let now_ms = environment.monotonic_ms()
+    progress = sources.map { source in
+      RouterProgress(
+        count: configuration.originPartitions[source.originalTopic] ?? 0,
+        places: assigned.filter { $0.topic == source.originalTopic }.map {
+          (partition: $0.partition, next: committed[$0]?.offset)
+        }, now_ms: now_ms)
+    }
+    let first: StartOffset = configuration.kafka.start == .earliest ? .beginning : .end
+    var starts: [TopicPartition: StartOffset] = [:]
+    for place in assigned { starts[place] = committed[place].map { .at($0.offset) } ?? first }
+    for place in trimmed where starts[place] != nil { starts[place] = .beginning }
+    trimmed = []
+    self.starts = starts
+    try consumer.assign(starts)
+  }
+
+  // MARK: - How far it has come
+
+  /// A partition that has been read to its end is idle when the broker says that nothing has come since, for as long as
+  /// makes a source idle.
+  private func findIdle() {
+    let now_ms = environment.monotonic_ms()
+    for at in progress.indices {
+      let asked = progress[at].maybeIdle(after_ms: configuration.policy.idleTimeout_ms, now_ms: now_ms)
+      guard !asked.isEmpty else { continue }
+      let topic = sources[at].originalTopic
+      do throws(KafkaError) {
+        let ends = try reader.ends(
+          asked.map { TopicPartition(topic, $0) }, timeout_ms: Worker.endsTimeout_ms)
+        for partition in asked {
+          let place = TopicPartition(topic, partition)
+          // What stands behind the last stable offset may still come.
+          guard let end = ends[place] else { continue }
+          progress[at].answered(partition, end: max(end, consumer.cachedOffsets(place)?.high ?? 0))
+        }
+      } catch {
+        log.debug("the broker does not say whether there is more", metadata: ["error": "\(error)"])
+      }
+    }
+  }
+
+  /// Tells the tasks how far the partitions of this member have been routed.
+  /// - Returns: whether there was something to tell.
+  private func tellProgress() -> Bool {
+    guard group != nil else { return false }
+    let now_ms = environment.monotonic_ms()
+    let retell_ms = max(Router.retell_ms, 4 * configuration.policy.idleTimeout_ms)
+    var isTold = false
+    for at in progress.indices {
+      guard var told = progress[at].told(now_ms: now_ms, retell_ms: retell_ms) else { continue }
+      if environment.defect == .originsTakenTogether {
+        let largest_ms = told.reports.map(\.largest_ms).max() ?? .min
+        told.reports = (0..<told.count).map {
+          .init(partition: Int32($0), next: 0, largest_ms: largest_ms, isIdle: largest_ms == .min)
+        }
+      }
+      for report in told.reports {
+        let place = TopicPartition(sources[at].originalTopic, report.partition)
+        next[place] = max(next[place] ?? 0, report.next)
+      }
+      told.encode(into: &writer)
+      let value = writer.bytes.assumingMemoryBound(to: UInt8.self)
+      do throws(KafkaError) {
+        try begin()
+        for partition in 0..<configuration.taskCount {
+          try producer.produce(topic: sources[at].topic, partition: Int32(partition), key: nil, value: value)
+        }
+      } catch {
+        failure = error
+        return false
+      }
+      isTold = true
+    }
+    return isTold
+  }
+
+  /// So often at the least, for tasks that came later.
+  static let retell_ms: Int64 = 60_000
+
+  /// Partitions that are ahead of one with more to read wait for it: nothing of them could be judged, and all of it would
+  /// have to be held.
+  private func holdBack() throws(KafkaError) {
+    var isChanged = false
+    for at in progress.indices where progress[at].holdBack(lead_ms: configuration.policy.window_ms) {
+      isChanged = true
+    }
+    guard isChanged else { return }
+    var reading = starts
+    for (at, source) in sources.enumerated() {
+      for place in starts.keys where place.topic == source.originalTopic {
+        if let offset = next[place] { reading[place] = .at(offset) }
+        if progress[at].isHeld(place.partition) { reading[place] = nil }
+      }
+    }
+    try consumer.assign(reading)
+  }
+
+  private func begin() throws(KafkaError) {
+    guard isExactlyOnce, !isOpen else { return }
+    try producer.beginTransaction()
+    isOpen = true
+  }
+
+  private func route(_ message: ConsumedMessage) {
+    guard failure == nil, schemaProblem == nil, progress.indices.contains(message.topic) else { return }
+    if let problem = schemas?.problem(source: message.topic, message) {
+      schemaProblem = problem
+      return
+    }
+    let source = sources[message.topic]
+    let place = TopicPartition(source.originalTopic, message.partition)
+    if let next = next[place], message.offset < next { return }
+    next[place] = message.offset + 1
+    let lane = lanes[message.topic]
+    _ = lane.decode(
+      key: message.key.map { ByteView($0) } ?? .empty, payload: message.value.map { ByteView($0) } ?? .empty,
+      position: RecordPosition(source: 0, partition: message.partition, offset: message.offset))
+    let (sum, isTooLarge) = environment.wallClock_ms().addingReportingOverflow(configuration.policy.maximumFuture_ms)
+    let latest_ms = isTooLarge ? .max : sum
+    progress[message.topic].routed(
+      message.partition, offset: message.offset, time_ms: lane.firstTime_ms,
+      latest_ms: latest_ms,
+      now_ms: environment.monotonic_ms())
+    let key = lane.firstOrder?.buffer ?? message.key.map { UnsafeBufferPointer(rebasing: $0.prefix(messageLimit / 4)) }
+    RoutedRecord.encode(message, limit: messageLimit - (key?.count ?? 0), into: &writer)
+    let value = writer.bytes.assumingMemoryBound(to: UInt8.self)
+    do throws(KafkaError) {
+      try begin()
+      try producer.produce(
+        topic: source.topic, partition: nil, key: key, value: value)
+    } catch { failure = error }
+    lane.reset()
+  }
+
+  private func commit() {
+    guard let group, !next.isEmpty else { return }
+    let offsets = next.mapValues { CommittedOffset($0) }
+    do throws(KafkaError) {
+      if isExactlyOnce {
+        guard isOpen else { return }
+        if environment.defect == .routedBeforeOffsets {
+          try producer.commitTransaction(timeout_ms: 30_000)
+          try producer.beginTransaction()
+        }
+        try retrying { () throws(KafkaError) in
+          try producer.sendOffsets(offsets, group: group, timeout_ms: 10_000)
+        }
+        try retrying { () throws(KafkaError) in try producer.commitTransaction(timeout_ms: 30_000) }
+        isOpen = false
+      } else {
+        try retrying { () throws(KafkaError) in try producer.flush(timeout_ms: 60_000) }
+        try retrying { () throws(KafkaError) in try consumer.commit(offsets) }
+      }
+    } catch { failure = error }
+  }
+}
+
+extension Lane {
+  /// Order key of the record that was decoded last; nil where there is none.
+  var firstOrder: ByteView? {
+    switch self {
+    case .orders(let lane): lane.records.count > 0 ? lane.records[0].order : nil
+    case .ledger(let lane): lane.records.count > 0 ? lane.records[0].order : nil
+    }
+  }
+
+  /// Its event time.
+  var firstTime_ms: Int64? {
+    switch self {
+    case .orders(let lane): lane.records.count > 0 ? lane.records[0].time_ms : nil
+    case .ledger(let lane): lane.records.count > 0 ? lane.records[0].time_ms : nil
+    }
+  }
+}

@@ -1,0 +1,59 @@
+import Configuration
+import Foundation
+import KafkaTesting
+import Logging
+import Pipeline
+import Testing
+
+/// Files that are played into topics.
+@Suite(.serialized) struct PlayTests {
+  private func configuration(_ cluster: TestCluster) throws -> Configuration {
+    let orders = "kind: orders, fields: {order: o, event: e, event_time: t, currency: c, net: n}"
+    var configuration = try Configuration.parse(
+      yaml: """
+        version: 1
+        prefix: \(cluster.unique("play"))
+        sources:
+          web: {\(orders)}
+          store: {\(orders)}
+          gl: {kind: ledger, fields: {order: o, role: r, currency: c, event_time: t}, amount: a}
+        """, file: "t.yaml", directory: ".")
+    configuration.kafka.bootstrap = cluster.bootstrap
+    return configuration
+  }
+
+  /// Each file goes to the topic of the source that it names, and nothing is sent where one could go to several.
+  @Test func everyFileGoesToItsTopic() throws {
+    let cluster = try TestCluster()
+    let configuration = try configuration(cluster)
+    for source in configuration.sources { try cluster.createTopic(source.topic, partitions: 1) }
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("tieout-\(UUID().uuidString)").path
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    for (name, text) in [("a", "A\t{1}\nA\t{2}\n"), ("b", "B\t{3}\n"), ("l", "A\t{4}\n")] {
+      try text.write(toFile: "\(folder)/\(name)", atomically: true, encoding: .utf8)
+    }
+    let player = try FilePlayer(configuration)
+    let error = #expect(throws: FileRunError.self) {
+      try player.play(orders: ["web=\(folder)/a", "\(folder)/b"], ledger: ["\(folder)/l"])
+    }
+    #expect(error?.description.contains("several orders sources (web, store)") == true)
+    func sent(_ at: Int) throws -> [String?] {
+      try cluster.readAll(configuration.sources[at].topic, partitions: 1).map(\.value)
+    }
+    #expect(try sent(0) == [] && sent(1) == [] && sent(2) == [])
+    #expect(try player.play(orders: ["web=\(folder)/a", "store=\(folder)/b"], ledger: ["\(folder)/l"]) == 4)
+    #expect(try sent(0) == ["{1}", "{2}"] && sent(1) == ["{3}"] && sent(2) == ["{4}"])
+  }
+
+  /// What is asked about topics without making any says which of the outputs are there.
+  @Test func outputsThatAreThereAreCounted() throws {
+    let cluster = try TestCluster()
+    let configuration = try configuration(cluster)
+    for source in configuration.sources { try cluster.createTopic(source.topic, partitions: 2) }
+    try cluster.createTopic(configuration.breaksTopic, partitions: 3)
+    let counts = try TopicCheck(configuration).run(log: Logger(label: "test"), createsOutputs: false)
+    #expect(counts[configuration.breaksTopic] == 3 && counts[configuration.deadLettersTopic] == nil)
+    #expect(counts[configuration.sources[0].topic] == 2)
+  }
+}
