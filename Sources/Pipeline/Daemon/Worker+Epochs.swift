@@ -27,9 +27,10 @@ extension Worker {
     // An epoch that was put off goes on under the version with which it began; one in which only time has moved ends,
     // because what was judged then was judged by the old version.
     if tasks.values.contains(where: { $0.engine.hasEvents }) { try commit(isForced: true) }
-    // One that was given back in the middle of such an epoch is recovered when it comes back.
+    // One that was given back in the middle of such an epoch is recovered when it comes back; the others take the version up
+    // then. Of versions that come and go meanwhile no epoch of theirs tells.
     parked = parked.filter { !$0.value.engine.hasEvents }
-    let engines = (tasks.values.map(\.engine) + parked.values.map(\.engine))
+    let engines = tasks.values.map(\.engine)
     guard engines.allSatisfy({ $0.records == 0 && $0.outbox.isEmpty && !$0.hasEvents }) else { return }
     stage = try DecodeStage(version.configuration, hash: version.hash, earlier: stage.counters)
     for engine in engines { engine.use(stage) }

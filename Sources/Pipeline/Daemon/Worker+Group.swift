@@ -122,13 +122,15 @@ extension Worker {
     for partition in partitions {
       let offsets = configuration.inputTopics.map { committed[TopicPartition($0, partition)] }
       let mark = offsets.compactMap { $0.flatMap { EpochMark($0.metadata) } }.max { $0.number < $1.number }
-      if let task = parked[partition], !task.engine.hasEvents,
+      if let task = parked[partition], !task.engine.hasEvents, task.engine.isUntouched,
         environment.defect == .parkedStateNotChecked
           || mark.map({
             task.engine.mark.number == $0.number && task.engine.mark.incarnation == $0.incarnation
           }) ?? false
       {
         task.engine.resume()
+        // The tables may have changed while it was parked.
+        task.engine.takeUp(stage)
         tasks[partition] = task
         continue
       }

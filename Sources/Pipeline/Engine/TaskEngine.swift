@@ -151,6 +151,12 @@ final class TaskEngine {
       configuration.policy, periods: configuration.periods ?? .months, adopts: mark.number == 0, isKnown: isKnown)
   }
 
+  /// Nothing of an epoch that is not committed is in it.
+  var isUntouched: Bool { records == 0 && outbox.isEmpty }
+
+  /// As `use`, where the stage is another one than before.
+  func takeUp(_ other: DecodeStage) { if other !== stage { use(other) } }
+
   /// A revision of the posting policies has come so far, and goes on as far as it went then.
   func revise(upTo cursor: Int64) { matcher.revise(upTo: UInt32(clamping: cursor)) }
 
