@@ -22,6 +22,7 @@ enum Request: Int16, CaseIterable {
   case endTransaction = 26
   case transactionalOffsetCommit = 28
   case describeConfigs = 32
+  case createPartitions = 37
 
   var newest: Int16 {
     switch self {
@@ -32,7 +33,7 @@ enum Request: Int16, CaseIterable {
     case .joinGroup: 5
     case .heartbeat, .syncGroup, .apiVersions, .transactionalOffsetCommit: 3
     case .leaveGroup, .deleteTopics, .deleteRecords, .endTransaction, .describeConfigs: 1
-    case .addPartitions, .addOffsets: 0
+    case .addPartitions, .addOffsets, .createPartitions: 0
     }
   }
 
@@ -103,6 +104,7 @@ extension MemoryBroker {
     case .offsetCommit: try offsetCommit(&reader, &writer, version)
     case .offsetFetch: try offsetFetch(&reader, &writer, version)
     case .createTopics, .deleteTopics: try changeTopics(request, &reader, &writer, version)
+    case .createPartitions: try createPartitions(&reader, &writer)
     case .deleteRecords: try deleteRecords(&reader, &writer)
     case .describeConfigs: try describeConfigs(&reader, &writer, version)
     case .initProducerID: try initProducerID(&reader, &writer, version)
@@ -346,6 +348,38 @@ extension MemoryBroker {
       writer.string(answer.0)
       writer.code(answer.1)
       if request == .createTopics, version >= 1 { writer.string(nil) }
+    }
+  }
+
+  private func createPartitions(_ reader: inout WireReader, _ writer: inout WireWriter) throws {
+    let wanted = try reader.array { reader in
+      let name = try reader.string()
+      let count = Int(try reader.int32())
+      // Where they are to stand: there is one broker.
+      _ = try reader.nullableArray { reader in try reader.array(isStructure: false) { try $0.int32() } }
+      return (name, count)
+    }
+    _ = try reader.int32()
+    let isTrial = try reader.bool()
+    var answers: [(String, ErrorCode)] = []
+    for (name, count) in wanted {
+      guard let have = topics[name]?.partitions.count else {
+        answers.append((name, .unknownTopicOrPartition))
+        continue
+      }
+      guard count > have, count <= 10_000 else {
+        answers.append((name, .invalidPartitions))
+        continue
+      }
+      answers.append((name, .none))
+      if !isTrial { topics[name]!.partitions += (have..<count).map { _ in PartitionLog() } }
+    }
+    condition.broadcast()
+    writer.int32(0)
+    writer.array(answers) { writer, answer in
+      writer.string(answer.0)
+      writer.code(answer.1)
+      writer.string(nil)
     }
   }
 
