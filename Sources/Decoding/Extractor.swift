@@ -74,6 +74,7 @@ struct Extractor: ~Copyable {
     row = CSVRow(dialect: plan.specification.csv)
     seen = Array(repeating: 0, count: plan.watched.count)
     watchedSlots = plan.watched.flatMap(\.slots)
+    watchedPaths = plan.watched.map { .init(field: $0.field, path: $0.paths.joined(separator: " or ")) }
     watchedEnds = plan.watched.reduce(into: []) { $0.append(($0.last ?? 0) + $1.slots.count) }
     if plan.specification.format == .csv, !plan.specification.csv.columns.isEmpty {
       setColumns(plan.specification.csv.columns)
@@ -96,16 +97,11 @@ struct Extractor: ~Copyable {
   /// The slots of all watched paths one after the other, and where those of each end.
   private let watchedSlots: [Int]
   private let watchedEnds: [Int]
+  private let watchedPaths: [PathCounts.Path]
 
   /// Which of the mapping's paths led to something, among the records that were looked at.
   var pathCounts: PathCounts {
-    PathCounts(
-      looked: looked,
-      seen: Dictionary(
-        zip(plan.watched, seen).map {
-          (PathCounts.Path(field: $0.field, path: $0.paths.joined(separator: " or ")), $1)
-        },
-        uniquingKeysWith: max))
+    PathCounts(looked: looked, paths: watchedPaths, seen: seen)
   }
 
   @inline(never)
@@ -430,21 +426,30 @@ public struct PathCounts: Sendable, Equatable {
     public static func < (a: Path, b: Path) -> Bool { (a.field, a.path) < (b.field, b.path) }
   }
 
-  public var looked = 0
-  public var seen: [Path: Int] = [:]
+  public private(set) var looked = 0
+  /// The paths of the mapping, and in how many of the records each led to something. Counts are taken with every epoch, so
+  /// the names are made once.
+  public private(set) var paths: [Path] = []
+  public private(set) var seen: [Int] = []
 
   public init() {}
 
-  init(looked: Int, seen: [Path: Int]) {
+  init(looked: Int, paths: [Path], seen: [Int]) {
     self.looked = looked
+    self.paths = paths
     self.seen = seen
   }
 
+  /// Adds what other records have; where these are read by another mapping, that one alone counts.
   public mutating func add(_ other: PathCounts) {
+    guard paths == other.paths else {
+      self = other
+      return
+    }
     looked += other.looked
-    seen.merge(other.seen, uniquingKeysWith: +)
+    for at in seen.indices { seen[at] += other.seen[at] }
   }
 
   /// Paths that led to nothing in any of the records.
-  public var missing: [Path] { seen.filter { $0.value == 0 }.keys.sorted() }
+  public var missing: [Path] { Set(zip(paths, seen).lazy.filter { $1 == 0 }.map { $0.0 }).sorted() }
 }

@@ -384,65 +384,96 @@ struct FactPlan {
   /// Writes a fact as planned, and nothing behind it.
   @inline(__always)
   func write(_ fact: UnsafePointer<Fact>, at start: UnsafeMutablePointer<UInt8>) {
-    var at = start
-    @inline(__always)
-    func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value) {
-      UnsafeMutableRawPointer(at).storeBytes(of: value.littleEndian, as: Value.self)
-      at += MemoryLayout<Value>.size
-    }
-    @inline(__always)
-    func put(_ text: ByteView) {
-      if text.count < 255 {
-        put(UInt8(truncatingIfNeeded: text.count))
-      } else {
-        put(UInt8(255))
-        put(UInt16(truncatingIfNeeded: text.count))
-      }
-      copyShort(from: text, to: at)
-      at += text.count
-    }
-    let end = start + size
-    @inline(__always)
-    func put(_ value: UInt64, width: Int) {
-      if end - at >= 8 {
-        // What it writes too much is written over by what follows.
-        UnsafeMutableRawPointer(at).storeBytes(of: value.littleEndian, as: UInt64.self)
-      } else {
-        storeShort(value, width: width, at: at)
-      }
-      at += width
-    }
-    put(heads)
-    if more != 0 { put(more) }
-    if heads & FactCursor.Bit.isPosting == 0 { put(fact.pointee.mask) }
-    if heads & FactCursor.Bit.sameCurrency == 0 { put(fact.pointee.currency.rawValue) }
-    if heads & FactCursor.Bit.sameSource == 0 { put(fact.pointee.source) }
+    var bytes = FactWriter(start, size)
+    bytes.put(heads)
+    if more != 0 { bytes.put(more) }
+    if heads & FactCursor.Bit.isPosting == 0 { bytes.put(fact.pointee.mask) }
+    if heads & FactCursor.Bit.sameCurrency == 0 { bytes.put(fact.pointee.currency.rawValue) }
+    if heads & FactCursor.Bit.sameSource == 0 { bytes.put(fact.pointee.source) }
     if more & ~FactCursor.More.bare != 0 {
-      if more & FactCursor.More.hasLines != 0 { put(fact.pointee.lineCount) }
-      if more & FactCursor.More.hasOffset != 0 { put(fact.pointee.offset) }
-      if more & FactCursor.More.hasIdentity != 0 { put(fact.pointee.idHash) }
-      if more & FactCursor.More.hasMask != 0 { put(fact.pointee.mask) }
-      if more & Fact.Flag.flagged != 0 { put(fact.pointee.brokenRules) }
+      if more & FactCursor.More.hasLines != 0 { bytes.put(fact.pointee.lineCount) }
+      if more & FactCursor.More.hasOffset != 0 { bytes.put(fact.pointee.offset) }
+      if more & FactCursor.More.hasIdentity != 0 { bytes.put(fact.pointee.idHash) }
+      if more & FactCursor.More.hasMask != 0 { bytes.put(fact.pointee.mask) }
+      if more & Fact.Flag.flagged != 0 { bytes.put(fact.pointee.brokenRules) }
     }
-    put(timeDelta, width: Int(heads >> 24 & 15))
-    if heads >> 16 & 3 == FactCursor.Date.literal { put(fact.pointee.date_d) }
-    if heads >> 18 & 3 == FactCursor.Period.literal { put(fact.pointee.statedPeriod) }
+    bytes.put(timeDelta, width: Int(heads >> 24 & 15))
+    if heads >> 16 & 3 == FactCursor.Date.literal { bytes.put(fact.pointee.date_d) }
+    if heads >> 18 & 3 == FactCursor.Period.literal { bytes.put(fact.pointee.statedPeriod) }
     let amountWidth = Int(heads >> 28)
     for place in 0..<fact.pointee.amountCount {
-      put(FactPlan.zigzag(fact.pointee.amounts[unchecked: place]), width: amountWidth)
+      bytes.put(FactPlan.zigzag(fact.pointee.amounts[unchecked: place]), width: amountWidth)
     }
     if heads & FactCursor.Bit.literals != 0 {
-      if heads & 1 << 8 != 0 { put(fact.pointee.document) }
-      if heads & 1 << 10 != 0 { put(fact.pointee.customer) }
-      if heads & 1 << 12 != 0 { put(fact.pointee.dimensionBytes) }
-      if heads & 1 << 22 != 0 { put(fact.pointee.journal) }
+      if heads & 1 << 8 != 0 { bytes.put(fact.pointee.document) }
+      if heads & 1 << 10 != 0 { bytes.put(fact.pointee.customer) }
+      if heads & 1 << 12 != 0 { bytes.put(fact.pointee.dimensionBytes) }
+      if heads & 1 << 22 != 0 { bytes.put(fact.pointee.journal) }
     }
-    if heads >> 14 & 3 != FactCursor.Text.none { put(idTail) }
+    if heads >> 14 & 3 != FactCursor.Text.none { bytes.put(idTail) }
     if more & FactCursor.More.texts != 0 {
-      if more & FactCursor.More.hasReverses != 0 { put(fact.pointee.reverses) }
-      if more & Fact.Flag.hasLine != 0 { put(fact.pointee.lineText) }
+      if more & FactCursor.More.hasReverses != 0 { bytes.put(fact.pointee.reverses) }
+      if more & Fact.Flag.hasLine != 0 { bytes.put(fact.pointee.lineText) }
     }
-    assert(at == end)
+    assert(bytes.isFull)
+  }
+}
+
+/// Writes a fact part by part, into as many bytes as were planned for it.
+struct FactWriter {
+  private var at: UnsafeMutablePointer<UInt8>
+  private let end: UnsafeMutablePointer<UInt8>
+
+  @inline(__always)
+  init(_ start: UnsafeMutablePointer<UInt8>, _ size: Int) { (at, end) = (start, start + size) }
+
+  @inline(__always) var isFull: Bool { at == end }
+
+  @inline(__always)
+  mutating func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value) {
+    UnsafeMutableRawPointer(at).storeBytes(of: value.littleEndian, as: Value.self)
+    at += MemoryLayout<Value>.size
+  }
+
+  /// The bytes of a number that count, so many.
+  @inline(__always)
+  mutating func put(_ value: UInt64, width: Int) {
+    if end - at >= 8 {
+      // What it writes too much is written over by what follows.
+      UnsafeMutableRawPointer(at).storeBytes(of: value.littleEndian, as: UInt64.self)
+    } else {
+      storeShort(value, width: width, at: at)
+    }
+    at += width
+  }
+
+  @inline(__always)
+  mutating func putCount(_ count: Int) {
+    if count < 255 {
+      put(UInt8(truncatingIfNeeded: count))
+    } else {
+      put(UInt8(255))
+      put(UInt16(truncatingIfNeeded: count))
+    }
+  }
+
+  @inline(__always)
+  mutating func put(_ text: ByteView) {
+    putCount(text.count)
+    putBytes(text)
+  }
+
+  /// A text of less than 255 bytes.
+  @inline(__always)
+  mutating func putShort(_ text: ByteView) {
+    put(UInt8(truncatingIfNeeded: text.count))
+    putBytes(text)
+  }
+
+  @inline(__always)
+  private mutating func putBytes(_ text: ByteView) {
+    copyShort(from: text, to: at)
+    at += text.count
   }
 }
 

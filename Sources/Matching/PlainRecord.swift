@@ -296,68 +296,41 @@ struct PlainPlan<Record: PlainRecord> {
   /// Writes the fact as planned, and nothing behind it.
   @inline(__always)
   func write(_ record: Record, at start: UnsafeMutablePointer<UInt8>) {
-    var at = start
-    @inline(__always)
-    func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value) {
-      UnsafeMutableRawPointer(at).storeBytes(of: value.littleEndian, as: Value.self)
-      at += MemoryLayout<Value>.size
-    }
-    @inline(__always)
-    func put(_ text: ByteView) {
-      put(UInt8(truncatingIfNeeded: text.count))
-      copyShort(from: text, to: at)
-      at += text.count
-    }
-    let end = start + size
-    @inline(__always)
-    func put(_ value: UInt64, width: Int) {
-      if end - at >= 8 {
-        // What it writes too much is written over by what follows.
-        UnsafeMutableRawPointer(at).storeBytes(of: value.littleEndian, as: UInt64.self)
-      } else {
-        storeShort(value, width: width, at: at)
-      }
-      at += width
-    }
-    put(heads)
+    var bytes = FactWriter(start, size)
+    bytes.put(heads)
     if !Record.isPosting {
-      if heads & FactCursor.Bit.hasMore != 0 { put(FactCursor.More.hasLines) }
-      put(record.amountMask)
+      if heads & FactCursor.Bit.hasMore != 0 { bytes.put(FactCursor.More.hasLines) }
+      bytes.put(record.amountMask)
     }
-    if heads & FactCursor.Bit.sameCurrency == 0 { put(record.currency.rawValue) }
-    if heads & FactCursor.Bit.sameSource == 0 { put(record.source) }
-    if !Record.isPosting, heads & FactCursor.Bit.hasMore != 0 { put(record.lineCount) }
-    put(timeDelta, width: Int(heads >> 24 & 15))
-    if heads >> 16 & 3 == FactCursor.Date.literal { put(record.date_d) }
-    if Record.isPosting, heads >> 18 & 3 == FactCursor.Period.literal { put(record.statedPeriod) }
+    if heads & FactCursor.Bit.sameCurrency == 0 { bytes.put(record.currency.rawValue) }
+    if heads & FactCursor.Bit.sameSource == 0 { bytes.put(record.source) }
+    if !Record.isPosting, heads & FactCursor.Bit.hasMore != 0 { bytes.put(record.lineCount) }
+    bytes.put(timeDelta, width: Int(heads >> 24 & 15))
+    if heads >> 16 & 3 == FactCursor.Date.literal { bytes.put(record.date_d) }
+    if Record.isPosting, heads >> 18 & 3 == FactCursor.Period.literal { bytes.put(record.statedPeriod) }
     let amountWidth = Int(heads >> 28)
     if Record.isPosting {
-      put(PlainPlan.zigzag(record.amount), width: amountWidth)
+      bytes.put(PlainPlan.zigzag(record.amount), width: amountWidth)
     } else {
       var rest = record.amountMask
       while rest != 0 {
-        put(PlainPlan.zigzag(record.amount(at: rest.trailingZeroBitCount)), width: amountWidth)
+        bytes.put(PlainPlan.zigzag(record.amount(at: rest.trailingZeroBitCount)), width: amountWidth)
         rest &= rest &- 1
       }
     }
-    if heads & 1 << 8 != 0 { put(record.document) }
-    if heads & 1 << 10 != 0 { put(record.customer) }
+    if heads & 1 << 8 != 0 { bytes.putShort(record.document) }
+    if heads & 1 << 10 != 0 { bytes.putShort(record.customer) }
     if heads & 1 << 12 != 0 {
-      if dimensionSize < 255 {
-        put(UInt8(truncatingIfNeeded: dimensionSize))
-      } else {
-        put(UInt8(255))
-        put(UInt16(truncatingIfNeeded: dimensionSize))
-      }
+      bytes.putCount(dimensionSize)
       var place = 0
       while place < dimensionCount {
-        put(record.dimension(place))
+        bytes.putShort(record.dimension(place))
         place &+= 1
       }
     }
-    if Record.isPosting, heads & 1 << 22 != 0 { put(record.journal) }
-    put(idTail(record))
-    assert(at == end)
+    if Record.isPosting, heads & 1 << 22 != 0 { bytes.putShort(record.journal) }
+    bytes.putShort(idTail(record))
+    assert(bytes.isFull)
   }
 }
 

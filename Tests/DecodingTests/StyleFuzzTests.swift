@@ -37,6 +37,18 @@ import Testing
     return isNumber && random.below(2) == 0 ? made : "\"\(made)\""
   }
 
+  /// What both ways make of a record, which must be the same.
+  private func agree(
+    _ record: String, _ quick: (ByteView) throws(DataFault) -> DecodeOutcome,
+    _ general: (ByteView) throws(DataFault) -> DecodeOutcome
+  ) {
+    record.withView { payload in
+      let first = LayoutFuzzTests().outcome { () throws(DataFault) in try quick(payload) }
+      let second = LayoutFuzzTests().outcome { () throws(DataFault) in try general(payload) }
+      #expect(first == second, "\(record)")
+    }
+  }
+
   @Test(arguments: styles.indices) func ordersAgree(style: Int) throws {
     var amount = FieldMapping(.path("amounts.net"))
     StyleFuzzTests.styles[style].change(&amount.decimal)
@@ -58,17 +70,14 @@ import Testing
         + #""amounts":{"net":\#(net),"tax":"1"},"lines":[{},{"customer":"C"}],"qty":\#(text(&random))}"#
       var a = RecordBuffer<OrderEvent>()
       var b = RecordBuffer<OrderEvent>()
-      let (first, second) = record.withView { payload in
-        (
-          LayoutFuzzTests().outcome { () throws(DataFault) in
-            try quick.decode(key: .empty, payload: payload, position: .start, into: &a)
-          },
-          LayoutFuzzTests().outcome { () throws(DataFault) in
-            try general.decode(key: .empty, payload: payload, position: .start, into: &b)
-          }
-        )
-      }
-      #expect(first == second, "\(record)")
+      agree(
+        record,
+        { (payload) throws(DataFault) in
+          try quick.decode(key: .empty, payload: payload, position: .start, into: &a)
+        },
+        { (payload) throws(DataFault) in
+          try general.decode(key: .empty, payload: payload, position: .start, into: &b)
+        })
       #expect(a.count == b.count)
       guard a.count == 1, b.count == 1 else { continue }
       #expect(LayoutFuzzTests.text(a[0]) == LayoutFuzzTests.text(b[0]), "\(record)")
@@ -105,17 +114,14 @@ import Testing
       let record = #"{"before":null,"after":\#(row),"op":"c","ts_ms":837012960000}"#
       var a = RecordBuffer<Posting>()
       var b = RecordBuffer<Posting>()
-      let (first, second) = record.withView { payload in
-        (
-          LayoutFuzzTests().outcome { () throws(DataFault) in
-            try quick.decode(key: .empty, payload: payload, position: .start, into: &a)
-          },
-          LayoutFuzzTests().outcome { () throws(DataFault) in
-            try general.decode(key: .empty, payload: payload, position: .start, into: &b)
-          }
-        )
-      }
-      #expect(first == second, "\(record)")
+      agree(
+        record,
+        { (payload) throws(DataFault) in
+          try quick.decode(key: .empty, payload: payload, position: .start, into: &a)
+        },
+        { (payload) throws(DataFault) in
+          try general.decode(key: .empty, payload: payload, position: .start, into: &b)
+        })
       #expect(a.count == b.count)
       guard a.count == 1, b.count == 1 else { continue }
       #expect(LayoutFuzzTests.text(a[0]) == LayoutFuzzTests.text(b[0]), "\(record)")
