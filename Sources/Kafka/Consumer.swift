@@ -95,6 +95,10 @@ public final class Consumer: GroupConsumer {
   private let capacity: Int
   private var known: [(handle: OpaquePointer, topic: Int)] = []
   private var isClosed = false
+  private let waker: FetchWaker?
+  private var meter: FetchMeter
+  /// What is being read.
+  private var places: [TopicPartition] = []
   public private(set) var pendingRebalance: Rebalance?
   /// The last partition errors and end-of-partition events of a batch.
   public private(set) var ended: [PartitionEnd] = []
@@ -106,6 +110,8 @@ public final class Consumer: GroupConsumer {
   ) throws(KafkaError) {
     context = ClientContext(log: log)
     client = try makeClient(RD_KAFKA_CONSUMER, properties: Consumer.defaults + properties, context: context)
+    waker = FetchWaker.isBuiltIn ? nil : FetchWaker(client)
+    meter = FetchMeter(Consumer.defaults + properties)
     self.topics = topics
     capacity = batch
     slots = .allocate(capacity: batch)
@@ -165,11 +171,13 @@ public final class Consumer: GroupConsumer {
       rd_kafka_topic_partition_list_add(list, place.topic, place.partition).pointee.offset = start.raw
     }
     try KafkaError.check(rd_kafka_assign(client, list), "taking an assignment")
+    places = Array(starts.keys)
   }
 
   public func unassign() throws(KafkaError) {
     pendingRebalance = nil
     lastAssignment_us = nil
+    places = []
     try KafkaError.check(rd_kafka_assign(client, nil), "giving an assignment up")
   }
 
@@ -228,7 +236,7 @@ public final class Consumer: GroupConsumer {
     errors.removeAll(keepingCapacity: true)
     let count = rd_kafka_consume_batch_queue(queue, Int32(timeout_ms), slots, capacity)
     guard count >= 0 else { throw KafkaError(rd_kafka_last_error(), "consuming") }
-    var handed = 0
+    var (handed, bytes) = (0, 0)
     // The run that is being put together: its topic's handle, and where it begins among the messages taken over.
     var handle: OpaquePointer?
     var (topic, partition, first) = (-1, Int32(-1), 0)
@@ -253,8 +261,10 @@ public final class Consumer: GroupConsumer {
           timestamp_ms: rd_kafka_message_timestamp(message, &kind),
           key: Consumer.bytes(message.pointee.key, message.pointee.key_len),
           value: Consumer.bytes(message.pointee.payload, message.pointee.len)))
+      bytes &+= message.pointee.len
       handed += 1
     }
+    if let waker, meter.take(messages: handed, bytes: bytes) { waker.wake(places) }
     hand(topic, partition, first..<handed, body)
     finish()
     for index in 0..<count { rd_kafka_message_destroy(slots[index]) }
@@ -319,6 +329,7 @@ public final class Consumer: GroupConsumer {
   public func close() {
     guard !isClosed else { return }
     isClosed = true
+    waker?.close()
     if pendingRebalance != nil { rd_kafka_assign(client, nil) }
     rd_kafka_queue_destroy(queue)
     rd_kafka_consumer_close(client)

@@ -119,7 +119,8 @@ func makeClient(
 ) throws(KafkaError) -> OpaquePointer {
   let conf = rd_kafka_conf_new()!
   var space = [CChar](repeating: 0, count: 512)
-  for property in properties {
+  let standard = type == RD_KAFKA_CONSUMER && FetchWaker.isBuiltIn ? [FetchWaker.builtIn] : []
+  for property in standard + properties {
     let result = rd_kafka_conf_set(conf, property.name, property.value, &space, space.count)
     if result != RD_KAFKA_CONF_OK {
       rd_kafka_conf_destroy(conf)

@@ -15,6 +15,8 @@ public final class PartitionReader: LogReader {
 
   let client: OpaquePointer
   private let context: ClientContext
+  private let waker: FetchWaker?
+  private let meter: FetchMeter
   private var isClosed = false
 
   /// A partition that is being read: fetching goes on while the caller works. Each is started and stopped by itself:
@@ -27,8 +29,10 @@ public final class PartitionReader: LogReader {
     var at = 0
     /// The next offset that a caller would ask for where it reads straight on.
     var position: Int64
+    var meter: FetchMeter
 
-    init(topic: OpaquePointer, partition: Int32, position: Int64) {
+    init(topic: OpaquePointer, partition: Int32, position: Int64, meter: FetchMeter) {
+      self.meter = meter
       self.topic = topic
       self.partition = partition
       self.position = position
@@ -52,6 +56,8 @@ public final class PartitionReader: LogReader {
   public init(properties: [KafkaProperty], log: @escaping KafkaLogHandler = { _, _, _ in }) throws(KafkaError) {
     context = ClientContext(log: log)
     client = try makeClient(RD_KAFKA_CONSUMER, properties: PartitionReader.defaults + properties, context: context)
+    waker = FetchWaker.isBuiltIn ? nil : FetchWaker(client)
+    meter = FetchMeter(PartitionReader.defaults + properties)
   }
 
   deinit { close() }
@@ -59,6 +65,7 @@ public final class PartitionReader: LogReader {
   public func close() {
     guard !isClosed else { return }
     isClosed = true
+    waker?.close()
     rest()
     rd_kafka_destroy(client)
   }
@@ -129,7 +136,7 @@ public final class PartitionReader: LogReader {
       defer { rd_kafka_topic_destroy(topic) }
       throw KafkaError(rd_kafka_last_error(), "reading \(place) from offset \(offset)")
     }
-    let stream = Stream(topic: topic, partition: place.partition, position: offset)
+    let stream = Stream(topic: topic, partition: place.partition, position: offset, meter: meter)
     streams[place] = stream
     return stream
   }
@@ -152,7 +159,13 @@ public final class PartitionReader: LogReader {
         stream.drop()
         let count = rd_kafka_consume_batch(stream.topic, stream.partition, 10, &slots, slots.count)
         guard count >= 0 else { throw KafkaError(rd_kafka_last_error(), "reading \(place)") }
-        for index in 0..<count { stream.buffer.append(slots[index]!) }
+        var bytes = 0
+        for index in 0..<count {
+          let message = slots[index]!
+          bytes &+= message.pointee.len
+          stream.buffer.append(message)
+        }
+        if let waker, stream.meter.take(messages: count, bytes: bytes) { waker.wake([place]) }
         rd_kafka_poll(client, 0)
         if count == 0 {
           waited_ms += 10

@@ -23,6 +23,49 @@ import Testing
     #expect(records.map(\.offset) == [0, 1, 2, 3])
   }
 
+  /// A queue that is full is looked at again when half of it has been taken, not a second later (librdkafka #2879).
+  @Test(arguments: TestCluster.kinds) func aSmallQueueIsFilledAgainAtOnce(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
+    let topic = cluster.unique("refill")
+    let (partitions, count) = (2, 20_000)
+    try cluster.createTopic(topic, partitions: partitions)
+    let text = String(repeating: "x", count: 100)
+    let producer = try Producer(properties: cluster.properties + [KafkaProperty("batch.num.messages", "200")])
+    for index in 0..<count {
+      try producer.produce(topic: topic, partition: Int32(index % partitions), key: nil, value: Array(text.utf8))
+    }
+    try producer.flush(timeout_ms: 30_000)
+    // About 20 times what the queue holds: as many seconds, were it not looked at.
+    let small = [KafkaProperty("queued.min.messages", "1000"), KafkaProperty("fetch.message.max.bytes", "20000")]
+
+    let consumer = try Consumer(
+      properties: cluster.properties + small + [KafkaProperty("group.id", cluster.unique("refill"))], topics: [topic])
+    defer { consumer.close() }
+    var (read, begun) = (0, Date())
+    let patience = Date().addingTimeInterval(60)
+    while read < count, Date() < patience {
+      let before = read
+      read += try consumer.consume(timeout_ms: 20) { _ in }
+      if before == 0, read > 0 { begun = Date() }
+      try consumer.answerRebalance(start: .beginning)
+    }
+    #expect(read == count)
+    let taken_s = Date().timeIntervalSince(begun)
+    #expect(taken_s < 8, "a group's member read \(count) records in \(taken_s) s")
+
+    let reader = try PartitionReader(properties: cluster.properties + small)
+    defer { reader.close() }
+    read = 0
+    begun = Date()
+    try reader.read(TopicPartition(topic, 0), from: 0, end: Int64(count / partitions)) { _ in
+      read += 1
+      return true
+    }
+    #expect(read == count / partitions)
+    let alone_s = Date().timeIntervalSince(begun)
+    #expect(alone_s < 5, "a reader read \(read) records in \(alone_s) s")
+  }
+
   @Test(arguments: ["none", "gzip", "snappy", "lz4", "zstd"]) func codecs(codec: String) throws {
     let cluster = try TestCluster()
     let topic = cluster.unique("codec-\(codec)")
