@@ -101,19 +101,28 @@ extension Matcher {
     copyShort(from: key, to: at)
   }
 
+  /// Granules of the space of a body that is so long.
+  @inline(__always)
+  func bodyGranules(_ slot: Int, _ length: Int) -> Int { RecordStore.granules(length) &+ ties[slot].room }
+
   /// Makes a body as long as wanted; what there was stays as far as there is room.
   /// - Returns: whether it is large and has grown: time to look for what was delivered twice.
   @inline(__always)
   @discardableResult
   mutating func resizeBody(_ slot: Int, from length: Int, to wanted: Int) -> Bool {
-    let (old, new) = (RecordStore.granules(length), RecordStore.granules(wanted))
+    let (old, new) = (bodyGranules(slot, length), RecordStore.granules(wanted))
     setBodyLength(slot, wanted)
-    guard old != new else { return false }
+    let room = old &- new
+    if room == 0 || room > 0 && room <= Tie.mostRoom && old <= RecordStore.exactClasses {
+      ties[slot].room = room
+      return false
+    }
     let ref = store.allocate(wanted)
     let body = ties[slot].body
     store.pointer(ref).copyMemory(from: store.pointer(body), byteCount: min(length, wanted))
     store.free(body, granules: old)
     ties[slot].body = ref
+    ties[slot].room = 0
     return new > old && new > RecordStore.exactClasses
   }
 

@@ -38,14 +38,16 @@ extension Matcher {
       let plan = PlainPlan(record, dimensionCount: dimensionCount, dimensionSize: dimensionSize, key: key)
       let keyBytes = Matcher.keySize(key.count)
       let length = keyBytes &+ plan.size
-      let ref = store.allocate(exact: PlainBounds.granules(length))
+      let least = PlainBounds.granules(length)
+      let (ref, granules) = store.allocate(
+        wanted: expectedSize.wanted(least), least: least, most: least &+ Tie.mostRoom)
       let body = store.pointer(ref).assumingMemoryBound(to: UInt8.self)
       Matcher.write(key, balance: change, at: body)
       plan.write(record, at: body + keyBytes)
       let slot = takeSlot()
       (ties + slot).initialize(
         to: Tie(
-          body: ref, bodyLength: UInt16(truncatingIfNeeded: length), head: fingerprint.head16,
+          body: ref, bodyLength: UInt16(truncatingIfNeeded: length), room: granules &- least, head: fingerprint.head16,
           flags: Tie.Flag.live | Tie.Flag.dirty | side, deadline_ms: own, timer_ms: own, quiet_ms: quiet))
       index.insert(fingerprint, slot: slot, at: place)
       counters.tiesOpened &+= 1
@@ -79,6 +81,7 @@ extension Matcher {
     if isAgreed {
       // As `settle`.
       counters.judgements &+= 1
+      settleBody(known)
       tie.pointee.flags = tie.pointee.flags & ~Tie.Flag.dirty | Tie.Flag.agreed
       next = deadline
       if next == tie.pointee.timer_ms { return }
@@ -199,17 +202,41 @@ extension Matcher {
   /// - Returns: where it begins now.
   @inline(__always)
   private mutating func grow(_ slot: Int, from length: Int, to wanted: Int) -> UnsafeMutablePointer<UInt8> {
-    let (old, new) = (PlainBounds.granules(length), PlainBounds.granules(wanted))
+    let new = PlainBounds.granules(wanted)
+    let room = PlainBounds.granules(length) &+ ties[slot].room &- new
     ties[slot].bodyLength = UInt16(truncatingIfNeeded: wanted)
+    if room < 0 { return move(slot, least: new, wanted: expectedSize.wanted(new), length: length, room: room) }
+    ties[slot].room = room
+    return store.pointer(ties[slot].body).assumingMemoryBound(to: UInt8.self)
+  }
+
+  /// - Parameters:
+  ///   - least: Granules that the body takes.
+  ///   - length: How much of it is there.
+  ///   - room: What its space has beyond `least`, below zero or above.
+  @inline(never)
+  private mutating func move(
+    _ slot: Int, least: Int, wanted: Int, length: Int, room: Int
+  ) -> UnsafeMutablePointer<UInt8> {
     let body = ties[slot].body
-    let start = store.pointer(body)
-    if old == new { return start.assumingMemoryBound(to: UInt8.self) }
-    let ref = store.allocate(exact: new)
+    let (ref, granules) = store.allocate(wanted: wanted, least: least, most: least &+ Tie.mostRoom)
     let target = store.pointer(ref)
-    target.copyMemory(from: start, byteCount: length)
-    store.free(body, exact: old)
+    target.copyMemory(from: store.pointer(body), byteCount: length)
+    store.free(body, exact: least &+ room)
     ties[slot].body = ref
+    ties[slot].room = granules &- least
     return target.assumingMemoryBound(to: UInt8.self)
+  }
+
+  /// A tie agrees, so that most likely nothing more comes: its size is learned from, and room that it does not need is
+  /// given back.
+  @inline(__always)
+  private mutating func settleBody(_ slot: Int) {
+    let length = Int(ties[slot].bodyLength)
+    let size = PlainBounds.granules(length)
+    expectedSize.learn(size)
+    let room = ties[slot].room
+    if room > ExpectedSize.leftRoom { _ = move(slot, least: size, wanted: size, length: length, room: room) }
   }
 
   /// The value of a tie of one order event and one posting, where that is all that is to be posted; nil where more has
@@ -250,6 +277,29 @@ extension Matcher {
     }
     let isOfValue = Matcher.valueRoles & 1 &<< UInt32(posting.code) != 0
     return TieValue(amount: isOfValue ? Int64(clamping: expected.magnitude) : 0, currency: posting.currency)
+  }
+}
+
+/// How large the body of a plain tie is in the end, in granules: three of four are no larger. A new one gets as much, so
+/// that what comes later is written where the tie is: bodies then lie in the order in which ties came, which is about
+/// the order in which they are due.
+struct ExpectedSize {
+  /// Room that a tie that agrees may keep.
+  static let leftRoom = 3
+  private static let fraction = 6
+  private static let (up, down) = (3, 1)
+  private var sum = 0
+
+  @inline(__always)
+  mutating func learn(_ size: Int) {
+    if sum == 0 { sum = size &<< ExpectedSize.fraction }
+    sum &+= size &<< ExpectedSize.fraction > sum ? ExpectedSize.up : 0 &- ExpectedSize.down
+  }
+
+  /// Granules to ask for where so many are needed at least.
+  @inline(__always)
+  func wanted(_ least: Int) -> Int {
+    min(max(least, (sum &+ (1 &<< ExpectedSize.fraction &- 1)) &>> ExpectedSize.fraction), least &+ Tie.mostRoom)
   }
 }
 

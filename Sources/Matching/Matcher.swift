@@ -76,6 +76,7 @@ public struct Matcher: ~Copyable {
   let ties: UnsafeMutablePointer<Tie>
   var usedSlots = 1
   var freeSlots: [UInt32] = []
+  var expectedSize = ExpectedSize()
   /// Lengths of the bodies that are too long for their slots.
   var longBodies: [UInt32: Int] = [:]
   /// What people have decided, of the ties with the flag `decided`.

@@ -81,6 +81,31 @@ struct RecordStore: ~Copyable {
   @inline(__always)
   mutating func allocate(exact granules: Int) -> StoreRef { allocate(granules: granules, class: granules &- 1) }
 
+  /// Space of `wanted` granules, or, where none of that size is free, of another size from `least` to `most`.
+  /// - Parameters:
+  ///   - least, most: Around `wanted`, up to `exactClasses`.
+  @inline(__always)
+  mutating func allocate(wanted: Int, least: Int, most: Int) -> (ref: StoreRef, granules: Int) {
+    let granules = free[wanted &- 1].count > 0 ? wanted : freeSize(wanted, least, most)
+    return (allocate(exact: granules), granules)
+  }
+
+  /// A size of which something is free, larger ones first; `wanted` where there is none.
+  @inline(never)
+  private func freeSize(_ wanted: Int, _ least: Int, _ most: Int) -> Int {
+    var size = wanted &+ 1
+    while size <= most {
+      if free[size &- 1].count > 0 { return size }
+      size &+= 1
+    }
+    size = wanted &- 1
+    while size >= least {
+      if free[size &- 1].count > 0 { return size }
+      size &-= 1
+    }
+    return wanted
+  }
+
   @inline(__always)
   private mutating func allocate(granules: Int, class index: Int) -> StoreRef {
     let list = free + index

@@ -3,8 +3,8 @@ import Domain
 /// Everything known of one order key: where its body (key and facts) and its breaks are, and its clock.
 ///
 /// Thirty-two bytes, so that a slot never straddles a cache line. Times have 48 bits (milliseconds, ±4,460 years round
-/// 1970; later and earlier ones are taken for the last of these), which leaves room for the flags, the body's length
-/// and the head of the fingerprint beside them.
+/// 1970; later and earlier ones are taken for the last of these), which leaves space for the flags and the body's room
+/// (12 and 4 bits), the body's length and the head of the fingerprint beside them.
 struct Tie {
   var body: StoreRef
   var breaks: StoreRef
@@ -26,12 +26,13 @@ struct Tie {
   /// One that a first fact has come for. Times as a slot can hold them.
   @inline(__always)
   init(
-    body: StoreRef, bodyLength: UInt16, head: UInt16, flags: UInt16, deadline_ms: Int64, timer_ms: Int64,
+    body: StoreRef, bodyLength: UInt16, room: Int, head: UInt16, flags: UInt16, deadline_ms: Int64, timer_ms: Int64,
     quiet_ms: Int64
   ) {
     self.body = body
     breaks = 0
-    deadlineAndFlags = UInt64(bitPattern: deadline_ms) << 16 | UInt64(flags)
+    deadlineAndFlags =
+      UInt64(bitPattern: deadline_ms) << 16 | UInt64(truncatingIfNeeded: room) << Tie.roomShift | UInt64(flags)
     timerAndLength = UInt64(bitPattern: timer_ms) << 16 | UInt64(bodyLength)
     quietAndHead = UInt64(bitPattern: quiet_ms) << 16 | UInt64(head)
   }
@@ -39,7 +40,8 @@ struct Tie {
   /// Sets flags and times at once. Times as a slot can hold them.
   @inline(__always)
   mutating func set(flags: UInt16, deadline_ms: Int64, quiet_ms: Int64) {
-    deadlineAndFlags = UInt64(bitPattern: deadline_ms) << 16 | UInt64(flags)
+    deadlineAndFlags =
+      UInt64(bitPattern: deadline_ms) << 16 | deadlineAndFlags & (Tie.roomMask << Tie.roomShift) | UInt64(flags)
     quietAndHead = UInt64(bitPattern: quiet_ms) << 16 | quietAndHead & 0xffff
   }
 
@@ -85,9 +87,23 @@ struct Tie {
   }
 
   var flags: UInt16 {
-    @inline(__always) get { UInt16(truncatingIfNeeded: deadlineAndFlags) }
-    @inline(__always) set { deadlineAndFlags = deadlineAndFlags & ~0xffff | UInt64(newValue) }
+    @inline(__always) get { UInt16(truncatingIfNeeded: deadlineAndFlags) & 0xfff }
+    @inline(__always) set { deadlineAndFlags = deadlineAndFlags & ~0xfff | UInt64(newValue) }
   }
+
+  /// Granules of the body's space that lie behind those that its length takes (`RecordStore.exactClasses`): what is
+  /// expected to come is written there.
+  var room: Int {
+    @inline(__always) get { Int(truncatingIfNeeded: deadlineAndFlags &>> Tie.roomShift & Tie.roomMask) }
+    @inline(__always) set {
+      deadlineAndFlags =
+        deadlineAndFlags & ~(Tie.roomMask << Tie.roomShift) | UInt64(truncatingIfNeeded: newValue) << Tie.roomShift
+    }
+  }
+  private static let roomShift: UInt64 = 12
+  private static let roomMask: UInt64 = 0xf
+  /// The most that `room` can say.
+  static let mostRoom = 15
 
   /// Bytes of the body; `isLong` where that is more than can be said here, and a table of the matcher's has it.
   var bodyLength: UInt16 {

@@ -314,6 +314,36 @@ struct SeededGenerator: RandomNumberGenerator {
     #expect(store.footprintBytes == footprint)
   }
 
+  @Test func storeTakesWhatIsNearlyAsWanted() {
+    var store = RecordStore()
+    let sizes = [10, 12, 16, 17]
+    let refs = sizes.map { store.allocate(exact: $0) }
+    for (ref, size) in zip(refs, sizes) { store.free(ref, exact: size) }
+    let footprint = store.footprintBytes
+    func take(_ wanted: Int, _ least: Int, _ most: Int) -> Int {
+      store.allocate(wanted: wanted, least: least, most: most).granules
+    }
+    #expect(take(12, 8, 20) == 12)
+    #expect(take(12, 8, 16) == 16, "a larger one")
+    #expect(take(12, 8, 16) == 10, "else a smaller one")
+    #expect(store.footprintBytes == footprint)
+    #expect(take(12, 8, 16) == 12, "else a new one")
+    #expect(store.footprintBytes == footprint + 12 * 8)
+    #expect(store.liveBytes == (12 + 16 + 10 + 12) * 8)
+  }
+
+  @Test func sizesAreExpectedAsTheyCome() {
+    var expected = ExpectedSize()
+    #expect(expected.wanted(7) == 7, "nothing is known")
+    var generator = SeededGenerator(state: 5)
+    for _ in 0..<10_000 { expected.learn(Int.random(in: 21...24, using: &generator)) }
+    #expect((23...24).contains(expected.wanted(15)), "three of four are no larger: \(expected.wanted(15))")
+    #expect(expected.wanted(30) == 30)
+    #expect(expected.wanted(2) == 2 + Tie.mostRoom)
+    for _ in 0..<10_000 { expected.learn(12) }
+    #expect(expected.wanted(5) == 12)
+  }
+
   @Test func patternsOfDifferences() {
     #expect(DifferencePattern.scalePower(expected: 2106_47, posted: 210647_00) == 2)
     #expect(DifferencePattern.scalePower(expected: 123_45, posted: 1_23) == -2)
