@@ -65,6 +65,8 @@ struct TimerQueue: ~Copyable {
   /// Number (deadline / quantum) of the opened bucket: everything at or below it is in `run` or `heap`.
   private var opened = Int64.min
   private var run: UnsafeMutablePointer<Entry>
+  /// As large as `run`: what that is sorted into.
+  private var spare: UnsafeMutablePointer<Entry>
   private var runCapacity = 1_024
   private var runCount = 0
   private var cursor = 0
@@ -74,6 +76,10 @@ struct TimerQueue: ~Copyable {
   private(set) var isBrought = false
   /// Chunks of the next bucket that are brought close as a whole.
   private static let broughtChunks = 8
+  /// See `spreadRun`; runs of so many entries are.
+  private let shares: UnsafeMutablePointer<UInt32>
+  private static let shareBits = 6
+  private static let (spreadFrom, spreadTo) = (12, 1_024)
   /// By bucket: the last chunk of its list that has been asked for; see `prefetchNext`.
   private let walked: UnsafeMutablePointer<UInt32>
   private static let walkedCount = 16
@@ -90,6 +96,8 @@ struct TimerQueue: ~Copyable {
     ring = .allocate(capacity: TimerQueue.ringSize)
     ring.initialize(repeating: 0, count: TimerQueue.ringSize)
     run = .allocate(capacity: runCapacity)
+    spare = .allocate(capacity: runCapacity)
+    shares = .allocate(capacity: 1 << TimerQueue.shareBits)
     walked = .allocate(capacity: TimerQueue.walkedCount)
     walked.initialize(repeating: 0, count: TimerQueue.walkedCount)
     // A tie has some four timers at the most in here, of four bytes: address space for a billion of them.
@@ -100,11 +108,13 @@ struct TimerQueue: ~Copyable {
   deinit {
     ring.deallocate()
     run.deallocate()
+    spare.deallocate()
+    shares.deallocate()
     walked.deallocate()
   }
 
   var footprintBytes: Int {
-    TimerQueue.ringSize * 4 + usedChunks * 64 + (far.count + runCapacity + heap.count) * MemoryLayout<Entry>.stride
+    TimerQueue.ringSize * 4 + usedChunks * 64 + (far.count + 2 * runCapacity + heap.count) * MemoryLayout<Entry>.stride
   }
 
   @inline(__always)
@@ -428,11 +438,14 @@ struct TimerQueue: ~Copyable {
     run.deallocate()
     run = larger
     runCapacity *= 2
+    spare.deallocate()
+    spare = .allocate(capacity: runCapacity)
   }
 
-  private func sortRun(_ fingerprint: (Int) -> Fingerprint) {
-    if runCount <= 48 {
-      // Ties come in about the order in which they are due.
+  private mutating func sortRun(_ fingerprint: (Int) -> Fingerprint) {
+    if runCount <= TimerQueue.spreadTo {
+      if runCount >= TimerQueue.spreadFrom { spreadRun() }
+      // Entries come, or have been spread, in about the order in which they are due.
       for at in 1..<runCount {
         let entry = run[at]
         var place = at
@@ -456,6 +469,27 @@ struct TimerQueue: ~Copyable {
       }
       start = end
     }
+  }
+
+  /// Puts the entries of the opened bucket into the order of the 64 parts of its time.
+  private mutating func spreadRun() {
+    let first = (opened << Int64(quantumBits)) << 16
+    let shift = Int64(16 + max(0, quantumBits - TimerQueue.shareBits))
+    shares.initialize(repeating: 0, count: 1 << TimerQueue.shareBits)
+    for at in 0..<runCount { shares[Int((run[at].order &- first) &>> shift)] &+= 1 }
+    var place: UInt32 = 0
+    for share in 0..<1 << TimerQueue.shareBits {
+      let count = shares[share]
+      shares[share] = place
+      place &+= count
+    }
+    for at in 0..<runCount {
+      let entry = run[at]
+      let share = Int((entry.order &- first) &>> shift)
+      (spare + Int(shares[share])).initialize(to: entry)
+      shares[share] &+= 1
+    }
+    swap(&run, &spare)
   }
 
   /// Brings close what the next buckets will ask for: the lists of the third to the tenth, one chunk further in each with
