@@ -156,18 +156,31 @@ extension Matcher {
     let length = Int(ties[slot].bodyLength)
     let key = Matcher.key(start)
     let first = start + Matcher.keySize(key.count)
-    if Record.isPosting, var event = LoneEvent(first, end: start + length, key: key),
-      let value = valueOfTwo(&event, record)
-    {
-      let plan = PlainPlan(record, after: &event, dimensionCount: dimensionCount, dimensionSize: dimensionSize)
-      let end = length &+ plan.size
-      let (body, room) = settleBody(slot, from: length, to: end &+ value.size)
-      plan.write(record, at: body + length)
-      value.write(at: body + end)
-      Matcher.rebalance(body, by: balance)
-      return LongerBody(length: end &+ value.size, room: room, isAgreed: true)
+    if var posting = record as? PlainPosting {
+      if var event = LoneEvent(first, end: start + length, key: key), let value = valueOfTwo(&event, &posting) {
+        return appendSecond(record, dimensionSize, after: &event, value, to: slot, length, balance)
+      }
+    } else if var event = record as? PlainEvent {
+      if var posting = LonePosting(first, end: start + length, key: key), let value = valueOfTwo(&event, &posting) {
+        return appendSecond(record, dimensionSize, after: &posting, value, to: slot, length, balance)
+      }
     }
     return appendTallying(record, dimensionSize, to: slot, balance: balance)
+  }
+
+  /// Writes the second record of a tie, and the value of the two.
+  @inline(__always)
+  private mutating func appendSecond<Record: PlainRecord, First: FactsBefore>(
+    _ record: Record, _ dimensionSize: Int, after first: inout First, _ value: TieValue, to slot: Int, _ length: Int,
+    _ balance: UInt16
+  ) -> LongerBody {
+    let plan = PlainPlan(record, after: &first, dimensionCount: dimensionCount, dimensionSize: dimensionSize)
+    let end = length &+ plan.size
+    let (body, room) = settleBody(slot, from: length, to: end &+ value.size)
+    plan.write(record, at: body + length)
+    value.write(at: body + end)
+    Matcher.rebalance(body, by: balance)
+    return LongerBody(length: end &+ value.size, room: room, isAgreed: true)
   }
 
   @inline(never)
@@ -250,9 +263,11 @@ extension Matcher {
   }
 
   /// The value of a tie of one order event and one posting, where that is all that is to be posted; nil where more has
-  /// to be looked at. What `conclude` asks, of the two alone.
+  /// to be looked at. What `conclude` asks, of the two alone. Both stay as they are: by value they would be copied.
   @inline(__always)
-  private mutating func valueOfTwo<Record: PlainRecord>(_ event: inout LoneEvent, _ posting: Record) -> TieValue? {
+  private mutating func valueOfTwo<Event: OneEvent, Posting: OnePosting>(
+    _ event: inout Event, _ posting: inout Posting
+  ) -> TieValue? {
     guard QuickJudge.involvedKinds & 1 &<< UInt32(event.code) == 0, event.currency == posting.currency else {
       return nil
     }
@@ -269,8 +284,8 @@ extension Matcher {
       expected = sum
     }
     guard expected != 0, expected == posting.amount else { return nil }
-    if policy.checksCustomers, !event.lastCustomer.isEmpty, !posting.customer.isEmpty,
-      !event.lastCustomer.elementsEqual(posting.customer)
+    if policy.checksCustomers, !event.customer.isEmpty, !posting.customer.isEmpty,
+      !event.customer.elementsEqual(posting.customer)
     {
       return nil
     }
