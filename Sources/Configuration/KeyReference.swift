@@ -259,7 +259,8 @@ public struct KeyReference: Sendable {
     ),
     .init(
       "sources.*.where", "list of {path, in} or {path, not_in}", "[]",
-      "Only records that pass every condition are taken in; the others are skipped and counted."),
+      "Only records that pass every condition are taken in; the others are skipped and counted. Where an update of a change feed (Debezium) no longer passes, the row counts no more, as after a delete."
+    ),
     .init("sources.*.fields", "map", "", "Canonical field to where it comes from."),
     .init("sources.*.fields.*", field, "", "See the list of canonical fields."),
     .init(
