@@ -251,8 +251,13 @@ public struct KeyReference: Sendable {
     .init("sources.*.csv.delimiter", "one character or `tab`", ",", "Between columns."),
     .init("sources.*.csv.quote", "one character or `none`", "\"", "Around columns."),
     .init("sources.*.csv.encoding", "utf-8, iso-8859-1, windows-1252", "utf-8", "Of the file."),
-    .init("sources.*.csv.header", "true, false", "true", "Whether the first line of a file names the columns."),
-    .init("sources.*.csv.columns", "list of names", "[]", "The columns, where no header names them (topics)."),
+    .init(
+      "sources.*.csv.header", "true, false", "true",
+      "Whether the first line of a file names the columns. A topic has no such line: its source needs `columns`, or `false`."
+    ),
+    .init(
+      "sources.*.csv.columns", "list of names", "[]",
+      "The columns, where no header names them (topics). The header of a file counts instead where it has one."),
     .init(
       "sources.*.csv.ragged", "true, false", "false",
       "Rows may have fewer columns than there are names: what they lack is empty. Otherwise such a row, which may have been cut off, is a dead letter."

@@ -89,7 +89,9 @@ struct Check: ParsableCommand {
       var configuration = try Configuration.load(path: config)
       if let bootstrap { configuration.kafka.bootstrap = bootstrap }
       print(configuration.effectiveYAML(), terminator: "")
-      for words in configuration.unmappedPolicies { FileHandle.standardError.write(Data("warning: \(words)\n".utf8)) }
+      for words in configuration.unmappedPolicies + configuration.headerSources.map(Configuration.headerProblem) {
+        FileHandle.standardError.write(Data("warning: \(words)\n".utf8))
+      }
       if topics {
         let counts = try TopicCheck(configuration).run(log: Logger(label: "tieout"), createsOutputs: false)
         var table = TextTable(["topic", "partitions"], numeric: [1])

@@ -29,6 +29,12 @@ public struct FileRunOptions: Sendable {
     self.now_ms = now_ms
     self.asOf_ms = asOf_ms
   }
+
+  /// The last millisecond of a day (`2026-01-31`, UTC), or an RFC 3339 time; nil for any other text.
+  public static func asOf_ms(_ text: String) -> Int64? {
+    if text.utf8.count == 10, let day = DateStyle.iso.day(text) { return (Int64(day) + 1) * 86_400_000 - 1 }
+    return Timestamps.parse(text)
+  }
 }
 
 public struct FileRunError: Error, CustomStringConvertible {
