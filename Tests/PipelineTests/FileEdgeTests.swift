@@ -60,4 +60,70 @@ import Testing
       #expect(example.headerSources.isEmpty, "\(file)")
     }
   }
+
+  /// What `tieout broker --config` creates.
+  @Test func tablesHaveTopicsToo() throws {
+    let configuration = try Configuration.parse(
+      yaml: """
+        dimensions: [seg]
+        sources:
+          crm: {kind: orders, fields: {\(Self.fields), customer: {path: c, table: customers}}}
+          gl: {kind: ledger, fields: {order: o, role: {constant: receivable}, currency: {constant: EUR}, event_time: t}, amount: m}
+        master_data: {enabled: true}
+        tables: {customers: {topic: t.customers}}
+        calendar: {topic: t.calendar}
+        fx: {base: EUR, topic: t.rates}
+        posting_policies: {topic: t.policies}
+        aggregates: {enabled: true}
+        variance: {enabled: true, by: [seg], topic: t.budget}
+        """, file: "t.yaml", directory: "/")
+    let topics = Dictionary(uniqueKeysWithValues: configuration.allTopics.map { ($0.name, $0.config) })
+    for name in ["t.customers", "t.calendar", "t.rates", "t.policies", "t.budget"] {
+      #expect(topics[name] == ["cleanup.policy": "compact"], "\(name)")
+    }
+    #expect(topics["tieout.crm"] == [:] && topics[configuration.breaksTopic] != nil)
+    #expect(TopicPlan(configuration, known: topics.mapValues { _ in 1 }).problems == [])
+  }
+
+  /// A table that makes no sense stays as it is, says with which row, and does not hold up the others.
+  @Test func oneBadTableDoesNotHoldUpTheOthers() throws {
+    let scratch = Scratch()
+    defer { withExtendedLifetime(scratch) {} }
+    let directory = scratch.path
+    func write(_ name: String, _ lines: [String]) throws {
+      try (["key,value"] + lines).joined(separator: "\n").write(
+        toFile: "\(directory)/\(name).csv", atomically: true, encoding: .utf8)
+    }
+    try write("accounts", ["1200,receivable"])
+    try write("customers", ["C1,one"])
+    try write("regions", ["C1,north"])
+    let old = try Configuration.parse(
+      yaml: """
+        dimensions: [region]
+        master_data: {enabled: true}
+        tables: {accounts: {file: accounts.csv, key: key, value: value}, customers: {file: customers.csv, key: key, value: value},
+          regions: {file: regions.csv, key: key, value: value}}
+        sources:
+          crm: {kind: orders, fields: {\(Self.fields), customer: {path: c, table: customers}}, dimensions: {region: {path: c, table: regions}}}
+          gl: {kind: ledger, fields: {order: o, role: {path: a, table: accounts}, currency: {constant: EUR}, event_time: t}, amount: m}
+        """, file: "t.yaml", directory: directory)
+    try write("accounts", ["1200,receivable", "4000,revenue", "4711,recievable", "4712,recievable", "9,cash"])
+    try write("customers", ["C1,one", "C2,two"])
+    try FileManager.default.removeItem(atPath: directory + "/regions.csv")
+    let trial = TableTrial()
+    for _ in 0..<2 {
+      let (next, problems) = trial.take(old, [:], nil)
+      #expect(next.tableEntries["customers"] == ["C1": "one", "C2": "two"])
+      #expect(next.tableEntries["accounts"] == old.tableEntries["accounts"])
+      #expect(next.tableEntries["regions"] == old.tableEntries["regions"])
+      #expect(problems.count == 2 && problems.contains { $0.hasPrefix("the table 'regions': ") }, "\(problems)")
+      let accounts = try #require(problems.first { $0.hasPrefix("the table 'accounts': source 'gl', field 'role': ") })
+      #expect(accounts.contains("'recievable' is not one of"))
+      #expect(accounts.hasSuffix("; the row '4711' of \(directory)/accounts.csv"), "\(accounts)")
+    }
+    // What is mended is taken up.
+    try write("accounts", ["4711,revenue"])
+    let (next, problems) = trial.take(old, [:], nil)
+    #expect(next.tableEntries["accounts"] == ["4711": "revenue"] && problems.count == 1)
+  }
 }
