@@ -127,7 +127,8 @@ extension Extractor {
     _ field: UnsafePointer<CompiledField>, _ currency: Currency, isSkipped: inout Bool
   ) throws(DataFault) -> Int64? {
     let text = try finish(field, isSkipped: &isSkipped)
-    if text.isEmpty { return nil }
+    // A currency that its table skips leaves none.
+    if text.isEmpty || isSkipped { return nil }
     guard currency != .none else {
       throw DataFault(.schemaInvalid, field: "currency", detail: "is missing, and there is an amount")
     }

@@ -147,7 +147,10 @@ public struct OrderDecoder: ~Copyable {
       event.pointee.customer = try extractor.plain(Index.customer, isSkipped: &isSkipped)
     }
     let time = try extractor.time(Index.time, times, isSkipped: &isSkipped)
-    guard let time else { throw DataFault(.schemaInvalid, field: "event_time", detail: "is missing") }
+    guard let time else {
+      if isSkipped { return false }
+      throw DataFault(.schemaInvalid, field: "event_time", detail: "is missing")
+    }
     event.pointee.time_ms = time.ms
     event.pointee.documentDate_d = time.day
     if hasOwnDate, extractor.isMapped(Index.documentDate),

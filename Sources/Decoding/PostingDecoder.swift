@@ -154,6 +154,7 @@ public struct PostingDecoder: ~Copyable {
       posting.pointee.account = try extractor.plain(Index.account, isSkipped: &isSkipped)
     }
     guard let time = try extractor.time(Index.time, times, isSkipped: &isSkipped) else {
+      if isSkipped { return false }
       throw DataFault(.schemaInvalid, field: "event_time", detail: "is missing")
     }
     posting.pointee.time_ms = time.ms
@@ -164,7 +165,10 @@ public struct PostingDecoder: ~Copyable {
     }
     if extractor.isMapped(Index.period) { posting.pointee.period = try period(isSkipped: &isSkipped) }
     let currency = try extractor.currency(Index.currency, isSkipped: &isSkipped)
-    guard currency != .none else { throw DataFault(.schemaInvalid, field: "currency", detail: "is missing") }
+    guard currency != .none else {
+      if isSkipped { return false }
+      throw DataFault(.schemaInvalid, field: "currency", detail: "is missing")
+    }
     posting.pointee.currency = currency
     posting.pointee.amount = try extractor.postingAmount(currency, isSkipped: &isSkipped)
     if hasExtras { try readExtras(posting, isSkipped: &isSkipped) }

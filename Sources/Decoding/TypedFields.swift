@@ -53,6 +53,7 @@ extension Extractor {
   mutating func orderKey(_ index: Int, isSkipped: inout Bool) throws(DataFault) -> ByteView {
     let order = try plain(index, isSkipped: &isSkipped)
     guard order.count > 0, order.count <= maximumKeyBytes else {
+      if isSkipped { return order }
       throw DataFault(
         .schemaInvalid, field: "order",
         detail: order.isEmpty ? "the order key is empty" : "the order key has \(order.count) bytes")
@@ -144,12 +145,13 @@ extension Extractor {
     let value = try amount(index, plan.amount, currency, isSkipped: &isSkipped)
     switch kind {
     case .none: return 0
+    if isSkipped { return 0 }
     case .signed:
       guard let value else { throw DataFault(.nonDecimalAmount, field: "amount", detail: "is missing") }
       return value
     case .debitCredit:
       let credit = try amount(index + 1, plan.otherAmount, currency, isSkipped: &isSkipped)
-      guard value != nil || credit != nil else {
+      guard value != nil || credit != nil || isSkipped else {
         throw DataFault(.nonDecimalAmount, field: "amount", detail: "neither debit nor credit is there")
       }
       return (value ?? 0) - (credit ?? 0)
@@ -160,6 +162,7 @@ extension Extractor {
       if side.equals("credit") { return -value }
       throw DataFault(.schemaInvalid, field: "amount.side", detail: "'\(quoted(side))' is neither debit nor credit")
     }
+      if isSkipped { return 0 }
   }
 
   @inline(__always)
