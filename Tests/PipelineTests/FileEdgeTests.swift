@@ -35,6 +35,29 @@ import Testing
     )
   }
 
+  /// A change feed as a console consumer prints it, with JSON keys: the order is that of the key.
+  @Test func keysMayBeJSON() throws {
+    let yaml = """
+      sources:
+        orders: {kind: orders, fields: {\(Self.fields)}}
+        ledger:
+          kind: ledger
+          format: debezium
+          fields: {order: $key, role: {constant: receivable}, currency: {constant: EUR}, event_time: t, line_id: i}
+          amount: m
+      policy: {replace_defaults: true, invoiced: {receivable: +gross}}
+      """
+    let key = #"{"o":"A"}"#
+    let row = #"{"i":"1","t":"2024-01-01T00:00:00Z","m":"10.00"}"#
+    let (summary, out) = try run(
+      yaml, orders: [#"{"o":"{\"o\":\"A\"}","t":"2024-01-01T00:00:00Z","g":10}"#],
+      ledger: ["\(key)\t{\"op\":\"c\",\"after\":\(row)}", "\(key)\t", "{\"b\":1}\t{\"op\":\"z\"}"])
+    #expect(summary.openBreaks == 0 && summary.match.postings == 1 && summary.decode.tombstones == 1)
+    #expect(summary.deadLetters == ["SCHEMA_INVALID": 1])
+    let letters = try out("dead-letters.jsonl")
+    #expect(letters.contains(#""key":"{\"b\":1}""#), "\(letters)")
+  }
+
   /// A record of a topic has no header before it.
   @Test func aTopicNeedsItsColumns() throws {
     func configuration(_ csv: String) throws -> Configuration {
