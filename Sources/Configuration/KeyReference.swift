@@ -281,7 +281,9 @@ public struct KeyReference: Sendable {
     .init("matching.grace", "duration", "1h", "Added before anything is called missing."),
     .init("matching.settle", "duration", "1m", "Both sides quiet this long before a provisional break."),
     .init("matching.retention", "duration", "7d", "How long a closed tie is remembered."),
-    .init("matching.open_retention", "duration", "90d", "How long a tie with an open break is remembered."),
+    .init(
+      "matching.open_retention", "duration", "90d",
+      "How long a tie with an open break is remembered; at least as long as `retention`."),
     .init("matching.out_of_orderness", "duration", "1m", "How far the watermark trails the largest event time."),
     .init(
       "matching.idle_timeout", "duration", "30s",
