@@ -56,7 +56,9 @@ extension Extractor {
       if isSkipped { return order }
       throw DataFault(
         .schemaInvalid, field: "order",
-        detail: order.isEmpty ? "the order key is empty" : "the order key has \(order.count) bytes")
+        detail: order.isEmpty
+          ? "the order key is empty (`first` or `default` of its mapping can give it one)"
+          : "the order key has \(order.count) bytes")
     }
     return order
   }
@@ -143,9 +145,9 @@ extension Extractor {
       }
     }
     let value = try amount(index, plan.amount, currency, isSkipped: &isSkipped)
+    if isSkipped { return 0 }
     switch kind {
     case .none: return 0
-    if isSkipped { return 0 }
     case .signed:
       guard let value else { throw DataFault(.nonDecimalAmount, field: "amount", detail: "is missing") }
       return value
@@ -160,9 +162,9 @@ extension Extractor {
       let side = try finish(plan.otherAmount, isSkipped: &isSkipped)
       if side.equals("debit") { return value }
       if side.equals("credit") { return -value }
+      if isSkipped { return 0 }
       throw DataFault(.schemaInvalid, field: "amount.side", detail: "'\(quoted(side))' is neither debit nor credit")
     }
-      if isSkipped { return 0 }
   }
 
   @inline(__always)

@@ -58,6 +58,37 @@ import Testing
     #expect(letters.contains(#""key":"{\"b\":1}""#), "\(letters)")
   }
 
+  /// The ledger's lines without an order: refused without a word in the mapping, and breaks of their own with one.
+  @Test func postingsWithoutAnOrder() throws {
+    func yaml(_ order: String) -> String {
+      """
+      sources:
+        orders: {kind: orders, fields: {\(Self.fields)}}
+        bank:
+          kind: ledger
+          fields: {order: \(order), role: r, currency: {constant: EUR}, event_time: t, journal: j, document: d}
+          amount: m
+      matching: {cash_application: true}
+      policy: {replace_defaults: true, invoiced: {receivable: +gross}}
+      """
+    }
+    func line(_ journal: String, _ document: String, _ role: String, _ amount: Int) -> String {
+      #"{"o":"","j":"\#(journal)","d":"\#(document)","r":"\#(role)","m":\#(amount),"t":"2024-01-01T00:00:00Z"}"#
+    }
+    let ledger = [
+      line("J1", "", "cash", 5), line("J1", "", "clearing", -5), line("J2", "D2", "cash", 7),
+      line("J2", "D2", "clearing", -7),
+    ]
+    let refused = try run(yaml("o"), orders: [], ledger: ledger)
+    #expect(refused.summary.deadLetters == ["SCHEMA_INVALID": 4])
+    let letters = try refused.out("dead-letters.jsonl")
+    #expect(letters.contains("the order key is empty (`first` or `default` of its mapping can give it one)"))
+    let taken = try run(yaml("{first: [o, d, j]}"), orders: [], ledger: ledger)
+    let breaks = try taken.out("breaks.jsonl")
+    #expect(taken.summary.deadLetters == [:] && taken.summary.openBreaks == 2, "\(breaks)")
+    #expect(breaks.contains(#""id":"J1:UNAPPLIED:cash""#) && breaks.contains(#""id":"D2:UNKNOWN_REFERENCE:cash""#))
+  }
+
   /// A record of a topic has no header before it.
   @Test func aTopicNeedsItsColumns() throws {
     func configuration(_ csv: String) throws -> Configuration {
