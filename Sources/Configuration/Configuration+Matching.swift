@@ -173,7 +173,9 @@ extension Configuration {
           let component = AmountComponent.allCases.first(where: { $0.name == text.dropFirst() })
         else {
           let known = AmountComponent.allCases.map(\.name)
-          let hint = reader.hint(String(text.drop { $0 == "+" || $0 == "-" }), known)
+          let name = String(text.drop { $0 == "+" || $0 == "-" })
+          let hint =
+            known.contains(name) ? ": the sign is missing, or there is more than one" : reader.hint(name, known)
           reader.problem(
             term,
             "policy.\(event).\(roleName): '+' or '-' and one of \(known.joined(separator: ", ")) is expected, "

@@ -419,7 +419,7 @@ public struct KeyReference: Sendable {
     .init("aggregates.interval", "duration", "1s", "How long changes are gathered before they are told."),
     .init(
       "aggregates.values", "integer, map", "1000",
-      "Values of a dimension that are kept apart by a task; what comes later is `(other)`. A map of dimensions gives "
+      "Values of a dimension that are kept apart by a task; what comes later is `(other)`. A run over files has 16 tasks. A map of dimensions gives "
         + "single ones a number of their own, and leaves the others 1000."),
     .init("aggregates.values.*", "integer", "", "Of this dimension."),
     .init("aggregates.cells", "integer", "65536", "Cells of a task; beyond them sums go under `(other)`."),

@@ -143,6 +143,11 @@ struct Extractor: ~Copyable {
       let hint = nearestName(column.name, in: names).map { "; did you mean '\($0)'?" } ?? ""
       throw DataFault(.schemaInvalid, field: column.name, detail: "the header has no such column\(hint)")
     }
+    for column in plan.columns where names.count(where: { $0 == column.name }) > 1 {
+      throw DataFault(
+        .schemaInvalid, field: column.name,
+        detail: "the header names this column more than once, and it is mapped: which one is meant?")
+    }
     setColumns(names)
   }
 

@@ -52,4 +52,48 @@ import Testing
     }
     #expect(outcome == .skipped && postings.count == 0)
   }
+
+  @Test func aColumnThatStandsTwice() throws {
+    var spec = MappingSpecification(sourceName: "o", sourceIndex: 0, kind: .orders, format: .csv)
+    var event = FieldMapping(.constant("invoiced"))
+    event.table = nil
+    spec.fields = ["order": path("o"), "event": event, "event_time": path("t"), "customer": path("c")]
+    let row = "A,2024-01-01T00:00:00Z,x,y,z"
+    let twice = fault(row, spec, header: "o,t,c,c,z")
+    #expect(twice?.field == "c" && twice?.detail.contains("more than once") == true, "\(twice as Any)")
+    // One that nobody reads may stand as often as it likes.
+    #expect(try decode(row, spec, header: "o,t,c,z,z").first?.customer == "x")
+  }
+
+  /// A text with a separator says itself where its decimals begin.
+  @Test func impliedDecimalsTakeNoSeparator() throws {
+    func amount(_ text: String, separator: String = ".") -> (Int64?, DataFault?) {
+      let spec = jsonOrders {
+        var net = path("amounts.net")
+        net.decimal.impliedDecimals = 2
+        net.decimal.decimalSeparator = separator.utf8.first!
+        $0.fields["net"] = net
+      }
+      let record =
+        #"{"id":"A","event":{"id":"e","time":"2024-01-01T00:00:00Z","type":"x"},"cur":"EUR","amounts":{"net":"\#(text)"}}"#
+      do { return (try decode(record, spec).first?.net, nil) } catch { return (nil, error as? DataFault) }
+    }
+    #expect(amount("12345").0 == 123_45 && amount("-100").0 == -1_00)
+    for (text, separator) in [("100.00", "."), ("100.", "."), ("1.5", "."), ("100,00", ",")] {
+      let fault = amount(text, separator: separator).1
+      #expect(fault?.reason == .nonDecimalAmount, "\(text)")
+      #expect(fault?.detail.contains("without a separator, as implied_decimals says") == true, "\(fault as Any)")
+    }
+  }
+
+  @Test func faultsAreWords() {
+    let spec = jsonOrders { $0.fields["quantity"] = path("q") }
+    func quantity(_ text: String) -> String? {
+      fault(
+        #"{"id":"A","event":{"id":"e","time":"2024-01-01T00:00:00Z","type":"x"},"cur":"EUR","q":"\#(text)"}"#, spec)?
+        .detail
+    }
+    #expect(quantity("two") == "'two' is no quantity")
+    #expect(quantity("99999999999999999999") == "'99999999999999999999' is too large")
+  }
 }

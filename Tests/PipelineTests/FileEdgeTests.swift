@@ -58,6 +58,54 @@ import Testing
     #expect(letters.contains(#""key":"{\"b\":1}""#), "\(letters)")
   }
 
+  @Test func asOfADayIsAsOfItsEnd() throws {
+    #expect(FileRunOptions.asOf_ms("2024-01-31") == 1_706_745_599_999)
+    #expect(FileRunOptions.asOf_ms("2024-01-31T00:00:00Z") == 1_706_659_200_000)
+    for text in ["2024-02-30", "31.01.2024", ""] { #expect(FileRunOptions.asOf_ms(text) == nil, "\(text)") }
+    let yaml = """
+      sources:
+        orders: {kind: orders, fields: {\(Self.fields)}}
+        ledger: {kind: ledger, fields: {order: o, role: {constant: receivable}, currency: {constant: EUR}, event_time: t}, amount: m}
+      policy: {replace_defaults: true, invoiced: {receivable: +gross}}
+      """
+    let orders = ["2024-01-31T23:59:59Z", "2024-02-01T00:00:00Z"].map { #"{"o":"A","t":"\#($0)","g":10}"# }
+    #expect(try run(yaml, orders: orders, ledger: [], asOf: "2024-01-31").summary.match.orderEvents == 1)
+    #expect(try run(yaml, orders: orders, ledger: [], asOf: "2024-02-01").summary.match.orderEvents == 2)
+  }
+
+  /// Each task has its bounds; what they hold together is not cut a second time.
+  @Test(arguments: [1, 3]) func boundsOfDimensionsAreThoseOfTasks(_ threads: Int) throws {
+    let yaml = """
+      dimensions: [seg]
+      sources:
+        orders: {kind: orders, fields: {order: o, event: {constant: booked}, event_time: t, currency: {constant: EUR}, net: g}, dimensions: {seg: s}}
+        ledger: {kind: ledger, fields: {order: o, role: {constant: receivable}, currency: {constant: EUR}, event_time: t}, amount: m}
+      aggregates: {enabled: true, values: {seg: 1}}
+      """
+    func booked(_ keys: [String]) throws -> [String: String] {
+      let orders = keys.map { #"{"o":"\#($0)","t":"2024-01-01T00:00:00Z","g":1,"s":"s\#($0)"}"# }
+      let text = try run(yaml, orders: orders, ledger: [], threads: threads).out("revenue.jsonl")
+      var found: [String: String] = [:]
+      for line in text.split(separator: "\n") {
+        let message = try JSONSerialization.jsonObject(with: Data(line.utf8)) as! [String: Any]
+        found[(message["dimensions"] as! [String: String])["seg"]!] =
+          (message["orders"] as! [String: Any])["bookings"] as? String
+      }
+      return found
+    }
+    func task(_ key: String) -> Int {
+      var key = key
+      return key.withUTF8 { FileReconciler.task(of: ByteView($0)) }
+    }
+    let first = "A"
+    let other = try #require((0..<100).map { "B\($0)" }.first { task($0) != task(first) })
+    let same = try #require((0..<1_000).map { "C\($0)" }.first { task($0) == task(first) })
+    #expect(try booked([first, other]) == ["sA": "1.00", "s\(other)": "1.00"])
+    #expect(try booked([other, first]) == ["sA": "1.00", "s\(other)": "1.00"])
+    #expect(try booked([first, same]) == ["sA": "1.00", "(other)": "1.00"])
+    #expect(try booked([same, first]) == ["s\(same)": "1.00", "(other)": "1.00"])
+  }
+
   /// The ledger's lines without an order: refused without a word in the mapping, and breaks of their own with one.
   @Test func postingsWithoutAnOrder() throws {
     func yaml(_ order: String) -> String {
@@ -88,6 +136,21 @@ import Testing
     #expect(taken.summary.deadLetters == [:] && taken.summary.openBreaks == 2, "\(breaks)")
     #expect(breaks.contains(#""id":"J1:UNAPPLIED:cash""#) && breaks.contains(#""id":"D2:UNKNOWN_REFERENCE:cash""#))
   }
+
+  @Test func aMappedColumnThatStandsTwiceEndsTheRun() throws {
+    let yaml = """
+      sources:
+        orders: {kind: orders, format: csv, fields: {\(Self.fields)}}
+        ledger: {kind: ledger, format: csv, fields: {order: o, role: {constant: receivable}, currency: {constant: EUR}, event_time: t}, amount: g}
+      """
+    let rows = ["o,t,g,g", "A,2024-01-01T00:00:00Z,1,2"]
+    let error = #expect(throws: FileRunError.self) {
+      _ = try run(yaml, orders: rows, ledger: ["o,t,g"], extension: "csv")
+    }
+    #expect(error?.description.contains("o.csv, line 1: 'g': the header names this column more than once") == true)
+  }
+
+  // MARK: - Topics
 
   /// A record of a topic has no header before it.
   @Test func aTopicNeedsItsColumns() throws {

@@ -463,7 +463,9 @@ public final class FileReconciler {
   /// comparison with a budget, where there is one: `variance.jsonl`.
   private func writeRevenue() throws {
     guard let settings = configuration.aggregates else { return }
-    var table = CellTable(dimensionCount: configuration.dimensions.count, limits: settings.limits)
+    // Each task has its bounds; what they hold together is bounded by that.
+    var table = CellTable(
+      dimensionCount: configuration.dimensions.count, limits: settings.limits.of(tasks: FileReconciler.taskCount))
     for task in tasks { task.matcher.mergeAggregates(into: &table) }
     let latest = configuration.sources.indices.map { source in
       (
