@@ -40,6 +40,15 @@ public struct CellTable: ~Copyable {
       self.cells = cells
     }
 
+    /// The bounds of what so many tasks hold together.
+    public func of(tasks: Int) -> Limits {
+      var all = self
+      all.valuesPerDimension *= tasks
+      all.valuesByDimension = valuesByDimension.map { $0 * tasks }
+      all.cells *= tasks
+      return all
+    }
+
     public func values(of dimension: Int) -> Int {
       let own = dimension < valuesByDimension.count ? valuesByDimension[dimension] : 0
       return min(max(1, own > 0 ? own : valuesPerDimension), DimensionTable.maximumValues)

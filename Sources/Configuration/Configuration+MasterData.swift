@@ -36,7 +36,7 @@ public struct TableSource: Sendable, Equatable {
   static let ratesName = "(rates)"
   static let policiesName = "(posting policies)"
   /// Between the parts of a key or a value that has several.
-  static let separator: Character = "\u{1f}"
+  public static let separator: Character = "\u{1f}"
 
   /// What the file holds (of a topic nothing but what the configuration adds), in the form in which versions are kept.
   func entries() throws(TableFile.Fault) -> [String: String] {
@@ -189,6 +189,8 @@ public struct HoldSettings: Sendable, Equatable {
 /// Why tables could not be read again.
 public struct MasterDataError: Error, Sendable, Equatable, CustomStringConvertible {
   public var description: String
+
+  public init(description: String) { self.description = description }
 }
 
 /// By table, by key.
@@ -267,21 +269,25 @@ extension Configuration {
   ///   those of other periods later.
   public func rereadTables(topics: TableEntries = [:]) throws(MasterDataError) -> TableEntries {
     var all: TableEntries = [:]
-    for source in tableSources {
-      if source.topic != nil {
-        // Entries in the configuration itself win, as over those of a file.
-        let entries = (topics[source.name] ?? [:]).merging(source.inline) { _, inline in inline }
-        guard source.kind != .calendar || entries.keys.contains(where: { !$0.hasPrefix(TableSource.holiday) }) else {
-          throw MasterDataError(description: "\(source.words): there is no period in the topic '\(source.topic!)'")
-        }
-        all[source.name] = entries
-        continue
-      }
-      do throws(TableFile.Fault) {
-        all[source.name] = try source.entries()
-      } catch { throw MasterDataError(description: "\(source.words): \(error.message)") }
-    }
+    for source in tableSources { all[source.name] = try rereadTable(source, topics: topics) }
     return all
+  }
+
+  /// The same of one table.
+  public func rereadTable(
+    _ source: TableSource, topics: TableEntries
+  ) throws(MasterDataError) -> [String: String] {
+    if source.topic != nil {
+      // Entries in the configuration itself win, as over those of a file.
+      let entries = (topics[source.name] ?? [:]).merging(source.inline) { _, inline in inline }
+      guard source.kind != .calendar || entries.keys.contains(where: { !$0.hasPrefix(TableSource.holiday) }) else {
+        throw MasterDataError(description: "\(source.words): there is no period in the topic '\(source.topic!)'")
+      }
+      return entries
+    }
+    do throws(TableFile.Fault) {
+      return try source.entries()
+    } catch { throw MasterDataError(description: "\(source.words): \(error.message)") }
   }
 
   /// This configuration with other entries in what is read from files, everywhere it is used.

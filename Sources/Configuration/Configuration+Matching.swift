@@ -13,7 +13,9 @@ extension Configuration {
     policy.grace_ms = duration("grace", policy.grace_ms)
     policy.settle_ms = duration("settle", policy.settle_ms)
     policy.retention_ms = duration("retention", policy.retention_ms)
-    policy.openRetention_ms = duration("open_retention", policy.openRetention_ms)
+    // What is open is remembered at least as long as what is closed.
+    policy.openRetention_ms = reader.duration_ms(
+      nodes["open_retention"], base + ["open_retention"], policy.openRetention_ms, raisedTo: policy.retention_ms)
     policy.outOfOrderness_ms = duration("out_of_orderness", policy.outOfOrderness_ms)
     policy.idleTimeout_ms = duration("idle_timeout", policy.idleTimeout_ms, atLeast: 1)
     policy.maximumFuture_ms = duration("maximum_future", policy.maximumFuture_ms)
@@ -171,7 +173,9 @@ extension Configuration {
           let component = AmountComponent.allCases.first(where: { $0.name == text.dropFirst() })
         else {
           let known = AmountComponent.allCases.map(\.name)
-          let hint = reader.hint(String(text.drop { $0 == "+" || $0 == "-" }), known)
+          let name = String(text.drop { $0 == "+" || $0 == "-" })
+          let hint =
+            known.contains(name) ? ": the sign is missing, or there is more than one" : reader.hint(name, known)
           reader.problem(
             term,
             "policy.\(event).\(roleName): '+' or '-' and one of \(known.joined(separator: ", ")) is expected, "

@@ -362,6 +362,12 @@ extension Configuration {
         reader.problem(keyNode, "unknown key '\(key)' in \(reader.dotted(path))\(reader.hint(key, Self.decimalKeys))")
       }
     }
+    if style.impliedDecimals != nil, style.base64Scale != nil {
+      reader.problem(
+        node.mapping?["implied_decimals"],
+        "\(reader.dotted(path)): implied_decimals and base64_scale exclude each other: binary decimals have their scale"
+      )
+    }
     if style.groupingSeparator == style.decimalSeparator {
       reader.problem(
         node.mapping?["grouping"], "\(reader.dotted(path)).grouping: it must differ from the decimal separator")

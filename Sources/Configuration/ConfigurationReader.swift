@@ -208,7 +208,10 @@ final class ConfigurationReader {
     return value
   }
 
-  func duration_ms(_ node: Node?, _ path: [String], _ standard: Int64, atLeast least: Int64 = 0) -> Int64 {
+  /// - Parameter lowest: What a shorter duration, the standard included, is raised to without a word.
+  func duration_ms(
+    _ node: Node?, _ path: [String], _ standard: Int64, atLeast least: Int64 = 0, raisedTo lowest: Int64 = 0
+  ) -> Int64 {
     var value = standard
     if let node, let text = scalar(node, path) {
       if let parsed = Self.duration_ms(text) {
@@ -220,6 +223,7 @@ final class ConfigurationReader {
         problem(node, "\(dotted(path)): a duration such as 500ms, 5s, 10m, 4h, 7d or 2w is expected, not '\(text)'")
       }
     }
+    value = max(value, lowest)
     note(path, Self.durationText(value))
     return value
   }

@@ -251,15 +251,21 @@ public struct KeyReference: Sendable {
     .init("sources.*.csv.delimiter", "one character or `tab`", ",", "Between columns."),
     .init("sources.*.csv.quote", "one character or `none`", "\"", "Around columns."),
     .init("sources.*.csv.encoding", "utf-8, iso-8859-1, windows-1252", "utf-8", "Of the file."),
-    .init("sources.*.csv.header", "true, false", "true", "Whether the first line of a file names the columns."),
-    .init("sources.*.csv.columns", "list of names", "[]", "The columns, where no header names them (topics)."),
+    .init(
+      "sources.*.csv.header", "true, false", "true",
+      "Whether the first line of a file names the columns. A topic has no such line: its source needs `columns`, or `false`."
+    ),
+    .init(
+      "sources.*.csv.columns", "list of names", "[]",
+      "The columns, where no header names them (topics). The header of a file counts instead where it has one."),
     .init(
       "sources.*.csv.ragged", "true, false", "false",
       "Rows may have fewer columns than there are names: what they lack is empty. Otherwise such a row, which may have been cut off, is a dead letter."
     ),
     .init(
       "sources.*.where", "list of {path, in} or {path, not_in}", "[]",
-      "Only records that pass every condition are taken in; the others are skipped and counted."),
+      "Only records that pass every condition are taken in; the others are skipped and counted. Where an update of a change feed (Debezium) no longer passes, the row counts no more, as after a delete."
+    ),
     .init("sources.*.fields", "map", "", "Canonical field to where it comes from."),
     .init("sources.*.fields.*", field, "", "See the list of canonical fields."),
     .init(
@@ -275,7 +281,9 @@ public struct KeyReference: Sendable {
     .init("matching.grace", "duration", "1h", "Added before anything is called missing."),
     .init("matching.settle", "duration", "1m", "Both sides quiet this long before a provisional break."),
     .init("matching.retention", "duration", "7d", "How long a closed tie is remembered."),
-    .init("matching.open_retention", "duration", "90d", "How long a tie with an open break is remembered."),
+    .init(
+      "matching.open_retention", "duration", "90d",
+      "How long a tie with an open break is remembered; at least as long as `retention`."),
     .init("matching.out_of_orderness", "duration", "1m", "How far the watermark trails the largest event time."),
     .init(
       "matching.idle_timeout", "duration", "30s",
@@ -411,7 +419,7 @@ public struct KeyReference: Sendable {
     .init("aggregates.interval", "duration", "1s", "How long changes are gathered before they are told."),
     .init(
       "aggregates.values", "integer, map", "1000",
-      "Values of a dimension that are kept apart by a task; what comes later is `(other)`. A map of dimensions gives "
+      "Values of a dimension that are kept apart by a task; what comes later is `(other)`. A run over files has 16 tasks. A map of dimensions gives "
         + "single ones a number of their own, and leaves the others 1000."),
     .init("aggregates.values.*", "integer", "", "Of this dimension."),
     .init("aggregates.cells", "integer", "65536", "Cells of a task; beyond them sums go under `(other)`."),

@@ -8,7 +8,8 @@ func parseAmount(_ text: ByteView, _ style: DecimalStyle) throws(DecimalFault) -
     && !style.allowsParentheses
   var number = isPlain ? try DecimalText(text.buffer) : try parseStyled(text, style)
   if let implied = style.impliedDecimals {
-    guard number.scale == 0 else { throw .notDecimal }
+    // A text with a separator says itself where its decimals begin, also where there are none but zeros.
+    guard number.scale == 0, !text.buffer.contains(style.decimalSeparator) else { throw .notDecimal }
     number.scale = implied
   }
   if style.negate { number.mantissa = 0 - number.mantissa }

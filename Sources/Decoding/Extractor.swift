@@ -25,6 +25,8 @@ struct Extractor: ~Copyable {
   private(set) var readsBefore = false
   private(set) var isDelete = false
   private(set) var isUpsert = false
+  /// Whether a row of a change feed was there before, in another image.
+  private(set) var isUpdate = false
 
   let fields: QuickFields
   /// `fields.slots`, or those of the image before the change.
@@ -141,10 +143,19 @@ struct Extractor: ~Copyable {
       let hint = nearestName(column.name, in: names).map { "; did you mean '\($0)'?" } ?? ""
       throw DataFault(.schemaInvalid, field: column.name, detail: "the header has no such column\(hint)")
     }
+    for column in plan.columns where names.count(where: { $0 == column.name }) > 1 {
+      throw DataFault(
+        .schemaInvalid, field: column.name,
+        detail: "the header names this column more than once, and it is mapped: which one is meant?")
+    }
     setColumns(names)
   }
 
-  enum Taken { case record, skipped, tombstone }
+  enum Taken {
+    case record, skipped, tombstone
+    /// An update of a row of a change feed whose new image does not pass the filters: what counted of it counts no more.
+    case leaving
+  }
 
   /// Reads the image before the change from now on.
   mutating func readBefore() {
@@ -161,6 +172,7 @@ struct Extractor: ~Copyable {
       slots = fields.slots
       isDelete = false
       isUpsert = false
+      isUpdate = false
     }
     guard let start = payload.base else { return .tombstone }
     guard payload.count <= maximumRecordBytes else { throw tooLarge(payload.count) }
@@ -181,7 +193,7 @@ struct Extractor: ~Copyable {
       try avro!.read(payload, values: scanner.values, scratch: &scratch)
       if format == .debeziumAvro, let taken = try takeEnvelope() { return taken }
     }
-    if hasFilters, !(try passesFilters()) { return .skipped }
+    if hasFilters, !(try passesFilters()) { return isUpdate ? .leaving : .skipped }
     untilLook &-= 1
     if untilLook == 0 { look() }
     return .record
@@ -192,7 +204,8 @@ struct Extractor: ~Copyable {
       .schemaInvalid, detail: "the record has \(count) bytes, more than the limit of \(maximumRecordBytes)")
   }
 
-  private mutating func passesFilters() throws(DataFault) -> Bool {
+  /// Whether the image that is read passes the filters.
+  mutating func passesFilters() throws(DataFault) -> Bool {
     for index in 0..<plan.filters.count {
       let filter = plan.filters[index]
       let text = try text(filter.value)
@@ -232,7 +245,10 @@ struct Extractor: ~Copyable {
     }
     switch op.base.pointee {
     case UInt8(ascii: "c"): break
-    case UInt8(ascii: "r"), UInt8(ascii: "u"): isUpsert = true
+    case UInt8(ascii: "r"): isUpsert = true
+    case UInt8(ascii: "u"):
+      isUpsert = true
+      isUpdate = true
     case UInt8(ascii: "d"):
       isDelete = true
       readBefore()

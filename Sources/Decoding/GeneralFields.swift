@@ -118,7 +118,8 @@ extension Extractor {
       return try parseAmount(text, plan.fields[index].decimal).units(decimals: 6, rounding: .halfEven)
     } catch {
       throw DataFault(
-        .nonDecimalAmount, field: plan.fields[index].name, detail: "'\(quoted(text))' is no quantity (\(error))")
+        .nonDecimalAmount, field: plan.fields[index].name,
+        detail: "'\(quoted(text))' \(error.words("quantity", "a quantity has, six"))")
     }
   }
 
@@ -127,7 +128,8 @@ extension Extractor {
     _ field: UnsafePointer<CompiledField>, _ currency: Currency, isSkipped: inout Bool
   ) throws(DataFault) -> Int64? {
     let text = try finish(field, isSkipped: &isSkipped)
-    if text.isEmpty { return nil }
+    // A currency that its table skips leaves none.
+    if text.isEmpty || isSkipped { return nil }
     guard currency != .none else {
       throw DataFault(.schemaInvalid, field: "currency", detail: "is missing, and there is an amount")
     }
@@ -138,13 +140,22 @@ extension Extractor {
       guard value.magnitude < 1 << 62 else { throw DecimalFault.overflow }
       return value
     } catch {
-      let why =
-        switch error {
-        case .notDecimal: "is no decimal amount"
-        case .tooManyDecimals: "has more decimals than \(currency.code)"
-        case .overflow: "is too large"
-        }
-      throw DataFault(.nonDecimalAmount, field: field.pointee.name, detail: "'\(quoted(text))' \(why)")
+      let isPointed = field.pointee.decimal.impliedDecimals != nil && error == .notDecimal
+      throw DataFault(
+        .nonDecimalAmount, field: field.pointee.name,
+        detail: "'\(quoted(text))' \(error.words("decimal amount", currency.code))"
+          + (isPointed ? " without a separator, as implied_decimals says it is" : ""))
+    }
+  }
+}
+
+extension DecimalFault {
+  /// - Parameter most: Whose decimals are the most that there may be.
+  fileprivate func words(_ what: String, _ most: String) -> String {
+    switch self {
+    case .notDecimal: "is no \(what)"
+    case .tooManyDecimals: "has more decimals than \(most)"
+    case .overflow: "is too large"
     }
   }
 }

@@ -59,10 +59,11 @@ public struct OrderDecoder: ~Copyable {
     switch try extractor.take(key: key, payload: payload) {
     case .skipped: return .skipped
     case .tombstone: return .tombstone
+    case .leaving: return try takeOut(position, &events)
     case .record: break
     }
     let event = events.reserve()
-    guard try fill(event, position) else { return .skipped }
+    guard try fill(event, position) else { return extractor.isUpdate ? try takeOut(position, &events) : .skipped }
     event.pointee.isDelete = extractor.isDelete
     event.pointee.isUpsert = extractor.isUpsert
     if extractor.isUpsert, extractor.hasBefore { return try appendBoth(event.pointee, &events) }
@@ -77,13 +78,49 @@ public struct OrderDecoder: ~Copyable {
   ) throws(DataFault) -> DecodeOutcome {
     extractor.readBefore()
     let before = events.reserve()
-    let hasMoved = try fill(before, after.position) && !before.pointee.order.elementsEqual(after.order)
+    var hasMoved = try extractor.passesFilters()
+    if hasMoved { hasMoved = try fill(before, after.position) && !before.pointee.order.elementsEqual(after.order) }
     if hasMoved {
       before.pointee.isDelete = true
       events.commit()
     }
     events.append(after)
     return .appended(hasMoved ? 2 : 1)
+  }
+
+  /// An update after which the row is no longer one of this reconciliation: where it was one before it is taken back. A
+  /// feed that does not say what was before leaves the order and the id of now, which is enough.
+  @inline(never)
+  private mutating func takeOut(
+    _ position: RecordPosition, _ events: inout RecordBuffer<OrderEvent>
+  ) throws(DataFault) -> DecodeOutcome {
+    let event = events.reserve()
+    if extractor.hasBefore {
+      extractor.readBefore()
+      guard try extractor.passesFilters(), try fill(event, position) else { return .skipped }
+    } else {
+      guard fillIdentity(event, position) else { return .skipped }
+    }
+    event.pointee.isDelete = true
+    events.commit()
+    return .appended(1)
+  }
+
+  /// Returns false where the record does not even tell which row it is: then it never was one of this reconciliation.
+  private mutating func fillIdentity(_ event: UnsafeMutablePointer<OrderEvent>, _ position: RecordPosition) -> Bool {
+    guard extractor.isMapped(Index.id) else { return false }
+    var isSkipped = false
+    event.update(from: blank, count: 1)
+    event.pointee.position = position
+    do throws(DataFault) {
+      event.pointee.order = try extractor.orderKey(Index.order, isSkipped: &isSkipped)
+      event.pointee.id = try extractor.plain(Index.id, isSkipped: &isSkipped)
+      guard let time = try extractor.time(Index.time, times, isSkipped: &isSkipped) else { return false }
+      event.pointee.time_ms = time.ms
+    } catch {
+      return false
+    }
+    return !isSkipped && !event.pointee.id.isEmpty
   }
 
   private enum Index {
@@ -110,7 +147,10 @@ public struct OrderDecoder: ~Copyable {
       event.pointee.customer = try extractor.plain(Index.customer, isSkipped: &isSkipped)
     }
     let time = try extractor.time(Index.time, times, isSkipped: &isSkipped)
-    guard let time else { throw DataFault(.schemaInvalid, field: "event_time", detail: "is missing") }
+    guard let time else {
+      if isSkipped { return false }
+      throw DataFault(.schemaInvalid, field: "event_time", detail: "is missing")
+    }
     event.pointee.time_ms = time.ms
     event.pointee.documentDate_d = time.day
     if hasOwnDate, extractor.isMapped(Index.documentDate),

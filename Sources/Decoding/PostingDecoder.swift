@@ -57,10 +57,11 @@ public struct PostingDecoder: ~Copyable {
     switch try extractor.take(key: key, payload: payload) {
     case .skipped: return .skipped
     case .tombstone: return .tombstone
+    case .leaving: return try takeOut(position, &postings)
     case .record: break
     }
     let posting = postings.reserve()
-    guard try fill(posting, position) else { return .skipped }
+    guard try fill(posting, position) else { return extractor.isUpdate ? try takeOut(position, &postings) : .skipped }
     posting.pointee.isDelete = extractor.isDelete
     posting.pointee.isUpsert = extractor.isUpsert
     if extractor.isUpsert, extractor.hasBefore { return try appendBoth(posting.pointee, &postings) }
@@ -75,13 +76,49 @@ public struct PostingDecoder: ~Copyable {
   ) throws(DataFault) -> DecodeOutcome {
     extractor.readBefore()
     let before = postings.reserve()
-    let hasMoved = try fill(before, after.position) && !before.pointee.order.elementsEqual(after.order)
+    var hasMoved = try extractor.passesFilters()
+    if hasMoved { hasMoved = try fill(before, after.position) && !before.pointee.order.elementsEqual(after.order) }
     if hasMoved {
       before.pointee.isDelete = true
       postings.commit()
     }
     postings.append(after)
     return .appended(hasMoved ? 2 : 1)
+  }
+
+  /// An update after which the line is no longer one of this reconciliation: where it was one before it is taken back. A
+  /// feed that does not say what was before leaves the order and the id of now, which is enough.
+  @inline(never)
+  private mutating func takeOut(
+    _ position: RecordPosition, _ postings: inout RecordBuffer<Posting>
+  ) throws(DataFault) -> DecodeOutcome {
+    let posting = postings.reserve()
+    if extractor.hasBefore {
+      extractor.readBefore()
+      guard try extractor.passesFilters(), try fill(posting, position) else { return .skipped }
+    } else {
+      guard fillIdentity(posting, position) else { return .skipped }
+    }
+    posting.pointee.isDelete = true
+    postings.commit()
+    return .appended(1)
+  }
+
+  /// Returns false where the record does not even tell which line it is: then it never was one of this reconciliation.
+  private mutating func fillIdentity(_ posting: UnsafeMutablePointer<Posting>, _ position: RecordPosition) -> Bool {
+    guard extractor.isMapped(Index.id) else { return false }
+    var isSkipped = false
+    posting.update(from: blank, count: 1)
+    posting.pointee.position = position
+    do throws(DataFault) {
+      posting.pointee.order = try extractor.orderKey(Index.order, isSkipped: &isSkipped)
+      posting.pointee.id = try extractor.plain(Index.id, isSkipped: &isSkipped)
+      guard let time = try extractor.time(Index.time, times, isSkipped: &isSkipped) else { return false }
+      posting.pointee.time_ms = time.ms
+    } catch {
+      return false
+    }
+    return !isSkipped && !posting.pointee.id.isEmpty
   }
 
   private enum Index {
@@ -117,6 +154,7 @@ public struct PostingDecoder: ~Copyable {
       posting.pointee.account = try extractor.plain(Index.account, isSkipped: &isSkipped)
     }
     guard let time = try extractor.time(Index.time, times, isSkipped: &isSkipped) else {
+      if isSkipped { return false }
       throw DataFault(.schemaInvalid, field: "event_time", detail: "is missing")
     }
     posting.pointee.time_ms = time.ms
@@ -127,7 +165,10 @@ public struct PostingDecoder: ~Copyable {
     }
     if extractor.isMapped(Index.period) { posting.pointee.period = try period(isSkipped: &isSkipped) }
     let currency = try extractor.currency(Index.currency, isSkipped: &isSkipped)
-    guard currency != .none else { throw DataFault(.schemaInvalid, field: "currency", detail: "is missing") }
+    guard currency != .none else {
+      if isSkipped { return false }
+      throw DataFault(.schemaInvalid, field: "currency", detail: "is missing")
+    }
     posting.pointee.currency = currency
     posting.pointee.amount = try extractor.postingAmount(currency, isSkipped: &isSkipped)
     if hasExtras { try readExtras(posting, isSkipped: &isSkipped) }

@@ -53,9 +53,12 @@ extension Extractor {
   mutating func orderKey(_ index: Int, isSkipped: inout Bool) throws(DataFault) -> ByteView {
     let order = try plain(index, isSkipped: &isSkipped)
     guard order.count > 0, order.count <= maximumKeyBytes else {
+      if isSkipped { return order }
       throw DataFault(
         .schemaInvalid, field: "order",
-        detail: order.isEmpty ? "the order key is empty" : "the order key has \(order.count) bytes")
+        detail: order.isEmpty
+          ? "the order key is empty (`first` or `default` of its mapping can give it one)"
+          : "the order key has \(order.count) bytes")
     }
     return order
   }
@@ -142,6 +145,7 @@ extension Extractor {
       }
     }
     let value = try amount(index, plan.amount, currency, isSkipped: &isSkipped)
+    if isSkipped { return 0 }
     switch kind {
     case .none: return 0
     case .signed:
@@ -149,7 +153,7 @@ extension Extractor {
       return value
     case .debitCredit:
       let credit = try amount(index + 1, plan.otherAmount, currency, isSkipped: &isSkipped)
-      guard value != nil || credit != nil else {
+      guard value != nil || credit != nil || isSkipped else {
         throw DataFault(.nonDecimalAmount, field: "amount", detail: "neither debit nor credit is there")
       }
       return (value ?? 0) - (credit ?? 0)
@@ -158,6 +162,7 @@ extension Extractor {
       let side = try finish(plan.otherAmount, isSkipped: &isSkipped)
       if side.equals("debit") { return value }
       if side.equals("credit") { return -value }
+      if isSkipped { return 0 }
       throw DataFault(.schemaInvalid, field: "amount.side", detail: "'\(quoted(side))' is neither debit nor credit")
     }
   }

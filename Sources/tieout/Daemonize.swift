@@ -167,7 +167,7 @@ struct Broker: ParsableCommand {
       """)
 
   @Option(name: .customLong("topic"), help: "NAME:PARTITIONS, as often as needed.") var topics: [String] = []
-  @Option(help: "Create every topic of this configuration.") var config: String?
+  @Option(help: "Create every topic of this configuration, those of its tables included.") var config: String?
   @Option(help: "Partitions of the topics of --config.") var partitions = 4
   @Option(help: "Write the address into this file.") var bootstrapFile: String?
   @Flag(help: "A broker that keeps to the rules of transactions and static members.") var transactions = false
@@ -189,10 +189,7 @@ struct Broker: ParsableCommand {
       var wanted: [(name: String, partitions: Int, config: [String: String])] = []
       if let config {
         let configuration = try Configuration.load(path: config)
-        var settings: [String: [String: String]] = [configuration.redrivenTopic: ["cleanup.policy": "compact"]]
-        for source in configuration.sources { settings[source.originalTopic] = [:] }
-        for topic in configuration.ownTopics + configuration.consoleTopics { settings[topic.name] = topic.config }
-        wanted = settings.keys.sorted().map { ($0, max(1, partitions), settings[$0]!) }
+        wanted = configuration.allTopics.map { ($0.name, max(1, partitions), $0.config) }
       }
       for topic in topics {
         let parts = topic.split(separator: ":")
@@ -314,7 +311,7 @@ struct Play: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Plays files of records into the topics of a configuration.",
     discussion: """
-      Reads key<TAB>value lines (or values alone, sent without a key) and sends each line as it is, to the topic of its \
+      Reads key<TAB>value lines (or values alone, sent without a key; a key may be JSON) and sends each line as it is, to the topic of its \
       source: SOURCE=FILE says of which, where the configuration has several of the kind.
 
       EXAMPLES

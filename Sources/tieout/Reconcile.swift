@@ -28,7 +28,7 @@ struct Reconcile: ParsableCommand {
   @Option(help: "Threads (default: all processors).") var threads: Int = ProcessInfo.processInfo.activeProcessorCount
   @Option(
     help:
-      "Judge ties as they stood at this time (RFC 3339): records of later event times are left out and counted, what is due later is left alone."
+      "Judge ties as they stood at this time (RFC 3339), or at the end of this day (2026-01-31, UTC): records of later event times are left out and counted, what is due later is left alone."
   )
   var asOf: String?
   @Flag(help: "Print nothing but errors.") var quiet = false
@@ -36,7 +36,9 @@ struct Reconcile: ParsableCommand {
   func validate() throws {
     if orders.isEmpty, ledger.isEmpty { throw ValidationError("Give --orders and --ledger files.") }
     if threads < 1 || threads > 256 { throw ValidationError("--threads must be from 1 to 256.") }
-    if let asOf, parseTimestamp(asOf) == nil { throw ValidationError("--as-of '\(asOf)' is no RFC 3339 time.") }
+    if let asOf, FileRunOptions.asOf_ms(asOf) == nil {
+      throw ValidationError("--as-of '\(asOf)' is no date (2026-01-31) and no RFC 3339 time.")
+    }
   }
 
   func run() throws {
@@ -47,7 +49,7 @@ struct Reconcile: ParsableCommand {
         configuration: configuration,
         options: FileRunOptions(
           orders: orders, ledger: ledger, directory: out, threads: threads, now_ms: wallClock_ms(),
-          asOf_ms: asOf.flatMap(parseTimestamp)))
+          asOf_ms: asOf.flatMap(FileRunOptions.asOf_ms)))
       let progress = Pipeline.Progress()
       if !quiet { reconciler.onProgress = { progress.update(records: $0, fraction: $1) } }
       let started = monotonic_ms()
@@ -89,7 +91,9 @@ struct Check: ParsableCommand {
       var configuration = try Configuration.load(path: config)
       if let bootstrap { configuration.kafka.bootstrap = bootstrap }
       print(configuration.effectiveYAML(), terminator: "")
-      for words in configuration.unmappedPolicies { FileHandle.standardError.write(Data("warning: \(words)\n".utf8)) }
+      for words in configuration.unmappedPolicies + configuration.headerSources.map(Configuration.headerProblem) {
+        FileHandle.standardError.write(Data("warning: \(words)\n".utf8))
+      }
       if topics {
         let counts = try TopicCheck(configuration).run(log: Logger(label: "tieout"), createsOutputs: false)
         var table = TextTable(["topic", "partitions"], numeric: [1])

@@ -40,6 +40,19 @@ struct SAFT: ParsableCommand {
 
   func validate() throws { _ = try accounts() }
 
+  private func controlTotals(_ totals: SAFTTotals) -> String {
+    guard totals.areStated else { return "the file states no control totals" }
+    guard !totals.agree else { return "the file's control totals hold" }
+    func stated(_ amount: Int64?) -> String? {
+      amount.map { formatDecimal(Int128($0), decimals: totals.currency.exponent) }
+    }
+    let all = [
+      totals.statedDocuments.map { "\($0) documents" }, stated(totals.statedDebit).map { "debit \($0)" },
+      stated(totals.statedCredit).map { "credit \($0)" },
+    ]
+    return "THE FILE'S CONTROL TOTALS DO NOT HOLD: it states " + all.compactMap { $0 }.joined(separator: ", ")
+  }
+
   func run() throws {
     do {
       var check = SAFTCheck(accounts: try accounts())
@@ -51,11 +64,18 @@ struct SAFT: ParsableCommand {
         else { throw TableError(file: postings, line: 0, message: "cannot be written") }
         out = handle
       }
-      let totals = try SAFTReader.read(path: file) { document in
-        check.add(document)
-        try out?.write(contentsOf: Data(writer.encode(document)))
+      let totals: SAFTTotals
+      do {
+        totals = try SAFTReader.read(path: file) { document in
+          check.add(document)
+          try out?.write(contentsOf: Data(writer.encode(document)))
+        }
+        try out?.close()
+      } catch {
+        // Half of a ledger must not be taken for all of it.
+        if let postings, out != nil { try? FileManager.default.removeItem(atPath: postings) }
+        throw error
       }
-      try out?.close()
       func money(_ amount: Int128) -> String {
         "\(formatDecimal(amount, decimals: totals.currency.exponent)) \(totals.currency.code)"
       }
@@ -63,7 +83,7 @@ struct SAFT: ParsableCommand {
         """
         \(totals.company): \(totals.documents) documents, \(totals.lines) lines, debit \(money(totals.debit)), credit \
         \(money(totals.credit))
-        \(totals.agree ? "the file's control totals hold" : "THE FILE'S CONTROL TOTALS DO NOT HOLD")
+        \(controlTotals(totals))
         \(check.documents - check.unbalanced.count) documents balance\
         \(check.unbalanced.isEmpty ? "" : "; NOT BALANCED: " + check.unbalanced.joined(separator: ", "))
         \(check.invoices) sales invoices, \(check.creditNotes) credit notes, receivable \(money(check.invoiced))\

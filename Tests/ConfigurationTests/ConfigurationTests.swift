@@ -166,6 +166,16 @@ import Testing
     #expect(!configuration.policy.entries[Int(OrderEventKind.credited.rawValue)].isEmpty)
   }
 
+  /// What is open is remembered at least as long as what is closed, whichever of the two is given.
+  @Test(arguments: [
+    ("{}", 90), ("{retention: 400d}", 400), ("{retention: 400d, open_retention: 10d}", 400),
+    ("{retention: 5d, open_retention: 10d}", 10),
+  ]) func openTiesAreNotForgottenFirst(_ matching: String, _ days: Int64) throws {
+    let configuration = try parse(base + "\nmatching: \(matching)\n")
+    #expect(configuration.policy.openRetention_ms == days * 86_400_000)
+    #expect(configuration.effectiveYAML().contains("open_retention: \(days)d"))
+  }
+
   @Test func tablesFromFiles() throws {
     let directory = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).path
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)

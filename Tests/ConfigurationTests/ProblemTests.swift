@@ -166,6 +166,28 @@ import Testing
     #expect(replacing("values: {inv: invoiced}", "values: {[a]: invoiced, inv: invoiced}").count == 1)
   }
 
+  @Test func stylesThatExcludeEachOther() {
+    #expect(
+      replacing("gross: gross", "gross: {path: g, decimal: {implied_decimals: 2, base64_scale: 2}}") == [
+        "t.yaml:5:149: sources.orders.fields.gross.decimal: implied_decimals and base64_scale exclude each other: binary "
+          + "decimals have their scale"
+      ])
+  }
+
+  @Test func aSignThatIsMissing() {
+    let known = "net, tax, freight, discount, gross, cost, deposit, fee, applied"
+    for (text, hint) in [
+      ("gross", ": the sign is missing, or there is more than one"),
+      ("+-gross", ": the sign is missing, or there is more than one"),
+      ("+gros", "; did you mean 'gross'?"),
+    ] {
+      #expect(
+        after("policy: {invoiced: {receivable: '\(text)'}}") == [
+          "t.yaml:10:33: policy.invoiced.receivable: '+' or '-' and one of \(known) is expected, not '\(text)'\(hint)"
+        ])
+    }
+  }
+
   @Test func csvAndConditions() {
     #expect(orders("csv: {delimiter: ';'}") == ["t.yaml:5:10: sources.orders.csv: only for format csv, this is json"])
     #expect(

@@ -73,6 +73,44 @@ import Testing
     }
   }
 
+  /// What an update leaves behind is taken out, whichever condition its new image fails; what was never in stays silent.
+  @Test func anUpdateThatLeavesTheFiltersTakesTheRowOut() throws {
+    let spec = ledger {
+      $0.fields["role"]!.table!.unlisted = .skip
+      $0.filters = [
+        RecordFilter(value: .path("st"), oneOf: ["parked"], negated: true),
+        RecordFilter(value: .path("co"), oneOf: ["1000"]),
+      ]
+    }
+    func row(_ state: String = "ok", company: String = "1000", order: String = "O1", account: String = "4000") -> String
+    {
+      #"{"je":"J1","line":3,"so":"\#(order)","account":"\#(account)","dr":"0.00","cr":"11.61","cur":"USD","st":"\#(state)","co":"\#(company)"}"#
+    }
+    func taken(_ op: String, _ before: String?, _ after: String) throws -> [String] {
+      try decode(#"{"op":"\#(op)","before":\#(before ?? "null"),"after":\#(after),"ts_ms":5}"#, spec)
+        .map { $0.0 + ($0.3 ? " gone" : "") }
+    }
+    for after in [row("parked"), row(company: "2000"), row("parked", order: ""), row(account: "9999")] {
+      #expect(try taken("u", row(), after) == ["O1/J1-3 gone"], "\(after)")
+      #expect(try taken("c", nil, after) == [] && taken("r", nil, after) == [], "\(after)")
+      #expect(try taken("u", row("parked"), after) == [], "\(after)")
+      #expect(try taken("u", row(account: "9999"), after) == [], "\(after)")
+    }
+    // It left on its way to another order, and came in on its way from one.
+    #expect(try taken("u", row(), row("parked", order: "O2")) == ["O1/J1-3 gone"])
+    #expect(try taken("u", row("parked"), row(order: "O2")) == ["O2/J1-3"])
+    #expect(try taken("u", row(), row(order: "O2")) == ["O1/J1-3 gone", "O2/J1-3"])
+    // A feed without images of before: by the order and the id, whatever else cannot be read.
+    #expect(try taken("u", nil, row("parked", account: "9999")) == ["O1/J1-3 gone"])
+    #expect(try taken("u", nil, row("parked", order: "")) == [])
+    #expect(try taken("u", nil, row()) == ["O1/J1-3"])
+    let nameless = ledger {
+      $0.fields["line_id"] = nil
+      $0.filters = spec.filters
+    }
+    #expect(try decode(#"{"op":"u","before":null,"after":\#(row("parked")),"ts_ms":5}"#, nameless).isEmpty)
+  }
+
   @Test func unknownAccountIsMissingMasterData() {
     let text = #"{"op":"c","after":\#(row.replacing("4000", with: "9999")),"ts_ms":1}"#
     #expect {

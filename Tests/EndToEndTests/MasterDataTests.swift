@@ -423,6 +423,44 @@ import Testing
     #expect(rows.first?["reason"] as? String == "SCHEMA_INVALID")
   }
 
+  /// A row of a topic with which a mapping makes no sense is named with its place; its table stays as it is, and the others
+  /// change.
+  @Test func aRowThatMakesNoSenseIsNamed() throws {
+    let world = try World()
+    try world.write(["OLD,C1"])
+    let roles = world.prefix + ".roles"
+    let configuration = try world.configuration {
+      $0.replacing("customers.csv}", with: "customers.csv}, roles: {topic: \(roles), value: role}")
+        .replacing("{constant: receivable}", with: "{path: r, table: roles, default: X}")
+    }
+    for source in configuration.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
+    for topic in configuration.ownTopics {
+      try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config)
+    }
+    try world.cluster.createTopic(roles, partitions: 2, config: ["cleanup.policy": "compact"])
+    func row(_ key: String, _ role: String) throws {
+      try world.cluster.produce(roles, [(key, #"{"role":"\#(role)"}"#, 1)])
+    }
+    try row("X", "receivable")
+    try row("Y", "recievable")
+    let error = #expect(throws: (any Error).self) { try Daemon(configuration: configuration, log: silent).start() }
+    let words = error.map { "\($0)" } ?? ""
+    #expect(words.hasPrefix("the table 'roles': source 'ledger', field 'role': 'recievable' is not one of"), "\(words)")
+    #expect(words.hasSuffix("; the row 'Y' of topic '\(roles)', partition 1, offset 1, key 'Y'"), "\(words)")
+    try row("Y", "revenue")
+    let daemon = Daemon(configuration: configuration, log: silent)
+    try daemon.start()
+    try row("Y", "recievable")
+    try world.write(["OLD,C1", "NEW,C9"])
+    daemon.refreshTables(isForced: true)
+    wait("the tables in use") { daemon.usesNewestTables }
+    try world.send([("A", "NEW")], configuration)
+    wait("the record") { daemon.status.decode.records >= 1 }
+    #expect(daemon.status.deadLetters == 0 && daemon.status.restarts == 0)
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped())
+  }
+
   /// Partitions that are added to a table's topic are read like the others, without a restart.
   @Test func partitionsMayBeAddedToATable() throws {
     let world = try World()

@@ -46,6 +46,30 @@ import Testing
     #expect(try sent(0) == ["{1}", "{2}"] && sent(1) == ["{3}"] && sent(2) == ["{4}"])
   }
 
+  /// Keys that are JSON are keys; the TABs of rows that are separated by them are none.
+  @Test func keysOfLines() throws {
+    let cluster = try TestCluster()
+    var configuration = try configuration(cluster)
+    configuration.sources[1].mapping.format = .csv
+    for source in configuration.sources { try cluster.createTopic(source.topic, partitions: 1) }
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("tieout-\(UUID().uuidString)").path
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let lines = ["a": "{\"id\":1}\t{\"a\":1}\n", "b": "A\tA,booked\n", "c": "A\tbooked\n", "l": "{\"a\":\t4}\n"]
+    for (name, text) in lines { try text.write(toFile: "\(folder)/\(name)", atomically: true, encoding: .utf8) }
+    #expect(
+      try FilePlayer(configuration).play(orders: ["web=\(folder)/a", "store=\(folder)/b"], ledger: ["\(folder)/l"]) == 3
+    )
+    configuration.sources[1].mapping.csv.delimiter = 0x09
+    #expect(try FilePlayer(configuration).play(orders: ["store=\(folder)/c"], ledger: []) == 1)
+    func sent(_ at: Int) throws -> [[String?]] {
+      try cluster.readAll(configuration.sources[at].topic, partitions: 1).map { [$0.key, $0.value] }
+    }
+    #expect(try sent(0) == [["{\"id\":1}", "{\"a\":1}"]])
+    #expect(try sent(1) == [["A", "A,booked"], [nil, "A\tbooked"]])
+    #expect(try sent(2) == [[nil, "{\"a\":\t4}"]])
+  }
+
   /// What is asked about topics without making any says which of the outputs are there.
   @Test func outputsThatAreThereAreCounted() throws {
     let cluster = try TestCluster()

@@ -218,10 +218,10 @@ final class Scratch {
   }
 
   @Test func keysBeforeATab() {
-    func split(_ text: String) -> (String, String?) {
+    func split(_ text: String, isEnvelope: Bool = false) -> (String, String?) {
       var text = text
       return text.withUTF8 {
-        let (key, payload) = splitKey(ByteView($0))
+        let (key, payload) = splitKey(ByteView($0), isEnvelope: isEnvelope)
         return (key.string, payload.base == nil ? nil : payload.string)
       }
     }
@@ -229,5 +229,15 @@ final class Scratch {
     #expect(split("{\"a\":\"\t\"}") == ("", "{\"a\":\"\t\"}"))
     #expect(split("K\t") == ("K", nil))
     #expect(split("plain") == ("", "plain"))
+    // A key that is JSON, as connectors write them.
+    #expect(split(#"{"id":1}"# + "\t{\"a\":1}") == (#"{"id":1}"#, #"{"a":1}"#))
+    let key = #"{"schema":{"a":["}\"]{"]},"payload":{"id":[1,2]}}"#
+    #expect(split(key + "\t{\"a\":\t1}") == (key, "{\"a\":\t1}"))
+    #expect(split("[1]\t{}") == ("[1]", "{}"))
+    #expect(split(#"{"id":1}"# + "\t", isEnvelope: true) == (#"{"id":1}"#, nil))
+    // Other TABs are white space, of whatever stands around them.
+    for record in ["{\t\"a\":1}", "{\"a\":1}\t", "{\"a\":1} \t {}", " {\"a\":\t{}}", "{\"a\":\t1", "[\t"] {
+      #expect(split(record) == ("", record), "\(record)")
+    }
   }
 }

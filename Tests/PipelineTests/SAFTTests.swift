@@ -132,8 +132,15 @@ import Testing
       "<!DOCTYPE AuditFile [<!ENTITY e SYSTEM \"file://\(secret)\">]>"
       + file(good.replacingOccurrences(of: "C&amp;A", with: "&e;")).replacingOccurrences(
         of: "<?xml version=\"1.0\"?>", with: "")
-    if let documents = try? read(outside).1 {
-      #expect(documents.allSatisfy { $0.lines.allSatisfy { !$0.customer.contains("TOPSECRET") } })
+    let plain = "<?xml version=\"1.0\"?>"
+    for xml in [
+      outside, plain + "\n<!-- <x> -->" + outside,
+      file(good.replacingOccurrences(of: "C&amp;A", with: "&e;")).replacingOccurrences(
+        of: plain, with: "<!DOCTYPE AuditFile SYSTEM \"file://\(secret)\">"),
+    ] {
+      let error = #expect(throws: TableError.self) { _ = try read(xml) }
+      #expect(
+        error?.message.contains("DOCTYPE") == true && error?.line == (xml.hasPrefix("<?") ? 2 : 1), "\(error as Any)")
     }
     var bomb = "<!DOCTYPE AuditFile [<!ENTITY a0 \"xxxxxxxxxx\">"
     for level in 1...9 { bomb += "<!ENTITY a\(level) \"\(String(repeating: "&a\(level - 1);", count: 10))\">" }
@@ -141,8 +148,59 @@ import Testing
       "]>"
       + file(good.replacingOccurrences(of: "C&amp;A", with: "&a9;")).replacingOccurrences(
         of: "<?xml version=\"1.0\"?>", with: "")
-    if let documents = try? read(bomb).1 {
-      #expect(documents.allSatisfy { $0.lines.allSatisfy { $0.customer.utf8.count <= SAFTReader.maximumTextBytes } })
+    #expect(throws: TableError.self) { _ = try read(bomb) }
+    #expect(throws: TableError.self) { _ = try read(file(good.replacingOccurrences(of: "C&amp;A", with: "&e;"))) }
+  }
+
+  /// Wherever a file ends, it is refused, also behind totals that hold.
+  @Test func aFileThatEndsInTheMiddleIsRefused() throws {
+    let whole = file(good)
+    #expect(try read(whole).0.agree)
+    let bytes = Array(whole.utf8)
+    for end in stride(from: 60, to: bytes.count - 3, by: 7) {
+      let error = #expect(throws: TableError.self, "\(end)") {
+        _ = try read(String(decoding: bytes[..<end], as: UTF8.self))
+      }
+      #expect(error?.message.contains("ends in the middle") == true, "\(end): \(error as Any)")
+    }
+    let cut = whole.components(separatedBy: "</Journal>")[0] + "<Transaction><TransactionID>8</TransactionID>"
+    let error = #expect(throws: TableError.self) { _ = try read(cut) }
+    #expect(
+      error?.line == 12 && error?.message.contains("of AuditFile/GeneralLedgerEntries/Journal/Transaction") == true,
+      "\(error as Any)")
+    #expect(error?.message.contains("(document '8')") == true && error?.message.contains("1 whole document") == true)
+  }
+
+  /// A correction may stand with a negative amount on the side of what it corrects, and totals count it there.
+  @Test func totalsGoBySide() throws {
+    let red = good.replacingOccurrences(of: ">120<", with: ">-120<").replacingOccurrences(
+      of: ">100.00<", with: ">-100.00<"
+    )
+    .replacingOccurrences(of: "<Amount>20<", with: "<Amount>-20<")
+    let (totals, documents) = try read(file(red).replacingOccurrences(of: ">120.00<", with: ">-120.00<"))
+    #expect(totals.agree && totals.areStated && totals.debit == -12_000 && totals.credit == -12_000)
+    #expect(documents[0].lines.map(\.amount) == [-12_000, 10_000, 2_000] && documents[0].balance == 0)
+    let (silent, _) = try read(
+      file(good).replacingOccurrences(
+        of: "<NumberOfEntries>1</NumberOfEntries><TotalDebit>120.00</TotalDebit>", with: ""))
+    #expect(silent.agree && !silent.areStated)
+    let error = #expect(throws: TableError.self) {
+      _ = try read(file(good).replacingOccurrences(of: "<NumberOfEntries>1<", with: "<NumberOfEntries>1,0<"))
+    }
+    #expect(error?.message.contains("NumberOfEntries: '1,0' is no number") == true)
+  }
+
+  /// The parser has numbers only.
+  @Test func xmlErrorsHaveWords() throws {
+    for (xml, words) in [
+      (file(good + "</Transaction>"), "an end tag is not that of the element that is open"),
+      (file(good.replacingOccurrences(of: "C&amp;A", with: "C&z;A")), "an entity that it does not declare"),
+      (file(good.replacingOccurrences(of: "C&amp;A", with: "C&#1;A")), "a character that XML does not allow"),
+    ] {
+      let error = #expect(throws: TableError.self) { _ = try read(xml) }
+      #expect(
+        error?.message == "is no well-formed XML: \(words)" || error?.message.hasSuffix(words) == true,
+        "\(error as Any)")
     }
   }
 }

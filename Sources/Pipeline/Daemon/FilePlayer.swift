@@ -18,16 +18,14 @@ public final class FilePlayer {
   /// unless all of them can be.
   /// - Returns: how many lines were sent.
   public func play(orders: [String], ledger: [String]) throws -> Int {
-    var inputs: [(file: InputFile, topic: String)] = []
+    var inputs: [(file: InputFile, topic: String, mapping: MappingSpecification)] = []
     for (kind, paths) in [(SourceKind.orders, orders), (.ledger, ledger)] {
       for argument in paths {
         let (at, path) = try configuration.source(of: argument, kind)
         let source = configuration.sources[at]
-        inputs.append(
-          (
-            try InputFile(path: path, style: .lines, maximumLineBytes: source.mapping.maximumRecordBytes),
-            source.originalTopic
-          ))
+        let mapping = source.mapping
+        let file = try InputFile(path: path, style: .lines, maximumLineBytes: mapping.maximumRecordBytes)
+        inputs.append((file, source.originalTopic, mapping))
       }
     }
     var count = 0
@@ -39,10 +37,13 @@ public final class FilePlayer {
           inputs.remove(at: index)
           continue
         }
+        let mapping = inputs[index].mapping
         try block.bytes.withUnsafeBufferPointer { bytes in
           for line in block.lines {
-            let (key, payload) = splitKey(
-              ByteView(UnsafeBufferPointer(rebasing: bytes[line.start..<line.start + line.length])))
+            let text = ByteView(UnsafeBufferPointer(rebasing: bytes[line.start..<line.start + line.length]))
+            // The TABs of such rows separate columns.
+            let isTabbed = mapping.format == .csv && mapping.csv.delimiter == 0x09
+            let (key, payload) = isTabbed ? (.empty, text) : splitKey(text, isEnvelope: mapping.format.isEnvelope)
             try producer.produce(
               topic: inputs[index].topic, key: key.isEmpty ? nil : key.buffer,
               value: payload.isEmpty ? nil : payload.buffer)

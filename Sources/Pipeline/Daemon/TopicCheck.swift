@@ -30,7 +30,9 @@ public struct TopicCheck {
       known = try admin.topics()
       plan = TopicPlan(configuration, known: known)
     }
-    if let problem = plan.problems.first { throw TopicCheckError(description: problem.text) }
+    if let problem = plan.problems.first {
+      throw TopicCheckError(description: problem.text + (problem.advice.map { ". \($0)" } ?? ""))
+    }
     var counts = plan.counts
     let tasks = plan.tasks
     let wanted = configuration.ownTopics
@@ -80,6 +82,8 @@ public struct TopicPlan: Sendable {
   public struct Problem: Sendable, Equatable {
     public var topic: String
     public var text: String
+    /// What to do about it; nil where that is plain.
+    public var advice: String?
   }
   /// Partitions of the topics that the tasks read, those of internal ones that are yet to be made included.
   public private(set) var counts: [String: Int] = [:]
@@ -100,6 +104,10 @@ public struct TopicPlan: Sendable {
             text: "source '\(source.name)': there is no topic '\(source.originalTopic)' at "
               + configuration.kafka.bootstrap))
       }
+    }
+    problems += configuration.headerSources.map { source in
+      Problem(
+        topic: source.originalTopic, text: Configuration.headerProblem(source), advice: Configuration.headerAdvice)
     }
     for table in configuration.topicTables where known[table.topic!] == nil {
       problems.append(
@@ -155,6 +163,31 @@ extension Configuration {
     for source in sources where source.isRouted {
       originPartitions[source.originalTopic] = partitions[source.originalTopic]
     }
+  }
+
+  /// Sources whose CSV takes its columns from the first line of a file: a record of a topic has none before it.
+  public var headerSources: [SourceSettings] {
+    sources.filter { $0.mapping.format == .csv && $0.mapping.csv.hasHeader && $0.mapping.csv.columns.isEmpty }
+  }
+
+  public static func headerProblem(_ source: SourceSettings) -> String {
+    "source '\(source.name)': its CSV takes the names of the columns from a header (csv.header), and records of the topic "
+      + "'\(source.originalTopic)' have none: every one of them would be a dead letter"
+  }
+
+  public static let headerAdvice =
+    "Name the columns of the topic's records (`csv: {columns: […]}`), or map them by number (`csv: {header: false}`)."
+
+  /// Every topic that a cluster has to have for this configuration, with what it is to be configured with: sources, tables,
+  /// and what tieout and its console write.
+  public var allTopics: [(name: String, config: [String: String])] {
+    let compact = ["cleanup.policy": "compact"]
+    var settings: [String: [String: String]] = [redrivenTopic: compact]
+    for source in sources { settings[source.originalTopic] = [:] }
+    for table in topicTables { settings[table.topic!] = compact }
+    if let topic = variance?.budgetTopic { settings[topic] = compact }
+    for topic in ownTopics + consoleTopics { settings[topic.name] = topic.config }
+    return settings.keys.sorted().map { ($0, settings[$0]!) }
   }
 
   /// The topics that tieout itself writes, with what they are to be configured with.

@@ -28,9 +28,11 @@ extension Doctor {
     var findings = plan.problems.map { problem in
       DoctorFinding(
         .failed, "topics", problem.topic, problem.text,
-        advice: cluster.topics[problem.topic] == nil
-          ? "Create the topic, or correct the name; a topic that the client has no right to describe looks missing too."
-          : "Give the topics the same number of partitions, or route the sources that differ (`routed: true`).")
+        advice: problem.advice != nil
+          ? problem.advice!
+          : cluster.topics[problem.topic] == nil
+            ? "Create the topic, or correct the name; a topic that the client has no right to describe looks missing too."
+            : "Give the topics the same number of partitions, or route the sources that differ (`routed: true`).")
     }
     if plan.problems.isEmpty, plan.tasks > 0 {
       findings.append(

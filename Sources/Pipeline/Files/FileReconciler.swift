@@ -29,6 +29,12 @@ public struct FileRunOptions: Sendable {
     self.now_ms = now_ms
     self.asOf_ms = asOf_ms
   }
+
+  /// The last millisecond of a day (`2026-01-31`, UTC), or an RFC 3339 time; nil for any other text.
+  public static func asOf_ms(_ text: String) -> Int64? {
+    if text.utf8.count == 10, let day = DateStyle.iso.day(text) { return (Int64(day) + 1) * 86_400_000 - 1 }
+    return Timestamps.parse(text)
+  }
 }
 
 public struct FileRunError: Error, CustomStringConvertible {
@@ -254,6 +260,7 @@ public final class FileReconciler {
     let mapping = configuration.sources[source].mapping
     let threads = options.threads
     let isCSV = mapping.format == .csv
+    let isEnvelope = mapping.format.isEnvelope
     let faults = Slots<[(Int, DataFault)]>(repeating: [], count: threads)
     let largest = Slots<Int64>(repeating: .min, count: threads)
     let routes = Slots<[UInt8]>(repeating: [], count: threads)
@@ -282,7 +289,7 @@ public final class FileReconciler {
             continue
           }
           let view = ByteView(base: base.value.map { $0 + line.start }, count: line.length)
-          let (key, payload) = isCSV ? (.empty, view) : splitKey(view)
+          let (key, payload) = isCSV ? (.empty, view) : splitKey(view, isEnvelope: isEnvelope)
           let position = RecordPosition(source: UInt16(source), partition: partition, offset: line.number)
           if let fault = lane.decode(key: key, payload: payload, position: position) {
             faults[thread].append((index, fault))
@@ -398,7 +405,7 @@ public final class FileReconciler {
       var payload = bytes
       if mapping.format != .csv {
         bytes.withUnsafeBufferPointer { buffer in
-          let (keyView, payloadView) = splitKey(ByteView(buffer))
+          let (keyView, payloadView) = splitKey(ByteView(buffer), isEnvelope: mapping.format.isEnvelope)
           if !keyView.isEmpty {
             key = Array(keyView.buffer)
             payload = Array(payloadView.buffer)
@@ -456,7 +463,9 @@ public final class FileReconciler {
   /// comparison with a budget, where there is one: `variance.jsonl`.
   private func writeRevenue() throws {
     guard let settings = configuration.aggregates else { return }
-    var table = CellTable(dimensionCount: configuration.dimensions.count, limits: settings.limits)
+    // Each task has its bounds; what they hold together is bounded by that.
+    var table = CellTable(
+      dimensionCount: configuration.dimensions.count, limits: settings.limits.of(tasks: FileReconciler.taskCount))
     for task in tasks { task.matcher.mergeAggregates(into: &table) }
     let latest = configuration.sources.indices.map { source in
       (
@@ -519,23 +528,6 @@ public final class FileReconciler {
     summary.match.open[BreakType.dataQuality.index] += summary.duplicateValues
     summary.decode.records += summary.oversized
   }
-}
-
-/// Splits `key<TAB>value`: a TAB before the first brace or bracket. Without one, everything is the value.
-func splitKey(_ line: ByteView) -> (key: ByteView, payload: ByteView) {
-  guard let base = line.base else { return (.empty, line) }
-  for at in 0..<line.count {
-    switch base[at] {
-    case UInt8(ascii: "{"), UInt8(ascii: "["): return (.empty, line)
-    case 0x09:
-      let rest = line.count - at - 1
-      return (
-        ByteView(base: base, count: at), rest == 0 ? .empty : ByteView(base: base + at + 1, count: rest)
-      )
-    default: break
-    }
-  }
-  return (.empty, line)
 }
 
 /// One element for each of the threads of a round; each thread touches only its own.

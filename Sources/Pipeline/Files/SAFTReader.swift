@@ -16,6 +16,8 @@ public struct SAFTLine: Sendable, Equatable {
   public var description = ""
   /// Debit − credit in minor units of the file's currency.
   public var amount: Int64 = 0
+  /// The side that it stands on. A correction may stand with a negative amount on the side of what it corrects (red storno).
+  public var isCredit = false
   /// Line of the file on which it begins.
   public var fileLine = 0
 }
@@ -50,6 +52,9 @@ public struct SAFTTotals: Sendable, Equatable {
   public var statedDocuments: Int?
   public var statedDebit: Int64?
   public var statedCredit: Int64?
+
+  /// Whether the file states any.
+  public var areStated: Bool { statedDocuments != nil || statedDebit != nil || statedCredit != nil }
 
   /// Whether the file holds what it says it holds.
   public var agree: Bool {
@@ -90,6 +95,7 @@ public final class SAFTReader: NSObject {
     guard FileManager.default.isReadableFile(atPath: path), let stream = InputStream(fileAtPath: path) else {
       throw TableError(file: path, line: 0, message: "cannot be read")
     }
+    try SAFTProlog.check(path)
     let reader = SAFTReader(path, onDocument)
     let parser = XMLParser(stream: stream)
     parser.shouldResolveExternalEntities = false
@@ -97,10 +103,16 @@ public final class SAFTReader: NSObject {
     parser.delegate = reader
     let isWellFormed = parser.parse()
     if let failure = reader.failure { throw failure }
+    let error = reader.problem ?? parser.parserError as NSError?
+    // The parser takes the end of the stream for that of the document.
+    let isCut = isWellFormed ? !reader.open.isEmpty : !SAFTReader.endsWithRoot(path)
+    if isCut, let missing = reader.missing {
+      throw TableError(file: path, line: Int64(max(parser.lineNumber, 1)), message: missing)
+    }
     guard isWellFormed else {
       throw TableError(
-        file: path, line: Int64(parser.lineNumber),
-        message: "is no well-formed XML: \(parser.parserError.map { "\($0.localizedDescription)" } ?? "unknown")")
+        file: path, line: Int64(reader.problemLine ?? parser.lineNumber),
+        message: "is no well-formed XML: \(error.map(SAFTReader.words) ?? "the parser does not say why")")
     }
     guard reader.sawLedger else {
       throw TableError(file: path, line: 0, message: "holds no GeneralLedgerEntries; is it a SAF-T Financial file?")
@@ -108,7 +120,50 @@ public final class SAFTReader: NSObject {
     return reader.totals
   }
 
+  private var sawRoot = false
   private var sawLedger = false
+
+  /// What a file that ends before its end lacks.
+  private var missing: String? {
+    guard sawRoot else { return nil }
+    let innermost = open.last ?? "AuditFile"
+    let path = open.isEmpty ? "" : " of \(open.joined(separator: "/"))"
+    let documents = document.map { " (document '\($0.id)')" } ?? ""
+    return
+      "the file ends in the middle: '</\(innermost)>'\(path)\(documents) is missing, and "
+      + "all that comes behind it; \(totals.documents) whole document(s) were read"
+  }
+
+  /// The first of what the parser found wrong, and where; it goes on behind some of it.
+  private var problem: NSError?
+  private var problemLine: Int?
+
+  /// Whether the end tag of the file's element stands near its end, where comments may follow.
+  private static func endsWithRoot(_ path: String) -> Bool {
+    guard let file = FileHandle(forReadingAtPath: path) else { return false }
+    defer { try? file.close() }
+    let size = (try? file.seekToEnd()) ?? 0
+    try? file.seek(toOffset: size > 4_096 ? size - 4_096 : 0)
+    // In UTF-16 every other byte is zero here.
+    let tail = ((try? file.readToEnd()) ?? Data()).filter { $0 != 0 }
+    return String(decoding: tail, as: UTF8.self).contains(/<\/([^\s<>]+:)?AuditFile\s*>/)
+  }
+
+  /// What the numbers of libxml2 mean (`xmlParserErrors`); the parser has no words for them.
+  private static func words(_ error: NSError) -> String {
+    switch error.code {
+    case 4: "it is empty"
+    case 6, 7, 8, 9: "it has a character that XML does not allow"
+    case 26, 27, 28: "it refers to an entity that it does not declare"
+    case 3, 64: "it does not begin as XML does"
+    case 5, 77: "it ends before its elements do"
+    case 31, 32, 79, 81: "its encoding is not the one that it states, or is not known"
+    case 38...42, 65, 75: "an attribute is not written as XML wants it"
+    case 68, 72, 73, 74: "a tag is not written as XML wants it"
+    case 76: "an end tag is not that of the element that is open"
+    default: "error \(error.code) of libxml2"
+    }
+  }
 
   private func fail(_ parser: XMLParser, _ message: String) {
     guard failure == nil else { return }
@@ -123,6 +178,7 @@ extension SAFTReader: XMLParserDelegate {
     attributes: [String: String]
   ) {
     if open.isEmpty, name != "AuditFile" { return fail(parser, "begins with '\(name)' and not with 'AuditFile'") }
+    sawRoot = true
     open.append(name)
     text = ""
     switch name {
@@ -139,6 +195,16 @@ extension SAFTReader: XMLParserDelegate {
       amountSides = 0
     default: break
     }
+  }
+
+  public func parser(_ parser: XMLParser, parseErrorOccurred parseError: any Error) {
+    let error = parseError as NSError
+    // Warnings, and what is said of namespaces, which do not matter.
+    guard failure == nil, problem == nil, !(98...101).contains(error.code), !(200...205).contains(error.code) else {
+      return
+    }
+    problem = error
+    problemLine = parser.lineNumber
   }
 
   public func parser(_ parser: XMLParser, foundCharacters string: String) {
@@ -173,7 +239,11 @@ extension SAFTReader: XMLParserDelegate {
       totals.currency = currency
     case ("Company", "Name"): totals.company = value
     case ("Journal", "JournalID"): journal = value
-    case ("GeneralLedgerEntries", "NumberOfEntries"): totals.statedDocuments = Int(value)
+    case ("GeneralLedgerEntries", "NumberOfEntries"):
+      guard let count = Int(value) else {
+        return fail(parser, "\(name): '\(value.prefix(DataFault.maximumQuotedBytes))' is no number of documents")
+      }
+      totals.statedDocuments = count
     case ("GeneralLedgerEntries", "TotalDebit"): totals.statedDebit = amount(parser, name, value)
     case ("GeneralLedgerEntries", "TotalCredit"): totals.statedCredit = amount(parser, name, value)
     default: break
@@ -196,7 +266,7 @@ extension SAFTReader: XMLParserDelegate {
       totals.documents += 1
       totals.lines += finished.lines.count
       for line in finished.lines {
-        if line.amount > 0 { totals.debit += Int128(line.amount) } else { totals.credit -= Int128(line.amount) }
+        if line.isCredit { totals.credit -= Int128(line.amount) } else { totals.debit += Int128(line.amount) }
       }
       do { try onDocument(finished) } catch {
         failure = error
@@ -220,6 +290,7 @@ extension SAFTReader: XMLParserDelegate {
       amountSides += 1
     case ("CreditAmount", "Amount"):
       line!.amount -= amount(parser, name, value)
+      line!.isCredit = true
       amountSides += 1
     case (_, "Line"):
       let finished = line!
@@ -249,5 +320,34 @@ extension SAFTReader: XMLParserDelegate {
     if let day = DateStyle.iso.day(value) { return day }
     fail(parser, "\(name): '\(value.prefix(DataFault.maximumQuotedBytes))' is no date")
     return absentDate
+  }
+}
+
+/// What stands before the first element of an XML file. A document type may declare entities, which the parser leaves out
+/// without a word, with what follows them: no SAF-T file needs one.
+private enum SAFTProlog {
+  /// No comments before the first element are longer.
+  static let maximumBytes = 1 << 20
+
+  static func check(_ path: String) throws {
+    guard let file = FileHandle(forReadingAtPath: path) else { return }
+    defer { try? file.close() }
+    // In UTF-16 every other byte is zero here.
+    let bytes = (try file.read(upToCount: maximumBytes) ?? Data()).filter { $0 != 0 }
+    var at = bytes.startIndex
+    func begins(_ text: String) -> Bool { bytes[at...].starts(with: text.utf8) }
+    while let start = bytes[at...].firstIndex(of: UInt8(ascii: "<")) {
+      at = start
+      let end = begins("<?") ? "?>" : begins("<!--") ? "-->" : nil
+      if let end, let found = bytes[at...].firstRange(of: Data(end.utf8)) {
+        at = found.upperBound
+        continue
+      }
+      guard begins("<!DOCTYPE") else { return }
+      let line = bytes[..<at].count { $0 == 0x0a } + 1
+      throw TableError(
+        file: path, line: Int64(line),
+        message: "has a document type declaration (DOCTYPE): entities are not read, and a SAF-T file needs none")
+    }
   }
 }

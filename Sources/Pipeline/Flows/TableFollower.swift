@@ -13,6 +13,7 @@ final class TableFollower {
   private let interval_ms: Int64
   private var nextLook_ms: Int64
   private var lastProblem = ""
+  private let trial = TableTrial()
 
   /// - Returns: nil where nothing is followed.
   init?(_ configuration: Configuration, log: Logger, environment: any WorkerEnvironment) throws {
@@ -26,20 +27,22 @@ final class TableFollower {
     nextLook_ms = environment.monotonic_ms() + interval_ms
   }
 
-  /// Reads files and topics again where it is time. What cannot be read, or makes no sense, changes nothing.
+  /// Reads files and topics again where it is time. A table that cannot be read, or makes no sense, stays as it is.
   /// - Returns: what has changed; nil where nothing has.
   func refresh() -> [TableSource]? {
     let now_ms = environment.monotonic_ms()
     guard now_ms >= nextLook_ms else { return nil }
     nextLook_ms = now_ms + interval_ms
     do {
-      let entries = try configuration.rereadTables(topics: try topics?.read() ?? [:])
-      lastProblem = ""
-      let old = configuration.tableEntries
+      let (next, problems) = trial.take(configuration, try topics?.read() ?? [:], topics)
+      let all = problems.joined(separator: "; ")
+      if all != lastProblem {
+        for problem in problems { log.error("a table stays as it is", metadata: ["error": "\(problem)"]) }
+      }
+      lastProblem = all
+      let (old, entries) = (configuration.tableEntries, next.tableEntries)
       let changed = configuration.tableSources.filter { entries[$0.name] != old[$0.name] }
       guard !changed.isEmpty else { return nil }
-      let next = try configuration.replacingTables(entries)
-      try configuration.checkSuccessor(next)
       configuration = next
       log.notice("tables read again", metadata: ["changed": "\(changed.map(\.words).joined(separator: ", "))"])
       return changed

@@ -43,6 +43,7 @@ public final class MasterData: TableVersionSource, @unchecked Sendable {
   private var nextLook_ms: Int64
   private var nextWrite_ms: Int64 = 0
   private var lastProblem = ""
+  private let trial = TableTrial()
   private let interval_ms: Int64
   private let rewrite_ms: Int64
 
@@ -54,8 +55,11 @@ public final class MasterData: TableVersionSource, @unchecked Sendable {
     var configuration = configuration
     if let topics {
       try topics.readPositions()
-      let entries = try MasterData.read(topics, configuration, producer)
-      configuration = try configuration.replacingTables(entries)
+      let held = try MasterData.read(topics, configuration, producer)
+      let (taken, problems) = TableTrial().take(configuration, held, topics, isStart: true)
+      guard problems.isEmpty else { throw MasterDataError(description: problems.joined(separator: "; ")) }
+      configuration = taken
+      let entries = configuration.tableEntries
       log.info(
         "tables read",
         metadata: [
@@ -73,28 +77,31 @@ public final class MasterData: TableVersionSource, @unchecked Sendable {
 
   public var current: TableVersion { version.withLock { $0 } }
 
-  /// Reads the files again where it is time, or where it is asked for. Tables that cannot be read, or with which a mapping
-  /// makes no sense, change nothing.
+  /// Reads the files again where it is time, or where it is asked for. A table that cannot be read, or with which a mapping
+  /// makes no sense, stays as it is.
   func refresh(isForced: Bool) {
     let now_ms = monotonic_ms()
     guard isForced || now_ms >= nextLook_ms else { return }
     nextLook_ms = now_ms + interval_ms
     do {
       let old = current
-      let entries =
-        try topics.map { try MasterData.read($0, old.configuration, producer) } ?? old.configuration.rereadTables()
+      let held = try topics.map { try MasterData.read($0, old.configuration, producer) } ?? [:]
+      let (configuration, problems) = trial.take(old.configuration, held, topics)
+      // Said once, not at every look.
+      let all = problems.joined(separator: "; ")
+      if all != lastProblem || isForced {
+        for problem in problems { log.error("a table stays as it is", metadata: ["error": "\(problem)"]) }
+      }
+      lastProblem = all
+      let entries = configuration.tableEntries
       guard entries != old.configuration.tableEntries else {
         if now_ms >= nextWrite_ms { try write(old) }
-        lastProblem = ""
         return
       }
-      let configuration = try old.configuration.replacingTables(entries)
-      try old.configuration.checkSuccessor(configuration)
       try KnownPeriods.write(configuration, producer)
       let next = TableVersion(configuration)
       try write(next)
       version.withLock { $0 = next }
-      lastProblem = ""
       let changed = entries.filter { old.configuration.tableEntries[$0.key] != $0.value }
       log.notice(
         "tables read again",
@@ -111,7 +118,7 @@ public final class MasterData: TableVersionSource, @unchecked Sendable {
     }
   }
 
-  /// Files and topics as they are now. What makes no row is a dead letter.
+  /// What the topics hold now. What makes no row is a dead letter.
   private static func read(
     _ topics: TopicTables, _ configuration: Configuration, _ producer: Producer
   ) throws -> TableEntries {
@@ -125,7 +132,7 @@ public final class MasterData: TableVersionSource, @unchecked Sendable {
       try sendPositions(topics, configuration, producer)
       try producer.flush(timeout_ms: 60_000)
     }
-    return try configuration.rereadTables(topics: entries)
+    return entries
   }
 
   private static func sendPositions(

@@ -95,6 +95,13 @@ final class TopicTable {
     } catch { refuse("\(error)") }
   }
 
+  /// Where the row of a key of `entries` stands; nil where the configuration itself has it.
+  func place(_ entry: String) -> (partition: Int32, offset: Int64, key: [UInt8])? {
+    let found = rows.filter { $0.value.key == entry }
+      .max { ($0.key.partition, $0.value.offset) < ($1.key.partition, $1.value.offset) }
+    return found.map { ($0.key.partition, $0.value.offset, $0.key.key) }
+  }
+
   /// The rows by their own key. Where records under different keys say the same row, the one that comes last in the order
   /// of partitions and offsets counts.
   var entries: [String: String] {

@@ -14,6 +14,8 @@ final class TopicTables {
   private let tables: [TopicTable]
   private let admin: Admin
   private var encoder = DeadLetterEncoder()
+  /// By table: why it could not be read to its end the last time.
+  private(set) var problems: [String: String] = [:]
 
   /// Records before these have been dead letters where they had to be: by table and partition, as `<prefix>.tables` says.
   private var reported: [String: Int64] = [:]
@@ -56,15 +58,22 @@ final class TopicTables {
           description:
             "\(table.source.words): there is no topic '\(table.topic)' at \(configuration.kafka.bootstrap)")
       }
-      let bad = try table.read(reader, partitions: count) { body in
-        try environment.retrying("asking for offsets", log: log, body)
+      problems[table.source.name] = nil
+      let bad: [TopicTable.BadRow]
+      do {
+        bad = try table.read(reader, partitions: count) { body in
+          try environment.retrying("asking for offsets", log: log, body)
+        }
+      } catch let error as TableError {
+        problems[table.source.name] = "\(error)"
+        continue
       }
       for row in bad where row.offset >= reported[position(table, row.partition)] ?? 0 {
         log.warning(
           "a row of a table cannot be taken in",
           metadata: [
             "table": "\(table.source.name)", "topic": "\(table.topic)", "partition": "\(row.partition)",
-            "offset": "\(row.offset)", "error": "\(row.message)",
+            "offset": "\(row.offset)", "key": "\(TopicTables.shown(row.key ?? []))", "error": "\(row.message)",
           ])
         try letter(
           row.key,
@@ -78,6 +87,15 @@ final class TopicTables {
       all[table.source.name] = table.entries
     }
     return all
+  }
+
+  private static func shown(_ key: [UInt8]) -> String {
+    String(decoding: key.prefix(DataFault.maximumQuotedBytes), as: UTF8.self)
+  }
+
+  /// Where the row of a key stands in its topic.
+  func place(_ table: String, _ entry: String) -> (partition: Int32, offset: Int64, key: String)? {
+    tables.first { $0.source.name == table }?.place(entry).map { ($0.partition, $0.offset, TopicTables.shown($0.key)) }
   }
 
   private func position(_ table: TopicTable, _ partition: Int32) -> String {
@@ -172,6 +190,8 @@ extension Configuration {
     guard let topics = try TopicTables(self, log: log) else { return self }
     // Before the daemon has run for the first time there is nothing to know.
     try? topics.readPositions()
-    return try replacingTables(rereadTables(topics: topics.read()))
+    let (configuration, problems) = TableTrial().take(self, try topics.read(), topics, isStart: true)
+    guard problems.isEmpty else { throw MasterDataError(description: problems.joined(separator: "; ")) }
+    return configuration
   }
 }

@@ -1,0 +1,99 @@
+import Domain
+import Testing
+
+@testable import Decoding
+
+/// What stands at the edges of a mapping: tables that skip, columns that stand twice, amounts that contradict their style.
+@Suite struct MappingEdgeTests {
+  /// `unlisted: skip` skips whatever field has the table.
+  @Test func aTableSkipsWhateverTheField() throws {
+    func skipping(_ field: String) throws -> [OrderEventText] {
+      let spec = jsonOrders {
+        var mapping = $0.fields[field]!
+        mapping.table = ValueTable(name: "t", entries: ["known": "known"], unlisted: .skip)
+        $0.fields[field] = mapping
+      }
+      return try decode(
+        #"{"id":"A","event":{"id":"e","time":"2024-01-01T00:00:00Z","type":"x"},"cur":"EUR","amounts":{"net":1,"tax":2},"lines":[{},{"customer":"c"}]}"#,
+        spec)
+    }
+    for field in ["currency", "order", "event_time", "net", "event_id", "customer"] {
+      #expect(try skipping(field) == [], "\(field)")
+    }
+  }
+
+  @Test(arguments: ["side", "amount", "debit", "credit", "currency", "order", "event_time", "role", "posting_date"])
+  func aTableOfALedgerSkipsToo(_ field: String) throws {
+    var spec = MappingSpecification(sourceName: "ledger", sourceIndex: 1, kind: .ledger, format: .json)
+    spec.fields = [
+      "order": path("o"), "role": path("r"), "currency": path("c"), "event_time": path("t"), "posting_date": path("p"),
+    ]
+    func skipping(_ name: String, _ own: String, _ entries: [String: String] = ["known": "debit"]) -> FieldMapping {
+      var mapping = path(name)
+      if own == field { mapping.table = ValueTable(name: "t", entries: entries, unlisted: .skip) }
+      return mapping
+    }
+    for (name, place) in [
+      ("order", "o"), ("role", "r"), ("currency", "c"), ("event_time", "t"), ("posting_date", "p"),
+    ] {
+      spec.fields[name] = skipping(place, name, ["known": name == "role" ? "cash" : "known"])
+    }
+    spec.amount =
+      field == "debit" || field == "credit"
+      ? .debitCredit(debit: skipping("d", "debit"), credit: skipping("h", "credit"))
+      : .indicated(amount: skipping("d", "amount"), side: skipping("s", "side"))
+    var decoder = PostingDecoder(plan: try MappingPlan(spec))
+    var postings = RecordBuffer<Posting>()
+    let text =
+      #"{"o":"A","r":"cash","c":"EUR","t":"2024-01-01T00:00:00Z","p":"2024-01-01","d":1,"h":2,"s":"X"}"#
+    let outcome = try text.withView {
+      try decoder.decode(
+        key: .empty, payload: $0, position: RecordPosition(source: 1, partition: 0, offset: 1), into: &postings)
+    }
+    #expect(outcome == .skipped && postings.count == 0)
+  }
+
+  @Test func aColumnThatStandsTwice() throws {
+    var spec = MappingSpecification(sourceName: "o", sourceIndex: 0, kind: .orders, format: .csv)
+    var event = FieldMapping(.constant("invoiced"))
+    event.table = nil
+    spec.fields = ["order": path("o"), "event": event, "event_time": path("t"), "customer": path("c")]
+    let row = "A,2024-01-01T00:00:00Z,x,y,z"
+    let twice = fault(row, spec, header: "o,t,c,c,z")
+    #expect(twice?.field == "c" && twice?.detail.contains("more than once") == true, "\(twice as Any)")
+    // One that nobody reads may stand as often as it likes.
+    #expect(try decode(row, spec, header: "o,t,c,z,z").first?.customer == "x")
+  }
+
+  /// A text with a separator says itself where its decimals begin.
+  @Test func impliedDecimalsTakeNoSeparator() throws {
+    func amount(_ text: String, separator: String = ".") -> (Int64?, DataFault?) {
+      let spec = jsonOrders {
+        var net = path("amounts.net")
+        net.decimal.impliedDecimals = 2
+        net.decimal.decimalSeparator = separator.utf8.first!
+        $0.fields["net"] = net
+      }
+      let record =
+        #"{"id":"A","event":{"id":"e","time":"2024-01-01T00:00:00Z","type":"x"},"cur":"EUR","amounts":{"net":"\#(text)"}}"#
+      do { return (try decode(record, spec).first?.net, nil) } catch { return (nil, error as? DataFault) }
+    }
+    #expect(amount("12345").0 == 123_45 && amount("-100").0 == -1_00)
+    for (text, separator) in [("100.00", "."), ("100.", "."), ("1.5", "."), ("100,00", ",")] {
+      let fault = amount(text, separator: separator).1
+      #expect(fault?.reason == .nonDecimalAmount, "\(text)")
+      #expect(fault?.detail.contains("without a separator, as implied_decimals says") == true, "\(fault as Any)")
+    }
+  }
+
+  @Test func faultsAreWords() {
+    let spec = jsonOrders { $0.fields["quantity"] = path("q") }
+    func quantity(_ text: String) -> String? {
+      fault(
+        #"{"id":"A","event":{"id":"e","time":"2024-01-01T00:00:00Z","type":"x"},"cur":"EUR","q":"\#(text)"}"#, spec)?
+        .detail
+    }
+    #expect(quantity("two") == "'two' is no quantity")
+    #expect(quantity("99999999999999999999") == "'99999999999999999999' is too large")
+  }
+}

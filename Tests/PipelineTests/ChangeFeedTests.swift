@@ -1,0 +1,104 @@
+import Configuration
+import Decoding
+import Domain
+import Foundation
+import Testing
+
+@testable import Pipeline
+
+/// Sources that are change feeds, whose rows come and go with the filters of the mapping.
+@Suite struct ChangeFeedTests {
+  let yaml = """
+    name: feed
+    sources:
+      crm:
+        kind: orders
+        format: debezium
+        where: [{path: st, in: [sent]}]
+        fields: {order: o, event_id: id, event: {constant: invoiced}, event_time: {path: $.ts_ms, format: epoch_ms},
+          currency: {constant: EUR}, gross: g}
+      gl:
+        kind: ledger
+        format: debezium
+        where: [{path: st, not_in: [parked]}, {path: co, in: ["1000"]}]
+        fields: {order: o, line_id: id, journal: j, role: r, currency: {constant: EUR},
+          event_time: {path: $.ts_ms, format: epoch_ms}}
+        amount: m
+    policy: {replace_defaults: true, invoiced: {receivable: +gross}}
+    """
+
+  func event(_ order: String, _ state: String, id: String = "e1", gross: Int = 10) -> String {
+    #"{"o":"\#(order)","id":"\#(id)","g":\#(gross),"st":"\#(state)"}"#
+  }
+
+  func line(_ order: String, _ id: String, _ amount: Int, _ state: String = "ok", company: String = "1000") -> String {
+    #"{"o":"\#(order)","id":"\#(id)","j":"J\#(id)","r":"receivable","m":\#(amount),"st":"\#(state)","co":"\#(company)"}"#
+  }
+
+  func change(_ op: String, _ second: Int, _ before: String?, _ after: String?) -> String {
+    let time_ms = 1_704_067_200_000 + second * 1_000
+    return #"{"op":"\#(op)","ts_ms":\#(time_ms),"before":\#(before ?? "null"),"after":\#(after ?? "null")}"#
+  }
+
+  @Test(arguments: [1, 3]) func rowsThatLeaveTheFiltersCountNoMore(_ threads: Int) throws {
+    let scratch = Scratch()
+    defer { withExtendedLifetime(scratch) {} }
+    let directory = scratch.path
+    let configuration = try Configuration.parse(yaml: yaml, file: "f.yaml", directory: directory)
+    let orders = [
+      change("c", 0, nil, event("A", "sent")),
+      change("c", 0, nil, event("B", "draft", id: "e2")),
+      change("u", 5, event("B", "draft", id: "e2"), event("B", "sent", id: "e2")),
+      // C was sent by mistake, and is a draft again; nothing is in the ledger for it.
+      change("c", 0, nil, event("C", "sent", id: "e3")),
+      change("u", 9, event("C", "sent", id: "e3"), event("C", "draft", id: "e3")),
+    ]
+    let ledger = [
+      change("c", 1, nil, line("A", "1", 10)), change("c", 1, nil, line("A", "2", 10)),
+      // Parked, then with what was before left out, and one that comes back.
+      change("u", 3, line("A", "2", 10), line("A", "2", 10, "parked")),
+      change("c", 1, nil, line("B", "3", 10)), change("c", 1, nil, line("B", "4", 10)),
+      change("u", 3, nil, line("B", "4", 10, company: "2000")),
+      change("u", 4, line("B", "3", 10), line("B", "3", 10, "parked")),
+      change("u", 5, line("B", "3", 10, "parked"), line("B", "3", 10)),
+      // Rows that never were in: no order is known by them.
+      change("c", 1, nil, line("X", "5", 10, "parked")), change("r", 1, nil, line("X", "6", 10, "parked")),
+      change("u", 2, line("X", "5", 10, "parked"), line("X", "5", 11, "parked")),
+      change("d", 3, line("X", "5", 11, "parked"), nil),
+    ]
+    try orders.joined(separator: "\n").write(toFile: directory + "/o.jsonl", atomically: true, encoding: .utf8)
+    try ledger.joined(separator: "\n").write(toFile: directory + "/l.jsonl", atomically: true, encoding: .utf8)
+    let summary = try FileReconciler(
+      configuration: configuration,
+      options: FileRunOptions(
+        orders: [directory + "/o.jsonl"], ledger: [directory + "/l.jsonl"], directory: directory + "/out",
+        threads: threads, now_ms: 1_790_000_000_000, asOf_ms: nil)
+    ).run()
+    let breaks = try String(contentsOfFile: directory + "/out/breaks.jsonl", encoding: .utf8)
+    #expect(summary.openBreaks == 0 && breaks.isEmpty, "\(breaks)")
+    #expect(summary.deadLetters == [:])
+    #expect(summary.match.tiesOpened == 3)
+    // B's draft, and the four records about X.
+    #expect(summary.decode.skipped == 5)
+  }
+
+  /// The router reads a record as the task does: what leaves goes to the order that it leaves.
+  @Test func whatLeavesIsRoutedToTheOrderThatItLeaves() throws {
+    let configuration = try Configuration.parse(yaml: yaml, file: "f.yaml", directory: "/")
+    let lane = Lane(try MappingPlan(configuration.sources[1].routingMapping([])))
+    func order(_ text: String) -> String? {
+      var text = text
+      return text.withUTF8 { bytes in
+        lane.reset()
+        let fault = lane.decode(
+          key: .empty, payload: ByteView(bytes), position: RecordPosition(source: 0, partition: 0, offset: 1))
+        #expect(fault == nil)
+        return lane.firstOrder?.string
+      }
+    }
+    #expect(order(change("u", 1, line("A", "1", 10), line("B", "1", 10, "parked"))) == "A")
+    #expect(order(change("u", 1, line("A", "1", 10, "parked"), line("B", "1", 10))) == "B")
+    #expect(order(change("u", 1, line("A", "1", 10, "parked"), line("B", "1", 10, "parked"))) == nil)
+    lane.reset()
+  }
+}

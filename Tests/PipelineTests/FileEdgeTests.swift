@@ -1,0 +1,246 @@
+import Configuration
+import Domain
+import Foundation
+import Testing
+
+@testable import Pipeline
+
+/// Runs over files, at their edges: keys, headers, days, bounds.
+@Suite struct FileEdgeTests {
+  static let fields = "order: o, event: {constant: invoiced}, event_time: t, currency: {constant: EUR}, gross: g"
+
+  func run(
+    _ yaml: String, orders: [String], ledger: [String], threads: Int = 2, asOf: String? = nil,
+    extension name: String = "jsonl"
+  ) throws -> (summary: RunSummary, out: (String) throws -> String) {
+    let scratch = Scratch()
+    let directory = scratch.path
+    let configuration = try Configuration.parse(yaml: yaml, file: "t.yaml", directory: directory)
+    for (file, lines) in [("o", orders), ("l", ledger)] {
+      try lines.joined(separator: "\n").write(
+        toFile: "\(directory)/\(file).\(name)", atomically: true, encoding: .utf8)
+    }
+    let summary = try FileReconciler(
+      configuration: configuration,
+      options: FileRunOptions(
+        orders: ["\(directory)/o.\(name)"], ledger: ["\(directory)/l.\(name)"], directory: directory + "/out",
+        threads: threads, now_ms: 1_790_000_000_000, asOf_ms: asOf.flatMap(FileRunOptions.asOf_ms))
+    ).run()
+    return (
+      summary,
+      { name in
+        defer { withExtendedLifetime(scratch) {} }
+        return try String(contentsOfFile: directory + "/out/" + name, encoding: .utf8)
+      }
+    )
+  }
+
+  /// A change feed as a console consumer prints it, with JSON keys: the order is that of the key.
+  @Test func keysMayBeJSON() throws {
+    let yaml = """
+      sources:
+        orders: {kind: orders, fields: {\(Self.fields)}}
+        ledger:
+          kind: ledger
+          format: debezium
+          fields: {order: $key, role: {constant: receivable}, currency: {constant: EUR}, event_time: t, line_id: i}
+          amount: m
+      policy: {replace_defaults: true, invoiced: {receivable: +gross}}
+      """
+    let key = #"{"o":"A"}"#
+    let row = #"{"i":"1","t":"2024-01-01T00:00:00Z","m":"10.00"}"#
+    let (summary, out) = try run(
+      yaml, orders: [#"{"o":"{\"o\":\"A\"}","t":"2024-01-01T00:00:00Z","g":10}"#],
+      ledger: ["\(key)\t{\"op\":\"c\",\"after\":\(row)}", "\(key)\t", "{\"b\":1}\t{\"op\":\"z\"}"])
+    #expect(summary.openBreaks == 0 && summary.match.postings == 1 && summary.decode.tombstones == 1)
+    #expect(summary.deadLetters == ["SCHEMA_INVALID": 1])
+    let letters = try out("dead-letters.jsonl")
+    #expect(letters.contains(#""key":"{\"b\":1}""#), "\(letters)")
+  }
+
+  @Test func asOfADayIsAsOfItsEnd() throws {
+    #expect(FileRunOptions.asOf_ms("2024-01-31") == 1_706_745_599_999)
+    #expect(FileRunOptions.asOf_ms("2024-01-31T00:00:00Z") == 1_706_659_200_000)
+    for text in ["2024-02-30", "31.01.2024", ""] { #expect(FileRunOptions.asOf_ms(text) == nil, "\(text)") }
+    let yaml = """
+      sources:
+        orders: {kind: orders, fields: {\(Self.fields)}}
+        ledger: {kind: ledger, fields: {order: o, role: {constant: receivable}, currency: {constant: EUR}, event_time: t}, amount: m}
+      policy: {replace_defaults: true, invoiced: {receivable: +gross}}
+      """
+    let orders = ["2024-01-31T23:59:59Z", "2024-02-01T00:00:00Z"].map { #"{"o":"A","t":"\#($0)","g":10}"# }
+    #expect(try run(yaml, orders: orders, ledger: [], asOf: "2024-01-31").summary.match.orderEvents == 1)
+    #expect(try run(yaml, orders: orders, ledger: [], asOf: "2024-02-01").summary.match.orderEvents == 2)
+  }
+
+  /// Each task has its bounds; what they hold together is not cut a second time.
+  @Test(arguments: [1, 3]) func boundsOfDimensionsAreThoseOfTasks(_ threads: Int) throws {
+    let yaml = """
+      dimensions: [seg]
+      sources:
+        orders: {kind: orders, fields: {order: o, event: {constant: booked}, event_time: t, currency: {constant: EUR}, net: g}, dimensions: {seg: s}}
+        ledger: {kind: ledger, fields: {order: o, role: {constant: receivable}, currency: {constant: EUR}, event_time: t}, amount: m}
+      aggregates: {enabled: true, values: {seg: 1}}
+      """
+    func booked(_ keys: [String]) throws -> [String: String] {
+      let orders = keys.map { #"{"o":"\#($0)","t":"2024-01-01T00:00:00Z","g":1,"s":"s\#($0)"}"# }
+      let text = try run(yaml, orders: orders, ledger: [], threads: threads).out("revenue.jsonl")
+      var found: [String: String] = [:]
+      for line in text.split(separator: "\n") {
+        let message = try JSONSerialization.jsonObject(with: Data(line.utf8)) as! [String: Any]
+        found[(message["dimensions"] as! [String: String])["seg"]!] =
+          (message["orders"] as! [String: Any])["bookings"] as? String
+      }
+      return found
+    }
+    func task(_ key: String) -> Int {
+      var key = key
+      return key.withUTF8 { FileReconciler.task(of: ByteView($0)) }
+    }
+    let first = "A"
+    let other = try #require((0..<100).map { "B\($0)" }.first { task($0) != task(first) })
+    let same = try #require((0..<1_000).map { "C\($0)" }.first { task($0) == task(first) })
+    #expect(try booked([first, other]) == ["sA": "1.00", "s\(other)": "1.00"])
+    #expect(try booked([other, first]) == ["sA": "1.00", "s\(other)": "1.00"])
+    #expect(try booked([first, same]) == ["sA": "1.00", "(other)": "1.00"])
+    #expect(try booked([same, first]) == ["s\(same)": "1.00", "(other)": "1.00"])
+  }
+
+  /// The ledger's lines without an order: refused without a word in the mapping, and breaks of their own with one.
+  @Test func postingsWithoutAnOrder() throws {
+    func yaml(_ order: String) -> String {
+      """
+      sources:
+        orders: {kind: orders, fields: {\(Self.fields)}}
+        bank:
+          kind: ledger
+          fields: {order: \(order), role: r, currency: {constant: EUR}, event_time: t, journal: j, document: d}
+          amount: m
+      matching: {cash_application: true}
+      policy: {replace_defaults: true, invoiced: {receivable: +gross}}
+      """
+    }
+    func line(_ journal: String, _ document: String, _ role: String, _ amount: Int) -> String {
+      #"{"o":"","j":"\#(journal)","d":"\#(document)","r":"\#(role)","m":\#(amount),"t":"2024-01-01T00:00:00Z"}"#
+    }
+    let ledger = [
+      line("J1", "", "cash", 5), line("J1", "", "clearing", -5), line("J2", "D2", "cash", 7),
+      line("J2", "D2", "clearing", -7),
+    ]
+    let refused = try run(yaml("o"), orders: [], ledger: ledger)
+    #expect(refused.summary.deadLetters == ["SCHEMA_INVALID": 4])
+    let letters = try refused.out("dead-letters.jsonl")
+    #expect(letters.contains("the order key is empty (`first` or `default` of its mapping can give it one)"))
+    let taken = try run(yaml("{first: [o, d, j]}"), orders: [], ledger: ledger)
+    let breaks = try taken.out("breaks.jsonl")
+    #expect(taken.summary.deadLetters == [:] && taken.summary.openBreaks == 2, "\(breaks)")
+    #expect(breaks.contains(#""id":"J1:UNAPPLIED:cash""#) && breaks.contains(#""id":"D2:UNKNOWN_REFERENCE:cash""#))
+  }
+
+  @Test func aMappedColumnThatStandsTwiceEndsTheRun() throws {
+    let yaml = """
+      sources:
+        orders: {kind: orders, format: csv, fields: {\(Self.fields)}}
+        ledger: {kind: ledger, format: csv, fields: {order: o, role: {constant: receivable}, currency: {constant: EUR}, event_time: t}, amount: g}
+      """
+    let rows = ["o,t,g,g", "A,2024-01-01T00:00:00Z,1,2"]
+    let error = #expect(throws: FileRunError.self) {
+      _ = try run(yaml, orders: rows, ledger: ["o,t,g"], extension: "csv")
+    }
+    #expect(error?.description.contains("o.csv, line 1: 'g': the header names this column more than once") == true)
+  }
+
+  // MARK: - Topics
+
+  /// A record of a topic has no header before it.
+  @Test func aTopicNeedsItsColumns() throws {
+    func configuration(_ csv: String) throws -> Configuration {
+      try Configuration.parse(
+        yaml: """
+          sources:
+            crm: {kind: orders, topic: crm.rows, format: csv\(csv), fields: {\(Self.fields)}}
+            gl: {kind: ledger, fields: {order: o, role: {constant: receivable}, currency: {constant: EUR}, event_time: t}, amount: m}
+          """, file: "t.yaml", directory: "/")
+    }
+    let known = ["crm.rows": 2, "tieout.gl": 2]
+    for csv in ["", ", csv: {header: true}"] {
+      let plan = TopicPlan(try configuration(csv), known: known)
+      #expect(plan.problems.map(\.topic) == ["crm.rows"])
+      #expect(
+        plan.problems.first?.text.hasPrefix("source 'crm': its CSV takes the names of the columns from a header")
+          == true)
+      #expect(plan.problems.first?.advice?.contains("csv: {columns: […]}") == true)
+    }
+    #expect(TopicPlan(try configuration(", csv: {columns: [o, t, g]}"), known: known).problems == [])
+    for file in ["flat", "northwind", "finance", "sap-document-flow"] {
+      let example = try Configuration.load(path: FinanceExampleTests.examples + "/\(file).yaml")
+      #expect(example.headerSources.isEmpty, "\(file)")
+    }
+  }
+
+  /// What `tieout broker --config` creates.
+  @Test func tablesHaveTopicsToo() throws {
+    let configuration = try Configuration.parse(
+      yaml: """
+        dimensions: [seg]
+        sources:
+          crm: {kind: orders, fields: {\(Self.fields), customer: {path: c, table: customers}}}
+          gl: {kind: ledger, fields: {order: o, role: {constant: receivable}, currency: {constant: EUR}, event_time: t}, amount: m}
+        master_data: {enabled: true}
+        tables: {customers: {topic: t.customers}}
+        calendar: {topic: t.calendar}
+        fx: {base: EUR, topic: t.rates}
+        posting_policies: {topic: t.policies}
+        aggregates: {enabled: true}
+        variance: {enabled: true, by: [seg], topic: t.budget}
+        """, file: "t.yaml", directory: "/")
+    let topics = Dictionary(uniqueKeysWithValues: configuration.allTopics.map { ($0.name, $0.config) })
+    for name in ["t.customers", "t.calendar", "t.rates", "t.policies", "t.budget"] {
+      #expect(topics[name] == ["cleanup.policy": "compact"], "\(name)")
+    }
+    #expect(topics["tieout.crm"] == [:] && topics[configuration.breaksTopic] != nil)
+    #expect(TopicPlan(configuration, known: topics.mapValues { _ in 1 }).problems == [])
+  }
+
+  /// A table that makes no sense stays as it is, says with which row, and does not hold up the others.
+  @Test func oneBadTableDoesNotHoldUpTheOthers() throws {
+    let scratch = Scratch()
+    defer { withExtendedLifetime(scratch) {} }
+    let directory = scratch.path
+    func write(_ name: String, _ lines: [String]) throws {
+      try (["key,value"] + lines).joined(separator: "\n").write(
+        toFile: "\(directory)/\(name).csv", atomically: true, encoding: .utf8)
+    }
+    try write("accounts", ["1200,receivable"])
+    try write("customers", ["C1,one"])
+    try write("regions", ["C1,north"])
+    let old = try Configuration.parse(
+      yaml: """
+        dimensions: [region]
+        master_data: {enabled: true}
+        tables: {accounts: {file: accounts.csv, key: key, value: value}, customers: {file: customers.csv, key: key, value: value},
+          regions: {file: regions.csv, key: key, value: value}}
+        sources:
+          crm: {kind: orders, fields: {\(Self.fields), customer: {path: c, table: customers}}, dimensions: {region: {path: c, table: regions}}}
+          gl: {kind: ledger, fields: {order: o, role: {path: a, table: accounts}, currency: {constant: EUR}, event_time: t}, amount: m}
+        """, file: "t.yaml", directory: directory)
+    try write("accounts", ["1200,receivable", "4000,revenue", "4711,recievable", "4712,recievable", "9,cash"])
+    try write("customers", ["C1,one", "C2,two"])
+    try FileManager.default.removeItem(atPath: directory + "/regions.csv")
+    let trial = TableTrial()
+    for _ in 0..<2 {
+      let (next, problems) = trial.take(old, [:], nil)
+      #expect(next.tableEntries["customers"] == ["C1": "one", "C2": "two"])
+      #expect(next.tableEntries["accounts"] == old.tableEntries["accounts"])
+      #expect(next.tableEntries["regions"] == old.tableEntries["regions"])
+      #expect(problems.count == 2 && problems.contains { $0.hasPrefix("the table 'regions': ") }, "\(problems)")
+      let accounts = try #require(problems.first { $0.hasPrefix("the table 'accounts': source 'gl', field 'role': ") })
+      #expect(accounts.contains("'recievable' is not one of"))
+      #expect(accounts.hasSuffix("; the row '4711' of \(directory)/accounts.csv"), "\(accounts)")
+    }
+    // What is mended is taken up.
+    try write("accounts", ["4711,revenue"])
+    let (next, problems) = trial.take(old, [:], nil)
+    #expect(next.tableEntries["accounts"] == ["4711": "revenue"] && problems.count == 1)
+  }
+}
