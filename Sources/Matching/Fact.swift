@@ -33,7 +33,7 @@ struct Fact {
   var statedPeriod: Int32 = 0
   /// Kept only where it can matter: records without an id, and those of change feeds.
   var offset: Int64 = 0
-  /// Identity for dedupe: a hash of the record's id, or of its position where it has none.
+  /// Identity for dedupe: a hash of the record's id and source, or of its position where it has none.
   var idHash: UInt64 = 0
   /// Of everything that counts in the record, so that a re-delivery can be told from a conflict. 0 until it is needed.
   var payloadHash: UInt64 = 0
@@ -80,6 +80,11 @@ struct Fact {
   var isChange: Bool { flags & (Flag.upsert | Flag.delete) != 0 }
   /// The line of its document, empty where it names none.
   var line: ByteView { flags & Flag.hasLine != 0 ? lineText : .empty }
+
+  /// Whether two postings are lines of one journal: its number is its source's own, as an id is. False where there is none.
+  func isOfJournal(of other: Fact) -> Bool {
+    !journal.isEmpty && source == other.source && journal.elementsEqual(other.journal)
+  }
 
   /// The signed amount of a posting.
   var amount: Int64 { amounts[0] }
@@ -163,7 +168,10 @@ private func textHash(_ text: ByteView) -> UInt64 {
   return mixed(fingerprint.high, fingerprint.low)
 }
 
-func identityHash(of id: ByteView, isPosting: Bool) -> UInt64 { mixed(textHash(id), side(isPosting)) }
+/// An id is a source's own: another source may use the same for another record.
+func identityHash(of id: ByteView, source: UInt16, isPosting: Bool) -> UInt64 {
+  mixed(textHash(id), side(isPosting) | UInt64(source) << 32)
+}
 
 func identityHash(of position: RecordPosition, isPosting: Bool) -> UInt64 {
   mixed(
@@ -307,7 +315,7 @@ extension UnsafeMutablePointer<Fact> {
 extension Fact {
   /// Fills `payloadHash` (and `idHash` of a record with an id).
   mutating func hash() {
-    if !id.isEmpty { idHash = identityHash(of: id, isPosting: isPosting) }
+    if !id.isEmpty { idHash = identityHash(of: id, source: source, isPosting: isPosting) }
     var hash = mixed(
       UInt64(code) | UInt64(currency.rawValue) << 8 | UInt64(mask) << 24 | (isPosting ? 1 << 48 : 0),
       UInt64(UInt32(bitPattern: date_d)) << 32 | UInt64(UInt32(bitPattern: statedPeriod)))

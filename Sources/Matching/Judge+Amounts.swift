@@ -110,8 +110,7 @@ extension Judge {
     for posting in duePostings {
       guard let currency = currencies.firstIndex(of: posting.currency) else { continue }
       let found = groups.firstIndex {
-        !posting.journal.isEmpty && $0.key.journal.elementsEqual(posting.journal)
-          && $0.key.document.elementsEqual(posting.document)
+        $0.key.isOfJournal(of: posting) && $0.key.document.elementsEqual(posting.document)
       }
       let at: Int
       if let found {
@@ -168,7 +167,8 @@ extension Judge {
             posted: value(posted, currency, role),
             reason:
               "\(groups[second].key.document.string.isEmpty ? "the same lines" : groups[second].key.document.string)"
-              + " posted by \(groups[first].key.journal.string) and again by \(groups[second].key.journal.string)")
+              + " posted by \(groups[first].key.journal.string) and again by \(groups[second].key.journal.string)"
+              + (groups[first].key.source != groups[second].key.source ? " of another source" : ""))
           finding.parts = parts
           findings.append(finding)
         }
