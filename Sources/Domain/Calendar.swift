@@ -66,5 +66,19 @@ public func formatTimestamp(_ ms: Int64) -> String {
 
 /// ISO 8601 calendar date, `1996-07-10`.
 public func formatDate(_ days: Int32) -> String {
-  String(formatTimestamp(Int64(days) * millisecondsPerDay).prefix(10))
+  let (year, month, dayOfMonth) = civilFromDays(Int(days))
+  guard 0...9_999 ~= year else { return String(formatTimestamp(Int64(days) * millisecondsPerDay).prefix(10)) }
+  return String(unsafeUninitializedCapacity: 10) { text in
+    func write(_ value: Int, _ place: Int) {
+      text[place] = 0x30 + UInt8(value / 10)
+      text[place + 1] = 0x30 + UInt8(value % 10)
+    }
+    write(year / 100, 0)
+    write(year % 100, 2)
+    text[4] = UInt8(ascii: "-")
+    write(month, 5)
+    text[7] = UInt8(ascii: "-")
+    write(dayOfMonth, 8)
+    return 10
+  }
 }

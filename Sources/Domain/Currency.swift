@@ -43,8 +43,10 @@ public struct Currency: Hashable, Sendable, Comparable, CustomStringConvertible 
   /// The three letters, or the empty string for `none`.
   public var code: String {
     guard rawValue != 0 else { return "" }
-    let letters = [10, 5, 0].map { UInt8(rawValue >> $0 & 31) + 0x40 }
-    return String(decoding: letters, as: UTF8.self)
+    return String(unsafeUninitializedCapacity: 3) { letters in
+      for at in 0..<3 { letters[at] = UInt8(rawValue >> UInt16(10 - 5 * at) & 31) + 0x40 }
+      return 3
+    }
   }
 
   public var description: String { code }

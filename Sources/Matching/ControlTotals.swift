@@ -288,9 +288,33 @@ public struct ActionCounters: Sendable, Equatable {
   }
 }
 
+/// Kinds without values are kept as their places among all of them; asking `allCases` takes as long as all else that is
+/// done with one.
 extension BreakType {
   /// Index in `allCases`: the place in the counters.
-  public var index: Int { BreakType.indexes[self]! }
-  private static let indexes: [BreakType: Int] = Dictionary(
-    uniqueKeysWithValues: allCases.enumerated().map { ($1, $0) })
+  @inline(__always)
+  public var index: Int { Int(unsafeBitCast(self, to: UInt8.self)) }
+}
+
+extension BreakState {
+  /// The state of a break that a judgement has found, as the reconciler itself sees it.
+  /// - Parameter before: nil where it has not been found yet.
+  @inline(__always)
+  static func found(_ before: BreakState?, isAccepted: Bool) -> BreakState {
+    if isAccepted { return .accepted }
+    switch before {
+    case .autoCleared, .closed, .reopened: return .reopened
+    default: return .open
+    }
+  }
+
+  /// Index in `allCases`.
+  @inline(__always)
+  var index: Int { Int(unsafeBitCast(self, to: UInt8.self)) }
+}
+
+extension Severity {
+  /// Index in `allCases`.
+  @inline(__always)
+  var index: Int { Int(unsafeBitCast(self, to: UInt8.self)) }
 }

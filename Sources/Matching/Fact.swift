@@ -35,8 +35,6 @@ struct Fact {
   var offset: Int64 = 0
   /// Identity for dedupe: a hash of the record's id and source, or of its position where it has none.
   var idHash: UInt64 = 0
-  /// Of everything that counts in the record, so that a re-delivery can be told from a conflict. 0 until it is needed.
-  var payloadHash: UInt64 = 0
   /// The amounts that `mask` names, in the order of its bits.
   var amounts: InlineArray<12, Int64> = .init(repeating: 0)
   var document: ByteView = .empty
@@ -94,7 +92,7 @@ struct Fact {
   func amount(_ component: AmountComponent) -> Int64 {
     let bit = UInt16(1) << UInt16(component.rawValue)
     guard mask & bit != 0 else { return 0 }
-    return amounts[(mask & (bit - 1)).nonzeroBitCount]
+    return amounts[Int(tieout_bit_count(mask & (bit &- 1)))]
   }
 
   var quantity_u: Int64? {
@@ -122,12 +120,15 @@ struct Fact {
     return calendar?.period(ofDay: date_d) ?? calendarPeriod(ofDay: date_d)
   }
 
-  var dimensions: [String] {
+  /// The values of the dimensions, from bytes as in `dimensionBytes`.
+  static func dimensionValues(_ bytes: ByteView) -> [String] {
     var values: [String] = []
+    if bytes.isEmpty { return values }
+    values.reserveCapacity(maximumDimensions)
     var offset = 0
-    while offset < dimensionBytes.count {
-      let count = Int(dimensionBytes.base![offset])
-      values.append(ByteView(base: dimensionBytes.base! + offset + 1, count: count).string)
+    while offset < bytes.count {
+      let count = Int(bytes.base![offset])
+      values.append(ByteView(base: bytes.base! + offset + 1, count: count).string)
       offset += 1 + count
     }
     return values
@@ -313,9 +314,13 @@ extension UnsafeMutablePointer<Fact> {
 }
 
 extension Fact {
-  /// Fills `payloadHash` (and `idHash` of a record with an id).
-  mutating func hash() {
+  /// Fills `idHash` of a record with an id.
+  mutating func hashIdentity() {
     if !id.isEmpty { idHash = identityHash(of: id, source: source, isPosting: isPosting) }
+  }
+
+  /// Of everything that counts in the record, so that a re-delivery can be told from a conflict.
+  var contentHash: UInt64 {
     var hash = mixed(
       UInt64(code) | UInt64(currency.rawValue) << 8 | UInt64(mask) << 24 | (isPosting ? 1 << 48 : 0),
       UInt64(UInt32(bitPattern: date_d)) << 32 | UInt64(UInt32(bitPattern: statedPeriod)))
@@ -325,6 +330,6 @@ extension Fact {
     hash = mixed(mixed(hash, textHash(document)), textHash(customer))
     if isPosting { hash = mixed(mixed(hash, textHash(journal)), textHash(reverses)) }
     if flags & Flag.hasLine != 0 { hash = mixed(hash, textHash(lineText)) }
-    payloadHash = hash
+    return hash
   }
 }

@@ -50,11 +50,11 @@ extension Fact {
 
 extension Judge {
   /// What `FinanceChecks` ask of a tie with both sides, once its amounts have been judged.
-  mutating func judgeFinance(_ checks: FinanceChecks) {
-    if let entity = checks.entity { judgeDimension(entity, .wrongEntity) }
-    if let segment = checks.segment { judgeDimension(segment, .wrongSegment) }
-    if let calendar = checks.calendar { judgeClosedPeriods(calendar) }
-    if let exchange = checks.exchange { judgeExchange(exchange) }
+  mutating func judgeFinance() {
+    if let entity = policy.checks?.entity { judgeDimension(entity, .wrongEntity) }
+    if let segment = policy.checks?.segment { judgeDimension(segment, .wrongSegment) }
+    if let calendar = policy.checks?.calendar { judgeClosedPeriods(calendar) }
+    if let exchange = policy.checks?.exchange { judgeExchange(exchange) }
   }
 
   /// As for customers: what a posting names, one of the order's events must name.
@@ -71,7 +71,7 @@ extension Judge {
       Finding(
         type, role, currencies[currency], expected: value(expected, currency, role),
         posted: value(posted, currency, role),
-        reason: "posted to \(stranger.dimension(index).string), the order is \(own.string)'s"))
+        reason: "posted to \(stranger.dimension(index)), the order is \(own)'s"))
   }
 
   /// Postings that were entered into a period after it was closed: one finding for each currency, of the role that is
@@ -89,24 +89,27 @@ extension Judge {
       let period = calendar.period(named: offender.period(calendar))!
       append(
         .closedPeriod, offenders, offender.role, currency,
-        "entered on \(formatTimestamp(offender.time_ms)) into \(period.text), closed since "
-          + formatTimestamp(period.closedAt_ms!))
+        """
+        entered on \(formatTimestamp(offender.time_ms)) into \(period.text), closed since \
+        \(formatTimestamp(period.closedAt_ms!))
+        """)
     }
   }
 
   /// A finding about postings that are right but for their time: it names those of the role, and is as large as they are.
   /// Its severity goes by the role of which most is posted so.
   mutating func append(
-    _ type: BreakType, _ places: [Int], _ role: AccountRole, _ currency: Int, _ reason: String
+    _ type: BreakType, _ places: [Int], _ role: AccountRole, _ currency: Int, _ reason: TextBytes
   ) {
-    var sums = [Int128](repeating: 0, count: roleCount)
-    for place in places { sums[Int(duePostings[place].code)] += Int128(duePostings[place].amount) }
+    func sum(_ code: UInt8) -> Int128 {
+      places.reduce(0) { duePostings[$1].code == code ? $0 + Int128(duePostings[$1].amount) : $0 }
+    }
     var finding = Finding(
       type, role, currencies[currency], expected: value(expected, currency, role),
       posted: value(posted, currency, role),
-      reason: documentNames(places.filter { duePostings[$0].role == role }) + ": " + reason)
-    finding.affected = Int64(clamping: sums[Int(role.rawValue)])
-    finding.size = sums.reduce(0) { max($0, magnitude($1)) }
+      reason: "\(documentNames(places.filter { duePostings[$0].code == role.rawValue })): \(reason)")
+    finding.affected = Int64(clamping: sum(role.rawValue))
+    finding.size = places.reduce(0) { max($0, magnitude(sum(duePostings[$1].code))) }
     findings.append(finding)
   }
 

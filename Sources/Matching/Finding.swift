@@ -18,19 +18,20 @@ struct Finding {
   var expected: Int64?
   var posted: Int64?
   var postedCurrency = Currency.none
-  var isAccepted = false
-  var hints: [BreakHint] = []
-  var parts: [Part] = []
+  var isAccepted: Bool
+  var hints: [BreakHint]
+  var parts: [Part]
   /// What it is about, where that explains no difference: how much of the role stands in another period.
   var affected: Int64?
   /// The most of it in any role, by which its severity goes; nil where `parts` or `lines` say it.
   var size: Int128?
   /// The lines of documents that differ, where they are what explains it.
   var lines: LineDifferences?
-  var reason: String
+  var reason: TextBytes
 
   init(
-    _ type: BreakType, _ role: AccountRole, _ currency: Currency, expected: Int64?, posted: Int64?, reason: String
+    _ type: BreakType, _ role: AccountRole, _ currency: Currency, expected: Int64?, posted: Int64?, reason: TextBytes,
+    hints: [BreakHint] = [], parts: [Part] = [], isAccepted: Bool = false
   ) {
     self.type = type
     self.role = role
@@ -38,13 +39,42 @@ struct Finding {
     self.expected = expected
     self.posted = posted
     self.reason = reason
+    self.hints = hints
+    self.parts = parts
+    self.isAccepted = isAccepted
   }
 
   /// How much of its role it is about, posted − expected or posted; nil where it is about no amount.
   var affectedAmount: Int64? {
     if let affected { return affected }
-    let own = parts.filter { $0.currency == currency && $0.role == role }
-    return own.isEmpty ? nil : Int64(clamping: own.reduce(Int128(0)) { $0 + Int128($1.delta) })
+    var (sum, isAny) = (Int128(0), false)
+    for part in parts where part.currency == currency && part.role == role {
+      sum += Int128(part.delta)
+      isAny = true
+    }
+    return isAny ? Int64(clamping: sum) : nil
+  }
+
+  /// Of all that makes a new revision of a break worth sending.
+  /// - Parameter quantities: `Judge.quantities`.
+  @inline(__always)
+  func contentHash(_ state: BreakState, isDecided: Bool, _ quantities: [Int64]?) -> UInt64 {
+    var hash = mixed(UInt64(state.index), isDecided ? 1 : 2)
+    hash = mixed(hash ^ UInt64(bitPattern: expected ?? .min), UInt64(bitPattern: posted ?? .min))
+    hash = mixed(hash ^ UInt64(postedCurrency.rawValue), UInt64(currency.rawValue))
+    for hint in hints { hash = mixed(hash, UInt64(BreakHint.allCases.firstIndex(of: hint)!)) }
+    for part in parts {
+      hash = mixed(
+        hash ^ UInt64(part.currency.rawValue) << 8 ^ UInt64(part.role.rawValue), UInt64(bitPattern: part.delta))
+    }
+    for quantity in quantities ?? [] where role == .unbilled || type == .quantityMismatch {
+      hash = mixed(hash, UInt64(bitPattern: quantity))
+    }
+    if let lines = lines { hash = mixed(hash, lines.hash) }
+    if let affected = affected {
+      hash = mixed(hash ^ UInt64(bitPattern: affected), UInt64(truncatingIfNeeded: size ?? 0))
+    }
+    return hash | 1
   }
 
   mutating func add(_ other: LineDifferences?) {
@@ -59,6 +89,9 @@ enum DifferencePattern {
   /// the digits that its currency cannot show.
   static func scalePower(expected: Int128, posted: Int128) -> Int? {
     guard expected != 0, posted != 0, (expected < 0) == (posted < 0), expected != posted else { return nil }
+    // Mostly no power of ten lies between the two.
+    let (wants, has) = (expected.magnitude, posted.magnitude)
+    guard has >= wants * 10 || has * 10 < wants + 10 else { return nil }
     var power: Int128 = 1
     for k in 1...6 {
       power *= 10
@@ -71,6 +104,8 @@ enum DifferencePattern {
   /// Whether two digits of the amounts are swapped and nothing else differs (`718.08` and `178.08`).
   static func isTransposition(expected: Int128, posted: Int128) -> Bool {
     guard expected != posted, (expected < 0) == (posted < 0) || posted == 0 || expected == 0 else { return false }
+    // What changes its place leaves the sum of the digits.
+    guard (expected - posted) % 9 == 0 else { return false }
     var a = expected.magnitude
     var b = posted.magnitude
     var firstPair: (UInt128, UInt128)?

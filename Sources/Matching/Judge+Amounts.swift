@@ -33,13 +33,12 @@ extension Judge {
     guard range.contains(where: { residual[$0] != 0 }) else { return }
     let isRoundingOnly = range.allSatisfy { isRounding($0) }
     let role = primaryRole(residual, currency)
-    var finding = Finding(
-      isRoundingOnly ? .rounding : type(of: role), role, currencies[currency],
-      expected: value(expected, currency, role), posted: value(posted, currency, role),
-      reason: isRoundingOnly ? "a rounding difference" : "within tolerance")
-    finding.isAccepted = true
-    finding.parts = takeParts(currency)
-    findings.append(finding)
+    findings.append(
+      Finding(
+        isRoundingOnly ? .rounding : type(of: role), role, currencies[currency],
+        expected: value(expected, currency, role), posted: value(posted, currency, role),
+        reason: isRoundingOnly ? "a rounding difference" : "within tolerance", parts: takeParts(currency),
+        isAccepted: true))
   }
 
   /// The amount type that a role has of its own.
@@ -76,6 +75,7 @@ extension Judge {
   }
 
   mutating func judgeOrphanReversals() {
+    guard duePostings.indices.contains(where: { duePostings[$0].isReversal }) else { return }
     let orphans = duePostings.filter { !hasOriginal($0) }
     guard let first = orphans.first, let currency = currencies.firstIndex(of: first.currency) else { return }
     var sums = [Int128](repeating: 0, count: residual.count)
@@ -106,39 +106,40 @@ extension Judge {
   /// surplus is what the ledger has too much.
   mutating func judgeDuplicatePostings() {
     guard duePostings.count > 1 else { return }
-    var groups: [(key: Fact, lines: [Int128], isKnown: Bool)] = []
-    for posting in duePostings {
-      guard let currency = currencies.firstIndex(of: posting.currency) else { continue }
-      let found = groups.firstIndex {
-        $0.key.isOfJournal(of: posting) && $0.key.document.elementsEqual(posting.document)
+    // By place, the first posting of each document in each journal; and what that puts into the roles, one behind the
+    // other.
+    journals.clear()
+    journalLines.clear()
+    let size = residual.count
+    for place in duePostings.indices {
+      guard let currency = currencies.firstIndex(of: duePostings[place].currency) else { continue }
+      let found = journals.firstIndex {
+        duePostings[$0].isOfJournal(of: duePostings[place])
+          && duePostings[$0].document.elementsEqual(duePostings[place].document)
       }
-      let at: Int
-      if let found {
-        at = found
-      } else {
-        at = groups.count
-        let isKnown = dueEvents.contains { $0.document.elementsEqual(posting.document) }
-        groups.append((posting, [Int128](repeating: 0, count: residual.count), isKnown))
+      let at = found ?? journals.count
+      if found == nil {
+        journals.append(place)
+        for _ in currencies { journalLines.append(contentsOf: Judge.noAmounts) }
       }
-      groups[at].lines[currency * roleCount + Int(posting.code)] += Int128(posting.amount)
+      journalLines[at * size + currency * roleCount + Int(duePostings[place].code)] += Int128(duePostings[place].amount)
     }
-    var removed = [Bool](repeating: false, count: groups.count)
-    for first in groups.indices where !removed[first] {
-      for second in groups.indices where second > first && !removed[second] {
-        guard groups[first].lines == groups[second].lines else { continue }
+    guard journals.count > 1 else { return }
+    for first in journals.indices where journals[first] >= 0 {
+      for second in journals.indices where second > first && journals[second] >= 0 {
+        let (own, other) = (first * size, second * size)
+        guard (0..<size).allSatisfy({ journalLines[own + $0] == journalLines[other + $0] }) else { continue }
+        let (one, again) = (duePostings[journals[first]], duePostings[journals[second]])
+        let stranger = one.source != again.source ? " of another source" : ""
+        let lines = Array(journalLines[other..<other + size])
         // The releases of one service are alike, and each belongs to a period of its own.
-        if isRelease(groups[second].lines),
-          releasedPeriod(groups[first].key) != releasedPeriod(groups[second].key)
-        {
-          continue
-        }
-        let sameDocument = groups[first].key.document.elementsEqual(groups[second].key.document)
-        guard sameDocument || !groups[second].isKnown || !groups[first].isKnown else { continue }
+        if isRelease(lines), releasedPeriod(one) != releasedPeriod(again) { continue }
+        let sameDocument = one.document.elementsEqual(again.document)
+        guard sameDocument || !isOfEvent(one.document) || !isOfEvent(again.document) else { continue }
         // The copy must be surplus: without it the ledger is nearer to what it must hold. A copy under a document that
         // no order event knows must be surplus line by line.
-        let lines = groups[second].lines
         var distance: Int128 = 0
-        for index in lines.indices {
+        for index in lines.indices where lines[index] != 0 {
           distance += magnitude(residual[index] - lines[index]) - magnitude(residual[index])
         }
         let isSurplus =
@@ -146,10 +147,11 @@ extension Judge {
           && (sameDocument
             || lines.indices.allSatisfy { lines[$0] == 0 || magnitude(residual[$0] - lines[$0]) <= roundingLimit() + 1 })
         guard isSurplus, let index = lines.firstIndex(where: { $0 != 0 }) else { continue }
-        removed[second] = true
+        journals[second] = -1
         let currency = index / roleCount
         let role = primaryRole(lines, currency)
         var parts: [Finding.Part] = []
+        parts.reserveCapacity(4)
         for index in lines.indices where lines[index] != 0 {
           residual[index] -= lines[index]
           parts.append(
@@ -162,18 +164,22 @@ extension Judge {
         }) {
           findings[known].parts.append(contentsOf: parts)
         } else {
-          var finding = Finding(
-            .duplicatePosting, role, currencies[currency], expected: value(expected, currency, role),
-            posted: value(posted, currency, role),
-            reason:
-              "\(groups[second].key.document.string.isEmpty ? "the same lines" : groups[second].key.document.string)"
-              + " posted by \(groups[first].key.journal.string) and again by \(groups[second].key.journal.string)"
-              + (groups[first].key.source != groups[second].key.source ? " of another source" : ""))
-          finding.parts = parts
-          findings.append(finding)
+          findings.append(
+            Finding(
+              .duplicatePosting, role, currencies[currency], expected: value(expected, currency, role),
+              posted: value(posted, currency, role),
+              reason: again.document.isEmpty
+                ? "the same lines posted by \(one.journal) and again by \(again.journal)\(stranger)"
+                : "\(again.document) posted by \(one.journal) and again by \(again.journal)\(stranger)",
+              parts: parts))
         }
       }
     }
+  }
+
+  /// Whether an order event names a document.
+  private func isOfEvent(_ document: ByteView) -> Bool {
+    dueEvents.indices.contains { dueEvents[$0].document.elementsEqual(document) }
   }
 
   /// Expected in one currency, posted in another.
@@ -197,7 +203,8 @@ extension Judge {
       posted: value(posted, foreign, role),
       reason: "expected in \(currencies[own].code), posted in \(currencies[foreign].code)")
     finding.postedCurrency = currencies[foreign]
-    finding.parts = takeParts(own) + takeParts(foreign)
+    finding.parts = takeParts(own)
+    finding.parts.append(contentsOf: takeParts(foreign))
     findings.append(finding)
   }
 
@@ -219,51 +226,50 @@ extension Judge {
   /// What no missing document explains.
   private mutating func judgeRest(in currency: Int) {
     let base = currency * roleCount
-    func roles(_ values: [Int128]) -> [AccountRole] {
-      Judge.primaryOrder.filter { values[base + Int($0.rawValue)] != 0 }
-    }
+    let range = base..<base + roleCount
+    func isExplained() -> Bool { range.allSatisfy { residual[$0] == 0 } }
     let code = currencies[currency]
     // What earlier findings explained is taken out of what the patterns below look at.
-    var ledger = [Int128](repeating: 0, count: roleCount)
-    for index in 0..<roleCount { ledger[index] = expected[base + index] + residual[base + index] }
+    fillLedger(currency)
     func at(_ role: AccountRole) -> Int { Int(role.rawValue) }
     func wants(_ role: AccountRole) -> Int128 { expected[base + at(role)] }
     let primary = primaryRole(expected, currency)
-    func finding(_ type: BreakType, _ role: AccountRole, _ reason: String) -> Finding {
+    func finding(
+      _ type: BreakType, _ role: AccountRole, _ reason: TextBytes, _ hints: [BreakHint], _ parts: [Finding.Part]
+    )
+      -> Finding
+    {
       Finding(
         type, role, code, expected: value(expected, currency, role), posted: value(posted, currency, role),
-        reason: reason)
+        reason: reason, hints: hints, parts: parts)
     }
     // The role that carries the counter-entries, also where it is expected to have come to zero.
     let balancing = Judge.primaryOrder.first { wants($0) != 0 || ledger[at($0)] != 0 } ?? primary
-    let involved = Judge.primaryOrder.filter { wants($0) != 0 || ledger[at($0)] != 0 }
 
     // The whole posting turned over, or off by powers of ten.
-    if involved.allSatisfy({ ledger[at($0)] == -wants($0) }) {
-      var whole = finding(.amountMismatch, primary, "debit and credit are swapped")
-      whole.hints = [.signFlip]
-      whole.parts = takeParts(currency)
-      findings.append(whole)
+    if range.allSatisfy({ ledger[$0 - base] == -expected[$0] }) {
+      findings.append(
+        finding(.amountMismatch, primary, "debit and credit are swapped", [.signFlip], takeParts(currency)))
       return
     }
     if let power = DifferencePattern.scalePower(expected: wants(primary), posted: ledger[at(primary)]),
-      involved.allSatisfy({
-        DifferencePattern.scalePower(expected: wants($0), posted: ledger[at($0)]) == power
-          || power < 0 && ledger[at($0)] == 0 && wants($0).magnitude < 1_000
+      range.allSatisfy({
+        let (wants, has) = (expected[$0], ledger[$0 - base])
+        return wants == 0 && has == 0 || DifferencePattern.scalePower(expected: wants, posted: has) == power
+          || power < 0 && has == 0 && wants.magnitude < 1_000
       })
     {
-      var whole = finding(.amountMismatch, primary, "posted is expected × 10^\(power)")
-      whole.hints = [.scaleError]
-      whole.parts = takeParts(currency)
-      findings.append(whole)
+      findings.append(
+        finding(
+          .amountMismatch, primary, "posted is expected × 10^\(power)", [.scaleError], takeParts(currency)))
       return
     }
     if appliesCash || mirrorsIntercompany || schedules != nil {
       if schedules != nil { judgeReleases(currency) }
       if mirrorsIntercompany { judgeIntercompany(currency) }
       if appliesCash { judgeCash(currency) }
-      for index in 0..<roleCount { ledger[index] = expected[base + index] + residual[base + index] }
-      if roles(residual).isEmpty { return }
+      fillLedger(currency)
+      if isExplained() { return }
       if acceptsAll(currency) {
         appendAccepted(currency)
         return
@@ -278,56 +284,58 @@ extension Judge {
         guard residual[base + at(host)] == wants(wrong), ledger[at(host)] != 0,
           (ledger[at(host)] < 0) == (wants(wrong) < 0)
         else { continue }
-        var moved = finding(.wrongAccountRole, wrong, "the amount stands on \(host.name)")
-        if wrong == .tax, host == .revenue { moved.hints = [.grossNetConfusion] }
-        moved.parts = takeParts(currency, roles: [wrong, host])
-        findings.append(moved)
+        findings.append(
+          finding(
+            .wrongAccountRole, wrong, "the amount stands on \(host.name)",
+            wrong == .tax && host == .revenue ? [.grossNetConfusion] : [],
+            takeParts(currency, roles: [wrong, host])))
         break
       }
     }
-    guard !roles(residual).isEmpty else { return }
+    if isExplained() { return }
     // Less than expected everywhere, while more may come.
     if !isDecided, isPartial(currency) {
-      var partial = finding(.partial, primaryRole(residual, currency), "less than expected is posted so far")
-      partial.parts = takeParts(currency)
-      findings.append(partial)
+      let role = primaryRole(residual, currency)
+      findings.append(finding(.partial, role, "less than expected is posted so far", [], takeParts(currency)))
       return
     }
     // Whole documents that no order event is about.
     if judgeUnknownDocuments(currency) {
-      for index in 0..<roleCount { ledger[index] = expected[base + index] + residual[base + index] }
-      guard !roles(residual).isEmpty else { return }
+      fillLedger(currency)
+      if isExplained() { return }
       if acceptsAll(currency) {
         appendAccepted(currency)
         return
       }
     }
     // A ledger document that does not balance, where the order's own amounts do.
-    let imbalance = residual[base..<base + roleCount].reduce(0, +)
-    if expected[base..<base + roleCount].reduce(0, +) == 0, imbalance != 0, let journal = unbalancedJournal(currency) {
-      let open = roles(residual)
+    let imbalance = range.reduce(0) { $0 + residual[$1] }
+    if imbalance != 0, range.reduce(0, { $0 + expected[$1] }) == 0, let journal = unbalancedJournal(currency) {
+      let open = Judge.primaryOrder.filter { residual[base + at($0)] != 0 }
       let role = open.count == 1 ? open[0] : primary
       if open.count == 1 || residual[base + at(primary)] != 0 {
-        var unbalanced = finding(
-          .unbalancedDocument, role,
-          "the lines of \(journal) sum to \(formatDecimal(imbalance, decimals: code.exponent))")
-        unbalanced.hints = hints(role, wants(role), ledger[at(role)], currency)
-        unbalanced.parts = [.init(currency: code, role: role, delta: Int64(clamping: imbalance))]
+        let amount = formatDecimal(imbalance, decimals: code.exponent)
+        findings.append(
+          finding(
+            .unbalancedDocument, role, "the lines of \(journal) sum to \(amount)",
+            Judge.hints(role, wants(role), ledger[at(role)], gross: wants(.receivable), net: wants(.revenue)),
+            [.init(currency: code, role: role, delta: Int64(clamping: imbalance))]))
         residual[base + at(role)] -= imbalance
-        findings.append(unbalanced)
       }
     }
-    judgeComponents(currency, balancing, ledger)
+    judgeComponents(currency, balancing)
   }
 
   /// What is left: one role explains it (the balancing role follows by the same sum), or several do.
-  mutating func judgeComponents(_ currency: Int, _ primary: AccountRole, _ ledger: [Int128]) {
+  mutating func judgeComponents(_ currency: Int, _ primary: AccountRole) {
     let base = currency * roleCount
     let code = currencies[currency]
     func at(_ role: AccountRole) -> Int { base + Int(role.rawValue) }
+    let (gross, net) = (expected[at(.receivable)], expected[at(.revenue)])
     var others = Judge.primaryOrder.filter { $0 != primary && residual[at($0)] != 0 }
     // A small difference beside a large one is part of it.
-    let beyond = others.filter { !isAccepted(at($0)) && !isRounding(at($0)) }
+    var beyond: [AccountRole] = []
+    for role in others where !isAccepted(at(role)) && !isRounding(at(role)) { beyond.append(role) }
     if beyond.count < others.count, !beyond.isEmpty { others = beyond }
     if others.count >= 2, let common = proportionalRole(currency, primary, others) {
       let byQuantity = causeByQuantity(currency)
@@ -337,7 +345,8 @@ extension Judge {
         posted: value(posted, currency, common),
         reason: byQuantity?.reason ?? "all amounts are off by the same proportion")
       finding.lines = byQuantity?.lines
-      finding.hints = hints(common, expected[at(common)], ledger[Int(common.rawValue)], currency)
+      finding.hints = Judge.hints(
+        common, expected[at(common)], ledger[Int(common.rawValue)], gross: gross, net: net)
       finding.parts = takeParts(currency)
       append(finding)
       return
@@ -353,19 +362,19 @@ extension Judge {
     }
     for role in others {
       let delta = residual[at(role)]
+      let own = Finding.Part(currency: code, role: role, delta: Int64(clamping: delta))
+      // The balancing role carries the counter-entry of this difference, as far as it has one.
+      let isBalanced = residual[at(primary)] != 0 && !offset.contains(role)
+      let counter = Finding.Part(currency: code, role: primary, delta: Int64(clamping: -delta))
       var finding = Finding(
         byQuantity?.type ?? type(of: role), role, code, expected: value(expected, currency, role),
         posted: value(posted, currency, role),
-        reason: byQuantity?.reason ?? "posted differs from expected in \(role.name)")
+        reason: byQuantity?.reason ?? "posted differs from expected in \(role.name)",
+        hints: Judge.hints(role, expected[at(role)], ledger[Int(role.rawValue)], gross: gross, net: net),
+        parts: isBalanced ? [own, counter] : [own])
       finding.lines = byQuantity?.lines
-      finding.hints = hints(role, expected[at(role)], ledger[Int(role.rawValue)], currency)
-      finding.parts = [.init(currency: code, role: role, delta: Int64(clamping: delta))]
       residual[at(role)] = 0
-      // The balancing role carries the counter-entry of this difference, as far as it has one.
-      if residual[at(primary)] != 0, !offset.contains(role) {
-        finding.parts.append(.init(currency: code, role: primary, delta: Int64(clamping: -delta)))
-        residual[at(primary)] += delta
-      }
+      if isBalanced { residual[at(primary)] += delta }
       append(finding)
     }
     guard (base..<base + roleCount).contains(where: { residual[$0] != 0 }) else { return }
@@ -379,13 +388,13 @@ extension Judge {
       posted: value(posted, currency, primary),
       reason: restByQuantity?.reason ?? "posted differs from expected in \(primary.name)")
     rest.lines = restByQuantity?.lines
-    rest.hints = hints(primary, expected[at(primary)], ledger[Int(primary.rawValue)], currency)
+    rest.hints = Judge.hints(primary, expected[at(primary)], ledger[Int(primary.rawValue)], gross: gross, net: net)
     rest.parts = takeParts(currency)
     append(rest)
   }
 
   /// Adds a finding; the amounts of a type and role that has been found already (quantities that differ) go to that one.
-  mutating func append(_ finding: Finding) {
+  mutating func append(_ finding: consuming Finding) {
     let known = findings.firstIndex {
       $0.type == finding.type && $0.role == finding.role && $0.currency == finding.currency
     }
@@ -398,7 +407,7 @@ extension Judge {
     findings[known].hints = finding.hints
     findings[known].parts += finding.parts
     guard finding.lines != nil else { return }
-    findings[known].reason += "; " + finding.reason
+    findings[known].reason += "; \(finding.reason)"
     findings[known].add(finding.lines)
   }
 
@@ -406,6 +415,7 @@ extension Judge {
   /// revenue.
   func proportionalRole(_ currency: Int, _ primary: AccountRole, _ others: [AccountRole]) -> AccountRole? {
     let base = currency * roleCount
+    let (expected, residual) = (expected, residual)
     func wants(_ role: AccountRole) -> Int128 { expected[base + Int(role.rawValue)] }
     func has(_ role: AccountRole) -> Int128 { wants(role) + residual[base + Int(role.rawValue)] }
     guard let first = others.first, wants(first) != 0 else { return nil }
@@ -420,14 +430,15 @@ extension Judge {
     return all.count == others.count ? primary : others.contains(.revenue) ? .revenue : first
   }
 
-  func hints(_ role: AccountRole, _ wants: Int128, _ has: Int128, _ currency: Int) -> [BreakHint] {
+  /// - Parameters:
+  ///   - gross, net: What is expected of the receivable and of the revenue.
+  static func hints(
+    _ role: AccountRole, _ wants: Int128, _ has: Int128, gross: Int128, net: Int128
+  ) -> [BreakHint] {
     var hints: [BreakHint] = []
     if wants != 0, has == -wants { hints.append(.signFlip) }
     if DifferencePattern.scalePower(expected: wants, posted: has) != nil { hints.append(.scaleError) }
     if DifferencePattern.isTransposition(expected: wants, posted: has) { hints.append(.transposition) }
-    let base = currency * roleCount
-    let gross = expected[base + Int(AccountRole.receivable.rawValue)]
-    let net = expected[base + Int(AccountRole.revenue.rawValue)]
     if gross != 0, net != 0, gross != -net, role == .revenue && has == -gross || role == .receivable && has == -net {
       hints.append(.grossNetConfusion)
     }

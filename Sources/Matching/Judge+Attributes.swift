@@ -4,59 +4,63 @@ import Domain
 extension Judge {
   mutating func judgeCustomers() {
     guard policy.checksCustomers else { return }
-    guard dueEvents.contains(where: { !$0.customer.isEmpty }) else { return }
-    let stranger = duePostings.first { posting in
-      !posting.customer.isEmpty && !dueEvents.contains { $0.customer.elementsEqual(posting.customer) }
+    guard dueEvents.indices.contains(where: { !dueEvents[$0].customer.isEmpty }) else { return }
+    let place = duePostings.indices.first { place in
+      let customer = duePostings[place].customer
+      return !customer.isEmpty && !dueEvents.indices.contains { dueEvents[$0].customer.elementsEqual(customer) }
     }
-    guard let stranger, let currency = currencies.firstIndex(of: stranger.currency) else { return }
+    guard let stranger = place.map({ duePostings[$0] }), let currency = currencies.firstIndex(of: stranger.currency)
+    else { return }
     let role = primaryRole(posted, currency)
     findings.append(
       Finding(
         .wrongCustomer, role, currencies[currency], expected: value(expected, currency, role),
-        posted: value(posted, currency, role), reason: "posted to customer \(stranger.customer.string)"))
+        posted: value(posted, currency, role), reason: "posted to customer \(stranger.customer)"))
   }
 
   /// The right amount at the wrong time: another period is a cut-off, the same period too late or too early. The amount is
   /// right where the document's is, or that of the order's role.
   mutating func judgeDates() {
     var offenders: [(place: Int, currency: Int, type: BreakType)] = []
-    for (place, posting) in duePostings.enumerated() where !posting.isReversal {
-      guard schedules == nil || !isRelease(posting), let currency = currencies.firstIndex(of: posting.currency),
-        let type = typeByDate(posting, currency)
+    for place in duePostings.indices where !duePostings[place].isReversal {
+      guard schedules == nil || !isRelease(duePostings[place]),
+        let currency = currencies.firstIndex(of: duePostings[place].currency),
+        let type = typeByDate(place, currency)
       else { continue }
       offenders.append((place, currency, type))
     }
+    if offenders.isEmpty { return }
     func rank(_ offender: (place: Int, currency: Int, type: BreakType)) -> (Int, Int) {
       (offender.type == .cutoff ? 0 : 1, Judge.rank(duePostings[offender.place].role))
     }
     guard let first = offenders.min(by: { rank($0) < rank($1) }) else { return }
     let posting = duePostings[first.place]
     let places = offenders.filter { $0.type == first.type && $0.currency == first.currency }.map(\.place)
-    let when = posting.date_d == absentDate ? "" : " on \(formatDate(posting.date_d))"
+    let period = Int(posting.period(policy.calendar))
     append(
-      first.type, places, posting.role, first.currency, "posted in \(posting.period(policy.checks?.calendar))\(when)")
+      first.type, places, posting.role, first.currency,
+      posting.date_d == absentDate
+        ? "posted in \(period)" : "posted in \(period) on \(formatDate(posting.date_d))")
   }
 
   /// What is wrong with the time of a posting; nil where nothing is, or its amount is none that should be there.
-  private func typeByDate(_ posting: Fact, _ currency: Int) -> BreakType? {
-    let calendar = policy.checks?.calendar
-    let period = posting.period(calendar)
+  private func typeByDate(_ place: Int, _ currency: Int) -> BreakType? {
+    let index = currency * roleCount + Int(duePostings[place].code)
+    guard expected[index] != 0 else { return nil }
+    let calendar = policy.calendar
+    let period = duePostings[place].period(calendar)
     if period == 0 { return nil }
-    var isNamed = false
-    for event in dueEvents where isOf(event, posting) { isNamed = true }
-    let index = currency * roleCount + Int(posting.code)
-    guard expected[index] != 0,
-      isAccepted0(posted[index] - expected[index], index) || isNamed && isDocumentRight(posting, currency)
-    else { return nil }
+    let isNamed = dueEvents.indices.contains { isOf($0, place) }
     var verdict: BreakType?
-    for event in dueEvents where event.date_d != absentDate && hasEntry(event, posting) {
-      if isNamed, !event.document.elementsEqual(posting.document) { continue }
-      if event.period(calendar) != period {
+    for event in dueEvents.indices
+    where dueEvents[event].date_d != absentDate && hasEntry(dueEvents[event], duePostings[place]) {
+      if isNamed, !dueEvents[event].document.elementsEqual(duePostings[place].document) { continue }
+      if dueEvents[event].period(calendar) != period {
         verdict = verdict ?? .cutoff
         continue
       }
-      if posting.date_d == absentDate { return nil }
-      let days = posting.date_d - event.date_d
+      if duePostings[place].date_d == absentDate { return nil }
+      let days = duePostings[place].date_d - dueEvents[event].date_d
       if days > policy.lateAfter_d {
         verdict = .latePosting
       } else if days < -policy.earlyBefore_d {
@@ -65,19 +69,27 @@ extension Judge {
         return nil
       }
     }
+    // Last of all: nearly every posting is in time.
+    guard verdict != nil,
+      isAccepted0(posted[index] - expected[index], index) || isNamed && isDocumentRight(duePostings[place], currency)
+    else { return nil }
     return verdict
   }
 
-  /// Whether an event is of the document that a posting names, and puts something into its role.
-  private func isOf(_ event: Fact, _ posting: Fact) -> Bool {
-    !event.document.isEmpty && event.document.elementsEqual(posting.document) && hasEntry(event, posting)
+  /// Whether an event is of the document that a posting names, and puts something into its role. Both by place.
+  @inline(__always)
+  private func isOf(_ event: Int, _ posting: Int) -> Bool {
+    !dueEvents[event].document.isEmpty && dueEvents[event].document.elementsEqual(duePostings[posting].document)
+      && hasEntry(dueEvents[event], duePostings[posting])
   }
 
   /// Whether the ledger holds of the role of a posting what the events of its document say, within tolerance.
   private func isDocumentRight(_ posting: Fact, _ currency: Int) -> Bool {
     var (wants, has) = (Int128(0), Int128(0))
     for (place, event) in dueEvents.enumerated()
-    where !isVoid[place] && event.currency == posting.currency && isOf(event, posting) {
+    where !isVoid[place] && event.currency == posting.currency && !event.document.isEmpty
+      && event.document.elementsEqual(posting.document) && hasEntry(event, posting)
+    {
       for entry in policy.entries(of: event) where entry.role == posting.role {
         wants += Int128(event.amount(entry.component)) * Int128(entry.sign)
       }
@@ -97,10 +109,11 @@ extension Judge {
         expected: expected[index], delta: delta, exponent: currencies[index / roleCount].exponent)
   }
 
+  @inline(__always)
   func hasEntry(_ event: Fact, _ posting: Fact) -> Bool {
-    policy.entries(of: event).contains {
-      $0.role == posting.role && event.amount($0.component) != 0
-    }
+    for entry in policy.entries(of: event)
+    where entry.role.rawValue == posting.code && event.amount(entry.component) != 0 { return true }
+    return false
   }
 
   /// Records that broke validation rules: one break for all of them, whatever the amounts say, and another for references

@@ -96,7 +96,7 @@ extension Judge {
   }
 
   private mutating func add(
-    _ type: BreakType, _ role: AccountRole, _ currency: Int, _ reason: String, _ parts: [Finding.Part]
+    _ type: BreakType, _ role: AccountRole, _ currency: Int, _ reason: TextBytes, _ parts: [Finding.Part]
   ) {
     var finding = Finding(
       type, role, currencies[currency], expected: value(expected, currency, role),
@@ -189,7 +189,7 @@ extension Judge {
     guard isKnown || open > 0 else { return }
     // Nothing is short before the deadline: the rest may come.
     var type: BreakType = open > 0 ? .overPay : isDecided ? .shortPay : .partial
-    var reason = open < 0 ? "less cash is posted than was paid" : "more cash is posted than was paid"
+    var reason: TextBytes = open < 0 ? "less cash is posted than was paid" : "more cash is posted than was paid"
     if !isKnown {
       reason = "cash is posted, and no payment is known"
       let stranger = duePostings.first { posting in
@@ -198,7 +198,7 @@ extension Judge {
       }
       if let stranger {
         type = .unknownReference
-        reason = "a payment for \(stranger.document.string), of which no order event is known"
+        reason = "a payment for \(stranger.document), of which no order event is known"
       }
     }
     let (parts, other) = takePair(

@@ -282,19 +282,29 @@ extension Judge {
 
   /// Documents with the journals that post them: `RE-1 (J17), RE-2 (J18, J19)`.
   /// - Parameter places: Of the postings.
-  func documentNames(_ places: [Int]) -> String {
+  func documentNames(_ places: [Int]) -> TextBytes {
+    func document(_ place: Int) -> ByteView { duePostings[place].document }
+    func journal(_ place: Int) -> ByteView { duePostings[place].journal }
+    // As a rule it is one journal of one document.
+    if let first = places.first, !document(first).isEmpty, !journal(first).isEmpty,
+      places.allSatisfy({
+        document($0).elementsEqual(document(first)) && journal($0).elementsEqual(journal(first))
+      })
+    {
+      return "\(document(first)) (\(journal(first)))"
+    }
     var known: [(name: String, journals: [String])] = []
     for place in places {
-      let (name, journal) = (duePostings[place].document.string, duePostings[place].journal.string)
+      let (name, journal) = (document(place).string, journal(place).string)
       let at = known.firstIndex { $0.name == name } ?? known.count
       if at == known.count { known.append((name, [])) }
       if !journal.isEmpty, !known[at].journals.contains(journal) { known[at].journals.append(journal) }
     }
-    return listed(
-      known.map { name, journals in
-        if journals.isEmpty { return name.isEmpty ? "the posting" : name }
-        return name.isEmpty ? listed(journals) : "\(name) (\(listed(journals)))"
-      })
+    let names = known.map { name, journals in
+      if journals.isEmpty { return name.isEmpty ? "the posting" : name }
+      return name.isEmpty ? listed(journals) : "\(name) (\(listed(journals)))"
+    }
+    return "\(listed(names))"
   }
 
   /// A few names say enough.

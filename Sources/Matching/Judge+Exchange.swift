@@ -75,8 +75,11 @@ extension Judge {
       findings.append(
         Finding(
           .fxDifference, role, rates.base, expected: Int64(clamping: wants[index]), posted: Int64(clamping: has[index]),
-          reason: "the base amount of \(Money(minorUnits: line.amount, currency: code)) is "
-            + "\(Money(minorUnits: line.baseAmount!, currency: rates.base)), which no rate of the order's dates gives"))
+          reason: """
+            the base amount of \(Money(minorUnits: line.amount, currency: code).description) is \
+            \(Money(minorUnits: line.baseAmount!, currency: rates.base).description), \
+            which no rate of the order's dates gives
+            """))
       return
     }
   }

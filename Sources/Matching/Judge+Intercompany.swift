@@ -29,8 +29,9 @@ extension Judge {
     var finding = Finding(
       isDecided ? .intercompanyUnmatched : .partial, .intercompany, currencies[currency],
       expected: value(expected, currency, .intercompany), posted: value(posted, currency, .intercompany),
-      reason: "no mirror entry answers \(names.isEmpty ? "the posting" : names.joined(separator: ", "))"
-        + entity(of: first))
+      reason: """
+        no mirror entry answers \(names.isEmpty ? "the posting" : names.joined(separator: ", "))\(entity(of: first))
+        """)
     func take(_ delta: Int128, _ index: Int) -> Finding.Part {
       residual[index] -= delta
       return .init(

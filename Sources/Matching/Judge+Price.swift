@@ -56,8 +56,8 @@ extension Judge {
     var lines: LineDifferences?
 
     /// What a person is told of it.
-    var reason: String {
-      let text =
+    var reason: TextBytes {
+      let text: TextBytes =
         type == .priceMismatch
         ? "the quantities agree, the unit price differs" : "the unit price agrees, the posted quantity differs"
       return lines.map { "\(text): \($0.text)" } ?? text
@@ -121,8 +121,10 @@ extension Judge {
         var finding = Finding(
           type, .revenue, currencies[currency], expected: Int64(clamping: expected[revenue]),
           posted: Int64(clamping: posted[revenue]),
-          reason: "the total agrees, \(what), by \(formatDecimal(differences.size, decimals: exponent)) in all: "
-            + differences.text)
+          reason: """
+            the total agrees, \(what), by \(formatDecimal(differences.size, decimals: exponent)) in all: \
+            \(differences.text)
+            """)
         finding.isAccepted = isAccepted
         finding.lines = differences
         findings.append(finding)

@@ -244,7 +244,7 @@ extension Judge {
   }
 
   /// The periods whose releases are not what is scheduled, by the periods of the postings, and what these come to.
-  private func reason(_ steps: [ScheduledRelease], _ currency: Int) -> String {
+  private func reason(_ steps: [ScheduledRelease], _ currency: Int) -> TextBytes {
     let calendar = policy.checks?.calendar
     var posted: [Int32: Int128] = [:]
     for posting in duePostings

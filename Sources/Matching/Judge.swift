@@ -51,6 +51,11 @@ struct Judge {
   var postingPlaces: [(own: ByteView, ofOrder: ByteView)] = []
   var dueEvents: [Fact] = []
   var duePostings: [Fact] = []
+  /// By role, of the currency that is looked at: what is in the ledger, less what earlier findings have explained.
+  var ledger: [Int128] = []
+  /// See `judgeDuplicatePostings`.
+  var journals: [Int] = []
+  var journalLines: [Int128] = []
 
   init(policy: MatchingPolicy) {
     self.policy = policy
@@ -60,9 +65,12 @@ struct Judge {
   }
 
   mutating func reset() {
-    events.removeAll(keepingCapacity: true)
-    postings.removeAll(keepingCapacity: true)
-    rejected.removeAll(keepingCapacity: true)
+    // As a rule they share the memory of `events` and `postings`, which must not be copied for them.
+    dueEvents = []
+    duePostings = []
+    events.clear()
+    postings.clear()
+    rejected.clear()
   }
 
   /// Roles in the order in which one is named for a difference that all of them share.
@@ -87,14 +95,12 @@ struct Judge {
     isDecided = isAnyDue
     hasPendingRelease = false
 
-    dueEvents.removeAll(keepingCapacity: true)
-    duePostings.removeAll(keepingCapacity: true)
-    dueEvents.append(contentsOf: events)
-    duePostings.append(contentsOf: postings)
+    dueEvents = events
+    duePostings = postings
     compare()
-    allVoided.removeAll(keepingCapacity: true)
-    allVoided.append(contentsOf: voided)
-    allVoided.append(contentsOf: scheduled)
+    allVoided.clear()
+    for part in voided { allVoided.append(part) }
+    for part in scheduled { allVoided.append(part) }
     isWhollyAgreed =
       findings.isEmpty && (isDecided || expected == posted && !policy.quantities.isEnabled && !isPaidNotBilled)
       && !hasPendingRelease
@@ -125,10 +131,21 @@ struct Judge {
     }
   }
 
-  var hasOpenFindings: Bool { findings.contains { !$0.isAccepted } }
+  /// The earliest time of a fact.
+  @inline(__always)
+  var firstTime_ms: Int64 {
+    var first = Int64.max
+    for at in events.indices { first = min(first, events[at].time_ms) }
+    for at in postings.indices { first = min(first, postings[at].time_ms) }
+    for at in rejected.indices { first = min(first, rejected[at].time_ms) }
+    return first == .max ? 0 : first
+  }
+
+  @inline(__always)
+  var hasOpenFindings: Bool { findings.indices.contains { !findings[$0].isAccepted } }
 
   mutating func compare() {
-    findings.removeAll(keepingCapacity: true)
+    findings.clear()
     find()
     if findings.count > 1 { uniteFindings() }
   }
@@ -149,7 +166,7 @@ struct Judge {
       findings[known].parts.append(contentsOf: other.parts)
       for hint in other.hints where !findings[known].hints.contains(hint) { findings[known].hints.append(hint) }
       findings[known].isAccepted = findings[known].isAccepted && other.isAccepted
-      findings[known].reason += "; " + other.reason
+      findings[known].reason += "; \(other.reason)"
       findings[known].add(other.lines)
       findings.remove(at: at)
     }
@@ -176,7 +193,7 @@ struct Judge {
     if policy.quantities.comparesLines { judgeLines() }
     judgeCustomers()
     if policy.checksPostingDates { judgeDates() }
-    if let checks = policy.checks { judgeFinance(checks) }
+    if policy.looksFurther { judgeFinance() }
     judgeLateness()
   }
 
@@ -192,31 +209,31 @@ struct Judge {
   /// Marks the events whose expectation a cancellation takes back: a cancelled billing document, or all billing of an
   /// order that was cancelled and neither booked nor billed again.
   mutating func applyCancellations() {
-    isVoid.removeAll(keepingCapacity: true)
-    isVoid.append(contentsOf: repeatElement(false, count: dueEvents.count))
+    isVoid.clear()
+    for _ in dueEvents.indices { isVoid.append(false) }
     orderIsCancelled = false
     orderIsHeld = false
     heldSince_ms = .max
     var lastCancel = -1
-    for (index, event) in dueEvents.enumerated() {
-      switch event.kind {
+    for index in dueEvents.indices {
+      switch dueEvents[index].kind {
       case .cancelled: lastCancel = index
       case .booked, .invoiced: lastCancel = -1
       case .held:
         orderIsHeld = true
-        heldSince_ms = event.time_ms
+        heldSince_ms = dueEvents[index].time_ms
       case .released: orderIsHeld = false
-      case .invoiceCancelled where !event.document.isEmpty:
+      case .invoiceCancelled where !dueEvents[index].document.isEmpty:
         for other in 0..<dueEvents.count
-        where dueEvents[other].kind == .invoiced && dueEvents[other].document.elementsEqual(event.document) {
-          isVoid[other] = true
-        }
+        where dueEvents[other].kind == .invoiced
+          && dueEvents[other].document.elementsEqual(dueEvents[index].document)
+        { isVoid[other] = true }
       default: break
       }
     }
     if lastCancel >= 0 {
       orderIsCancelled = true
-      for (index, event) in dueEvents.enumerated() where Judge.isBilling(event.kind!) { isVoid[index] = true }
+      for index in dueEvents.indices where Judge.isBilling(dueEvents[index].kind!) { isVoid[index] = true }
     }
   }
 
@@ -227,45 +244,95 @@ struct Judge {
   mutating func currencyIndex(_ currency: Currency) -> Int {
     if let found = currencies.firstIndex(of: currency) { return found }
     currencies.append(currency)
-    expected.append(contentsOf: repeatElement(0, count: roleCount))
-    posted.append(contentsOf: repeatElement(0, count: roleCount))
+    // The sums of the first are there.
+    if currencies.count > 1 {
+      expected.append(contentsOf: Judge.noAmounts)
+      posted.append(contentsOf: Judge.noAmounts)
+    }
     return currencies.count - 1
   }
 
+  /// One of each role.
+  static let noAmounts = [Int128](repeating: 0, count: AccountRole.count)
+
   mutating func sum() {
-    currencies.removeAll(keepingCapacity: true)
-    expected.removeAll(keepingCapacity: true)
-    posted.removeAll(keepingCapacity: true)
-    voided.removeAll(keepingCapacity: true)
+    currencies.clear()
+    clearSums()
+    voided.clear()
     hasExpectation = false
-    for (index, event) in dueEvents.enumerated() {
-      let entries = policy.entries(of: event)
+    // By place: a copy of each fact would take longer than what is done with it.
+    for index in dueEvents.indices {
+      let entries = policy.entries(of: dueEvents[index])
       if entries.isEmpty { continue }
-      let at = currencyIndex(event.currency) * roleCount
+      let at = currencyIndex(dueEvents[index].currency) * roleCount
       for entry in entries {
-        let amount = event.amount(entry.component)
+        let amount = dueEvents[index].amount(entry.component)
         if amount == 0 { continue }
         hasExpectation = true
         let signed = entry.sign < 0 ? -Int128(amount) : Int128(amount)
         if isVoid[index] {
           voided.append(
             .init(
-              currency: event.currency, role: entry.role, delta: Int64(clamping: -signed),
-              period: periods.map { $0.period(ofDay: event.rateDay) } ?? 0))
+              currency: dueEvents[index].currency, role: entry.role, delta: Int64(clamping: -signed),
+              period: periods.map { $0.period(ofDay: dueEvents[index].rateDay) } ?? 0))
         } else {
           expected[at + Int(entry.role.rawValue)] += signed
         }
       }
     }
-    for posting in duePostings {
-      let at = currencyIndex(posting.currency) * roleCount
-      posted[at + Int(posting.code)] += Int128(posting.amount)
+    for index in duePostings.indices {
+      let at = currencyIndex(duePostings[index].currency) * roleCount
+      posted[at + Int(duePostings[index].code)] += Int128(duePostings[index].amount)
     }
-    scheduled.removeAll(keepingCapacity: true)
+    scheduled.clear()
     if let schedules { addReleases(schedules) }
     mainCurrency = currencies.first ?? dueEvents.first?.currency ?? .none
-    residual.removeAll(keepingCapacity: true)
-    for index in 0..<expected.count { residual.append(posted[index] - expected[index]) }
+    if currencies.isEmpty {
+      expected.clear()
+      posted.clear()
+    }
+    Judge.fit(&residual, posted.count)
+    let (expected, posted) = (expected, posted)
+    residual.withUnsafeMutableBufferPointer { residual in
+      for index in residual.indices { residual[index] = posted[index] - expected[index] }
+    }
+  }
+
+  /// Leaves room for one currency: most orders have no other.
+  private mutating func clearSums() {
+    Judge.fit(&expected, roleCount)
+    Judge.fit(&posted, roleCount)
+    expected.withUnsafeMutableBufferPointer { $0.update(repeating: 0) }
+    posted.withUnsafeMutableBufferPointer { $0.update(repeating: 0) }
+  }
+
+  /// Makes sums of as many roles as wanted, whatever they are.
+  private static func fit(_ sums: inout [Int128], _ count: Int) {
+    if sums.count > count { sums.removeLast(sums.count - count) }
+    while sums.count < count { sums.append(contentsOf: noAmounts) }
+  }
+
+  /// The size of the order as a whole, of the first role that has one. Inlined, as others that only look: a call from
+  /// outside copies the judge.
+  @inline(__always)
+  var orderValue: TieValue {
+    var size: Int128 = 0
+    if let main = currencies.firstIndex(of: mainCurrency) {
+      for place in 0..<Matcher.valueRoleCount where size == 0 {
+        let index = main * roleCount + Int(Matcher.valueRole(place).rawValue)
+        size = expected[index] != 0 ? expected[index] : posted[index]
+      }
+    }
+    return TieValue(amount: Int64(clamping: size.magnitude), currency: mainCurrency)
+  }
+
+  /// What is in the ledger of a currency, less what has been explained.
+  mutating func fillLedger(_ currency: Int) {
+    if ledger.isEmpty { ledger = Judge.noAmounts }
+    let (expected, residual, base) = (expected, residual, currency * roleCount)
+    ledger.withUnsafeMutableBufferPointer { ledger in
+      for role in ledger.indices { ledger[role] = expected[base + role] + residual[base + role] }
+    }
   }
 
   /// The role by which a shared difference is named: the first in the fixed order that has an amount on that side.
@@ -281,6 +348,8 @@ struct Judge {
   /// All that is still unexplained, as parts of a finding; and takes it out of the residual.
   mutating func takeParts(_ currency: Int? = nil, roles: [AccountRole]? = nil) -> [Finding.Part] {
     var parts: [Finding.Part] = []
+    // As many roles as an invoice has, as a rule.
+    parts.reserveCapacity(4)
     for index in 0..<residual.count where residual[index] != 0 {
       if let currency, index / roleCount != currency { continue }
       let role = AccountRole(rawValue: UInt8(index % roleCount))!
@@ -300,13 +369,13 @@ struct Judge {
       let stray = appliesCash && orphan == nil ? typeOfStrayCash(currency) : nil
       let role = stray == nil ? primaryRole(posted, currency) : .cash
       let type: BreakType = orphan == nil ? stray ?? .missingOrder : .orphanReversal
-      var finding = Finding(
-        type, role, currencies[currency], expected: nil, posted: value(posted, currency, role),
-        reason: orphan == nil
-          ? "\(duePostings.count) posting(s) and no order event"
-          : "reversal of \(orphan!.reverses.string), which is not known")
-      finding.parts = takeParts(currency)
-      findings.append(finding)
+      findings.append(
+        Finding(
+          type, role, currencies[currency], expected: nil, posted: value(posted, currency, role),
+          reason: orphan == nil
+            ? "\(duePostings.count) posting(s) and no order event"
+            : "reversal of \(orphan!.reverses), which is not known",
+          parts: takeParts(currency)))
     }
   }
 
@@ -324,12 +393,10 @@ struct Judge {
       }
       // Before its deadline an unanswered expectation is merely expected: nothing is missing yet.
       guard isDecided else { continue }
-      var finding = Finding(
-        unposted ?? .missingInLedger, role, currencies[currency], expected: value(expected, currency, role),
-        posted: nil,
-        reason: "nothing is posted")
-      finding.parts = takeParts(currency)
-      findings.append(finding)
+      findings.append(
+        Finding(
+          unposted ?? .missingInLedger, role, currencies[currency], expected: value(expected, currency, role),
+          posted: nil, reason: "nothing is posted", parts: takeParts(currency)))
     }
   }
 
@@ -351,7 +418,7 @@ struct Judge {
       Finding(
         .duplicateOrderEvent, role, currency, expected: at.map { value(expected, $0, role) },
         posted: at.map { value(posted, $0, role) },
-        reason: "\(rejected.count) event(s) re-use the id \(first.id.string) with other content; the first one counts"))
+        reason: "\(rejected.count) event(s) re-use the id \(first.id) with other content; the first one counts"))
   }
 
   mutating func judgeQuantities() {
@@ -382,7 +449,7 @@ struct Judge {
     let tolerance = policy.quantities.tolerance_u
     func differs(_ a: Int64, _ b: Int64) -> Bool { (a &- b).magnitude > tolerance.magnitude }
     let supplied = policy.quantities.basis == .delivered ? delivered : shipped
-    func add(_ type: BreakType, _ role: AccountRole, _ reason: String) {
+    func add(_ type: BreakType, _ role: AccountRole, _ reason: TextBytes) {
       findings.append(Finding(type, role, mainCurrency, expected: nil, posted: nil, reason: reason))
     }
     if supplied > tolerance, !differs(billed, 0) {
@@ -434,12 +501,12 @@ struct Judge {
       for currency in currencies.indices {
         guard residual[currency * roleCount..<(currency + 1) * roleCount].contains(where: { $0 != 0 }) else { continue }
         let role = primaryRole(residual, currency)
-        var finding = Finding(
-          wasBilled ? .unreversedCancel : .statusConflict, role, currencies[currency],
-          expected: value(expected, currency, role), posted: value(posted, currency, role),
-          reason: wasBilled ? "cancelled after billing and not reversed" : "posted for a cancelled order")
-        finding.parts = takeParts(currency)
-        findings.append(finding)
+        findings.append(
+          Finding(
+            wasBilled ? .unreversedCancel : .statusConflict, role, currencies[currency],
+            expected: value(expected, currency, role), posted: value(posted, currency, role),
+            reason: wasBilled ? "cancelled after billing and not reversed" : "posted for a cancelled order",
+            parts: takeParts(currency)))
       }
       return true
     }
@@ -469,6 +536,15 @@ struct Judge {
       }
     }
     return false
+  }
+}
+
+extension Array {
+  /// Empties it and keeps its memory. One by one where there are few: that is sooner done than asked for.
+  @inline(__always)
+  mutating func clear() {
+    if count > 3 { removeAll(keepingCapacity: true) }
+    while !isEmpty { removeLast() }
   }
 }
 

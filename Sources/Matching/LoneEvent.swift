@@ -17,8 +17,31 @@ protocol FactsBefore {
 
 extension FactCursor: FactsBefore {}
 
+/// What the one order event of a tie says of what is to be posted.
+protocol OneEvent {
+  var code: UInt8 { get }
+  var currency: Currency { get }
+  var time_ms: Int64 { get }
+  var date_d: Int32 { get }
+  var customer: ByteView { get }
+  func amount(_ component: AmountComponent) -> Int64
+}
+
+/// The one posting of a tie.
+protocol OnePosting {
+  var code: UInt8 { get }
+  var currency: Currency { get }
+  var date_d: Int32 { get }
+  var statedPeriod: Int32 { get }
+  var customer: ByteView { get }
+  var amount: Int64 { get }
+}
+
+extension PlainEvent: OneEvent {}
+extension PlainPosting: OnePosting {}
+
 /// An order event that is all that its tie knows, read in one go: where a posting comes, that is the usual case.
-struct LoneEvent: FactsBefore {
+struct LoneEvent: FactsBefore, OneEvent {
   let key: ByteView
   let code: UInt8
   let mask: UInt16
@@ -33,6 +56,7 @@ struct LoneEvent: FactsBefore {
   let lastDimensions: ByteView
   @inline(__always) var lastPeriod: Int32 { 0 }
   @inline(__always) var lastJournal: ByteView { .empty }
+  @inline(__always) var customer: ByteView { lastCustomer }
 
   /// nil where the facts are others, or more. Bounds as those of `FactCursor`.
   @inline(__always)
@@ -72,5 +96,54 @@ struct LoneEvent: FactsBefore {
     guard mask & bit != 0 else { return 0 }
     let place = Int(tieout_bit_count(mask & (bit &- 1)))
     return FactCursor.number(amountsAt + place &* amountWidth, width: amountWidth)
+  }
+}
+
+/// A posting that is all that its tie knows, as `LoneEvent`: where the ledger is ahead of the orders.
+struct LonePosting: FactsBefore, OnePosting {
+  let key: ByteView
+  let code: UInt8
+  let currency: Currency
+  let source: UInt16
+  let time_ms: Int64
+  let date_d: Int32
+  let lastPeriod: Int32
+  let amount: Int64
+  let lastDocument: ByteView
+  let lastCustomer: ByteView
+  let lastDimensions: ByteView
+  let lastJournal: ByteView
+  @inline(__always) var customer: ByteView { lastCustomer }
+  @inline(__always) var statedPeriod: Int32 { lastPeriod }
+
+  /// nil where the facts are others, or more. Bounds as those of `FactCursor`.
+  @inline(__always)
+  init?(_ start: UnsafePointer<UInt8>, end: UnsafePointer<UInt8>, key: ByteView) {
+    var at = start
+    let heads = FactCursor.load(&at, UInt32.self)
+    let odd = FactCursor.Bit.hasMore | FactCursor.Bit.sameCurrency | FactCursor.Bit.sameSource
+    guard heads & (odd | FactCursor.Bit.isPosting) == FactCursor.Bit.isPosting else { return nil }
+    self.key = key
+    code = UInt8(truncatingIfNeeded: heads & 31)
+    currency = Currency(rawValue: FactCursor.load(&at, UInt16.self) & 0x7fff)
+    source = FactCursor.load(&at, UInt16.self)
+    let timeWidth = Int(heads >> 24 & 15)
+    time_ms = FactCursor.number(at, width: timeWidth)
+    at += timeWidth
+    switch heads >> 16 & 3 {
+    case FactCursor.Date.ofTime: date_d = day(ofMilliseconds: time_ms)
+    case FactCursor.Date.literal: date_d = FactCursor.load(&at, Int32.self)
+    default: date_d = absentDate
+    }
+    lastPeriod = heads >> 18 & 3 == FactCursor.Period.literal ? FactCursor.load(&at, Int32.self) : 0
+    let amountWidth = Int(heads >> 28)
+    amount = FactCursor.number(at, width: amountWidth)
+    at += amountWidth
+    lastDocument = heads & 1 << 8 != 0 ? FactCursor.literal(&at) : .empty
+    lastCustomer = heads & 1 << 10 != 0 ? FactCursor.literal(&at) : .empty
+    lastDimensions = heads & 1 << 12 != 0 ? FactCursor.literal(&at) : .empty
+    lastJournal = heads & 1 << 22 != 0 ? FactCursor.literal(&at) : .empty
+    if heads >> 14 & 3 != FactCursor.Text.none { _ = FactCursor.literal(&at) }
+    guard at == end else { return nil }
   }
 }

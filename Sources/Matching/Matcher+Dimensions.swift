@@ -113,7 +113,7 @@ extension Matcher {
 
   /// Tells the judge where the postings stand that it is about to judge.
   mutating func placePostings() {
-    judge.postingPlaces.removeAll(keepingCapacity: true)
+    judge.postingPlaces.clear()
     let known = orderDimensions.pointee.known
     guard known != 0 else { return }
     for posting in judge.postings where known & ~Fact.presentDimensions(posting.dimensionBytes) != 0 {

@@ -5,7 +5,8 @@ struct GatheredFact {
   var idHash: UInt64
   var time_ms: Int64
   var offset: Int64
-  var payloadHash: UInt64
+  /// `Fact.contentHash`, where another fact has the same id; else 0.
+  var payloadHash: UInt64 = 0
   /// Its place in `read`.
   var place: Int
   var isPosting: Bool
@@ -15,35 +16,67 @@ struct GatheredFact {
   var isDropped = false
 }
 
+/// The breaks that a tie goes on with, the last of them in front, and behind them all what they put into the aggregates.
+private struct KeptBreaks {
+  private(set) var first: StoreRef = 0
+  private var last: StoreRef = 0
+  private(set) var isOpen = false
+  /// Parts of those that are open, where the aggregates want them.
+  private(set) var openParts: [Finding.Part] = []
+  let isListed: Bool
+
+  init(isListed: Bool) { self.isListed = isListed }
+
+  mutating func add(
+    _ record: BreakRecord, _ parts: [Finding.Part], isOpen: Bool = false, _ store: inout RecordStore
+  ) {
+    if isOpen {
+      self.isOpen = true
+      if isListed { openParts += parts }
+    }
+    var record = record
+    record.next = first
+    first = store.appendBreak(record, parts: parts)
+    if last == 0 { last = first }
+  }
+
+  mutating func add(_ charges: [ChargeList], _ store: inout RecordStore) {
+    var ref: StoreRef = 0
+    for list in charges { ref = store.appendCharges(list, next: ref) }
+    if last == 0 {
+      first = ref
+    } else {
+      store.pointer(last).assumingMemoryBound(to: BreakRecord.self).pointee.next = ref
+    }
+  }
+}
+
 extension Matcher {
   /// Reads the facts of a tie, drops what was delivered twice or replaced by a newer image, marks conflicting
   /// re-uses of an event id, and fills the judge with what counts.
   mutating func gather(_ slot: Int) {
     texts.reset()
-    gathered.removeAll(keepingCapacity: true)
-    read.removeAll(keepingCapacity: true)
+    gathered.clear()
+    read.clear()
     // Read from a copy: breaks are written to the store while the judge's views are in use.
     let length = bodyLength(slot)
     let copy = texts.take(length + RecordStore.slackBytes)
     copy.update(from: bodyStart(slot), count: length + RecordStore.slackBytes)
     var facts = Matcher.facts(copy, length: length, isValued: ties[slot].has(Tie.Flag.valued))
     while facts.next() {
-      let fact = Fact(facts, number: Int32(read.count), texts: &texts)
+      let place = read.count
+      read.append(Matcher.blankFact)
+      read[place].fill(facts, number: Int32(place), texts: &texts)
       gathered.append(
         GatheredFact(
-          idHash: fact.idHash, time_ms: fact.time_ms, offset: fact.offset, payloadHash: fact.payloadHash,
-          place: read.count, isPosting: fact.isPosting, isChange: fact.isChange,
-          isRejected: fact.flags & Fact.Flag.rejected != 0, source: fact.source))
-      read.append(fact)
+          idHash: read[place].idHash, time_ms: read[place].time_ms, offset: read[place].offset, place: place,
+          isPosting: read[place].isPosting, isChange: read[place].isChange,
+          isRejected: read[place].flags & Fact.Flag.rejected != 0, source: read[place].source))
     }
     if gathered.count > 1 {
-      gathered.sort {
-        if $0.idHash != $1.idHash { return $0.idHash < $1.idHash }
-        if $0.time_ms != $1.time_ms { return $0.time_ms < $1.time_ms }
-        if $0.offset != $1.offset { return $0.offset < $1.offset }
-        if $0.payloadHash != $1.payloadHash { return $0.payloadHash < $1.payloadHash }
-        return $0.source < $1.source
-      }
+      gathered.sort { $0.idHash < $1.idHash }
+      let isRepeated = (1..<gathered.count).contains { gathered[$0].idHash == gathered[$0 - 1].idHash }
+      if isRepeated { sortRepeated() }
     }
     // Views of the copy, as all that is read.
     if inheritedDimensions != 0 { listenToRead { _ in false } }
@@ -71,6 +104,21 @@ extension Matcher {
     }
     fillJudge()
     placePostings()
+  }
+
+  private static let blankFact = Fact()
+
+  /// Facts with one id are told apart by what is in them.
+  @inline(never)
+  private mutating func sortRepeated() {
+    for at in gathered.indices { gathered[at].payloadHash = read[gathered[at].place].contentHash }
+    gathered.sort {
+      if $0.idHash != $1.idHash { return $0.idHash < $1.idHash }
+      if $0.time_ms != $1.time_ms { return $0.time_ms < $1.time_ms }
+      if $0.offset != $1.offset { return $0.offset < $1.offset }
+      if $0.payloadHash != $1.payloadHash { return $0.payloadHash < $1.payloadHash }
+      return $0.source < $1.source
+    }
   }
 
   /// Decides which of the facts with one id counts. Returns whether the body must be written anew.
@@ -165,15 +213,15 @@ extension Matcher {
   private mutating func fillJudge() {
     judge.reset()
     for entry in gathered where !entry.isDropped {
-      let fact = read[entry.place]
-      if fact.flags & Fact.Flag.rejected != 0 {
-        judge.rejected.append(fact)
-      } else if fact.flags & Fact.Flag.delete != 0 {
+      let flags = read[entry.place].flags
+      if flags & Fact.Flag.rejected != 0 {
+        judge.rejected.append(read[entry.place])
+      } else if flags & Fact.Flag.delete != 0 {
         continue
-      } else if fact.isPosting {
-        judge.postings.append(fact)
+      } else if entry.isPosting {
+        judge.postings.append(read[entry.place])
       } else {
-        judge.events.append(fact)
+        judge.events.append(read[entry.place])
       }
     }
     // By time, then by content: the order must not depend on the order of arrival.
@@ -181,8 +229,8 @@ extension Matcher {
       if a.time_ms != b.time_ms { return a.time_ms < b.time_ms }
       if !a.journal.elementsEqual(b.journal) { return a.journal.buffer.lexicographicallyPrecedes(b.journal.buffer) }
       if a.code != b.code { return a.code < b.code }
-      if a.payloadHash != b.payloadHash { return a.payloadHash < b.payloadHash }
-      return a.idHash < b.idHash
+      let (content, other) = (a.contentHash, b.contentHash)
+      return content != other ? content < other : a.idHash < b.idHash
     }
     if judge.events.count > 1 { judge.events.sort(by: precedes) }
     if judge.postings.count > 1 { judge.postings.sort(by: precedes) }
@@ -224,7 +272,7 @@ extension Matcher {
     if !judge.findings.isEmpty || ties[slot].breaks != 0 {
       reconcileBreaks(slot, watermark_ms: watermark_ms, outputs: &outputs)
     }
-    replaceValue(slot, judgedValue)
+    replaceValue(slot, judge.orderValue)
     if isFinal {
       count(slot, isTiedOut: !ties[slot].has(Tie.Flag.open))
     }
@@ -250,18 +298,6 @@ extension Matcher {
     var roles: UInt32 = 0
     for place in 0..<valueRoleCount { roles |= 1 &<< UInt32(valueRole(place).rawValue) }
     return roles
-  }
-
-  private var judgedValue: TieValue {
-    var size: Int128 = 0
-    for place in 0..<Matcher.valueRoleCount where size == 0 {
-      let role = Matcher.valueRole(place)
-      for (at, currency) in judge.currencies.enumerated() where currency == judge.mainCurrency {
-        let index = at * AccountRole.count + Int(role.rawValue)
-        size = judge.expected[index] != 0 ? judge.expected[index] : judge.posted[index]
-      }
-    }
-    return TieValue(amount: Int64(clamping: size.magnitude), currency: judge.mainCurrency)
   }
 
   @inline(__always)
@@ -343,85 +379,103 @@ extension Matcher {
   private mutating func reconcileBreaks(_ slot: Int, watermark_ms: Int64, outputs: inout MatchOutputs) {
     let isDecided = judge.isDecided
     let isReporting = isDecided || policy.reportsProvisional
-    let isAgreed = !judge.findings.contains { !$0.isAccepted }
+    let isAgreed = !judge.hasOpenFindings
     if !isReporting, !isAgreed { return }
+    var context = EvidenceContext(
+      firstEventTime_ms: judge.firstTime_ms, deadline_ms: ties[slot].deadline_ms,
+      watermark_ms: min(watermark_ms, max(ties[slot].deadline_ms, ties[slot].quiet_ms)))
+    // Not from how far time has leapt, which the age of severity counts.
+    let opened_s = UInt32(clamping: max(1_000, context.watermark_ms) / 1_000)
+    if hasAges, isDecided {
+      // Where time goes on, it is the watermark; the call copies the matcher.
+      let clock_ms = watermark_ms < Tie.lastTime_ms ? watermark_ms : ageClock(watermark_ms)
+      context.setAge(at: clock_ms, horizon_ms: horizon_ms, ages_ms: policy.severityAges_ms)
+    }
+    if ties[slot].breaks != 0, isTold(slot, context) { return }
     var known: [(record: BreakRecord, parts: [Finding.Part])] = []
-    var voids: (record: BreakRecord, parts: [Finding.Part])?
+    var voids: BreakRecord?
+    var voidParts: [Finding.Part] = []
     var charged: [ChargeList] = []
     var ref = ties[slot].breaks
     while ref != 0 {
       let record = store.breakRecord(ref)
       switch record.type {
       case BreakRecord.chargeType: charged.append(store.charges(ref))
-      case BreakRecord.voidType: voids = (record, store.breakParts(ref))
+      case BreakRecord.voidType: (voids, voidParts) = (record, store.breakParts(ref))
       default: known.append((record, store.breakParts(ref)))
       }
       store.free(ref, granules: Int(record.granules))
       ref = record.next
     }
-    known.sort {
-      ($0.record.type, $0.record.role, $0.record.idCurrency) < ($1.record.type, $1.record.role, $1.record.idCurrency)
+    if known.count > 1 {
+      known.sort {
+        ($0.record.type, $0.record.role, $0.record.idCurrency)
+          < ($1.record.type, $1.record.role, $1.record.idCurrency)
+      }
     }
-    let order = key(slot).string
-    var context = EvidenceContext(judge, order: order, dimensionCount: dimensionCount)
-    context.deadline_ms = ties[slot].deadline_ms
-    context.watermark_ms = min(watermark_ms, max(ties[slot].deadline_ms, ties[slot].quiet_ms))
-    // Not from how far time has leapt, which the age of severity counts.
-    let opened_s = UInt32(clamping: max(1_000, context.watermark_ms) / 1_000)
-    if hasAges, isDecided {
-      context.setAge(
-        at: ageClock(watermark_ms), horizon_ms: horizon_ms, ages_ms: policy.checks!.severityAges_ms)
-    }
-    var kept: [(record: BreakRecord, parts: [Finding.Part])] = []
-    var isOpen = false
+    var evidence: Evidence?
+    let chargesDisputes = chargesDisputes
+    var kept = KeptBreaks(isListed: chargesDisputes)
     var decided = ties[slot].has(Tie.Flag.decided) ? decisions[UInt32(slot)]! : TieDecisions()
-    for finding in judge.findings {
+    for place in judge.findings.indices {
+      let finding = judge.findings[place]
       let type = UInt8(finding.type.index)
       let role = finding.role.rawValue
       let idCurrency = finding.currency == judge.mainCurrency ? Currency.none : finding.currency
+      var old: BreakRecord?
       let at = known.firstIndex {
         $0.record.type == type && $0.record.role == role && $0.record.idCurrency == idCurrency.rawValue
       }
-      let old = at.map { known.remove(at: $0) }
-      if let old { withdraw(old, slot) }
+      if let at {
+        let found = known.remove(at: at)
+        withdraw(found.record, found.parts, slot)
+        old = found.record
+      }
       let entry = decided.firstIndex(type, role, idCurrency.rawValue)
-      let before = entry.flatMap { decided.entries[$0].own } ?? old?.record.stateValue
-      let own: BreakState =
-        finding.isAccepted
-        ? .accepted : before.map { $0 == .autoCleared || $0 == .closed || $0 == .reopened ? .reopened : .open } ?? .open
-      var (state, decision) = (own, BreakDecision?.none)
+      let before = entry.flatMap { decided.entries[$0].own } ?? old?.stateValue
+      let own = BreakState.found(before, isAccepted: finding.isAccepted)
+      var state = own
       if let entry {
         decided.entries[entry].own = own
-        (state, decision) = decided.entries[entry].state(of: finding, own: own)
+        state = decided.entries[entry].state(of: finding, own: own).0
       }
-      let severity = context.severity(finding, policy)
-      var content = contentHash(finding, state, isDecided)
-      if let decision { content = mixed(content, TieDecisions.hash(decision.action)) | 1 }
-      if hasAges, state.isOpen { content = mixed(content, UInt64(Severity.allCases.firstIndex(of: severity)!)) | 1 }
+      let severity = context.severity(finding, policy.severityAmounts_u, policy.rates)
+      var content = finding.contentHash(state, isDecided: isDecided, judge.quantities)
+      if let entry, let decision = decided.entries[entry].state(of: finding, own: own).1 {
+        content = mixed(content, TieDecisions.hash(decision.action)) | 1
+      }
+      if hasAges, state.isOpen { content = mixed(content, UInt64(severity.index)) | 1 }
       var record = BreakRecord(
         next: 0, granules: 0, type: type, role: role, currency: finding.currency.rawValue,
-        idCurrency: idCurrency.rawValue, state: UInt8(BreakState.allCases.firstIndex(of: state)!),
-        isProvisional: !isDecided, partCount: 0, revision: old?.record.revision ?? 0, content: content)
+        idCurrency: idCurrency.rawValue,
+        state: UInt8(state.index), isProvisional: !isDecided, partCount: 0, revision: old?.revision ?? 0,
+        content: content)
       if quality != nil || sourceTotals != nil, state.isOpen {
-        let known_s = old.map { $0.record.stateValue.isOpen ? $0.record.opened_s : 0 } ?? 0
+        let known_s = old.map { $0.stateValue.isOpen ? $0.opened_s : 0 } ?? 0
         record.opened_s = known_s != 0 ? known_s : opened_s
       }
-      if old == nil || old!.record.content != content {
+      if old == nil || old!.content != content {
         record.revision += 1
-        var made = context.make(
-          finding, state: state, isProvisional: !isDecided, revision: Int(record.revision), severity: severity,
-          idCurrency: idCurrency)
-        made.decision = decision
-        outputs.breaks.append(made)
+        if evidence == nil {
+          let order = key(slot)
+          evidence = Evidence(judge, order: order, dimensionCount: dimensionCount)
+        }
+        outputs.breaks.append(
+          context.make(
+            finding, evidence!, state: state, isProvisional: !isDecided, revision: Int(record.revision),
+            severity: severity, idCurrency: idCurrency))
+        if let entry {
+          outputs.breaks[outputs.breaks.count - 1].decision =
+            decided.entries[entry].state(of: finding, own: own).1
+        }
         counters.revisions[Int(type)] += 1
       }
-      if state.isOpen { isOpen = true }
-      let parts = located(finding.parts)
-      deposit((record, parts), slot)
-      kept.append((record, parts))
+      let parts = tracksPeriods ? located(finding.parts) : finding.parts
+      deposit(record, parts, slot)
+      kept.add(record, parts, isOpen: state.isOpen, &store)
     }
     for old in known {
-      withdraw(old, slot)
+      withdraw(old.record, old.parts, slot)
       let entry = decided.firstIndex(old.record.type, old.record.role, old.record.idCurrency)
       let before = entry.flatMap { decided.entries[$0].own } ?? old.record.stateValue
       var record = old.record
@@ -429,58 +483,84 @@ extension Matcher {
         let state: BreakState = before.isOpen && isAgreed ? .autoCleared : .closed
         if let entry { decided.entries[entry].own = state }
         let type = BreakType.allCases[Int(record.type)]
-        record.state = UInt8(BreakState.allCases.firstIndex(of: state)!)
+        record.state = UInt8(state.index)
         record.isProvisional = !isDecided
         record.revision += 1
         record.opened_s = 0
         record.content = 0
+        if evidence == nil {
+          let order = key(slot)
+          evidence = Evidence(judge, order: order, dimensionCount: dimensionCount)
+        }
         outputs.breaks.append(
           context.make(
-            context.cleared(type, AccountRole(rawValue: record.role)!, Currency(rawValue: record.currency)),
-            state: state,
-            isProvisional: !isDecided, revision: Int(record.revision), severity: .low,
+            evidence!.cleared(type, AccountRole(rawValue: record.role)!, Currency(rawValue: record.currency)),
+            evidence!, state: state, isProvisional: !isDecided, revision: Int(record.revision), severity: .low,
             idCurrency: Currency(rawValue: record.idCurrency)))
         counters.revisions[Int(record.type)] += 1
       }
-      kept.append((record, []))
+      kept.add(record, [], &store)
     }
     if !decided.entries.isEmpty { decisions[UInt32(slot)] = decided }
-    ties[slot].set(Tie.Flag.open, isOpen)
-    var charges: [ChargeList] = []
-    if isOpen, chargesDisputes {
-      charges = judge.charges(of: kept.flatMap { $0.record.stateValue.isOpen ? $0.parts : [] }, periods)
+    ties[slot].set(Tie.Flag.open, kept.isOpen)
+    if chargesDisputes {
+      let charges = kept.isOpen ? judge.charges(of: kept.openParts, periods) : []
+      charged.sort { $0.dimensions.lexicographicallyPrecedes($1.dimensions) }
+      charge(charges, insteadOf: charged)
+      kept.add(charges, &store)
     }
-    charged.sort { $0.dimensions.lexicographicallyPrecedes($1.dimensions) }
-    charge(charges, insteadOf: charged)
-    var head: StoreRef = 0
-    for list in charges { head = store.appendCharges(list, next: head) }
-    if let voids { kept.append(voids) }
-    for (record, parts) in kept {
-      var linked = record
-      linked.next = head
-      head = store.appendBreak(linked, parts: parts)
-    }
-    ties[slot].breaks = head
+    if let voids { kept.add(voids, voidParts, &store) }
+    ties[slot].breaks = kept.first
   }
 
-  private mutating func deposit(_ entry: (record: BreakRecord, parts: [Finding.Part]), _ slot: Int) {
-    tally(entry, slot, sign: 1)
+  /// Whether the findings are those that have been told, and nothing of them has changed: so it is when breaks reach an
+  /// age that makes none of them more severe. Where people have decided, or more is kept of the breaks, that is not asked.
+  private mutating func isTold(_ slot: Int, _ context: EvidenceContext) -> Bool {
+    guard !ties[slot].has(Tie.Flag.decided), aggregates == nil, !tracksDisputes, !tracksPeriods else { return false }
+    // The last one stands in front.
+    var (place, ref) = (judge.findings.count, ties[slot].breaks)
+    while ref != 0 {
+      let record = store.breakRecord(ref)
+      place -= 1
+      guard place >= 0 else { return false }
+      let finding = judge.findings[place]
+      let idCurrency = finding.currency == judge.mainCurrency ? Currency.none : finding.currency
+      guard record.type == UInt8(finding.type.index), record.role == finding.role.rawValue,
+        record.currency == finding.currency.rawValue, record.idCurrency == idCurrency.rawValue
+      else { return false }
+      let state = BreakState.found(record.stateValue, isAccepted: finding.isAccepted)
+      var content = finding.contentHash(state, isDecided: judge.isDecided, judge.quantities)
+      if state.isOpen {
+        if quality != nil || sourceTotals != nil, record.opened_s == 0 { return false }
+        if hasAges {
+          let severity = context.severity(finding, policy.severityAmounts_u, policy.rates)
+          content = mixed(content, UInt64(severity.index)) | 1
+        }
+      }
+      guard record.content == content else { return false }
+      ref = record.next
+    }
+    return place == 0
   }
-  private mutating func withdraw(_ entry: (record: BreakRecord, parts: [Finding.Part]), _ slot: Int) {
-    tally(entry, slot, sign: -1)
+
+  private mutating func deposit(_ record: BreakRecord, _ parts: [Finding.Part], _ slot: Int) {
+    tally(record, parts, slot, sign: 1)
+  }
+  private mutating func withdraw(_ record: BreakRecord, _ parts: [Finding.Part], _ slot: Int) {
+    tally(record, parts, slot, sign: -1)
   }
 
   /// Counts a break and the difference that it explains under its state, or takes both back.
-  private mutating func tally(_ entry: (record: BreakRecord, parts: [Finding.Part]), _ slot: Int, sign: Int) {
-    let state = entry.record.stateValue
+  private mutating func tally(_ record: BreakRecord, _ parts: [Finding.Part], _ slot: Int, sign: Int) {
+    let state = record.stateValue
     guard state.isOpen || state.isSettled else { return }
     if state.isOpen {
-      counters.open[Int(entry.record.type)] += sign
-      countOpen(entry.record, entry.parts, slot, sign: sign)
+      counters.open[Int(record.type)] += sign
+      countOpen(record, parts, slot, sign: sign)
     } else {
-      counters.accepted[Int(entry.record.type)] += sign
+      counters.accepted[Int(record.type)] += sign
     }
-    for part in entry.parts {
+    for part in parts {
       add(Int128(sign) * Int128(part.delta), state.isOpen ? .open : .accepted, part, slot)
     }
   }
@@ -490,24 +570,5 @@ extension Matcher {
     settledTotals.add(amount, column, part.currency, part.role)
     if sourceTotals != nil { sourceTotals!.add(amount, column, part.currency, part.role, slot) }
     if tracksPeriods { periodTotals.add(amount, column, part.currency, part.period, part.role.rawValue) }
-  }
-
-  private func contentHash(_ finding: Finding, _ state: BreakState, _ isDecided: Bool) -> UInt64 {
-    var hash = mixed(UInt64(BreakState.allCases.firstIndex(of: state)!), isDecided ? 1 : 2)
-    hash = mixed(hash ^ UInt64(bitPattern: finding.expected ?? .min), UInt64(bitPattern: finding.posted ?? .min))
-    hash = mixed(hash ^ UInt64(finding.postedCurrency.rawValue), UInt64(finding.currency.rawValue))
-    for hint in finding.hints { hash = mixed(hash, UInt64(BreakHint.allCases.firstIndex(of: hint)!)) }
-    for part in finding.parts {
-      hash = mixed(
-        hash ^ UInt64(part.currency.rawValue) << 8 ^ UInt64(part.role.rawValue), UInt64(bitPattern: part.delta))
-    }
-    for quantity in judge.quantities ?? [] where finding.role == .unbilled || finding.type == .quantityMismatch {
-      hash = mixed(hash, UInt64(bitPattern: quantity))
-    }
-    if let lines = finding.lines { hash = mixed(hash, lines.hash) }
-    if let affected = finding.affected {
-      hash = mixed(hash ^ UInt64(bitPattern: affected), UInt64(truncatingIfNeeded: finding.size ?? 0))
-    }
-    return hash | 1
   }
 }

@@ -59,38 +59,39 @@ extension Matcher {
     let flags = tie.pointee.flags | side | Tie.Flag.dirty
     quiet = max(quiet, tie.pointee.quiet_ms)
     let deadline = max(own, tie.pointee.deadline_ms)
-    tie.pointee.set(flags: flags, deadline_ms: deadline, quiet_ms: quiet)
+    let timer = tie.pointee.timer_ms
     stamp(fingerprint.head16)
     let sides = Tie.Flag.hasOrder | Tie.Flag.hasPosting
     let isBoth = flags & sides == sides
-    var isAgreed = false
-    if isBoth, balance(known) &+ change == 0, judgesQuickly, !policy.quantities.isEnabled {
-      if hasChecks {
-        append(record, dimensionSize, to: known, balance: change)
-        if let value = agreedValue(known) {
-          replaceValue(known, value)
-          isAgreed = true
-        }
-      } else {
-        isAgreed = appendSettling(record, dimensionSize, to: known, balance: change)
-      }
-    } else {
-      append(record, dimensionSize, to: known, balance: change)
-    }
-    var next = own
-    if isAgreed {
+    let mayAgree = isBoth && balance(known) &+ change == 0 && judgesQuickly && !policy.quantities.isEnabled
+    let body =
+      mayAgree && !hasChecks
+      ? appendSettling(record, dimensionSize, to: known, balance: change)
+      : append(record, dimensionSize, to: known, balance: change)
+    // Each word of the slot is written once, as a whole: a load that is wider than the store before it would wait.
+    if body.isAgreed {
       // As `settle`.
       counters.judgements &+= 1
-      settleBody(known)
-      tie.pointee.flags = tie.pointee.flags & ~Tie.Flag.dirty | Tie.Flag.agreed
-      next = deadline
-      if next == tie.pointee.timer_ms { return }
-    } else {
-      if isBoth, policy.reportsProvisional { next = min(next, quiet) }
-      if next >= tie.pointee.timer_ms { return }
+      tie.pointee.set(
+        flags: flags & ~Tie.Flag.dirty | Tie.Flag.agreed | Tie.Flag.valued, room: body.room, deadline_ms: deadline,
+        quiet_ms: quiet)
+      tie.pointee.set(timer_ms: deadline, bodyLength: body.length)
+      if deadline != timer { push(known, at: deadline, head: fingerprint.head16) }
+      return
     }
-    tie.pointee.timer_ms = next
-    push(known, at: next, head: fingerprint.head16)
+    var next = own
+    if isBoth, policy.reportsProvisional { next = min(next, quiet) }
+    tie.pointee.set(flags: flags, room: body.room, deadline_ms: deadline, quiet_ms: quiet)
+    tie.pointee.set(timer_ms: min(next, timer), bodyLength: body.length)
+    if mayAgree, hasChecks, let value = agreedValue(known) {
+      replaceValue(known, value)
+      counters.judgements &+= 1
+      tie.pointee.flags = tie.pointee.flags & ~Tie.Flag.dirty | Tie.Flag.agreed
+      tie.pointee.timer_ms = deadline
+      if deadline != timer { push(known, at: deadline, head: fingerprint.head16) }
+      return
+    }
+    if next < timer { push(known, at: next, head: fingerprint.head16) }
   }
 
   @inline(__always)
@@ -122,50 +123,70 @@ extension Matcher {
     return balance
   }
 
+  /// A body to which something has been added. Its slot is still to be told of length and room.
+  private struct LongerBody {
+    var length: Int
+    var room: Int
+    /// The tie agrees, and the body ends with its value.
+    var isAgreed = false
+  }
+
   /// As `append`.
   @inline(never)
   private mutating func append<Record: PlainRecord>(
     _ record: Record, _ dimensionSize: Int, to slot: Int, balance: UInt16
-  ) {
+  ) -> LongerBody {
     let start = bodyStart(slot)
     let length = Int(ties[slot].bodyLength)
     var cursor = Matcher.plainFacts(start, length)
     while cursor.next() {}
     let plan = PlainPlan(record, after: &cursor, dimensionCount: dimensionCount, dimensionSize: dimensionSize)
-    let body = grow(slot, from: length, to: length &+ plan.size)
+    let (body, room) = grow(slot, from: length, to: length &+ plan.size)
     plan.write(record, at: body + length)
     Matcher.rebalance(body, by: balance)
+    return LongerBody(length: length &+ plan.size, room: room)
   }
 
   /// As `appendSettling`.
-  /// - Returns: whether the tie agrees.
   @inline(never)
   private mutating func appendSettling<Record: PlainRecord>(
     _ record: Record, _ dimensionSize: Int, to slot: Int, balance: UInt16
-  ) -> Bool {
+  ) -> LongerBody {
     let start = bodyStart(slot)
     let length = Int(ties[slot].bodyLength)
     let key = Matcher.key(start)
     let first = start + Matcher.keySize(key.count)
-    if Record.isPosting, var event = LoneEvent(first, end: start + length, key: key),
-      let value = valueOfTwo(&event, record)
-    {
-      let plan = PlainPlan(record, after: &event, dimensionCount: dimensionCount, dimensionSize: dimensionSize)
-      let end = length &+ plan.size
-      let body = grow(slot, from: length, to: end &+ value.size)
-      plan.write(record, at: body + length)
-      value.write(at: body + end)
-      ties[slot].flags |= Tie.Flag.valued
-      Matcher.rebalance(body, by: balance)
-      return true
+    if var posting = record as? PlainPosting {
+      if var event = LoneEvent(first, end: start + length, key: key), let value = valueOfTwo(&event, &posting) {
+        return appendSecond(record, dimensionSize, after: &event, value, to: slot, length, balance)
+      }
+    } else if var event = record as? PlainEvent {
+      if var posting = LonePosting(first, end: start + length, key: key), let value = valueOfTwo(&event, &posting) {
+        return appendSecond(record, dimensionSize, after: &posting, value, to: slot, length, balance)
+      }
     }
     return appendTallying(record, dimensionSize, to: slot, balance: balance)
+  }
+
+  /// Writes the second record of a tie, and the value of the two.
+  @inline(__always)
+  private mutating func appendSecond<Record: PlainRecord, First: FactsBefore>(
+    _ record: Record, _ dimensionSize: Int, after first: inout First, _ value: TieValue, to slot: Int, _ length: Int,
+    _ balance: UInt16
+  ) -> LongerBody {
+    let plan = PlainPlan(record, after: &first, dimensionCount: dimensionCount, dimensionSize: dimensionSize)
+    let end = length &+ plan.size
+    let (body, room) = settleBody(slot, from: length, to: end &+ value.size)
+    plan.write(record, at: body + length)
+    value.write(at: body + end)
+    Matcher.rebalance(body, by: balance)
+    return LongerBody(length: end &+ value.size, room: room, isAgreed: true)
   }
 
   @inline(never)
   private mutating func appendTallying<Record: PlainRecord>(
     _ record: Record, _ dimensionSize: Int, to slot: Int, balance: UInt16
-  ) -> Bool {
+  ) -> LongerBody {
     let start = bodyStart(slot)
     let length = Int(ties[slot].bodyLength)
     var cursor = Matcher.plainFacts(start, length)
@@ -176,19 +197,18 @@ extension Matcher {
     let plan = PlainPlan(record, after: &cursor, dimensionCount: dimensionCount, dimensionSize: dimensionSize)
     var incoming = IncomingRecord(record, plan, key: cursor.key)
     if !tally.isUnusual { add(&incoming, to: &tally) }
+    let end = length &+ plan.size
     guard let value = conclude(tally) else {
-      let body = grow(slot, from: length, to: length &+ plan.size)
+      let (body, room) = grow(slot, from: length, to: end)
       plan.write(record, at: body + length)
       Matcher.rebalance(body, by: balance)
-      return false
+      return LongerBody(length: end, room: room)
     }
-    let end = length &+ plan.size
-    let body = grow(slot, from: length, to: end &+ value.size)
+    let (body, room) = settleBody(slot, from: length, to: end &+ value.size)
     plan.write(record, at: body + length)
     value.write(at: body + end)
-    ties[slot].flags |= Tie.Flag.valued
     Matcher.rebalance(body, by: balance)
-    return true
+    return LongerBody(length: end &+ value.size, room: room, isAgreed: true)
   }
 
   /// The facts of a plain tie.
@@ -199,15 +219,30 @@ extension Matcher {
   }
 
   /// Makes a body longer, of which all is below `RecordStore.exactClasses`.
-  /// - Returns: where it begins now.
+  /// - Returns: where it begins now, and its room.
   @inline(__always)
-  private mutating func grow(_ slot: Int, from length: Int, to wanted: Int) -> UnsafeMutablePointer<UInt8> {
-    let new = PlainBounds.granules(wanted)
-    let room = PlainBounds.granules(length) &+ ties[slot].room &- new
-    ties[slot].bodyLength = UInt16(truncatingIfNeeded: wanted)
-    if room < 0 { return move(slot, least: new, wanted: expectedSize.wanted(new), length: length, room: room) }
-    ties[slot].room = room
-    return store.pointer(ties[slot].body).assumingMemoryBound(to: UInt8.self)
+  private mutating func grow(
+    _ slot: Int, from length: Int, to wanted: Int
+  ) -> (start: UnsafeMutablePointer<UInt8>, room: Int) {
+    let least = PlainBounds.granules(wanted)
+    let room = PlainBounds.granules(length) &+ ties[slot].room &- least
+    if room < 0 { return move(slot, least: least, wanted: expectedSize.wanted(least), length: length, room: room) }
+    return (store.pointer(ties[slot].body).assumingMemoryBound(to: UInt8.self), room)
+  }
+
+  /// As `grow`, of a tie that agrees, so that most likely nothing more comes: its size is learned from, and room that it
+  /// does not need is given back.
+  @inline(__always)
+  private mutating func settleBody(
+    _ slot: Int, from length: Int, to wanted: Int
+  ) -> (start: UnsafeMutablePointer<UInt8>, room: Int) {
+    let least = PlainBounds.granules(wanted)
+    expectedSize.learn(least)
+    let room = PlainBounds.granules(length) &+ ties[slot].room &- least
+    if UInt(bitPattern: room) > UInt(ExpectedSize.leftRoom) {
+      return move(slot, least: least, wanted: least, length: length, room: room)
+    }
+    return (store.pointer(ties[slot].body).assumingMemoryBound(to: UInt8.self), room)
   }
 
   /// - Parameters:
@@ -217,32 +252,22 @@ extension Matcher {
   @inline(never)
   private mutating func move(
     _ slot: Int, least: Int, wanted: Int, length: Int, room: Int
-  ) -> UnsafeMutablePointer<UInt8> {
+  ) -> (start: UnsafeMutablePointer<UInt8>, room: Int) {
     let body = ties[slot].body
     let (ref, granules) = store.allocate(wanted: wanted, least: least, most: least &+ Tie.mostRoom)
     let target = store.pointer(ref)
     target.copyMemory(from: store.pointer(body), byteCount: length)
     store.free(body, exact: least &+ room)
     ties[slot].body = ref
-    ties[slot].room = granules &- least
-    return target.assumingMemoryBound(to: UInt8.self)
-  }
-
-  /// A tie agrees, so that most likely nothing more comes: its size is learned from, and room that it does not need is
-  /// given back.
-  @inline(__always)
-  private mutating func settleBody(_ slot: Int) {
-    let length = Int(ties[slot].bodyLength)
-    let size = PlainBounds.granules(length)
-    expectedSize.learn(size)
-    let room = ties[slot].room
-    if room > ExpectedSize.leftRoom { _ = move(slot, least: size, wanted: size, length: length, room: room) }
+    return (target.assumingMemoryBound(to: UInt8.self), granules &- least)
   }
 
   /// The value of a tie of one order event and one posting, where that is all that is to be posted; nil where more has
-  /// to be looked at. What `conclude` asks, of the two alone.
+  /// to be looked at. What `conclude` asks, of the two alone. Both stay as they are: by value they would be copied.
   @inline(__always)
-  private mutating func valueOfTwo<Record: PlainRecord>(_ event: inout LoneEvent, _ posting: Record) -> TieValue? {
+  private mutating func valueOfTwo<Event: OneEvent, Posting: OnePosting>(
+    _ event: inout Event, _ posting: inout Posting
+  ) -> TieValue? {
     guard QuickJudge.involvedKinds & 1 &<< UInt32(event.code) == 0, event.currency == posting.currency else {
       return nil
     }
@@ -259,8 +284,8 @@ extension Matcher {
       expected = sum
     }
     guard expected != 0, expected == posting.amount else { return nil }
-    if policy.checksCustomers, !event.lastCustomer.isEmpty, !posting.customer.isEmpty,
-      !event.lastCustomer.elementsEqual(posting.customer)
+    if policy.checksCustomers, !event.customer.isEmpty, !posting.customer.isEmpty,
+      !event.customer.elementsEqual(posting.customer)
     {
       return nil
     }

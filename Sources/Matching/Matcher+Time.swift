@@ -262,7 +262,7 @@ extension Matcher {
     store.free(ties[slot].body, granules: bodyGranules(slot, length))
     ties[slot].flags = 0
     if sourceTotals != nil { sourceTotals!.clear(slot) }
-    freeSlots.append(UInt32(slot))
+    freeSlots.add(slot)
     if isEmpty {
       // It never was one.
       counters.tiesOpened -= 1

@@ -75,7 +75,7 @@ public struct Matcher: ~Copyable {
   var slotRegion: Region
   let ties: UnsafeMutablePointer<Tie>
   var usedSlots = 1
-  var freeSlots: [UInt32] = []
+  var freeSlots = FreeSlots()
   var expectedSize = ExpectedSize()
   /// Lengths of the bodies that are too long for their slots.
   var longBodies: [UInt32: Int] = [:]
@@ -159,7 +159,7 @@ public struct Matcher: ~Copyable {
     expectations = Expectations(revision.policies)
     stamps = .allocate(capacity: 1 << Matcher.stampBits)
     stamps.initialize(repeating: 0, count: 1 << Matcher.stampBits)
-    fingerprints = .allocate(capacity: Matcher.microBatch)
+    fingerprints = .allocate(capacity: 2 * Matcher.microBatch)
     slots = .allocate(capacity: Matcher.microBatch)
     dimensionSpace = .allocate(capacity: maximumDimensions * (maximumDimensionBytes + 1))
     fact = .allocate(capacity: 1)
@@ -178,6 +178,7 @@ public struct Matcher: ~Copyable {
     dimensionSpace.deallocate()
     fact.deallocate()
     orderDimensions.deallocate()
+    freeSlots.deallocate()
     expectations.deallocate()
     revision.old.deallocate()
   }
@@ -240,14 +241,14 @@ public struct Matcher: ~Copyable {
     var largest = Int64.min
     let takesPlainly = takesPlainly
     let watermark_ms = watermarks.current_ms
+    var (fingerprints, others) = (fingerprints, fingerprints + Matcher.microBatch)
+    bring(base, min(Matcher.microBatch, records.count), key, fingerprints)
     while start < records.count {
       let count = min(Matcher.microBatch, records.count - start)
       index.makeRoom(for: count)
       let batch = base + start
-      for at in 0..<count {
-        fingerprints[at] = Fingerprint(key(batch + at))
-        index.prefetch(fingerprints[at])
-      }
+      // What the index says of the next ones comes while these are taken in.
+      bring(batch + count, min(Matcher.microBatch, records.count - start - count), key, others)
       for at in 0..<count {
         // By the tag alone; the key is compared when its body has come.
         slots[at] = index.find(fingerprints[at]) { _ in true }
@@ -310,9 +311,24 @@ public struct Matcher: ~Copyable {
         takeFact(into: slot, fingerprints[at], order, time_ms: time_ms, side: side)
       }
       start += count
+      swap(&fingerprints, &others)
     }
     watermarks.observe(source: run.source, partition: run.partition, largest_ms: largest, now_ms: now_ms)
     settleAggregates()
+  }
+
+  /// Fingerprints of records, whose places in the index are brought close.
+  @inline(__always)
+  private func bring<Record>(
+    _ records: UnsafePointer<Record>, _ count: Int, _ key: (UnsafePointer<Record>) -> ByteView,
+    _ fingerprints: UnsafeMutablePointer<Fingerprint>
+  ) {
+    var at = 0
+    while at < count {
+      fingerprints[at] = Fingerprint(key(records + at))
+      index.prefetch(fingerprints[at])
+      at &+= 1
+    }
   }
 
   /// Inlined: a call would copy the matcher.
@@ -334,11 +350,10 @@ public struct Matcher: ~Copyable {
 
   @inline(__always)
   mutating func takeSlot() -> Int {
-    if let free = freeSlots.popLast() {
+    if let slot = freeSlots.take() {
       // Those to be taken next have long left the caches.
-      let left = freeSlots.count
-      if left >= RecordStore.ahead { tieout_prefetch(ties + Int(freeSlots[left - RecordStore.ahead])) }
-      return Int(free)
+      tieout_prefetch(ties + freeSlots.upcoming)
+      return slot
     }
     let bytes = (usedSlots + 1) * MemoryLayout<Tie>.stride
     precondition(bytes <= slotRegion.reservedBytes, "a task holds 167 million ties; add partitions")

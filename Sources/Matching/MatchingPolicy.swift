@@ -99,6 +99,20 @@ public struct MatchingPolicy: Sendable, Equatable {
     get { boxedChecks?.value }
     set { boxedChecks = newValue.map(Box.init) }
   }
+  /// Whether `checks` ask for more than the judgement of amounts looks at. This and those below are read where they are:
+  /// `checks` is a copy of all.
+  @inline(__always)
+  var looksFurther: Bool {
+    guard let boxedChecks else { return false }
+    return boxedChecks.value.entity != nil || boxedChecks.value.segment != nil || boxedChecks.value.calendar != nil
+      || boxedChecks.value.exchange != nil
+  }
+  @inline(__always)
+  var rates: ExchangeRates? { boxedChecks?.value.exchange?.rates }
+  @inline(__always)
+  var calendar: FiscalCalendar? { boxedChecks?.value.calendar }
+  @inline(__always)
+  var severityAges_ms: [Int64] { boxedChecks?.value.severityAges_ms ?? [] }
   /// One word, so that what few ask for makes no state larger. Last of all: see `Configuration.matchingHash`.
   private var boxedChecks: Box<FinanceChecks>?
   /// What changes `entries` from given days on; nil where no master data say so.

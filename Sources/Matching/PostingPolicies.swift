@@ -158,7 +158,8 @@ extension MatchingPolicy {
     return all
   }
 
-  /// What an order event must put into the ledger.
+  /// What an order event must put into the ledger. Inlined: the call would copy the fact.
+  @inline(__always)
   func entries(of event: Fact) -> [PolicyEntry] {
     guard let postingPolicies else { return entries[Int(event.code)] }
     return postingPolicies.entries(event.code, on: event.documentDay)

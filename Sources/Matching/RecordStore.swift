@@ -29,6 +29,9 @@ struct RecordStore: ~Copyable {
   let base: UnsafeMutableRawPointer
   private var used: Int
   private let free: UnsafeMutablePointer<FreeStack>
+  /// A bit for each list that is not empty.
+  private let freeSizes: UnsafeMutablePointer<UInt64>
+  private static let freeWords = (stackCount + 63) / 64 + 1
   private static let stackCount = exactClasses + powerClasses
   /// Bytes handed out and not yet freed.
   private(set) var liveBytes = 0
@@ -41,11 +44,14 @@ struct RecordStore: ~Copyable {
     used = 8
     free = .allocate(capacity: RecordStore.stackCount)
     free.initialize(repeating: FreeStack(), count: RecordStore.stackCount)
+    freeSizes = .allocate(capacity: RecordStore.freeWords)
+    freeSizes.initialize(repeating: 0, count: RecordStore.freeWords)
   }
 
   deinit {
     for list in 0..<RecordStore.stackCount { tieout_free(free[list].refs) }
     free.deallocate()
+    freeSizes.deallocate()
   }
 
   /// Bytes of memory that the store has touched.
@@ -93,17 +99,14 @@ struct RecordStore: ~Copyable {
   /// A size of which something is free, larger ones first; `wanted` where there is none.
   @inline(never)
   private func freeSize(_ wanted: Int, _ least: Int, _ most: Int) -> Int {
-    var size = wanted &+ 1
-    while size <= most {
-      if free[size &- 1].count > 0 { return size }
-      size &+= 1
-    }
-    size = wanted &- 1
-    while size >= least {
-      if free[size &- 1].count > 0 { return size }
-      size &-= 1
-    }
-    return wanted
+    let (word, bit) = ((least &- 1) &>> 6, UInt64((least &- 1) & 63))
+    // A bit for each size from `least` on: those of two words, since there are fewer than 64.
+    var sizes = freeSizes[word] &>> bit
+    if bit != 0 { sizes |= freeSizes[word &+ 1] &<< (64 &- bit) }
+    sizes &= 1 &<< UInt64(most &- least &+ 1) &- 1
+    let above = sizes &>> UInt64(wanted &- least)
+    if above != 0 { return wanted &+ above.trailingZeroBitCount }
+    return sizes != 0 ? least &+ 63 &- sizes.leadingZeroBitCount : wanted
   }
 
   @inline(__always)
@@ -113,6 +116,7 @@ struct RecordStore: ~Copyable {
     let left = list.pointee.count &- 1
     guard left >= 0 else { return extend(granules) }
     list.pointee.count = left
+    if left == 0 { freeSizes[index &>> 6] &= ~(1 &<< UInt64(index & 63)) }
     let refs = list.pointee.refs.unsafelyUnwrapped
     // The stack itself has left the caches too, where much is free.
     tieout_prefetch_read(refs + max(0, left &- 32))
@@ -147,6 +151,7 @@ struct RecordStore: ~Copyable {
     let count = list.pointee.count
     if count == list.pointee.capacity { RecordStore.grow(list) }
     list.pointee.refs.unsafelyUnwrapped[count] = ref
+    if count == 0 { freeSizes[index &>> 6] |= 1 &<< UInt64(index & 63) }
     list.pointee.count = count &+ 1
     liveBytes &-= granules &* 8
   }

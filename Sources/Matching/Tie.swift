@@ -37,11 +37,11 @@ struct Tie {
     quietAndHead = UInt64(bitPattern: quiet_ms) << 16 | UInt64(head)
   }
 
-  /// Sets flags and times at once. Times as a slot can hold them.
+  /// Sets flags, room and times at once. Times as a slot can hold them.
   @inline(__always)
-  mutating func set(flags: UInt16, deadline_ms: Int64, quiet_ms: Int64) {
+  mutating func set(flags: UInt16, room: Int, deadline_ms: Int64, quiet_ms: Int64) {
     deadlineAndFlags =
-      UInt64(bitPattern: deadline_ms) << 16 | deadlineAndFlags & (Tie.roomMask << Tie.roomShift) | UInt64(flags)
+      UInt64(bitPattern: deadline_ms) << 16 | UInt64(truncatingIfNeeded: room) << Tie.roomShift | UInt64(flags)
     quietAndHead = UInt64(bitPattern: quiet_ms) << 16 | quietAndHead & 0xffff
   }
 
@@ -153,6 +153,43 @@ struct Tie {
   func has(_ flag: UInt16) -> Bool { flags & flag == flag }
   @inline(__always)
   mutating func set(_ flag: UInt16, _ on: Bool = true) { flags = on ? flags | flag : flags & ~flag }
+}
+
+/// Slots that no tie has, a stack of them.
+struct FreeSlots {
+  private var slots: UnsafeMutablePointer<UInt32>
+  private var count = 0
+  private var capacity = 1_024
+
+  init() { slots = .allocate(capacity: capacity) }
+
+  func deallocate() { slots.deallocate() }
+
+  @inline(__always)
+  mutating func take() -> Int? {
+    guard count > 0 else { return nil }
+    count &-= 1
+    return Int(slots[count])
+  }
+
+  /// One of those to be taken soon; 0, which is no tie's, where so many are not there.
+  @inline(__always)
+  var upcoming: Int { count >= RecordStore.ahead ? Int(slots[count &- RecordStore.ahead]) : 0 }
+
+  @inline(__always)
+  mutating func add(_ slot: Int) {
+    if count == capacity { grow() }
+    slots[count] = UInt32(truncatingIfNeeded: slot)
+    count &+= 1
+  }
+
+  @inline(never)
+  private mutating func grow() {
+    let larger = UnsafeMutablePointer<UInt32>.allocate(capacity: capacity * 2)
+    larger.update(from: slots, count: count)
+    slots.deallocate()
+    (slots, capacity) = (larger, capacity * 2)
+  }
 }
 
 /// Size of the main role when the tie was last judged, minor units. Stands at the end of a body: the amount in as few

@@ -68,6 +68,9 @@ import Testing
     #expect(formatTimestamp(837_012_960_000) == "1996-07-10T15:36:00.000Z")
     #expect(formatTimestamp(-1) == "1969-12-31T23:59:59.999Z")
     #expect(formatDate(9_687) == "1996-07-10")
+    for day: Int32 in [-719_528, -719_529, -1, 0, 59, 11_016, 2_932_896, 2_932_897, -2_000_000] {
+      #expect(formatDate(day) == String(formatTimestamp(Int64(day) * millisecondsPerDay).prefix(10)))
+    }
     #expect(calendarPeriod(ofDay: 9_687) == 199607)
   }
 
@@ -112,5 +115,37 @@ import Testing
     #expect(Array(buffer.buffer) == (0..<1_000).map(Int64.init))
     buffer.removeAll()
     #expect(buffer.count == 0)
+  }
+
+  @Test func textsArePutTogetherFromTheirParts() {
+    let (name, number) = ("größer als fünfzehn Bytes", 17)
+    Array("J-1".utf8).withUnsafeBufferPointer { bytes in
+      let journal = ByteView(bytes)
+      let one: TextBytes = "× \(name), \(journal) and \(number)"
+      #expect(one.string == "× \(name), J-1 and 17")
+      var two: TextBytes = "a literal"
+      #expect(two.string == "a literal")
+      two += "; \(one)"
+      two += "."
+      #expect(two.string == "a literal; × \(name), J-1 and 17.")
+      let three: TextBytes = "\(two)\(ByteView.empty)\("")"
+      #expect(three.string == two.string)
+    }
+    let (broken, nothing): ([UInt8], TextBytes) = ([0x61, 0xff], "\("")")
+    broken.withUnsafeBufferPointer { #expect(("\(ByteView($0))" as TextBytes).string == "a\u{fffd}") }
+    #expect(nothing.string.isEmpty)
+  }
+
+  @Test func idsNameOrderTypeAndRole() {
+    let usd = Currency("USD")!
+    for order in ["", "O", "größer:als fünfzehn Bytes"] {
+      for type in BreakType.allCases {
+        for role in AccountRole.allCases {
+          #expect(Break.id(order: order, type: type, role: role) == "\(order):\(type.rawValue):\(role.name)")
+        }
+      }
+    }
+    #expect(Break.id(order: "O", type: .cutoff, role: .tax, otherCurrency: usd) == "O:CUTOFF:tax:USD")
+    #expect(usd.code == "USD" && Currency.none.code.isEmpty)
   }
 }

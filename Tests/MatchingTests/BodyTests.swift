@@ -89,7 +89,7 @@ import Testing
 
   /// What of a fact must survive, in words.
   func described(_ fact: Fact) -> String {
-    let dimensions = fact.dimensions.joined(separator: "|")
+    let dimensions = Fact.dimensionValues(fact.dimensionBytes).joined(separator: "|")
     return
       "\(fact.isPosting) \(fact.code) \(fact.flags) \(fact.currency) \(fact.source) \(fact.lineCount) \(fact.mask) "
       + "\(fact.time_ms) \(fact.date_d) \(fact.statedPeriod) \(fact.offset) "
@@ -114,9 +114,9 @@ import Testing
       let slot = slots[key]!
       var fact = fact(r, &generator, key, long: seed % 5 == 0, scratch: &scratch)
       withUnsafePointer(to: &fact) { _ = matcher.append($0, to: slot, balance: 0) }
-      fact.hash()
+      fact.hashIdentity()
       model[key, default: []].append(described(fact))
-      hashes[key, default: []].append(fact.payloadHash ^ fact.idHash)
+      hashes[key, default: []].append(fact.contentHash ^ fact.idHash)
       if step % 7 == 0 {
         matcher.setValue(slot, TieValue(amount: Int64(step) << Int64(step % 50), currency: Currency("EUR")!))
       }
@@ -128,7 +128,7 @@ import Testing
         while facts.next() {
           let fact = Fact(facts, number: 0, texts: &texts)
           read.append(described(fact))
-          readHashes.append(fact.payloadHash ^ fact.idHash)
+          readHashes.append(fact.contentHash ^ fact.idHash)
         }
         #expect(facts.at == facts.end)
         #expect(read == model[key]!, "seed \(seed) step \(step)")

@@ -16,6 +16,12 @@ struct SeededGenerator: RandomNumberGenerator {
 }
 
 @Suite struct StructureTests {
+  @Test func kindsAreTheirPlaces() {
+    for (at, type) in BreakType.allCases.enumerated() { #expect(type.index == at) }
+    for (at, state) in BreakState.allCases.enumerated() { #expect(state.index == at) }
+    for (at, severity) in Severity.allCases.enumerated() { #expect(severity.index == at) }
+  }
+
   /// What goes into the digest of an epoch must not tell whether the process was restored on the way: an amount that
   /// is taken back leaves the sums as if it had never been there.
   @Test func sumsThatGoBackToZeroAreTheSameAfterARestore() throws {

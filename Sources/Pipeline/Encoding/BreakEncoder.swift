@@ -293,6 +293,15 @@ private struct TextCursor {
       at += 8
       from += 8
     }
+    // What is left is written with the end of what has been, where the last eight bytes are plain too.
+    if from < bytes.count, from > 0 {
+      let word = UnsafeRawPointer(base + bytes.count - 8).loadUnaligned(as: UInt64.self)
+      if bytes.count - from < 8, TextCursor.isPlain(word) {
+        at += bytes.count - from
+        UnsafeMutableRawPointer(at - 8).storeBytes(of: word, as: UInt64.self)
+        return
+      }
+    }
     while from < bytes.count {
       let next = base[from]
       from += 1
@@ -353,6 +362,13 @@ private struct TextCursor {
   mutating func decimal(_ units: Int64, decimals: Int) {
     if units < 0 { byte(UInt8(ascii: "-")) }
     var rest = units.magnitude
+    // As most currencies are.
+    if decimals == 2 {
+      whole(rest / 100)
+      byte(UInt8(ascii: "."))
+      pair(Int(rest % 100))
+      return
+    }
     // As many digits as there are, one before the point at least.
     var digits = decimals + 1
     var power = TextCursor.powers[digits - 1] &* 10
@@ -375,6 +391,38 @@ private struct TextCursor {
     }
   }
 
+  /// A number of at most 18 digits.
+  private mutating func whole(_ value: UInt64) {
+    var (width, power) = (1, UInt64(10))
+    while value >= power {
+      width += 1
+      power &*= 10
+    }
+    at += width
+    var (rest, end) = (value, at)
+    while rest >= 10 {
+      end -= 2
+      TextCursor.write(pair: Int(rest % 100), at: end)
+      rest /= 100
+    }
+    if end > at - width { (end - 1).pointee = 0x30 + UInt8(rest) }
+  }
+
+  /// Two digits.
+  @inline(__always)
+  private mutating func pair(_ value: Int) {
+    TextCursor.write(pair: value, at: at)
+    at += 2
+  }
+
+  @inline(__always)
+  private static func write(pair value: Int, at place: UnsafeMutablePointer<UInt8>) {
+    // value / 10, below 100.
+    let tens = (value &* 103) &>> 10
+    place[0] = UInt8(truncatingIfNeeded: 0x30 &+ tens)
+    place[1] = UInt8(truncatingIfNeeded: 0x30 &+ value &- tens &* 10)
+  }
+
   private static let powers: InlineArray<8, UInt64> = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000]
 
   mutating func timestamp(_ ms: Int64) {
@@ -387,29 +435,21 @@ private struct TextCursor {
     let (year, month, dayOfMonth) = civilFromDays(Int(days))
     let inDay = Int(ms - Int64(days) * millisecondsPerDay)
     byte(UInt8(ascii: "\""))
-    padded(year, 4)
+    pair(year / 100)
+    pair(year % 100)
     byte(UInt8(ascii: "-"))
-    padded(month, 2)
+    pair(month)
     byte(UInt8(ascii: "-"))
-    padded(dayOfMonth, 2)
+    pair(dayOfMonth)
     byte(UInt8(ascii: "T"))
-    padded(inDay / 3_600_000, 2)
+    pair(inDay / 3_600_000)
     byte(UInt8(ascii: ":"))
-    padded(inDay / 60_000 % 60, 2)
+    pair(inDay / 60_000 % 60)
     byte(UInt8(ascii: ":"))
-    padded(inDay / 1_000 % 60, 2)
+    pair(inDay / 1_000 % 60)
     byte(UInt8(ascii: "."))
-    padded(inDay % 1_000, 3)
+    byte(0x30 + UInt8(inDay / 100 % 10))
+    pair(inDay % 100)
     text("Z\"")
-  }
-
-  @inline(__always)
-  private mutating func padded(_ value: Int, _ width: Int) {
-    var rest = value
-    for index in (0..<width).reversed() {
-      at[index] = 0x30 + UInt8(rest % 10)
-      rest /= 10
-    }
-    at += width
   }
 }
