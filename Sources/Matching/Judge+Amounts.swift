@@ -312,15 +312,26 @@ extension Judge {
     let imbalance = range.reduce(0) { $0 + residual[$1] }
     if imbalance != 0, range.reduce(0, { $0 + expected[$1] }) == 0, let journal = unbalancedJournal(currency) {
       let open = Judge.primaryOrder.filter { residual[base + at($0)] != 0 }
-      let role = open.count == 1 ? open[0] : primary
+      var parts: [Finding.Part] = []
       if open.count == 1 || residual[base + at(primary)] != 0 {
+        let role = open.count == 1 ? open[0] : primary
+        parts = [.init(currency: code, role: role, delta: Int64(clamping: imbalance))]
+        residual[base + at(role)] -= imbalance
+      } else {
+        // Lines that are not there: where they are all that it lacks, what they leave open is its imbalance.
+        let lacking = open.filter { (residual[base + at($0)] < 0) == (imbalance < 0) }
+        if lacking.reduce(0, { $0 + residual[base + at($1)] }) == imbalance {
+          parts = takeParts(currency, roles: lacking).sorted { left, right in
+            lacking.firstIndex(of: left.role)! < lacking.firstIndex(of: right.role)!
+          }
+        }
+      }
+      if let role = parts.first?.role {
         let amount = formatDecimal(imbalance, decimals: code.exponent)
         findings.append(
           finding(
             .unbalancedDocument, role, "the lines of \(journal) sum to \(amount)",
-            Judge.hints(role, wants(role), ledger[at(role)], gross: wants(.receivable), net: wants(.revenue)),
-            [.init(currency: code, role: role, delta: Int64(clamping: imbalance))]))
-        residual[base + at(role)] -= imbalance
+            Judge.hints(role, wants(role), ledger[at(role)], gross: wants(.receivable), net: wants(.revenue)), parts))
       }
     }
     judgeComponents(currency, balancing)
@@ -411,8 +422,8 @@ extension Judge {
     findings[known].add(finding.lines)
   }
 
-  /// The role to name where the differing roles are off by one proportion: all of them the primary, net and its tax
-  /// revenue.
+  /// The role to name where the differing roles are off by one proportion: all of them the primary, if that is, net and its
+  /// tax revenue.
   func proportionalRole(_ currency: Int, _ primary: AccountRole, _ others: [AccountRole]) -> AccountRole? {
     let base = currency * roleCount
     let (expected, residual) = (expected, residual)
@@ -427,7 +438,8 @@ extension Judge {
     }
     guard isProportional else { return nil }
     let all = AccountRole.allCases.filter { $0 != primary && wants($0) != 0 }
-    return all.count == others.count ? primary : others.contains(.revenue) ? .revenue : first
+    let isWhole = all.count == others.count && has(primary) != wants(primary)
+    return isWhole ? primary : others.contains(.revenue) ? .revenue : first
   }
 
   /// - Parameters:
