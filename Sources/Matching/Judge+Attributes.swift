@@ -110,9 +110,12 @@ extension Judge {
   }
 
   @inline(__always)
-  func hasEntry(_ event: Fact, _ posting: Fact) -> Bool {
+  func hasEntry(_ event: Fact, _ posting: Fact) -> Bool { hasEntry(event, in: posting.role) }
+
+  @inline(__always)
+  func hasEntry(_ event: Fact, in role: AccountRole) -> Bool {
     for entry in policy.entries(of: event)
-    where entry.role.rawValue == posting.code && event.amount(entry.component) != 0 { return true }
+    where entry.role == role && event.amount(entry.component) != 0 { return true }
     return false
   }
 
