@@ -275,15 +275,16 @@ extension Judge {
         return
       }
     }
-    // A role's amount stands on another role of the same side.
+    // A role's amount stands on another role: of the same side, or by lines of just that amount.
     for wrong in Judge.primaryOrder where residual[base + at(wrong)] != 0 && wants(wrong) != 0 && ledger[at(wrong)] == 0
     {
       // What the balancing role has too much is the counter-entry of what is missing, and no move.
       for host in Judge.primaryOrder
-      where host != wrong && host != balancing && host.normallyDebit == wrong.normallyDebit {
-        guard residual[base + at(host)] == wants(wrong), ledger[at(host)] != 0,
-          (ledger[at(host)] < 0) == (wants(wrong) < 0)
-        else { continue }
+      where host != wrong && host != balancing && residual[base + at(host)] == wants(wrong) {
+        let isOfSide =
+          host.normallyDebit == wrong.normallyDebit && ledger[at(host)] != 0
+          && (ledger[at(host)] < 0) == (wants(wrong) < 0)
+        guard isOfSide || isPosted(wants(wrong), on: host, code) else { continue }
         findings.append(
           finding(
             .wrongAccountRole, wrong, "the amount stands on \(host.name)",
@@ -335,6 +336,19 @@ extension Judge {
       }
     }
     judgeComponents(currency, balancing)
+  }
+
+  /// Whether a line of a role, or the lines that a journal has on it, are of just that amount.
+  private func isPosted(_ amount: Int128, on role: AccountRole, _ currency: Currency) -> Bool {
+    let lines = duePostings.indices.filter { duePostings[$0].role == role && duePostings[$0].currency == currency }
+    return lines.contains { line in
+      if Int128(duePostings[line].amount) == amount { return true }
+      var sum: Int128 = 0
+      for other in lines where duePostings[other].isOfJournal(of: duePostings[line]) {
+        sum += Int128(duePostings[other].amount)
+      }
+      return sum == amount
+    }
   }
 
   /// What is left: one role explains it (the balancing role follows by the same sum), or several do.

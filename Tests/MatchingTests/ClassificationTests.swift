@@ -177,6 +177,40 @@ func expectControlTotals(_ totals: ControlTotals, sourceLocation: SourceLocation
     #expect(breaks.values.first?.posted == 0)
   }
 
+  /// On whatever role it stands, on the other side of the books too: one cause, one break.
+  @Test func anAmountOnAnyOtherRoleIsOneBreak() {
+    let lines = r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00)
+    for (at, line) in lines.enumerated() {
+      for role in AccountRole.allCases where role != line.role {
+        var moved = lines
+        moved[at] = r.posting("O1", role, line.amount, line: 9)
+        let found = verdicts([sale()], moved)
+        // What stands on the receivable is the counter-entry of what is missing.
+        if role == .receivable {
+          #expect(found.count == 1 && found[0].contains("MISMATCH:\(line.role.name)"))
+        } else {
+          #expect(
+            found.map { String($0.prefix { $0 != "+" }) } == ["WRONG_ACCOUNT_ROLE:\(line.role.name)"],
+            "\(line.role.name) on \(role.name): \(found)")
+        }
+      }
+    }
+  }
+
+  @Test func aCreditNoteThatIsPostedToRevenue() {
+    let credit = r.event("O1", .credited, at: t0 + hour, document: "C1", net: 40_00, gross: 40_00)
+    func lines(_ role: AccountRole, _ amounts: [Int64]) -> [Posting] {
+      [r.posting("O1", .receivable, -40_00, journal: "JE2", at: t0 + 2 * hour, document: "C1")]
+        + amounts.enumerated().map {
+          r.posting("O1", role, $1, journal: "JE2", line: 50 + $0, at: t0 + 2 * hour, document: "C1")
+        }
+    }
+    let invoice = r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00, document: "INV1")
+    #expect(verdicts([sale(), credit], invoice + lines(.returns, [40_00])) == [])
+    #expect(verdicts([sale(), credit], invoice + lines(.revenue, [40_00])) == ["WRONG_ACCOUNT_ROLE:returns"])
+    #expect(verdicts([sale(), credit], invoice + lines(.revenue, [30_00, 10_00])) == ["WRONG_ACCOUNT_ROLE:returns"])
+  }
+
   @Test func unbalancedDocument() {
     var lines = r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00)
     lines[0].amount += 10_00
