@@ -109,6 +109,7 @@ public struct Matcher: ~Copyable {
   // Scratch of `apply` and of the judgement, kept so that steady state allocates nothing.
   let fingerprints: UnsafeMutablePointer<Fingerprint>
   let slots: UnsafeMutablePointer<Int>
+  let places: UnsafeMutablePointer<Int>
   let dimensionSpace: UnsafeMutablePointer<UInt8>
   let fact: UnsafeMutablePointer<Fact>
   var gathered: [GatheredFact] = []
@@ -161,6 +162,8 @@ public struct Matcher: ~Copyable {
     stamps.initialize(repeating: 0, count: 1 << Matcher.stampBits)
     fingerprints = .allocate(capacity: 2 * Matcher.microBatch)
     slots = .allocate(capacity: Matcher.microBatch)
+    places = .allocate(capacity: Matcher.microBatch)
+    places.initialize(repeating: 0, count: Matcher.microBatch)
     dimensionSpace = .allocate(capacity: maximumDimensions * (maximumDimensionBytes + 1))
     fact = .allocate(capacity: 1)
     fact.initialize(to: Fact())
@@ -175,6 +178,7 @@ public struct Matcher: ~Copyable {
     stamps.deallocate()
     fingerprints.deallocate()
     slots.deallocate()
+    places.deallocate()
     dimensionSpace.deallocate()
     fact.deallocate()
     orderDimensions.deallocate()
@@ -251,7 +255,7 @@ public struct Matcher: ~Copyable {
       bring(batch + count, min(Matcher.microBatch, records.count - start - count), key, others)
       for at in 0..<count {
         // By the tag alone; the key is compared when its body has come.
-        slots[at] = index.find(fingerprints[at]) { _ in true }
+        slots[at] = index.find(fingerprints[at], place: &places[at]) { _ in true }
         tieout_prefetch(ties + slots[at])
       }
       for at in 0..<count where slots[at] != 0 {
@@ -285,10 +289,10 @@ public struct Matcher: ~Copyable {
         if time_ms > largest { largest = time_ms }
         let order = key(record)
         var slot = slots[at]
-        var home = 0
-        if slot == 0 || !self.key(slot).elementsEqual(order) {
-          // New, or made by an earlier record of this micro-batch, or another key with the same tag.
-          slot = index.find(fingerprints[at], place: &home) { self.key($0).elementsEqual(order) }
+        if slot == 0 ? !index.isFree(places[at]) : !self.key(slot).elementsEqual(order) {
+          // Made by an earlier record of this micro-batch, or its place was taken by another one, or another key with the
+          // same tag.
+          slot = index.find(fingerprints[at], place: &places[at]) { self.key($0).elementsEqual(order) }
         }
         let own = plain(record)
         if takesPlainly, own.isPlain, order.count < 255, time_ms &+ horizon_ms >= watermark_ms,
@@ -303,7 +307,7 @@ public struct Matcher: ~Copyable {
             if tracksPeriods { accountByPeriod(fact, sign: 1) }
           }
           takePlain(
-            own, dimensionSize: dimensionSize, into: slot, at: home, fingerprints[at], order,
+            own, dimensionSize: dimensionSize, into: slot, at: places[at], fingerprints[at], order,
             watermark_ms: watermark_ms)
           continue
         }

@@ -102,6 +102,11 @@ struct TieIndex: ~Copyable {
     }
   }
 
+  /// Whether a place that `find` has told is still free: then nothing has been added that this search would find. After
+  /// `makeRoom`, and while nothing is removed.
+  @inline(__always)
+  func isFree(_ place: Int) -> Bool { entries[place] == 0 }
+
   /// Adds a slot at the place that `find` has told, after `makeRoom`.
   @inline(__always)
   mutating func insert(_ fingerprint: Fingerprint, slot: Int, at place: Int) {
