@@ -33,7 +33,7 @@ struct Fact {
   var statedPeriod: Int32 = 0
   /// Kept only where it can matter: records without an id, and those of change feeds.
   var offset: Int64 = 0
-  /// Identity for dedupe: a hash of the record's id, or of its position where it has none.
+  /// Identity for dedupe: a hash of the record's id and source, or of its position where it has none.
   var idHash: UInt64 = 0
   /// The amounts that `mask` names, in the order of its bits.
   var amounts: InlineArray<12, Int64> = .init(repeating: 0)
@@ -78,6 +78,11 @@ struct Fact {
   var isChange: Bool { flags & (Flag.upsert | Flag.delete) != 0 }
   /// The line of its document, empty where it names none.
   var line: ByteView { flags & Flag.hasLine != 0 ? lineText : .empty }
+
+  /// Whether two postings are lines of one journal: its number is its source's own, as an id is. False where there is none.
+  func isOfJournal(of other: Fact) -> Bool {
+    !journal.isEmpty && source == other.source && journal.elementsEqual(other.journal)
+  }
 
   /// The signed amount of a posting.
   var amount: Int64 { amounts[0] }
@@ -164,7 +169,10 @@ private func textHash(_ text: ByteView) -> UInt64 {
   return mixed(fingerprint.high, fingerprint.low)
 }
 
-func identityHash(of id: ByteView, isPosting: Bool) -> UInt64 { mixed(textHash(id), side(isPosting)) }
+/// An id is a source's own: another source may use the same for another record.
+func identityHash(of id: ByteView, source: UInt16, isPosting: Bool) -> UInt64 {
+  mixed(textHash(id), side(isPosting) | UInt64(source) << 32)
+}
 
 func identityHash(of position: RecordPosition, isPosting: Bool) -> UInt64 {
   mixed(
@@ -307,7 +315,9 @@ extension UnsafeMutablePointer<Fact> {
 
 extension Fact {
   /// Fills `idHash` of a record with an id.
-  mutating func hashIdentity() { if !id.isEmpty { idHash = identityHash(of: id, isPosting: isPosting) } }
+  mutating func hashIdentity() {
+    if !id.isEmpty { idHash = identityHash(of: id, source: source, isPosting: isPosting) }
+  }
 
   /// Of everything that counts in the record, so that a re-delivery can be told from a conflict.
   var contentHash: UInt64 {

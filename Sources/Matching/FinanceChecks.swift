@@ -63,6 +63,7 @@ extension Judge {
     let stranger = duePostings.first { posting in
       let value = posting.dimension(index)
       return !value.isEmpty && !dueEvents.contains { $0.dimension(index).elementsEqual(value) }
+        && !(type == .wrongEntity && isIntercompany(posting))
     }
     guard let stranger, let currency = currencies.firstIndex(of: stranger.currency) else { return }
     let role = primaryRole(posted, currency)

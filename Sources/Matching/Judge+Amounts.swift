@@ -114,7 +114,7 @@ extension Judge {
     for place in duePostings.indices {
       guard let currency = currencies.firstIndex(of: duePostings[place].currency) else { continue }
       let found = journals.firstIndex {
-        !duePostings[place].journal.isEmpty && duePostings[$0].journal.elementsEqual(duePostings[place].journal)
+        duePostings[$0].isOfJournal(of: duePostings[place])
           && duePostings[$0].document.elementsEqual(duePostings[place].document)
       }
       let at = found ?? journals.count
@@ -130,6 +130,7 @@ extension Judge {
         let (own, other) = (first * size, second * size)
         guard (0..<size).allSatisfy({ journalLines[own + $0] == journalLines[other + $0] }) else { continue }
         let (one, again) = (duePostings[journals[first]], duePostings[journals[second]])
+        let stranger = one.source != again.source ? " of another source" : ""
         let lines = Array(journalLines[other..<other + size])
         // The releases of one service are alike, and each belongs to a period of its own.
         if isRelease(lines), releasedPeriod(one) != releasedPeriod(again) { continue }
@@ -168,8 +169,8 @@ extension Judge {
               .duplicatePosting, role, currencies[currency], expected: value(expected, currency, role),
               posted: value(posted, currency, role),
               reason: again.document.isEmpty
-                ? "the same lines posted by \(one.journal) and again by \(again.journal)"
-                : "\(again.document) posted by \(one.journal) and again by \(again.journal)",
+                ? "the same lines posted by \(one.journal) and again by \(again.journal)\(stranger)"
+                : "\(again.document) posted by \(one.journal) and again by \(again.journal)\(stranger)",
               parts: parts))
         }
       }
@@ -274,15 +275,16 @@ extension Judge {
         return
       }
     }
-    // A role's amount stands on another role of the same side.
+    // A role's amount stands on another role: of the same side, or by lines of just that amount.
     for wrong in Judge.primaryOrder where residual[base + at(wrong)] != 0 && wants(wrong) != 0 && ledger[at(wrong)] == 0
     {
       // What the balancing role has too much is the counter-entry of what is missing, and no move.
       for host in Judge.primaryOrder
-      where host != wrong && host != balancing && host.normallyDebit == wrong.normallyDebit {
-        guard residual[base + at(host)] == wants(wrong), ledger[at(host)] != 0,
-          (ledger[at(host)] < 0) == (wants(wrong) < 0)
-        else { continue }
+      where host != wrong && host != balancing && residual[base + at(host)] == wants(wrong) {
+        let isOfSide =
+          host.normallyDebit == wrong.normallyDebit && ledger[at(host)] != 0
+          && (ledger[at(host)] < 0) == (wants(wrong) < 0)
+        guard isOfSide || isPosted(wants(wrong), on: host, code) else { continue }
         findings.append(
           finding(
             .wrongAccountRole, wrong, "the amount stands on \(host.name)",
@@ -311,18 +313,42 @@ extension Judge {
     let imbalance = range.reduce(0) { $0 + residual[$1] }
     if imbalance != 0, range.reduce(0, { $0 + expected[$1] }) == 0, let journal = unbalancedJournal(currency) {
       let open = Judge.primaryOrder.filter { residual[base + at($0)] != 0 }
-      let role = open.count == 1 ? open[0] : primary
+      var parts: [Finding.Part] = []
       if open.count == 1 || residual[base + at(primary)] != 0 {
+        let role = open.count == 1 ? open[0] : primary
+        parts = [.init(currency: code, role: role, delta: Int64(clamping: imbalance))]
+        residual[base + at(role)] -= imbalance
+      } else {
+        // Lines that are not there: where they are all that it lacks, what they leave open is its imbalance.
+        let lacking = open.filter { (residual[base + at($0)] < 0) == (imbalance < 0) }
+        if lacking.reduce(0, { $0 + residual[base + at($1)] }) == imbalance {
+          parts = takeParts(currency, roles: lacking).sorted { left, right in
+            lacking.firstIndex(of: left.role)! < lacking.firstIndex(of: right.role)!
+          }
+        }
+      }
+      if let role = parts.first?.role {
         let amount = formatDecimal(imbalance, decimals: code.exponent)
         findings.append(
           finding(
             .unbalancedDocument, role, "the lines of \(journal) sum to \(amount)",
-            Judge.hints(role, wants(role), ledger[at(role)], gross: wants(.receivable), net: wants(.revenue)),
-            [.init(currency: code, role: role, delta: Int64(clamping: imbalance))]))
-        residual[base + at(role)] -= imbalance
+            Judge.hints(role, wants(role), ledger[at(role)], gross: wants(.receivable), net: wants(.revenue)), parts))
       }
     }
     judgeComponents(currency, balancing)
+  }
+
+  /// Whether a line of a role, or the lines that a journal has on it, are of just that amount.
+  private func isPosted(_ amount: Int128, on role: AccountRole, _ currency: Currency) -> Bool {
+    let lines = duePostings.indices.filter { duePostings[$0].role == role && duePostings[$0].currency == currency }
+    return lines.contains { line in
+      if Int128(duePostings[line].amount) == amount { return true }
+      var sum: Int128 = 0
+      for other in lines where duePostings[other].isOfJournal(of: duePostings[line]) {
+        sum += Int128(duePostings[other].amount)
+      }
+      return sum == amount
+    }
   }
 
   /// What is left: one role explains it (the balancing role follows by the same sum), or several do.
@@ -410,8 +436,8 @@ extension Judge {
     findings[known].add(finding.lines)
   }
 
-  /// The role to name where the differing roles are off by one proportion: all of them the primary, net and its tax
-  /// revenue.
+  /// The role to name where the differing roles are off by one proportion: all of them the primary, if that is, net and its
+  /// tax revenue.
   func proportionalRole(_ currency: Int, _ primary: AccountRole, _ others: [AccountRole]) -> AccountRole? {
     let base = currency * roleCount
     let (expected, residual) = (expected, residual)
@@ -426,7 +452,8 @@ extension Judge {
     }
     guard isProportional else { return nil }
     let all = AccountRole.allCases.filter { $0 != primary && wants($0) != 0 }
-    return all.count == others.count ? primary : others.contains(.revenue) ? .revenue : first
+    let isWhole = all.count == others.count && has(primary) != wants(primary)
+    return isWhole ? primary : others.contains(.revenue) ? .revenue : first
   }
 
   /// - Parameters:

@@ -8,6 +8,7 @@ extension Judge {
     let place = duePostings.indices.first { place in
       let customer = duePostings[place].customer
       return !customer.isEmpty && !dueEvents.indices.contains { dueEvents[$0].customer.elementsEqual(customer) }
+        && !isIntercompany(duePostings[place])
     }
     guard let stranger = place.map({ duePostings[$0] }), let currency = currencies.firstIndex(of: stranger.currency)
     else { return }
@@ -110,10 +111,22 @@ extension Judge {
   }
 
   @inline(__always)
-  func hasEntry(_ event: Fact, _ posting: Fact) -> Bool {
+  func hasEntry(_ event: Fact, _ posting: Fact) -> Bool { hasEntry(event, in: posting.role) }
+
+  @inline(__always)
+  func hasEntry(_ event: Fact, in role: AccountRole) -> Bool {
     for entry in policy.entries(of: event)
-    where entry.role.rawValue == posting.code && event.amount(entry.component) != 0 { return true }
+    where entry.role == role && event.amount(entry.component) != 0 { return true }
     return false
+  }
+
+  /// Whether a posting belongs to an entry between companies, where these are mirrored: of a journal with lines on
+  /// `intercompany`. Its entity and its customer are those of the company that entered it.
+  @inline(never)
+  func isIntercompany(_ posting: Fact) -> Bool {
+    guard mirrorsIntercompany else { return false }
+    return posting.role == .intercompany
+      || duePostings.contains { $0.role == .intercompany && $0.isOfJournal(of: posting) }
   }
 
   /// Records that broke validation rules: one break for all of them, whatever the amounts say, and another for references

@@ -82,8 +82,8 @@ extension Judge {
   /// Where a difference of a role lies, and how much of it: parts of one sign that add up to it. Without a place where
   /// there is no fact at all.
   ///
-  /// That follows from the facts that were judged, and from nothing else: events count in the period of their document,
-  /// releases in that of the schedule, postings in that in which they are posted. If the facts of one place, and of no
+  /// That follows from the facts that were judged, and from nothing else: events count in the period of their document and,
+  /// where they were cancelled, are taken out in that of the cancellation, releases in that of the schedule, postings in that in which they are posted. If the facts of one place, and of no
   /// other, differ by just this much, or are the only ones that differ at all, the difference belongs there: of two
   /// invoices the one that was not posted. If several differ, those that offset each other are set aside (the right amount
   /// in another period); where the others add up to the difference, each has its own part: two invoices that were not
@@ -105,10 +105,12 @@ extension Judge {
       places[at!].delta += delta
       if fact.isPosting { posted.append(at!) }
     }
-    for (at, event) in dueEvents.enumerated() where event.currency == currency && !isVoid[at] {
+    for (at, event) in dueEvents.enumerated() where event.currency == currency {
       for entry in policy.entries(of: event) where entry.role == role {
-        let amount = event.amount(entry.component)
-        if amount != 0 { add(-Int128(amount) * Int128(entry.sign), event, event.period(periods)) }
+        let amount = Int128(event.amount(entry.component)) * Int128(entry.sign)
+        if amount == 0 { continue }
+        add(-amount, event, event.period(periods))
+        if isVoid[at] { add(amount, event, periods.period(ofDay: cancelDay(at))) }
       }
     }
     addDueReleases(currency, role, periods) { add($0, $1, $2) }

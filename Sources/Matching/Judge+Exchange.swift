@@ -45,7 +45,8 @@ extension Judge {
 
   /// By role, what the ledger holds in the base currency against amount × rate. The rate is that of the posting date, or
   /// of one of the order's events that put something into the role: a payment clears a receivable at the rate at which
-  /// it was billed. Differences that the ledger has posted as such (`fx`, `rounding`) are none.
+  /// it was billed. Revenue may come out of deferred revenue, at the rate at which that was billed. Differences that the
+  /// ledger has posted as such (`fx`, `rounding`) are none.
   private mutating func judgeBaseAmounts(_ currency: Int, _ exchange: ExchangeChecks) {
     let (code, rates) = (currencies[currency], exchange.rates)
     var wants = [Int128](repeating: 0, count: roleCount)
@@ -60,7 +61,11 @@ extension Judge {
         nearest = converted
       }
       consider(posting.rateDay)
-      for event in dueEvents where event.currency == code && hasEntry(event, posting) { consider(event.rateDay) }
+      for event in dueEvents where event.currency == code {
+        if hasEntry(event, posting) || posting.role == .revenue && hasEntry(event, in: .deferred) {
+          consider(event.rateDay)
+        }
+      }
       guard let nearest else { continue }
       let role = Int(posting.code)
       wants[role] += Int128(nearest)

@@ -9,9 +9,7 @@ extension Judge {
     guard residual[place] != 0, !isAccepted(place), !isRounding(place) else { return }
     var journals: [(first: Fact, lines: [Int128])] = []
     for posting in duePostings where posting.currency == currencies[currency] {
-      let found = journals.firstIndex {
-        !posting.journal.isEmpty && $0.first.journal.elementsEqual(posting.journal)
-      }
+      let found = journals.firstIndex { $0.first.isOfJournal(of: posting) }
       let at = found ?? journals.count
       if found == nil { journals.append((posting, [Int128](repeating: 0, count: roleCount))) }
       journals[at].lines[Int(posting.code)] += Int128(posting.amount)

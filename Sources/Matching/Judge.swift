@@ -37,6 +37,8 @@ struct Judge {
 
   var residual: [Int128] = []
   var isVoid: [Bool] = []
+  /// By event that is void, the day on which it was cancelled; nothing where none is.
+  private var cancelDays: [Int32] = []
   /// What schedules add to the plain sum of the events' expectations.
   var scheduled: [Finding.Part] = []
   /// By index of the currency, where there are any.
@@ -209,16 +211,17 @@ struct Judge {
   /// Marks the events whose expectation a cancellation takes back: a cancelled billing document, or all billing of an
   /// order that was cancelled and neither booked nor billed again.
   mutating func applyCancellations() {
+    cancelDays.clear()
     isVoid.clear()
     for _ in dueEvents.indices { isVoid.append(false) }
     orderIsCancelled = false
     orderIsHeld = false
     heldSince_ms = .max
-    var lastCancel = -1
+    var cancel = -1
     for index in dueEvents.indices {
       switch dueEvents[index].kind {
-      case .cancelled: lastCancel = index
-      case .booked, .invoiced: lastCancel = -1
+      case .cancelled: if cancel < 0 { cancel = index }
+      case .booked, .invoiced: cancel = -1
       case .held:
         orderIsHeld = true
         heldSince_ms = dueEvents[index].time_ms
@@ -227,15 +230,25 @@ struct Judge {
         for other in 0..<dueEvents.count
         where dueEvents[other].kind == .invoiced
           && dueEvents[other].document.elementsEqual(dueEvents[index].document)
-        { isVoid[other] = true }
+        { cancelEvent(other, by: index) }
       default: break
       }
     }
-    if lastCancel >= 0 {
+    if cancel >= 0 {
       orderIsCancelled = true
-      for index in dueEvents.indices where Judge.isBilling(dueEvents[index].kind!) { isVoid[index] = true }
+      for index in dueEvents.indices where Judge.isBilling(dueEvents[index].kind!) { cancelEvent(index, by: cancel) }
     }
   }
+
+  private mutating func cancelEvent(_ index: Int, by cancellation: Int) {
+    if cancelDays.isEmpty { for _ in dueEvents.indices { cancelDays.append(.max) } }
+    isVoid[index] = true
+    cancelDays[index] = min(cancelDays[index], dueEvents[cancellation].rateDay)
+  }
+
+  /// The day on which what was expected of an event that is void was taken back: that of the cancellation, but never before
+  /// its own.
+  func cancelDay(_ index: Int) -> Int32 { max(cancelDays[index], dueEvents[index].rateDay) }
 
   var orderIsCancelled = false
   var orderIsHeld = false
@@ -274,7 +287,7 @@ struct Judge {
           voided.append(
             .init(
               currency: dueEvents[index].currency, role: entry.role, delta: Int64(clamping: -signed),
-              period: periods.map { $0.period(ofDay: dueEvents[index].rateDay) } ?? 0))
+              period: periods.map { $0.period(ofDay: cancelDay(index)) } ?? 0))
         } else {
           expected[at + Int(entry.role.rawValue)] += signed
         }

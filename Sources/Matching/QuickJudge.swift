@@ -67,7 +67,8 @@ struct QuickJudge: ~Copyable {
   @inline(__always)
   static var involvedFlags: UInt16 { Fact.Flag.late | Fact.Flag.delete | Fact.Flag.rejected | Fact.Flag.flagged }
 
-  /// Whether two facts of one side could be one record delivered twice. True also where that is not worth finding out.
+  /// Whether two facts of one side could be one record delivered twice. True also where that is not worth finding out:
+  /// where two sources use one id, above all.
   @inline(__always)
   static func mayRepeat(_ a: UnsafePointer<Line>, _ b: UnsafePointer<Line>) -> Bool {
     let (aCount, bCount) = (

@@ -119,6 +119,44 @@ import Testing
 
   // MARK: - Intercompany
 
+  @Test func thePartnersEntryIsThePartners() {
+    var checks = FinanceChecks()
+    (checks.mirrorsIntercompany, checks.entity) = (true, 0)
+    func told(_ postings: [Posting], mirrors: Bool = true) -> [String] {
+      checks.mirrorsIntercompany = mirrors
+      var sale = r.event("O1", document: "INV1", net: 100_00, gross: 100_00)
+      sale.dimensions[0] = r.view("DE")
+      var matcher = Matcher(policy: testPolicy { $0.checks = checks }, dimensionCount: 1)
+      var outputs = MatchOutputs()
+      matcher.take([.order(sale)] + postings.map { .posting($0) }, into: &outputs)
+      matcher.finish(outputs: &outputs)
+      return outputs.breaks.map(\.id).sorted()
+    }
+    func lines(
+      _ journal: String, _ entity: String, _ customer: String, _ amounts: [(AccountRole, Int64)]
+    ) -> [Posting] {
+      amounts.map {
+        var posting = r.posting("O1", $0.0, $0.1, journal: journal, customer: customer, document: journal)
+        posting.dimensions[0] = r.view(entity)
+        return posting
+      }
+    }
+    let own = lines("INV1", "DE", "C1", [(.receivable, 100_00), (.revenue, -100_00)])
+    let theirs = lines("IC1", "US", "DE", [(.intercompany, 80_00), (.cogs, -80_00)])
+    let mirror = lines("IC2", "DE", "US", [(.cogs, 80_00), (.intercompany, -80_00)])
+    #expect(told(own + theirs + mirror) == [])
+    #expect(
+      told(own + theirs + mirror, mirrors: false) == ["O1:WRONG_CUSTOMER:receivable", "O1:WRONG_ENTITY:receivable"])
+    // A line of another journal is none of theirs.
+    let stray = lines("X1", "US", "C1", [(.cash, 5_00), (.clearing, -5_00), (.cash, -5_00), (.clearing, 5_00)])
+      .enumerated().map { at, line in
+        var line = line
+        line.id = r.view("X1-\(at)")
+        return line
+      }
+    #expect(told(own + theirs + mirror + stray) == ["O1:WRONG_ENTITY:receivable"])
+  }
+
   @Test func intercompanyEntriesAreMirrored() {
     let policy = testPolicy {
       var checks = FinanceChecks()

@@ -177,10 +177,79 @@ func expectControlTotals(_ totals: ControlTotals, sourceLocation: SourceLocation
     #expect(breaks.values.first?.posted == 0)
   }
 
+  /// On whatever role it stands, on the other side of the books too: one cause, one break.
+  @Test func anAmountOnAnyOtherRoleIsOneBreak() {
+    let lines = r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00)
+    for (at, line) in lines.enumerated() {
+      for role in AccountRole.allCases where role != line.role {
+        var moved = lines
+        moved[at] = r.posting("O1", role, line.amount, line: 9)
+        let found = verdicts([sale()], moved)
+        // What stands on the receivable is the counter-entry of what is missing.
+        if role == .receivable {
+          #expect(found.count == 1 && found[0].contains("MISMATCH:\(line.role.name)"))
+        } else {
+          #expect(
+            found.map { String($0.prefix { $0 != "+" }) } == ["WRONG_ACCOUNT_ROLE:\(line.role.name)"],
+            "\(line.role.name) on \(role.name): \(found)")
+        }
+      }
+    }
+  }
+
+  @Test func aCreditNoteThatIsPostedToRevenue() {
+    let credit = r.event("O1", .credited, at: t0 + hour, document: "C1", net: 40_00, gross: 40_00)
+    func lines(_ role: AccountRole, _ amounts: [Int64]) -> [Posting] {
+      [r.posting("O1", .receivable, -40_00, journal: "JE2", at: t0 + 2 * hour, document: "C1")]
+        + amounts.enumerated().map {
+          r.posting("O1", role, $1, journal: "JE2", line: 50 + $0, at: t0 + 2 * hour, document: "C1")
+        }
+    }
+    let invoice = r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00, document: "INV1")
+    #expect(verdicts([sale(), credit], invoice + lines(.returns, [40_00])) == [])
+    #expect(verdicts([sale(), credit], invoice + lines(.revenue, [40_00])) == ["WRONG_ACCOUNT_ROLE:returns"])
+    #expect(verdicts([sale(), credit], invoice + lines(.revenue, [30_00, 10_00])) == ["WRONG_ACCOUNT_ROLE:returns"])
+  }
+
   @Test func unbalancedDocument() {
     var lines = r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00)
     lines[0].amount += 10_00
     #expect(verdicts([sale()], lines) == ["UNBALANCED_DOCUMENT:receivable"])
+  }
+
+  @Test func aDocumentWhoseOtherLinesAreMissing() throws {
+    let lines = r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00)
+    func found(_ roles: [AccountRole]) -> [String: Break] {
+      finalBreaks([.order(sale())] + lines.filter { roles.contains($0.role) }.map { .posting($0) })
+    }
+    let alone = found([.receivable])
+    #expect(alone.keys.sorted() == ["O1:UNBALANCED_DOCUMENT:revenue"])
+    let made = try #require(alone.values.first)
+    #expect(made.expected == -100_00 && made.posted == 0 && made.affected == 100_00)
+    #expect(made.reason == "the lines of JE1 sum to 124.00")
+    #expect(found([.receivable, .tax]).keys.sorted() == ["O1:UNBALANCED_DOCUMENT:revenue"])
+    #expect(found([.receivable, .revenue]).keys.sorted() == ["O1:UNBALANCED_DOCUMENT:tax"])
+  }
+
+  /// Whatever is wrong with the lines of one document: an amount that is right has no break.
+  @Test func noBreakIsAboutNothing() {
+    let lines = r.invoice("O1", net: 100_00, tax: 19_00, freight: 5_00)
+    let changes: [(Int64) -> Int64] = [{ $0 }, { _ in 0 }, { $0 + 7_00 }, { -$0 }, { 2 * $0 }]
+    var count = 0
+    for number in 0..<625 {
+      var rest = number
+      var postings: [Posting] = []
+      for var line in lines {
+        line.amount = changes[rest % 5](line.amount)
+        rest /= 5
+        if line.amount != 0 { postings.append(line) }
+      }
+      for made in finalBreaks([.order(sale())] + postings.map { .posting($0) }).values {
+        #expect(made.expected != made.posted, "\(number): \(made.id), \(made.reason)")
+        count += 1
+      }
+    }
+    #expect(count > 600)
   }
 
   @Test func wrongCustomer() {

@@ -104,6 +104,31 @@ import Testing
     #expect(judged([sale(), payment], billed + off).keys.sorted() == ["O1:FX_DIFFERENCE:receivable:EUR"])
   }
 
+  /// What was deferred is a liability of the day on which it was billed.
+  @Test func releasesAreAtTheRateOfTheInvoice() {
+    var policy = Self.policy()
+    policy.checks!.schedules = RevenueSchedules()
+    policy.checks!.schedules!.basis = .period
+    policy.entries[Int(OrderEventKind.invoiced.rawValue)] = [.init(.receivable, 1, .gross), .init(.deferred, -1, .net)]
+    var invoice = r.event("O1", document: "I1", net: 100_00, gross: 100_00)
+    // 2026-03-10 to 2026-04-09.
+    (invoice.serviceStart_d, invoice.serviceEnd_d) = (Self.own, Self.own + 30)
+    let billed = lines([(.receivable, 100_00, 92_50), (.deferred, -100_00, -92_50)])
+    func released(_ march: Int64, _ april: Int64) -> [Posting] {
+      lines([(.deferred, 50_00, march), (.revenue, -50_00, -march)], date: Self.own + 19, journal: "R1")
+        + lines([(.deferred, 50_00, april), (.revenue, -50_00, -april)], date: Self.own + 28, journal: "R2")
+    }
+    func found(_ postings: [Posting]) -> [String] {
+      let rates = Self.rates([
+        (Self.own, 9_250), (Self.own + 10, 9_500), (Self.own + 19, 9_600), (Self.own + 28, 9_700),
+      ])
+      policy.checks!.exchange!.rates = rates
+      return judged([invoice], postings, policy).keys.sorted()
+    }
+    #expect(found(billed + released(46_25, 46_25)) == [])
+    #expect(found(billed + released(46_25, 44_00)) == ["O1:FX_DIFFERENCE:revenue:EUR"])
+  }
+
   @Test func aMissingRateIsABreak() {
     let plain: [(AccountRole, Int64, Int64?)] = [
       (.receivable, 119_00, nil), (.revenue, -100_00, nil), (.tax, -19_00, nil),

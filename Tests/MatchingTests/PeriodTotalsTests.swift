@@ -109,11 +109,39 @@ import Testing
       ])
   }
 
-  /// What a cancellation takes back is taken back where it was expected.
-  @Test func aCancelledInvoiceIsExpectedNowhere() {
+  /// A cancellation takes back in its own period: one that is over stays as it was.
+  @Test(arguments: [OrderEventKind.cancelled, .invoiceCancelled]) func aCancelledInvoiceStaysInItsPeriod(
+    kind: OrderEventKind
+  ) {
     let sale = Input.order(r.event("O1", document: "D1", net: 100, gross: 100))
-    let end = Input.order(r.event("O1", .cancelled, at: Self.april))
-    #expect(totals([sale, end]) == [])
+    let end = Input.order(
+      r.event("O1", kind, at: Self.april, document: kind == .cancelled ? "" : "D1", net: 100, gross: 100))
+    let posted = r.invoice("O1", net: 100, document: "D1").map { Input.posting($0) }
+    let reversal = r.invoice("O1", net: -100, journal: "JE2", at: Self.april + hour, document: "D1").map {
+      var posting = $0
+      (posting.isReversal, posting.reverses) = (true, r.view("JE1"))
+      return Input.posting(posting)
+    }
+    let march = ["202603 receivable: 100 100 0 0 0", "202603 revenue: -100 -100 0 0 0"]
+    #expect(
+      totals([sale, end] + posted + reversal) == march + [
+        "202604 receivable: -100 -100 0 0 0", "202604 revenue: 100 100 0 0 0",
+      ])
+    // What is not reversed is missing in the period of the cancellation.
+    #expect(
+      totals([sale, end] + posted) == march + [
+        "202604 receivable: -100 0 100 0 0", "202604 revenue: 100 0 -100 0 0",
+      ])
+    // Whatever is cancelled was never posted.
+    #expect(
+      totals([sale, end]) == [
+        "202603 receivable: 100 0 0 0 -100", "202603 revenue: -100 0 0 0 100", "202604 receivable: -100 0 0 0 100",
+        "202604 revenue: 100 0 0 0 -100",
+      ])
+    // In one period it comes to nothing.
+    let atOnce = Input.order(
+      r.event("O1", kind, at: t0 + hour, document: kind == .cancelled ? "" : "D1", net: 100, gross: 100))
+    #expect(totals([sale, atOnce]) == [])
   }
 
   /// A state of before knows the sums, and of no periods.

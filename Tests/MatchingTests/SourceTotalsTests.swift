@@ -95,13 +95,20 @@ import Testing
     var gone = row
     (gone.isDelete, gone.time_ms) = (true, row.time_ms + 1)
     let event = r.event("A", id: "e", net: 100, gross: 100)
+    var (other, otherGone) = (event, event)
+    other.isUpsert = true
+    (otherGone.isDelete, otherGone.time_ms) = (true, event.time_ms + 1)
     let invoice = r.invoice("A", net: 60).map { Input.posting($0) }
     for isJudgedBetween in [false, true] {
       for isReversed in [false, true] {
         var matcher = Self.matcher()
         var outputs = MatchOutputs()
-        // A row that is deleted again, and the same event as another source has it too: of which only one counts.
-        var inputs = [Input.order(event), of(7, .order(event)), of(9, .posting(row)), of(9, .posting(gone))] + invoice
+        // Rows that are deleted again: a posting, and an event with the id that it has in another source.
+        var inputs =
+          [
+            Input.order(event), of(7, .order(other)), of(7, .order(otherGone)), of(9, .posting(row)),
+            of(9, .posting(gone)),
+          ] + invoice
         if isReversed { inputs.reverse() }
         var hadRow = false
         for input in inputs {

@@ -73,7 +73,7 @@ import Testing
     Defect.offsetsBeforeOutputs, .epochOutsideTransaction, .replayOutOfOrder, .shardOneEpochLate, .zombieNotFenced,
     .replayByTheClock, .abortWithoutRewind, .unstableOffsets, .routedBeforeOffsets, .totalsForgotten,
     .directorySharedByTasks, .heldNotRestored, .quantitiesNotCounted, .policiesNotRestored, .sourcesNotRestored,
-    .postingsNotMoved, .originsTakenTogether,
+    .postingsNotMoved, .originsTakenTogether, .movesRoutedOnce,
   ]) func plantedDefectsAreFound(defect: Defect) throws {
     var options = SimulationOptions()
     options.delivery = .exactlyOnce

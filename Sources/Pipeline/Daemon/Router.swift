@@ -8,7 +8,8 @@ import SchemaRegistry
 /// Brings the records of sources that are not keyed by order, or have another number of partitions, under their order
 /// key: through an internal topic with as many partitions as the other sources have.
 ///
-/// A record that cannot be read goes on as it is, under its own key, so that the task that gets it reports it.
+/// A record that cannot be read goes on as it is, under its own key, so that the task that gets it reports it. A change that
+/// moves a row to another order goes on twice, to the tasks of both (`RoutedRecord.Part`).
 ///
 /// Behind the records it tells every task how far it has come in each partition (`RoutedProgress`), since what comes next
 /// in the internal topic may be far older than what came last: tasks take the time of a routed source from that alone.
@@ -273,18 +274,27 @@ public final class Router: Stage, @unchecked Sendable {
     let (sum, isTooLarge) = environment.wallClock_ms().addingReportingOverflow(configuration.policy.maximumFuture_ms)
     let latest_ms = isTooLarge ? .max : sum
     progress[message.topic].routed(
-      message.partition, offset: message.offset, time_ms: lane.firstTime_ms,
+      message.partition, offset: message.offset, time_ms: lane.time_ms(until: latest_ms),
       latest_ms: latest_ms,
       now_ms: environment.monotonic_ms())
-    let key = lane.firstOrder?.buffer ?? message.key.map { UnsafeBufferPointer(rebasing: $0.prefix(messageLimit / 4)) }
-    RoutedRecord.encode(message, limit: messageLimit - (key?.count ?? 0), into: &writer)
-    let value = writer.bytes.assumingMemoryBound(to: UInt8.self)
+    var orders = lane.orders
+    if environment.defect == .movesRoutedOnce, orders.left != nil { orders = (nil, orders.left) }
+    if let left = orders.left { send(message, source.topic, part: .left, key: left.buffer) }
+    let key = orders.own?.buffer ?? message.key.map { UnsafeBufferPointer(rebasing: $0.prefix(messageLimit / 4)) }
+    send(message, source.topic, part: orders.left == nil ? .whole : .joined, key: key)
+    lane.reset()
+  }
+
+  private func send(
+    _ message: ConsumedMessage, _ topic: String, part: RoutedRecord.Part, key: UnsafeBufferPointer<UInt8>?
+  ) {
+    guard failure == nil else { return }
+    RoutedRecord.encode(message, part: part, limit: messageLimit - (key?.count ?? 0), into: &writer)
     do throws(KafkaError) {
       try begin()
       try producer.produce(
-        topic: source.topic, partition: nil, key: key, value: value)
+        topic: topic, partition: nil, key: key, value: writer.bytes.assumingMemoryBound(to: UInt8.self))
     } catch { failure = error }
-    lane.reset()
   }
 
   private func commit() {
@@ -311,19 +321,22 @@ public final class Router: Stage, @unchecked Sendable {
 }
 
 extension Lane {
-  /// Order key of the record that was decoded last; nil where there is none.
-  var firstOrder: ByteView? {
+  /// Order keys of the record that was decoded last: the one that it is in, nil where it cannot be read, and the one that it
+  /// was in before, where a change moves it.
+  fileprivate var orders: (left: ByteView?, own: ByteView?) {
     switch self {
-    case .orders(let lane): lane.records.count > 0 ? lane.records[0].order : nil
-    case .ledger(let lane): lane.records.count > 0 ? lane.records[0].order : nil
+    case .orders(let lane):
+      (lane.records.count > 1 ? lane.records[0].order : nil, lane.records.buffer.last?.order)
+    case .ledger(let lane):
+      (lane.records.count > 1 ? lane.records[0].order : nil, lane.records.buffer.last?.order)
     }
   }
 
-  /// Its event time.
-  var firstTime_ms: Int64? {
+  /// Its event time; of two images the later one that is not too far ahead.
+  fileprivate func time_ms(until latest_ms: Int64) -> Int64? {
     switch self {
-    case .orders(let lane): lane.records.count > 0 ? lane.records[0].time_ms : nil
-    case .ledger(let lane): lane.records.count > 0 ? lane.records[0].time_ms : nil
+    case .orders(let lane): lane.records.buffer.lazy.map(\.time_ms).filter { $0 <= latest_ms }.max()
+    case .ledger(let lane): lane.records.buffer.lazy.map(\.time_ms).filter { $0 <= latest_ms }.max()
     }
   }
 }

@@ -6,13 +6,23 @@ import Matching
 /// A record on its way through an internal routing topic: where it came from, its key and its payload, unchanged.
 ///
 /// `1, flags, partition (int32), offset (int64), key length (uint32), key, payload`, little-endian. Flags: 1 there is a
-/// key, 2 there is a payload, 4 the record was too large for a message and is cut.
+/// key, 2 there is a payload, 4 the record was too large for a message and is cut, 8 and 16 the part of it that counts.
 struct RoutedRecord {
+  /// A change that moves a row to another order goes to the tasks of both: each takes what is its order's.
+  enum Part: UInt8 {
+    case whole = 0
+    /// What the order that the row was in loses.
+    case left = 8
+    /// What the order that the row is in now has.
+    case joined = 16
+  }
+
   var partition: Int32
   var offset: Int64
   var hasKey: Bool
   var hasPayload: Bool
   var isCut: Bool
+  var part: Part
   var key: ByteView
   var payload: ByteView
   static let headBytes = 18
@@ -32,6 +42,7 @@ struct RoutedRecord {
     hasKey = base[1] & 1 != 0
     hasPayload = base[1] & 2 != 0
     isCut = base[1] & 4 != 0
+    part = Part(rawValue: base[1] & 24) ?? .whole
     let start = RoutedRecord.headBytes
     key = hasKey ? ByteView(base: base + start, count: keyCount) : .empty
     payload =
@@ -40,14 +51,17 @@ struct RoutedRecord {
 
   /// - Parameter limit: The most bytes that the envelope may have. A record that does not fit is cut: whoever takes it
   ///   reports it, while a message that the producer refuses would stop the routing.
-  static func encode(_ message: ConsumedMessage, limit: Int, into writer: inout ByteWriter) {
+  static func encode(
+    _ message: ConsumedMessage, part: Part = .whole, limit: Int, into writer: inout ByteWriter
+  ) {
     let room = max(0, limit - headBytes)
     let keyCount = min(message.key?.count ?? 0, room / 2)
     let valueCount = min(message.value?.count ?? 0, room - keyCount)
     let isCut = keyCount < message.key?.count ?? 0 || valueCount < message.value?.count ?? 0
     writer.removeAll()
     writer.write(UInt8(1))
-    writer.write(UInt8((message.key == nil ? 0 : 1) | (message.value == nil ? 0 : 2) | (isCut ? 4 : 0)))
+    writer.write(
+      UInt8((message.key == nil ? 0 : 1) | (message.value == nil ? 0 : 2) | (isCut ? 4 : 0)) | part.rawValue)
     writer.write(message.partition)
     writer.write(message.offset)
     writer.write(UInt32(keyCount))

@@ -63,7 +63,7 @@ struct StretchFault {
   /// Index in the stretch.
   var at: Int
   var fault: DataFault
-  /// Of an unknown reference: places of the rules that the record broke.
+  /// Places of the rules that the record broke.
   var broken: [Int] = []
   /// Whether the rule only flags: the record is to be taken in, unless it waits.
   var mayGoOn = false
@@ -94,16 +94,19 @@ extension ConsumedMessage {
   /// Key, payload and offset as the decoder takes them; from inside of the envelope where the source is routed. nil
   /// where there is none.
   @inline(__always)
-  func content(isRouted: Bool) -> (key: ByteView, payload: ByteView, offset: Int64)? {
+  func content(isRouted: Bool) -> (key: ByteView, payload: ByteView, offset: Int64, part: RoutedRecord.Part)? {
     if isRouted {
       guard let routed = RoutedRecord(value), !routed.isCut else { return nil }
-      return (routed.key, routed.payload, routed.identity)
+      return (routed.key, routed.payload, routed.identity, routed.part)
     }
-    return (key.map { ByteView($0) } ?? .empty, value.map { ByteView($0) } ?? .empty, offset)
+    return (key.map { ByteView($0) } ?? .empty, value.map { ByteView($0) } ?? .empty, offset, .whole)
   }
 }
 
 extension ConsumedMessage {
+  /// A copy for the order that a row has left: what is wrong with the record, the task that has the other copy reports.
+  var isOfOrderLeft: Bool { RoutedRecord(value)?.part == .left }
+
   /// Why a record of the routing topic has no content.
   fileprivate var routingFault: DataFault {
     DataFault(
@@ -126,8 +129,9 @@ final class OrderLane {
   private(set) var flagged: [Int] = []
   /// Whether a record that flags an unknown reference is a fault, so that it can wait for its master data.
   var holdsMissing = false
-  /// Of the fault found last, where a rule found a reference that no table knows.
-  private var missing: (broken: [Int], mayGoOn: Bool) = ([], false)
+  /// Of the fault found last: the rules that the record broke, and whether it may go on all the same.
+  private var broken: [Int] = []
+  private var mayGoOn = false
   /// Keys of messages held against their orders.
   private var keys = DecodeCounters.KeyCounts()
   let rules: RuleSet
@@ -178,17 +182,38 @@ final class OrderLane {
     if hasLines { lines.read(payload, into: rules.lineSums) }
     let flags = rules.flagCount
     if let fault = rules.check(records[at]) {
-      if fault.reason == .masterDataMissing { missing = (rules.lastBroken, false) }
+      broken = rules.lastBroken
       return fault
     }
     guard rules.flagCount != flags else { return nil }
     if holdsMissing, rules.brokenRules & rules.missingFlags != 0 {
-      missing = (rules.lastBroken, true)
+      (broken, mayGoOn) = (rules.lastBroken, true)
       return .unknownReference
     }
     flagged.append(at)
     records[at].brokenRules = rules.brokenRules
     return nil
+  }
+
+  /// Of a row that has moved to another order, and of which each task gets its own copy: keeps what is this task's. The
+  /// copy of the order that it left is not counted.
+  @inline(never)
+  private func keep(_ part: RoutedRecord.Part, from start: Int) {
+    let isMoved = records.count == start + 2
+    let isFlagged = flagged.last.map { $0 >= start } ?? false
+    switch part {
+    case .whole: break
+    case .left:
+      records.truncate(to: isMoved ? start + 1 : start)
+      counters.records -= 1
+      if isFlagged { flagged.removeLast() }
+      if !rules.isEmpty { rules.uncount(rules.lastBroken) }
+    case .joined:
+      guard isMoved else { return }
+      records[start] = records[start + 1]
+      records.truncate(to: start + 1)
+      if isFlagged { flagged[flagged.count - 1] = start }
+    }
   }
 
   /// Decodes one record of a stretch that was not to wait.
@@ -219,8 +244,10 @@ final class OrderLane {
       let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
       let before = records.count
       if let fault = take(content.key, content.payload, position) {
-        faults.append(StretchFault(at: at, fault: fault, broken: missing.broken, mayGoOn: missing.mayGoOn))
-        missing = ([], false)
+        faults.append(StretchFault(at: at, fault: fault, broken: broken, mayGoOn: mayGoOn))
+        (broken, mayGoOn) = ([], false)
+      } else if content.part != .whole {
+        keep(content.part, from: before)
       }
       // One of each stretch is enough.
       if at == 0, !isRouted, records.count > before { keys.count(content.key, records[before].order) }
@@ -251,8 +278,9 @@ final class LedgerLane {
   private(set) var flagged: [Int] = []
   /// Whether a record that flags an unknown reference is a fault, so that it can wait for its master data.
   var holdsMissing = false
-  /// Of the fault found last, where a rule found a reference that no table knows.
-  private var missing: (broken: [Int], mayGoOn: Bool) = ([], false)
+  /// Of the fault found last: the rules that the record broke, and whether it may go on all the same.
+  private var broken: [Int] = []
+  private var mayGoOn = false
   /// Keys of messages held against their orders.
   private var keys = DecodeCounters.KeyCounts()
   let rules: RuleSet
@@ -303,17 +331,38 @@ final class LedgerLane {
     if hasLines { lines.read(payload, into: rules.lineSums) }
     let flags = rules.flagCount
     if let fault = rules.check(records[at]) {
-      if fault.reason == .masterDataMissing { missing = (rules.lastBroken, false) }
+      broken = rules.lastBroken
       return fault
     }
     guard rules.flagCount != flags else { return nil }
     if holdsMissing, rules.brokenRules & rules.missingFlags != 0 {
-      missing = (rules.lastBroken, true)
+      (broken, mayGoOn) = (rules.lastBroken, true)
       return .unknownReference
     }
     flagged.append(at)
     records[at].brokenRules = rules.brokenRules
     return nil
+  }
+
+  /// Of a row that has moved to another order, and of which each task gets its own copy: keeps what is this task's. The
+  /// copy of the order that it left is not counted.
+  @inline(never)
+  private func keep(_ part: RoutedRecord.Part, from start: Int) {
+    let isMoved = records.count == start + 2
+    let isFlagged = flagged.last.map { $0 >= start } ?? false
+    switch part {
+    case .whole: break
+    case .left:
+      records.truncate(to: isMoved ? start + 1 : start)
+      counters.records -= 1
+      if isFlagged { flagged.removeLast() }
+      if !rules.isEmpty { rules.uncount(rules.lastBroken) }
+    case .joined:
+      guard isMoved else { return }
+      records[start] = records[start + 1]
+      records.truncate(to: start + 1)
+      if isFlagged { flagged[flagged.count - 1] = start }
+    }
   }
 
   /// Decodes one record of a stretch that was not to wait.
@@ -344,8 +393,10 @@ final class LedgerLane {
       let position = RecordPosition(source: source, partition: messages[at].partition, offset: content.offset)
       let before = records.count
       if let fault = take(content.key, content.payload, position) {
-        faults.append(StretchFault(at: at, fault: fault, broken: missing.broken, mayGoOn: missing.mayGoOn))
-        missing = ([], false)
+        faults.append(StretchFault(at: at, fault: fault, broken: broken, mayGoOn: mayGoOn))
+        (broken, mayGoOn) = ([], false)
+      } else if content.part != .whole {
+        keep(content.part, from: before)
       }
       // One of each stretch is enough.
       if at == 0, !isRouted, records.count > before { keys.count(content.key, records[before].order) }

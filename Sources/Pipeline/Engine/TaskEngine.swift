@@ -339,6 +339,10 @@ final class TaskEngine {
   private func reportFaults(_ stretch: UnsafeBufferPointer<ConsumedMessage>) {
     for fault in faults {
       if fault.fault.reason == .masterDataMissing, holdOrGoOn(fault, stretch[fault.at]) { continue }
+      if isRoutedSource[runSource], stretch[fault.at].isOfOrderLeft {
+        stage.lanes[runSource].uncount(fault)
+        continue
+      }
       deadLetter(stretch[fault.at], fault.fault)
     }
     faults.removeAll(keepingCapacity: true)

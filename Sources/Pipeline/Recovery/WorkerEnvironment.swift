@@ -85,6 +85,8 @@ public enum Defect: String, Sendable, CaseIterable {
   case routedBeforeOffsets
   /// A router tells of all partitions what is true of the one that is ahead.
   case originsTakenTogether
+  /// A change that moves a row to another order goes only to the task of the order that the row has left.
+  case movesRoutedOnce
 }
 
 /// librdkafka, the system's clocks, and its random numbers.

@@ -70,6 +70,8 @@ public final class ClusterSimulation {
   let hasBacklog: Bool
   /// Of a backlog: by order the partition of the routed source that has its postings.
   let origins: [String: Int]
+  /// The routed source is a change feed, and its rows move from one order to another.
+  let movesRows: Bool
   let hasTotals: Bool
   let isInDirectory: Bool
   /// The disk that all machines have together; nil where each has its own.
@@ -132,6 +134,7 @@ public final class ClusterSimulation {
     partitions = 1 + random.below(3)
     rawPartitions = random.below(3) == 0 ? 1 + random.below(3) : 0
     hasBacklog = rawPartitions > 1 && !hasActions && seed % 5 != 3
+    movesRows = rawPartitions > 0 && !hasBacklog && seed % 3 == 0 && seed % 5 != 3
     if hasBacklog {
       origins = ClusterSimulation.origins(history, rawPartitions)
       ClusterSimulation.setApart(&history, origins)
@@ -186,6 +189,7 @@ public final class ClusterSimulation {
     if rawPartitions > 0 {
       configuration.sources[1].routedFrom = configuration.sources[1].topic
       configuration.sources[1].topic = "sim.route.ledger"
+      if movesRows { configuration.sources[1].mapping.format = .debezium }
     }
     if isInDirectory { configuration.checkpoints = .directory("checkpoints") }
     configuration.takesActions = hasActions
@@ -276,25 +280,19 @@ public final class ClusterSimulation {
       inputs.append(
         Input(topic: orders, key: Array(event.order.utf8), value: Array((text + "}").utf8), record: at, party: party))
     }
-    for (at, posting) in history.postings.enumerated() {
+    var moves = SeededRandom(seed: seed, stream: 0x6d_6f76)
+    // Of a change feed each row comes once: of images of one time that differ in their dimensions the last would count.
+    for (at, posting) in (movesRows ? history.counted.postings : history.postings).enumerated() {
       let party = tables?.party("\(posting.journal) \(posting.line)") ?? ""
-      let quantity =
-        posting.quantity_u.map { #","quantity":"\#(formatDecimal(Int128($0), decimals: 6))""# } ?? ""
-      let item = posting.documentLine.isEmpty ? "" : #","item":"\#(posting.documentLine)""#
-      let period = posting.period == 0 ? "" : #","period":"\#(posting.period)""#
-      let text =
-        #"{"order":"\#(posting.order)","journal":"\#(posting.journal)","line":"\#(posting.line)","#
-        + #""document":"\#(posting.document)","role":"\#(posting.role.name)","currency":"\#(posting.currency.code)","#
-        + #""amount":"\#(formatDecimal(Int128(posting.amount), decimals: 2))","time":\#(posting.time_ms),"#
-        + #""date":"\#(formatDate(posting.day_d))","reverses":"\#(posting.reverses)","#
-        + #""region":"\#(posting.dimensions.first ?? "")""# + quantity + item + period
-        + (tables == nil ? "}" : #","party":"\#(party)"}"#)
+      let text = ClusterSimulation.text(posting, party: tables == nil ? nil : party)
       // Routed records come under another key.
       let key = originKey(posting) ?? (rawPartitions > 0 ? "\(posting.journal)" : posting.order)
-      inputs.append(
-        Input(
-          topic: ledger, key: Array(key.utf8), value: Array(text.utf8), record: history.events.count + at, party: party)
-      )
+      for text in movesRows ? images(posting, &moves) : [text] {
+        inputs.append(
+          Input(
+            topic: ledger, key: Array(key.utf8), value: Array(text.utf8), record: history.events.count + at,
+            party: party))
+      }
     }
     corrupted = random.below(3)
     for _ in 0..<corrupted {
@@ -302,6 +300,7 @@ public final class ClusterSimulation {
       inputs.append(Input(topic: corruptedTopics.last!, key: [0x78], value: Array("{\"order\":".utf8)))
     }
     inputs.shuffle(using: &random)
+    if movesRows { sortImages() }
     if hasBacklog {
       // The last is delivered first.
       let times = history.events.map(\.time_ms) + history.postings.map(\.time_ms)
