@@ -68,7 +68,8 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
     case .discountMismatch: "The discount explains the whole difference."
     case .quantityMismatch:
       "Delivered, issued and billed quantities are all there and differ; or the posted quantity explains the whole difference of the revenue, line by line where both sides tell lines; or it differs in lines of a document whose total agrees (`matching.quantities.lines`)."
-    case .rounding: "A difference of at most half a minor unit a line, or of one minor unit within tolerance: accepted and counted."
+    case .rounding:
+      "A difference of at most half a minor unit a line, or of one minor unit within tolerance: accepted and counted."
     case .currencyMismatch: "Posted in another currency than the order's."
     case .cutoff: "The right amount in another accounting period than the order event's."
     case .latePosting: "The right amount in the right period, posted more days after the document date than allowed."
