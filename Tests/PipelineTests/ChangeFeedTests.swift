@@ -93,7 +93,8 @@ import Testing
         let fault = lane.decode(
           key: .empty, payload: ByteView(bytes), position: RecordPosition(source: 0, partition: 0, offset: 1))
         #expect(fault == nil)
-        return lane.firstOrder?.string
+        #expect(lane.orders.left == nil)
+        return lane.orders.own?.string
       }
     }
     #expect(order(change("u", 1, line("A", "1", 10), line("B", "1", 10, "parked"))) == "A")

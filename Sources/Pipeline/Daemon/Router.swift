@@ -323,7 +323,7 @@ public final class Router: Stage, @unchecked Sendable {
 extension Lane {
   /// Order keys of the record that was decoded last: the one that it is in, nil where it cannot be read, and the one that it
   /// was in before, where a change moves it.
-  fileprivate var orders: (left: ByteView?, own: ByteView?) {
+  var orders: (left: ByteView?, own: ByteView?) {
     switch self {
     case .orders(let lane):
       (lane.records.count > 1 ? lane.records[0].order : nil, lane.records.buffer.last?.order)
