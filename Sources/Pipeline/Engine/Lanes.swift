@@ -117,6 +117,30 @@ extension ConsumedMessage {
   }
 }
 
+/// Of a row that has moved to another order, and of which each task gets its own copy: keeps what is this task's. The copy
+/// of the order that it left is not counted.
+@inline(never)
+private func keep<Record>(
+  _ part: RoutedRecord.Part, from start: Int, _ records: inout RecordBuffer<Record>, _ flagged: inout [Int],
+  _ counters: inout DecodeCounters, _ rules: RuleSet
+) {
+  let isMoved = records.count == start + 2
+  let isFlagged = flagged.last.map { $0 >= start } ?? false
+  switch part {
+  case .whole: break
+  case .left:
+    records.truncate(to: isMoved ? start + 1 : start)
+    counters.records -= 1
+    if isFlagged { flagged.removeLast() }
+    if !rules.isEmpty { rules.uncount(rules.lastBroken) }
+  case .joined:
+    guard isMoved else { return }
+    records[start] = records[start + 1]
+    records.truncate(to: start + 1)
+    if isFlagged { flagged[flagged.count - 1] = start }
+  }
+}
+
 /// A decoder of one source with its output buffer; for one thread.
 ///
 /// The two kinds of lanes differ only in the record type; the noncopyable decoders cannot share a generic class
@@ -195,27 +219,6 @@ final class OrderLane {
     return nil
   }
 
-  /// Of a row that has moved to another order, and of which each task gets its own copy: keeps what is this task's. The
-  /// copy of the order that it left is not counted.
-  @inline(never)
-  private func keep(_ part: RoutedRecord.Part, from start: Int) {
-    let isMoved = records.count == start + 2
-    let isFlagged = flagged.last.map { $0 >= start } ?? false
-    switch part {
-    case .whole: break
-    case .left:
-      records.truncate(to: isMoved ? start + 1 : start)
-      counters.records -= 1
-      if isFlagged { flagged.removeLast() }
-      if !rules.isEmpty { rules.uncount(rules.lastBroken) }
-    case .joined:
-      guard isMoved else { return }
-      records[start] = records[start + 1]
-      records.truncate(to: start + 1)
-      if isFlagged { flagged[flagged.count - 1] = start }
-    }
-  }
-
   /// Decodes one record of a stretch that was not to wait.
   func goOn(_ message: ConsumedMessage, source: UInt16, isRouted: Bool) {
     let holds = holdsMissing
@@ -247,7 +250,7 @@ final class OrderLane {
         faults.append(StretchFault(at: at, fault: fault, broken: broken, mayGoOn: mayGoOn))
         (broken, mayGoOn) = ([], false)
       } else if content.part != .whole {
-        keep(content.part, from: before)
+        keep(content.part, from: before, &records, &flagged, &counters, rules)
       }
       // One of each stretch is enough.
       if at == 0, !isRouted, records.count > before { keys.count(content.key, records[before].order) }
@@ -344,27 +347,6 @@ final class LedgerLane {
     return nil
   }
 
-  /// Of a row that has moved to another order, and of which each task gets its own copy: keeps what is this task's. The
-  /// copy of the order that it left is not counted.
-  @inline(never)
-  private func keep(_ part: RoutedRecord.Part, from start: Int) {
-    let isMoved = records.count == start + 2
-    let isFlagged = flagged.last.map { $0 >= start } ?? false
-    switch part {
-    case .whole: break
-    case .left:
-      records.truncate(to: isMoved ? start + 1 : start)
-      counters.records -= 1
-      if isFlagged { flagged.removeLast() }
-      if !rules.isEmpty { rules.uncount(rules.lastBroken) }
-    case .joined:
-      guard isMoved else { return }
-      records[start] = records[start + 1]
-      records.truncate(to: start + 1)
-      if isFlagged { flagged[flagged.count - 1] = start }
-    }
-  }
-
   /// Decodes one record of a stretch that was not to wait.
   func goOn(_ message: ConsumedMessage, source: UInt16, isRouted: Bool) {
     let holds = holdsMissing
@@ -396,7 +378,7 @@ final class LedgerLane {
         faults.append(StretchFault(at: at, fault: fault, broken: broken, mayGoOn: mayGoOn))
         (broken, mayGoOn) = ([], false)
       } else if content.part != .whole {
-        keep(content.part, from: before)
+        keep(content.part, from: before, &records, &flagged, &counters, rules)
       }
       // One of each stretch is enough.
       if at == 0, !isRouted, records.count > before { keys.count(content.key, records[before].order) }
