@@ -122,7 +122,7 @@ extension ConsumedMessage {
 @inline(never)
 private func keep<Record>(
   _ part: RoutedRecord.Part, from start: Int, _ records: inout RecordBuffer<Record>, _ flagged: inout [Int],
-  _ counters: inout DecodeCounters, _ rules: RuleSet
+  _ counters: inout DecodeCounters, _ rules: borrowing RuleSet
 ) {
   let isMoved = records.count == start + 2
   let isFlagged = flagged.last.map { $0 >= start } ?? false
