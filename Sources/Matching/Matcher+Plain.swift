@@ -70,13 +70,13 @@ extension Matcher {
       : append(record, dimensionSize, to: known, balance: change)
     // Each word of the slot is written once, as a whole: a load that is wider than the store before it would wait.
     if body.isAgreed {
-      // As `settle`.
+      // As `settle`: a timer that moves back takes its entry in the calendar along.
       counters.judgements &+= 1
       tie.pointee.set(
         flags: flags & ~Tie.Flag.dirty | Tie.Flag.agreed | Tie.Flag.valued, room: body.room, deadline_ms: deadline,
         quiet_ms: quiet)
       tie.pointee.set(timer_ms: deadline, bodyLength: body.length)
-      if deadline != timer { push(known, at: deadline, head: fingerprint.head16) }
+      if deadline < timer { push(known, at: deadline, head: fingerprint.head16) }
       return
     }
     var next = own
@@ -88,7 +88,7 @@ extension Matcher {
       counters.judgements &+= 1
       tie.pointee.flags = tie.pointee.flags & ~Tie.Flag.dirty | Tie.Flag.agreed
       tie.pointee.timer_ms = deadline
-      if deadline != timer { push(known, at: deadline, head: fingerprint.head16) }
+      if deadline < timer { push(known, at: deadline, head: fingerprint.head16) }
       return
     }
     if next < timer { push(known, at: next, head: fingerprint.head16) }

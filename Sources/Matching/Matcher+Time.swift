@@ -61,8 +61,11 @@ extension Matcher {
       prefetchBody(16)
       prefetchIndex(8)
       let slot = Int(entry.slot)
-      let tie = ties + slot
-      guard tie.pointee.has(Tie.Flag.live), tie.pointee.timer_ms == entry.deadline_ms else { continue }
+      let tie = self.ties + slot
+      guard tie.pointee.has(Tie.Flag.live), tie.pointee.timer_ms == entry.deadline_ms else {
+        timers.again(entry, ties) { Matcher.fingerprint($0, ties, base) }
+        continue
+      }
       tie.pointee.timer_ms = Tie.noTimer_ms
       let isOrdinary =
         tie.pointee.flags & (Tie.Flag.agreed | Tie.Flag.dirty | Tie.Flag.closed) == Tie.Flag.agreed

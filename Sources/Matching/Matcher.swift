@@ -198,9 +198,15 @@ public struct Matcher: ~Copyable {
 
   /// Bytes that live records take; what a memory bound is held against.
   public var liveBytes: Int {
-    index.footprintBytes + store.liveBytes + index.count * MemoryLayout<Tie>.stride + timers.footprintBytes
+    let parts = liveParts
+    return parts.index + parts.slots + parts.bodies + parts.calendar
       + decisions.count * TieDecisions.typicalBytes
       + (sourceTotals != nil ? sourceTotals!.setBytes(index.count) : 0)
+  }
+
+  /// Bytes that ties take: what finds them, what is known of each, keys and facts and breaks, and their timers.
+  public var liveParts: (index: Int, slots: Int, bodies: Int, calendar: Int) {
+    (index.footprintBytes, index.count * MemoryLayout<Tie>.stride, store.liveBytes, timers.footprintBytes)
   }
 
   // MARK: - Taking records in
@@ -455,11 +461,8 @@ public struct Matcher: ~Copyable {
     counters.judgements += 1
     ties[slot].flags = ties[slot].flags & ~Tie.Flag.dirty | Tie.Flag.agreed
     let deadline_ms = ties[slot].deadline_ms
-    if ties[slot].timer_ms != deadline_ms {
-      // The timer moves back: what stands in the calendar for it is passed over.
-      ties[slot].timer_ms = Tie.noTimer_ms
-      schedule(slot, at: deadline_ms)
-    }
+    // Where the timer moves back, what stands in the calendar for it moves on by itself.
+    if deadline_ms < ties[slot].timer_ms { schedule(slot, at: deadline_ms) } else { ties[slot].timer_ms = deadline_ms }
   }
 
   @inline(__always)

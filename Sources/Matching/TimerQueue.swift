@@ -8,7 +8,8 @@ import Domain
 /// A calendar queue of slots: a tie goes into the bucket of its timer, four bytes in a chunk of the bucket's list, and
 /// only the bucket that the watermark enters is read and sorted; its ties say themselves when they are due. Deadlines
 /// that fall into the opened bucket later go to a small heap beside it. Entries are never taken out early: a tie
-/// remembers its earliest live timer, and an entry that does not agree with it any more is passed over.
+/// remembers its earliest live timer. A timer that comes nearer has an entry of its own; one that moves back has none:
+/// the entry that stands before it moves on to it when its bucket is read (or when it is popped, see `again`).
 ///
 /// How much time a bucket stands for follows the ties: in buckets of one tie each every one would be a cache miss or
 /// two, on the way in and on the way out, and there would be nothing to look ahead to; too many would have to be sorted.
@@ -264,6 +265,16 @@ struct TimerQueue: ~Copyable {
     }
   }
 
+  /// What was popped is not due yet: its tie's timer has moved back, and the entry moves on to it. Nothing, where the tie
+  /// has no timer behind the entry's.
+  @inline(never)
+  mutating func again(_ entry: Entry, _ ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint) {
+    let tie = ties + Int(entry.slot)
+    let timer_ms = tie.pointee.timer_ms
+    guard tie.pointee.has(Tie.Flag.live), timer_ms > entry.deadline_ms, timer_ms != Tie.noTimer_ms else { return }
+    push(deadline_ms: timer_ms, slot: Int(entry.slot), head: tie.pointee.head, fingerprint: fingerprint)
+  }
+
   /// Whether what was popped last was the first of a bucket: nobody could look ahead to those behind it.
   var hasJustOpened: Bool { cursor == 1 }
 
@@ -345,9 +356,14 @@ struct TimerQueue: ~Copyable {
         let slot = Int(base[place])
         let tie = ties + slot
         let timer_ms = tie.pointee.timer_ms
-        // Moved to another time, forgotten, or another tie's by now.
-        guard timer_ms >= first, timer_ms &- first < quantum_ms, tie.pointee.has(Tie.Flag.live) else {
+        // It has had its time, is forgotten, or is another tie's by now.
+        guard timer_ms >= first, timer_ms != Tie.noTimer_ms, tie.pointee.has(Tie.Flag.live) else {
           count &-= 1
+          continue
+        }
+        guard timer_ms &- first < quantum_ms else {
+          put(
+            bucketNumber(timer_ms), deadline_ms: timer_ms, slot: slot, head: tie.pointee.head, fingerprint: fingerprint)
           continue
         }
         let entry = Entry(deadline_ms: timer_ms, head: tie.pointee.head, slot: slot)
@@ -413,11 +429,11 @@ struct TimerQueue: ~Copyable {
         for place in 1...used {
           let slot = Int(base[place])
           let tie = ties + slot
-          guard tie.pointee.has(Tie.Flag.live), tie.pointee.timer_ms >> Int64(oldBits) == number else {
+          let timer_ms = tie.pointee.timer_ms
+          guard tie.pointee.has(Tie.Flag.live), timer_ms >> Int64(oldBits) >= number, timer_ms != Tie.noTimer_ms else {
             count -= 1
             continue
           }
-          let timer_ms = tie.pointee.timer_ms
           put(
             bucketNumber(timer_ms), deadline_ms: timer_ms, slot: slot, head: tie.pointee.head, fingerprint: fingerprint)
         }
@@ -536,11 +552,13 @@ struct TimerQueue: ~Copyable {
     var kept: [Entry] = []
     for entry in far {
       let slot = Int(entry.slot)
-      guard ties[slot].has(Tie.Flag.live), ties[slot].timer_ms == entry.deadline_ms else {
+      let timer_ms = ties[slot].timer_ms
+      guard ties[slot].has(Tie.Flag.live), timer_ms >= entry.deadline_ms, timer_ms != Tie.noTimer_ms else {
         count -= 1
         continue
       }
-      let number = bucketNumber(entry.deadline_ms)
+      let entry = Entry(deadline_ms: timer_ms, head: ties[slot].head, slot: slot)
+      let number = bucketNumber(timer_ms)
       if number <= opened {
         heapPush(entry, fingerprint)
       } else if number - opened < Int64(TimerQueue.ringSize) {

@@ -38,6 +38,7 @@ public final class EngineMeasurement {
     public var ties = 0
     public var footprintBytes = 0
     public var liveBytes = 0
+    public var liveParts = (index: 0, slots: 0, bodies: 0, calendar: 0)
     public var breakMessages = 0
     public var breaksInMeasurement = 0
     public var deadLetters = 0
@@ -171,6 +172,7 @@ public final class EngineMeasurement {
     result.ties = engine.tieCount
     result.footprintBytes = engine.footprintBytes
     result.liveBytes = engine.liveBytes
+    result.liveParts = engine.liveParts
     result.cells = engine.cellCount
     result.breaksInMeasurement = engine.breakMessages - before
     // What is left of the load, so that the whole truth can come out.

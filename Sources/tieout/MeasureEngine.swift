@@ -70,6 +70,8 @@ struct MeasureEngine: ParsableCommand {
           ("ties", result.ties), ("bytes", result.bytes),
           ("records_per_second", Int(1e9 / result.nsPerRecord)), ("bytes_per_tie", Int(perTie)),
           ("touched_bytes_per_tie", Int(touchedPerTie)),
+          ("index_bytes", result.liveParts.index), ("slot_bytes", result.liveParts.slots),
+          ("body_bytes", result.liveParts.bodies), ("calendar_bytes", result.liveParts.calendar),
           ("breaks_found", comparison.found), ("breaks_missed", comparison.missed.count),
           ("breaks_false", comparison.wrong.count), ("dead_letters", result.deadLetters), ("cells", result.cells),
         ] {
@@ -101,6 +103,12 @@ struct MeasureEngine: ParsableCommand {
               + "(%.0f with what is kept free)",
             result.records, result.orders, Double(result.bytes) / Double(max(1, result.records)),
             1_000 / result.nsPerRecord, result.ties, perTie, touchedPerTie))
+        let ties = Double(max(1, result.ties))
+        print(
+          String(
+            format: "of a tie's bytes: index %.1f, slot %.1f, body %.1f, calendar %.1f",
+            Double(result.liveParts.index) / ties, Double(result.liveParts.slots) / ties,
+            Double(result.liveParts.bodies) / ties, Double(result.liveParts.calendar) / ties))
         if aggregates { print("\(result.cells) cells of sums") }
         print(
           "breaks: \(comparison.found) found, \(comparison.missed.count) missed, \(comparison.wrong.count) false or "

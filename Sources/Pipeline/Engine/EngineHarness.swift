@@ -86,6 +86,8 @@ public final class EngineHarness {
   /// Bytes of memory that the state has touched.
   public var footprintBytes: Int { engine.matcher.footprintBytes }
   public var liveBytes: Int { engine.matcher.liveBytes }
+  /// As `Matcher.liveParts`.
+  public var liveParts: (index: Int, slots: Int, bodies: Int, calendar: Int) { engine.matcher.liveParts }
   /// Cells of the aggregates.
   public var cellCount: Int {
     var table = CellTable(dimensionCount: configuration.dimensions.count)
