@@ -139,8 +139,11 @@ public struct Matcher: ~Copyable {
   /// While a bounded input is being closed, nothing is forgotten: the tie counts and totals are about to be read.
   var isFinishing = false
 
-  /// Records looked up together, so that the cache misses of one overlap with those of the others.
-  static let microBatch = 32
+  /// So many records lie between two steps of `take`.
+  private static let stepRecords = 8
+  /// What is known of as many records is kept, in a ring.
+  private static let recordsAhead = 4 * stepRecords
+  private static let aheadMask = recordsAhead - 1
 
   /// `dimensionCount`: how many of a record's dimensions are configured.
   public init(policy: MatchingPolicy, dimensionCount: Int) {
@@ -160,10 +163,10 @@ public struct Matcher: ~Copyable {
     expectations = Expectations(revision.policies)
     stamps = .allocate(capacity: 1 << Matcher.stampBits)
     stamps.initialize(repeating: 0, count: 1 << Matcher.stampBits)
-    fingerprints = .allocate(capacity: 2 * Matcher.microBatch)
-    slots = .allocate(capacity: Matcher.microBatch)
-    places = .allocate(capacity: Matcher.microBatch)
-    places.initialize(repeating: 0, count: Matcher.microBatch)
+    fingerprints = .allocate(capacity: Matcher.recordsAhead)
+    slots = .allocate(capacity: Matcher.recordsAhead)
+    places = .allocate(capacity: Matcher.recordsAhead)
+    places.initialize(repeating: 0, count: Matcher.recordsAhead)
     dimensionSpace = .allocate(capacity: maximumDimensions * (maximumDimensionBytes + 1))
     fact = .allocate(capacity: 1)
     fact.initialize(to: Fact())
@@ -235,8 +238,9 @@ public struct Matcher: ~Copyable {
     counters.postings += postings.count
   }
 
-  /// Takes records in by micro-batches: first the index, then the slots, then the bodies of all of them are brought
-  /// close, so that each record's cache misses pass while the others are looked up.
+  /// Takes records in, each in four steps some records apart: its places in the index are brought close, then its slot,
+  /// then its body, and then it is taken in. So its cache misses pass while others are worked on. The steps of four records
+  /// take turns: what is asked of memory in one go beyond some twenty lines is not brought at all.
   @inline(__always)
   private mutating func take<Record, Plain: PlainRecord>(
     _ records: UnsafeBufferPointer<Record>, side: UInt16, now_ms: Int64, outputs: inout MatchOutputs,
@@ -246,32 +250,30 @@ public struct Matcher: ~Copyable {
   ) {
     guard let base = records.baseAddress, !records.isEmpty else { return }
     let latest = now_ms.addingSaturating(policy.maximumFuture_ms)
-    var start = 0
     var run = position(base)
     var largest = Int64.min
     let takesPlainly = takesPlainly
     let watermark_ms = watermarks.current_ms
-    var (fingerprints, others) = (fingerprints, fingerprints + Matcher.microBatch)
-    bring(base, min(Matcher.microBatch, records.count), key, fingerprints)
+    let step = Matcher.stepRecords
+    for number in 0..<min(3 &* step, records.count) { bringPlace(number, key(base + number)) }
+    _ = index.makeRoom(for: min(3 &* step, records.count))
+    for number in 0..<min(2 &* step, records.count) { bringSlot(number) }
+    for number in 0..<min(step, records.count) { bringBody(number) }
+    var start = 0
     while start < records.count {
-      let count = min(Matcher.microBatch, records.count - start)
-      index.makeRoom(for: count)
-      let batch = base + start
-      // What the index says of the next ones comes while these are taken in.
-      bring(batch + count, min(Matcher.microBatch, records.count - start - count), key, others)
-      for at in 0..<count {
-        // By the tag alone; the key is compared when its body has come.
-        slots[at] = index.find(fingerprints[at], place: &places[at]) { _ in true }
-        tieout_prefetch(ties + slots[at])
+      let end = min(start &+ step, records.count)
+      // Where it grows, every place is another one.
+      if index.makeRoom(for: min(start &+ 3 &* step, records.count) &- start) {
+        for number in start..<min(start &+ 2 &* step, records.count) { bringSlot(number) }
       }
-      for at in 0..<count where slots[at] != 0 {
-        let body = bodyStart(slots[at])
-        tieout_prefetch(body)
-        tieout_prefetch(body + 64)
-        tieout_prefetch(body + 128)
-      }
-      for at in 0..<count {
-        let record = batch + at
+      while start < end {
+        let record = base + start
+        let at = start & Matcher.aheadMask
+        let number = start
+        if number &+ 3 &* step < records.count { bringPlace(number &+ 3 &* step, key(record + 3 &* step)) }
+        if number &+ 2 &* step < records.count { bringSlot(number &+ 2 &* step) }
+        if number &+ step < records.count { bringBody(number &+ step) }
+        start &+= 1
         let time_ms = time(record)
         let place = position(record)
         if place.partition != run.partition || place.source != run.source {
@@ -289,15 +291,15 @@ public struct Matcher: ~Copyable {
         }
         guard time_ms <= latest else {
           counters.quarantined += 1
-          outputs.quarantined.append(start + at)
+          outputs.quarantined.append(number)
           continue
         }
         if time_ms > largest { largest = time_ms }
         let order = key(record)
         var slot = slots[at]
         if slot == 0 ? !index.isFree(places[at]) : !self.key(slot).elementsEqual(order) {
-          // Made by an earlier record of this micro-batch, or its place was taken by another one, or another key with the
-          // same tag.
+          // Made by a record that was still to be taken in when this was looked up, or its place was taken by another
+          // one, or another key with the same tag.
           slot = index.find(fingerprints[at], place: &places[at]) { self.key($0).elementsEqual(order) }
         }
         let own = plain(record)
@@ -320,25 +322,35 @@ public struct Matcher: ~Copyable {
         fill(record)
         takeFact(into: slot, fingerprints[at], order, time_ms: time_ms, side: side)
       }
-      start += count
-      swap(&fingerprints, &others)
     }
     watermarks.observe(source: run.source, partition: run.partition, largest_ms: largest, now_ms: now_ms)
     settleAggregates()
   }
 
-  /// Fingerprints of records, whose places in the index are brought close.
+  /// The first step of a record: its fingerprint, whose place in the index is brought close.
   @inline(__always)
-  private func bring<Record>(
-    _ records: UnsafePointer<Record>, _ count: Int, _ key: (UnsafePointer<Record>) -> ByteView,
-    _ fingerprints: UnsafeMutablePointer<Fingerprint>
-  ) {
-    var at = 0
-    while at < count {
-      fingerprints[at] = Fingerprint(key(records + at))
-      index.prefetch(fingerprints[at])
-      at &+= 1
-    }
+  private func bringPlace(_ number: Int, _ key: ByteView) {
+    let at = number & Matcher.aheadMask
+    fingerprints[at] = Fingerprint(key)
+    index.prefetch(fingerprints[at])
+  }
+
+  /// The second step: its tie, by the tag alone; the key is compared when the body has come.
+  @inline(__always)
+  private func bringSlot(_ number: Int) {
+    let at = number & Matcher.aheadMask
+    slots[at] = index.find(fingerprints[at], place: &places[at]) { _ in true }
+    tieout_prefetch(ties + slots[at])
+  }
+
+  @inline(__always)
+  private func bringBody(_ number: Int) {
+    let slot = slots[number & Matcher.aheadMask]
+    guard slot != 0 else { return }
+    let body = bodyStart(slot)
+    tieout_prefetch(body)
+    tieout_prefetch(body + 64)
+    tieout_prefetch(body + 128)
   }
 
   /// Inlined: a call would copy the matcher.

@@ -115,9 +115,12 @@ struct TieIndex: ~Copyable {
   }
 
   /// As many can be added now without growing.
+  /// - Returns: whether it has grown: then places that have been told are others.
   @inline(__always)
-  mutating func makeRoom(for more: Int) {
-    if (count &+ more) &* 8 > capacity &* 5 { grow(to: capacity + capacity / 2) }
+  mutating func makeRoom(for more: Int) -> Bool {
+    guard (count &+ more) &* 8 > capacity &* 5 else { return false }
+    grow(to: capacity + capacity / 2)
+    return true
   }
 
   /// Adds a slot whose key is not in the index yet.
