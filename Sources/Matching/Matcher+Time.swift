@@ -45,21 +45,19 @@ extension Matcher {
     var reached = TimerQueue.Entry.first
     var due = TimerQueue.Due(before: watermark_ms, upTo: bound)
     while true {
-      let (ties, base, forgetsAtOnce, nearIndex) = (ties, store.base, forgetsAtOnce, index.near)
-      let popped = timers.pop(
-        due, ties: ties, fingerprint: { Matcher.fingerprint($0, ties, base) },
-        bring: { slot in
-          let tie = ties + slot
-          let body = base + Int(tie.pointee.body) &* 8
-          tieout_prefetch(body)
-          tieout_prefetch(body + Int(tie.pointee.bodyLength))
-          if forgetsAtOnce || tie.pointee.has(Tie.Flag.closed) { nearIndex.prefetch(tie.pointee.head) }
-        })
-      guard let entry = popped else { break }
+      let (ties, base) = (ties, store.base)
+      guard let entry = timers.pop(due, ties: ties, fingerprint: { Matcher.fingerprint($0, ties, base) }) else { break }
       reached = max(reached, entry.order)
       if timers.hasJustOpened { bringFirst() }
-      prefetchBody(16)
+      timers.lookAhead(ties) { slot in
+        let tie = ties + slot
+        let body = base + Int(tie.pointee.body) &* 8
+        // The key, for what is forgotten; the value at the end, for what is counted.
+        tieout_prefetch(body)
+        tieout_prefetch(body + Int(tie.pointee.bodyLength))
+      }
       prefetchIndex(8)
+      prefetchBody(8)
       let slot = Int(entry.slot)
       let tie = self.ties + slot
       guard tie.pointee.has(Tie.Flag.live), tie.pointee.timer_ms == entry.deadline_ms else {
@@ -106,10 +104,9 @@ extension Matcher {
     return nil
   }
 
-  /// A bucket has been opened: nobody could look ahead to its first ties.
+  /// A bucket has been opened: nobody could look ahead to where the index has its first ties.
   @inline(never)
   private mutating func bringFirst() {
-    if !timers.isBrought { for ahead in 0..<16 { prefetchBody(ahead) } }
     for ahead in 0..<8 { prefetchIndex(ahead) }
   }
 
@@ -125,14 +122,11 @@ extension Matcher {
     }
   }
 
+  /// What lies between the ends of a body, for those that are judged.
   @inline(__always)
   private func prefetchBody(_ distance: Int) {
-    guard let slot = timers.upcoming(distance) else { return }
-    let body = store.base + Int(ties[slot].body) &* 8
-    // The key, for what is forgotten; the value at the end, for what is counted; what lies between, for what is judged.
-    tieout_prefetch(body)
-    tieout_prefetch(body + Int(ties[slot].bodyLength))
-    if ties[slot].has(Tie.Flag.dirty) { tieout_prefetch(body + 64) }
+    guard let slot = timers.upcoming(distance), ties[slot].has(Tie.Flag.dirty) else { return }
+    tieout_prefetch(store.base + (Int(ties[slot].body) &* 8 &+ 64))
   }
 
   @inline(__always)

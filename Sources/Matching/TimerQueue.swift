@@ -72,11 +72,15 @@ struct TimerQueue: ~Copyable {
   private var runCount = 0
   private var cursor = 0
   private var heap: [Entry] = []
-  /// Number of the bucket whose ties have been brought close, and whether that was the opened one, with all its ties.
-  private var brought = Int64.min
-  private(set) var isBrought = false
-  /// Chunks of the next bucket that are brought close as a whole.
-  private static let broughtChunks = 8
+  /// What of the next bucket is to be brought close: chunk and place of the slot that is next, 0 where there is none, and
+  /// the last slots that were asked for, whose ties are looked at when they have come.
+  private var nextChunk = 0
+  private var nextPlace = 0
+  private var askedCount = 0
+  private let asked: UnsafeMutablePointer<UInt32>
+  private static let askedMask = 7
+  /// Buckets that are looked at for one that is not empty.
+  private static let lookedAt = 4
   /// See `spreadRun`; runs of so many entries are.
   private let shares: UnsafeMutablePointer<UInt32>
   private static let shareBits = 6
@@ -101,6 +105,8 @@ struct TimerQueue: ~Copyable {
     shares = .allocate(capacity: 1 << TimerQueue.shareBits)
     walked = .allocate(capacity: TimerQueue.walkedCount)
     walked.initialize(repeating: 0, count: TimerQueue.walkedCount)
+    asked = .allocate(capacity: TimerQueue.askedMask + 1)
+    asked.initialize(repeating: 0, count: TimerQueue.askedMask + 1)
     // A tie has some four timers at the most in here, of four bytes: address space for a billion of them.
     region = Region(reserving: 1 << 32)
     chunks = region.base.assumingMemoryBound(to: UInt32.self)
@@ -112,6 +118,7 @@ struct TimerQueue: ~Copyable {
     spare.deallocate()
     shares.deallocate()
     walked.deallocate()
+    asked.deallocate()
   }
 
   var footprintBytes: Int {
@@ -224,10 +231,9 @@ struct TimerQueue: ~Copyable {
   /// The next entry that is due, or nil.
   /// - Parameters:
   ///   - ties: What the slots stand for.
-  ///   - bring: Brings close what belongs to a slot that will be popped soon, or may be.
   @inline(__always)
   mutating func pop(
-    _ due: Due, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint, bring: (Int) -> Void = { _ in }
+    _ due: Due, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint
   ) -> Entry? {
     if cursor < runCount, heap.isEmpty {
       let next = run[cursor]
@@ -236,12 +242,12 @@ struct TimerQueue: ~Copyable {
       count &-= 1
       return next
     }
-    return popBeyond(due, ties: ties, fingerprint: fingerprint, bring: bring)
+    return popBeyond(due, ties: ties, fingerprint: fingerprint)
   }
 
   @inline(never)
   private mutating func popBeyond(
-    _ due: Due, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint, bring: (Int) -> Void
+    _ due: Due, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint
   ) -> Entry? {
     while true {
       if cursor < runCount {
@@ -259,7 +265,7 @@ struct TimerQueue: ~Copyable {
         count -= 1
         return next
       }
-      guard openNextBucket(before: due.watermark_ms, ties: ties, fingerprint: fingerprint, bring: bring) else {
+      guard openNextBucket(before: due.watermark_ms, ties: ties, fingerprint: fingerprint) else {
         return nil
       }
     }
@@ -287,7 +293,7 @@ struct TimerQueue: ~Copyable {
 
   /// Opens the next bucket that holds anything and may hold something due; false if there is none.
   private mutating func openNextBucket(
-    before watermark_ms: Int64, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint, bring: (Int) -> Void
+    before watermark_ms: Int64, ties: UnsafePointer<Tie>, fingerprint: (Int) -> Fingerprint
   ) -> Bool {
     guard count > 0 else { return false }
     var last = bucketNumber(min(watermark_ms, Tie.noTimer_ms))
@@ -320,7 +326,7 @@ struct TimerQueue: ~Copyable {
       // What comes near now may lie up to a whole turn ahead; what belongs to this very bucket is in the heap then, beside
       // what the bucket holds already.
       if index == 0, refillFromFar(ties, fingerprint) { steps = 0 }
-      if ring[index] != 0, open(index, ties, fingerprint, bring) { return true }
+      if ring[index] != 0, open(index, ties, fingerprint) { return true }
       if !heap.isEmpty { return true }
     }
     return false
@@ -328,10 +334,9 @@ struct TimerQueue: ~Copyable {
 
   /// Reads a bucket into `run`; false if nothing in it counts any more.
   private mutating func open(
-    _ index: Int, _ ties: UnsafePointer<Tie>, _ fingerprint: (Int) -> Fingerprint, _ bring: (Int) -> Void
+    _ index: Int, _ ties: UnsafePointer<Tie>, _ fingerprint: (Int) -> Fingerprint
   ) -> Bool {
-    let wasBrought = brought == opened
-    prefetchNext(index, ties, bring)
+    prefetchNext(index)
     let (first, quantum_ms) = (opened << Int64(quantumBits), Int64(1) << Int64(quantumBits))
     let newest = ring[index] >> 4
     let usedOfNewest = Int(ring[index] & 15)
@@ -378,7 +383,6 @@ struct TimerQueue: ~Copyable {
       chunk = next
     }
     if !isSorted { sortRun(fingerprint) }
-    isBrought = wasBrought && runCount <= TimerQueue.broughtChunks * TimerQueue.chunkSlots
     return runCount > 0
   }
 
@@ -444,6 +448,7 @@ struct TimerQueue: ~Copyable {
       }
     }
     old.deallocate()
+    nextChunk = 0
     refillFromFar(ties, fingerprint)
   }
 
@@ -508,11 +513,11 @@ struct TimerQueue: ~Copyable {
     swap(&run, &spare)
   }
 
-  /// Brings close what the next buckets will ask for: the lists of the third to the tenth, one chunk further in each with
-  /// every bucket, since a chunk says where the next one is; the ties of the second; and by `bring` what belongs to the
-  /// ties of the first. Crowded buckets are read in order soon enough: what is brought now must still be there then.
+  /// Brings close the lists of the third to the tenth bucket from here, one chunk further in each with every bucket, since a
+  /// chunk says where the next one is. The ties of the next bucket follow with those of this one, by `lookAhead`: all of
+  /// them at once would be more than memory can be asked for at a time.
   @inline(__always)
-  private mutating func prefetchNext(_ index: Int, _ ties: UnsafePointer<Tie>, _ bring: (Int) -> Void) {
+  private mutating func prefetchNext(_ index: Int) {
     let mask = TimerQueue.ringSize - 1
     var distance = 10
     var chunk = ring[(index &+ distance) & mask] >> 4
@@ -524,23 +529,29 @@ struct TimerQueue: ~Copyable {
       let before = walked[(index &+ distance) & (TimerQueue.walkedCount - 1)]
       chunk = before == 0 ? 0 : chunks[Int(before) &* 16]
     }
-    forEachSlot(of: (index + 2) & mask, chunks: 16) { tieout_prefetch(ties + $0) }
-    forEachSlot(of: (index + 1) & mask, chunks: TimerQueue.broughtChunks, bring)
-    brought = opened &+ 1
+    nextChunk = 0
+    for distance in 1...TimerQueue.lookedAt {
+      let first = ring[(index &+ distance) & mask]
+      guard first != 0 else { continue }
+      (nextChunk, nextPlace) = (Int(first >> 4), Int(first & 15))
+      break
+    }
   }
 
-  /// Calls `body` with the slots of a bucket's newest chunks.
+  /// Brings two ties of the next bucket a step closer; called for each that is popped.
+  /// - Parameter bring: Brings close what belongs to a slot that will be popped soon, or may be.
   @inline(__always)
-  private func forEachSlot(of bucket: Int, chunks most: Int, _ body: (Int) -> Void) {
-    var chunk = ring[bucket] >> 4
-    var used = Int(ring[bucket] & 15)
-    var left = most
-    while chunk != 0, left > 0 {
-      let base = Int(chunk) * 16
-      for place in 1...used { body(Int(chunks[base + place])) }
-      chunk = chunks[base]
-      used = TimerQueue.chunkSlots
-      left -= 1
+  mutating func lookAhead(_ ties: UnsafePointer<Tie>, bring: (Int) -> Void) {
+    for _ in 0..<2 {
+      guard nextChunk != 0 else { return }
+      let slot = chunks[nextChunk &* 16 &+ nextPlace]
+      tieout_prefetch(ties + Int(slot))
+      nextPlace &-= 1
+      if nextPlace == 0 { (nextChunk, nextPlace) = (Int(chunks[nextChunk &* 16]), TimerQueue.chunkSlots) }
+      let earlier = asked[askedCount & TimerQueue.askedMask]
+      asked[askedCount & TimerQueue.askedMask] = slot
+      askedCount &+= 1
+      bring(Int(earlier))
     }
   }
 
