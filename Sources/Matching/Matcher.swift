@@ -152,7 +152,7 @@ public struct Matcher: ~Copyable {
     watermarks = Watermarks(outOfOrderness_ms: policy.outOfOrderness_ms, idleTimeout_ms: policy.idleTimeout_ms)
     horizon_ms = policy.window_ms.addingSaturating(policy.grace_ms)
     forgetsAtOnce = policy.retention_ms <= max(1_000, horizon_ms / TimerQueue.quantaPerHorizon)
-    timers = TimerQueue(quantum_ms: horizon_ms / TimerQueue.quantaPerHorizon)
+    timers = TimerQueue(quantum_ms: horizon_ms / (TimerQueue.quantaPerHorizon / 4))
     judge = Judge(policy: policy)
     hasChecks = policy.checks?.concernsAgreed == true || policy.quantities.comparesLines
     hasSchedules = policy.checks?.schedules != nil

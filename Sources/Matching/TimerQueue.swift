@@ -41,9 +41,9 @@ struct TimerQueue: ~Copyable {
   /// A quantum grows to this many times the smallest.
   private static let coarsestBits = 8
   /// Entries of a bucket, on average: below the first quanta grow, above the last they shrink, to about `wanted`.
-  private static let fewest = 4
-  private static let wanted = 12
-  private static let most = 64
+  private static let fewest = 16
+  private static let wanted = 48
+  private static let most = 256
   /// After so many buckets, or so many entries, the average is looked at.
   private static let adaptEvery = (buckets: 512, entries: 1 << 14)
   /// Slots of one chunk; with the link to the next, a cache line.
