@@ -9,14 +9,14 @@ import Domain
 /// are differences and amounts take the bytes that they need. Four postings of one journal so take some ten bytes each.
 ///
 ///     heads    UInt32: code(5) isPosting(1) sameCurrency(1) hasMore(1)
-///                      document(2) customer(2) dimensions(2) id(2) date(2) period(2) sameSource(1) shortSource(1) journal(2)
+///                      document(2) customer(2) dimensions(2) id(2) date(2) period(2) sameSource(1) –(1) journal(2)
 ///                      width of the time's difference(4), of each amount(4), in bytes
 ///     more     UInt16, where hasMore: flags(5) hasReverses(1) hasLines(1) isAbsolute(1) hasOffset(1) hasIdentity(1)
 ///              hasMask(1) flagged(1) hasLine(1) –(3)
 ///     mask     UInt16, order events
-///     currency UInt16, source UInt16 (shortSource: UInt8), lines UInt16, offset Int64, identity UInt64, mask UInt16 (of a posting with more
+///     currency UInt16, source UInt16, lines UInt16, offset Int64, identity UInt64, mask UInt16 (of a posting with more
 ///              than its amount), broken rules UInt16: each where it is wanted
-///     time, date Int32, period Int32 (or what it is beyond 190000, UInt16), amounts
+///     time, date Int32, period Int32, amounts
 ///     texts    document, customer, dimensions, journal, id, reverses, line: UInt8 length (255: UInt16 follows), bytes
 ///
 /// An absolute fact refers to nothing before it: what a large body ends with, so that appending never reads it all.
@@ -68,8 +68,6 @@ struct FactCursor {
     static let sameCurrency: UInt32 = 1 << 6
     static let hasMore: UInt32 = 1 << 7
     static let sameSource: UInt32 = 1 << 20
-    /// A byte says which source it is.
-    static let shortSource: UInt32 = 1 << 21
     /// Where any of the four texts is written out.
     static let literals: UInt32 = 1 << 8 | 1 << 10 | 1 << 12 | 1 << 22
   }
@@ -110,12 +108,6 @@ struct FactCursor {
     static let none: UInt32 = 0
     static let same: UInt32 = 1
     static let literal: UInt32 = 2
-    /// Two bytes, from `first` on: the months of six and a half centuries.
-    static let short: UInt32 = 3
-    static let first: Int32 = 190_000
-
-    @inline(__always)
-    static func isShort(_ period: Int32) -> Bool { UInt32(bitPattern: period &- first) <= UInt32(UInt16.max) }
   }
 
   @inline(__always) var code: UInt8 { UInt8(truncatingIfNeeded: heads & 31) }
@@ -146,17 +138,6 @@ struct FactCursor {
     let value = UnsafeRawPointer(place).loadUnaligned(as: Value.self)
     place += MemoryLayout<Value>.size
     return Value(littleEndian: value)
-  }
-
-  @inline(__always)
-  static func source(_ place: inout UnsafePointer<UInt8>, _ heads: UInt32) -> UInt16 {
-    heads & Bit.shortSource != 0 ? UInt16(load(&place, UInt8.self)) : load(&place, UInt16.self)
-  }
-
-  /// A period that is written out.
-  @inline(__always)
-  static func period(_ place: inout UnsafePointer<UInt8>, _ heads: UInt32) -> Int32 {
-    heads >> 18 & 1 != 0 ? Period.first &+ Int32(load(&place, UInt16.self)) : load(&place, Int32.self)
   }
 
   @inline(__always)
@@ -211,7 +192,7 @@ struct FactCursor {
     mask = 1
     if heads & Bit.isPosting == 0 { mask = FactCursor.load(&place, UInt16.self) }
     if heads & Bit.sameCurrency == 0 { currency = Currency(rawValue: FactCursor.load(&place, UInt16.self) & 0x7fff) }
-    if heads & Bit.sameSource == 0 { source = FactCursor.source(&place, heads) }
+    if heads & Bit.sameSource == 0 { source = FactCursor.load(&place, UInt16.self) }
     if more & ~More.bare != 0 {
       lineCount = more & More.hasLines != 0 ? FactCursor.load(&place, UInt16.self) : 0
       if more & More.hasOffset != 0 { offset = FactCursor.load(&place, Int64.self) }
@@ -228,7 +209,7 @@ struct FactCursor {
     case Date.literal: date_d = FactCursor.load(&place, Int32.self)
     default: date_d = absentDate
     }
-    if heads >> 18 & 2 != 0 { lastPeriod = FactCursor.period(&place, heads) }
+    if heads >> 18 & 3 == Period.literal { lastPeriod = FactCursor.load(&place, Int32.self) }
     amountsAt = place
     place += Int(heads >> 28) &* Int(tieout_bit_count(mask))
     if heads & Bit.literals != 0 {
@@ -302,14 +283,7 @@ struct FactPlan {
     heads = UInt32(fact.pointee.code & 31)
     if isPosting { heads |= FactCursor.Bit.isPosting } else { size &+= 2 }
     if fact.pointee.currency == cursor.currency { heads |= FactCursor.Bit.sameCurrency } else { size &+= 2 }
-    if fact.pointee.source == cursor.source {
-      heads |= FactCursor.Bit.sameSource
-    } else if fact.pointee.source <= UInt16(UInt8.max) {
-      heads |= FactCursor.Bit.shortSource
-      size &+= 1
-    } else {
-      size &+= 2
-    }
+    if fact.pointee.source == cursor.source { heads |= FactCursor.Bit.sameSource } else { size &+= 2 }
     put(fact.pointee.document, cursor.lastDocument, 8)
     put(fact.pointee.customer, cursor.lastCustomer, 10)
     put(fact.pointee.dimensionBytes, cursor.lastDimensions, 12)
@@ -376,9 +350,6 @@ struct FactPlan {
     if fact.pointee.statedPeriod != 0 {
       if fact.pointee.statedPeriod == cursor.lastPeriod {
         heads |= FactCursor.Period.same << 18
-      } else if FactCursor.Period.isShort(fact.pointee.statedPeriod) {
-        heads |= FactCursor.Period.short << 18
-        size &+= 2
       } else {
         heads |= FactCursor.Period.literal << 18
         size &+= 4
@@ -418,7 +389,7 @@ struct FactPlan {
     if more != 0 { bytes.put(more) }
     if heads & FactCursor.Bit.isPosting == 0 { bytes.put(fact.pointee.mask) }
     if heads & FactCursor.Bit.sameCurrency == 0 { bytes.put(fact.pointee.currency.rawValue) }
-    bytes.putSource(fact.pointee.source, heads)
+    if heads & FactCursor.Bit.sameSource == 0 { bytes.put(fact.pointee.source) }
     if more & ~FactCursor.More.bare != 0 {
       if more & FactCursor.More.hasLines != 0 { bytes.put(fact.pointee.lineCount) }
       if more & FactCursor.More.hasOffset != 0 { bytes.put(fact.pointee.offset) }
@@ -428,7 +399,7 @@ struct FactPlan {
     }
     bytes.put(timeDelta, width: Int(heads >> 24 & 15))
     if heads >> 16 & 3 == FactCursor.Date.literal { bytes.put(fact.pointee.date_d) }
-    bytes.putPeriod(fact.pointee.statedPeriod, heads)
+    if heads >> 18 & 3 == FactCursor.Period.literal { bytes.put(fact.pointee.statedPeriod) }
     let amountWidth = Int(heads >> 28)
     for place in 0..<fact.pointee.amountCount {
       bytes.put(FactPlan.zigzag(fact.pointee.amounts[unchecked: place]), width: amountWidth)
@@ -462,27 +433,6 @@ struct FactWriter {
   mutating func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value) {
     UnsafeMutableRawPointer(at).storeBytes(of: value.littleEndian, as: Value.self)
     at += MemoryLayout<Value>.size
-  }
-
-  /// As the heads of the fact say.
-  @inline(__always)
-  mutating func putSource(_ source: UInt16, _ heads: UInt32) {
-    if heads & FactCursor.Bit.shortSource != 0 {
-      put(UInt8(truncatingIfNeeded: source))
-    } else if heads & FactCursor.Bit.sameSource == 0 {
-      put(source)
-    }
-  }
-
-  /// As the heads of the fact say.
-  @inline(__always)
-  mutating func putPeriod(_ period: Int32, _ heads: UInt32) {
-    let form = heads >> 18 & 3
-    if form == FactCursor.Period.short {
-      put(UInt16(truncatingIfNeeded: period &- FactCursor.Period.first))
-    } else if form == FactCursor.Period.literal {
-      put(period)
-    }
   }
 
   /// The bytes of a number that count, so many.

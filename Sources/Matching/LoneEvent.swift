@@ -70,7 +70,7 @@ struct LoneEvent: FactsBefore, OneEvent {
     code = UInt8(truncatingIfNeeded: heads & 31)
     mask = FactCursor.load(&at, UInt16.self)
     currency = Currency(rawValue: FactCursor.load(&at, UInt16.self) & 0x7fff)
-    source = FactCursor.source(&at, heads)
+    source = FactCursor.load(&at, UInt16.self)
     let timeWidth = Int(heads >> 24 & 15)
     time_ms = FactCursor.number(at, width: timeWidth)
     at += timeWidth
@@ -126,7 +126,7 @@ struct LonePosting: FactsBefore, OnePosting {
     self.key = key
     code = UInt8(truncatingIfNeeded: heads & 31)
     currency = Currency(rawValue: FactCursor.load(&at, UInt16.self) & 0x7fff)
-    source = FactCursor.source(&at, heads)
+    source = FactCursor.load(&at, UInt16.self)
     let timeWidth = Int(heads >> 24 & 15)
     time_ms = FactCursor.number(at, width: timeWidth)
     at += timeWidth
@@ -135,7 +135,7 @@ struct LonePosting: FactsBefore, OnePosting {
     case FactCursor.Date.literal: date_d = FactCursor.load(&at, Int32.self)
     default: date_d = absentDate
     }
-    lastPeriod = heads >> 18 & 2 != 0 ? FactCursor.period(&at, heads) : 0
+    lastPeriod = heads >> 18 & 3 == FactCursor.Period.literal ? FactCursor.load(&at, Int32.self) : 0
     let amountWidth = Int(heads >> 28)
     amount = FactCursor.number(at, width: amountWidth)
     at += amountWidth

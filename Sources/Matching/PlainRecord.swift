@@ -180,7 +180,7 @@ struct PlainPlan<Record: PlainRecord> {
     begin(record)
     // A currency of its own is 0 for none, which is what stands before the first.
     if record.currency == .none { heads |= FactCursor.Bit.sameCurrency } else { end &+= 2 }
-    putSource(record)
+    end &+= 2
     put(record.document, 8)
     put(record.customer, 10)
     if dimensionSize != 0 {
@@ -199,7 +199,7 @@ struct PlainPlan<Record: PlainRecord> {
     timeDelta = PlainPlan.zigzag(record.time_ms &- cursor.time_ms)
     begin(record)
     if record.currency == cursor.currency { heads |= FactCursor.Bit.sameCurrency } else { end &+= 2 }
-    if record.source == cursor.source { heads |= FactCursor.Bit.sameSource } else { putSource(record) }
+    if record.source == cursor.source { heads |= FactCursor.Bit.sameSource } else { end &+= 2 }
     put(record.document, cursor.lastDocument, 8)
     put(record.customer, cursor.lastCustomer, 10)
     if dimensionSize != 0 {
@@ -212,13 +212,6 @@ struct PlainPlan<Record: PlainRecord> {
     }
     if Record.isPosting { put(record.journal, cursor.lastJournal, 22) }
     putNumbers(record, lastDate_d: cursor.date_d, lastPeriod: cursor.lastPeriod, cursor.key)
-  }
-
-  @inline(__always)
-  private mutating func putSource(_ record: Record) {
-    let isShort = record.source <= UInt16(UInt8.max)
-    if isShort { heads |= FactCursor.Bit.shortSource }
-    end &+= isShort ? 1 : 2
   }
 
   /// What has a place in every fact of the side.
@@ -262,9 +255,6 @@ struct PlainPlan<Record: PlainRecord> {
     if Record.isPosting, record.statedPeriod != 0 {
       if record.statedPeriod == lastPeriod {
         heads |= FactCursor.Period.same << 18
-      } else if FactCursor.Period.isShort(record.statedPeriod) {
-        heads |= FactCursor.Period.short << 18
-        end &+= 2
       } else {
         heads |= FactCursor.Period.literal << 18
         end &+= 4
@@ -313,11 +303,11 @@ struct PlainPlan<Record: PlainRecord> {
       bytes.put(record.amountMask)
     }
     if heads & FactCursor.Bit.sameCurrency == 0 { bytes.put(record.currency.rawValue) }
-    bytes.putSource(record.source, heads)
+    if heads & FactCursor.Bit.sameSource == 0 { bytes.put(record.source) }
     if !Record.isPosting, heads & FactCursor.Bit.hasMore != 0 { bytes.put(record.lineCount) }
     bytes.put(timeDelta, width: Int(heads >> 24 & 15))
     if heads >> 16 & 3 == FactCursor.Date.literal { bytes.put(record.date_d) }
-    if Record.isPosting { bytes.putPeriod(record.statedPeriod, heads) }
+    if Record.isPosting, heads >> 18 & 3 == FactCursor.Period.literal { bytes.put(record.statedPeriod) }
     let amountWidth = Int(heads >> 28)
     if Record.isPosting {
       bytes.put(PlainPlan.zigzag(record.amount), width: amountWidth)
