@@ -256,6 +256,39 @@ import Testing
       ]) == [#"EUR 100@1 due 11? [""] 100@5 -100@7"#])
   }
 
+  /// Two ledgers that both count from 1 are not one: neither is what one of them paid money that the other received, nor
+  /// an invoice of the one that of the other. A document is the same, whoever names it.
+  @Test func aJournalIsItsLedgersOwn() throws {
+    func of(_ source: UInt16, _ posting: Posting) -> Posting {
+      var made = posting
+      made.position.source = source
+      return made
+    }
+    let credits = [
+      of(0, line("o", 100, day: 1, document: "A", journal: "1")),
+      of(0, line("o", -40, day: 5, document: "A", journal: "7")), of(0, line("o", 40, day: 5, .returns, journal: "7")),
+      of(1, line("o", -30, day: 6, document: "A", journal: "7")), of(1, line("o", 30, day: 6, .cash, journal: "7")),
+    ]
+    for shuffled in [credits, credits.reversed()] {
+      #expect(try items(shuffled) == [#"EUR 100@1 due 11? [""] 40@5! 30@6"#])
+    }
+    let unnamed = [of(0, line("o", 100, day: 1, journal: "1")), of(1, line("o", 50, day: 1, journal: "1"))]
+    for (source, left) in [(UInt16(0), ["100@3!", ""]), (1, ["", "50@3!"])] {
+      let amount: Int64 = source == 0 ? -100 : -50
+      let taken = of(source, line("o", amount, day: 3, journal: "2", reverses: "1"))
+      #expect(
+        try items([taken] + unnamed) == [
+          #"EUR 100@1 due 11? [""] "# + left[0], #"EUR 50@1 due 11? [""] "# + left[1],
+        ])
+    }
+    // Where the ledger has no other number, that of the journal is what the order side and the bank may name.
+    #expect(
+      try items(
+        [of(0, line("o", 100, day: 1, journal: "A")), of(1, line("o", -100, day: 9, document: "A", journal: "1"))],
+        [invoice("o", day: 2, document: "A"), invoice("o", day: 3, document: "B")]
+      ) == [#"EUR 100@1 due 22 [""] 100@9"#])
+  }
+
   @Test func theOrderSideGivesWhatTheLedgerLacks() throws {
     #expect(
       try items(

@@ -20,9 +20,9 @@ extension FlowLedger {
       return byName[name] ?? []
     }
 
-    func last(of name: Draft.Name, in drafts: [Draft]) -> Int? {
-      guard let byName else { return drafts.lastIndex { $0.name == name } }
-      return byName[name]?.last
+    func last(of name: Draft.Name, in drafts: [Draft], where isMeant: (Draft) -> Bool) -> Int? {
+      guard let byName else { return drafts.lastIndex { $0.name == name && isMeant($0) } }
+      return byName[name]?.last { isMeant(drafts[$0]) }
     }
   }
 
@@ -104,8 +104,12 @@ extension FlowLedger {
       drafts.append(draft)
     }
     for credit in credits {
-      let name = Draft.Name(key: credit.fact.document, currency: credit.fact.currency)
-      let named = credit.fact.document == 0 ? [] : places.places(of: name, in: drafts).filter { $0 < invoices }
+      let number = credit.fact.document
+      let name = Draft.Name(key: FlowLedger.text(number), currency: credit.fact.currency)
+      let named =
+        number == 0
+        ? []
+        : places.places(of: name, in: drafts).filter { $0 < invoices && FlowLedger.names(number, drafts[$0].key) }
       guard let last = named.last else {
         unnamed.append(credit)
         continue
