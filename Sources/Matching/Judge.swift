@@ -58,6 +58,8 @@ struct Judge {
   /// See `judgeDuplicatePostings`.
   var journals: [Int] = []
   var journalLines: [Int128] = []
+  /// By place, the first posting of each journal that was found to be another's copy.
+  var surplus: [Int] = []
 
   init(policy: MatchingPolicy) {
     self.policy = policy

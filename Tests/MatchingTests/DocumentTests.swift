@@ -147,6 +147,68 @@ import Testing
         "DUPLICATE_POSTING"))
   }
 
+  // MARK: - In another currency
+
+  /// A document that is posted in another currency than billed is one break, whatever else the order is about.
+  @Test func aDocumentInAnotherCurrencyIsOneBreak() {
+    func told(_ events: [OrderEvent], _ postings: [Posting]) -> [String] {
+      open(events, postings).map {
+        "\($0.id) \($0.expected ?? 0) \($0.currency.code) \($0.posted ?? 0) \($0.postedCurrency.code)"
+      }
+    }
+    func in_(_ currency: String, _ event: OrderEvent) -> OrderEvent {
+      var event = event
+      event.currency = Currency(currency)!
+      return event
+    }
+    func in_(_ currency: String, _ postings: [Posting]) -> [Posting] {
+      postings.map {
+        var posting = $0
+        posting.currency = Currency(currency)!
+        return posting
+      }
+    }
+    let dollars = invoiced("I1", 100_00, tax: 19_00)
+    let euros = in_("EUR", invoiced("I2", 300_00, tax: 57_00))
+    let mismatch = "O1:CURRENCY_MISMATCH:receivable:EUR 35700 EUR 35700 USD"
+    let posted = invoice("I1", 100_00, tax: 19_00)
+    // The other document is right.
+    let breaks = open([dollars, euros], posted + invoice("I2", 300_00, tax: 57_00))
+    #expect(told([dollars, euros], posted + invoice("I2", 300_00, tax: 57_00)) == [mismatch])
+    #expect(breaks.first?.reason == "I2 (J-I2): expected in EUR, posted in USD")
+    // Or wrong, missing, in the wrong currency too, or posted twice, as is this one.
+    let wrong = lines("I1", [(.receivable, 129_00), (.revenue, -110_00), (.tax, -19_00)])
+    #expect(
+      told([dollars, euros], wrong + invoice("I2", 300_00, tax: 57_00)) == [
+        "O1:AMOUNT_MISMATCH:revenue -10000 USD -41000 ", mismatch,
+      ])
+    #expect(
+      told([dollars, euros], invoice("I2", 300_00, tax: 57_00)) == [
+        mismatch, "O1:MISSING_IN_LEDGER:receivable 11900 USD 0 ",
+      ])
+    #expect(
+      told([dollars, euros], in_("EUR", posted) + invoice("I2", 300_00, tax: 57_00)) == [
+        "O1:CURRENCY_MISMATCH:receivable 11900 USD 11900 EUR", mismatch,
+      ])
+    let again = [(AccountRole.receivable, Int64(357_00)), (.revenue, -300_00), (.tax, -57_00)].map {
+      r.posting("O1", $0.0, $0.1, journal: "J-again", document: "I2")
+    }
+    #expect(
+      told([dollars, euros], posted + invoice("I2", 300_00, tax: 57_00) + again).map { $0.prefix(27) } == [
+        "O1:CURRENCY_MISMATCH:receiv", "O1:DUPLICATE_POSTING:receiv",
+      ])
+    // Billed in one currency: the break is about the document and not about the order.
+    let second = invoiced("I2", 300_00, tax: 57_00)
+    #expect(
+      told([dollars, second], posted + in_("EUR", invoice("I2", 300_00, tax: 57_00))) == [
+        "O1:CURRENCY_MISMATCH:receivable 35700 USD 35700 EUR"
+      ])
+    // An invoice and its payment, both of them.
+    let payment = r.event("O1", .paid, document: "P1", applied: 119_00)
+    let paid = in_("EUR", posted + lines("P1", [(.cash, 119_00), (.receivable, -119_00)]))
+    #expect(told([dollars, payment], paid) == ["O1:CURRENCY_MISMATCH:cash 11900 USD 11900 EUR"])
+  }
+
   // MARK: - Dates
 
   func dated(_ postings: [Posting], _ day: Int32) -> [Posting] {
