@@ -52,9 +52,13 @@ extension Judge {
   }
 
   mutating func judgeAmounts() {
-    guard residual.contains(where: { $0 != 0 }) else { return }
+    guard residual.contains(where: { $0 != 0 }) else {
+      judgeReplacedDocuments()
+      return
+    }
     judgeOrphanReversals()
     if residual.indices.allSatisfy({ isAccepted($0) || isRounding($0) }) {
+      judgeReplacedDocuments()
       for currency in currencies.indices { appendAccepted(currency) }
       return
     }

@@ -111,6 +111,89 @@ extension Judge {
     return !unknown.isEmpty
   }
 
+  // MARK: - One in the place of another
+
+  /// Documents of which nothing is posted, where one of the same amounts is posted as many times too often: the sums agree,
+  /// and the ledger is wrong all the same.
+  ///
+  /// Each of its postings must name it, and each of its journals be all of it, so that one journal for several documents is
+  /// none of this; nor is a document that may be posted under a number of the ledger's own, or under none.
+  mutating func judgeReplacedDocuments() {
+    guard dueEvents.count > 1, duePostings.count > 1 else { return }
+    for currency in currencies.indices {
+      var open = unpostedDocuments(currency)
+      if open.isEmpty { continue }
+      let all = open
+      var strangers = unknownDocuments(currency)
+      removeAnswered(&open, &strangers)
+      for document in eventDocuments(currency, { _ in true }) where document.places.count == 1 {
+        let alike = open.filter { isAlike($0, document) }
+        if alike.isEmpty || isAccepted(document, currency) { continue }
+        if strangers.contains(where: { $0.hasRoles(of: document) || document.hasRoles(of: $0) }) { continue }
+        let journals = wholeJournals(of: document, currency)
+        guard journals.count > 1, alike.count >= journals.count - 1 else { continue }
+        // Something missing is due only after window + grace.
+        guard isDecided else {
+          awaitsDocument = true
+          continue
+        }
+        let missing = Array(alike.prefix(journals.count - 1))
+        open.removeAll { document in missing.contains { $0.name.elementsEqual(document.name) } }
+        appendReplaced(missing, by: document, journals, among: all, currency)
+      }
+    }
+  }
+
+  private func isAlike(_ a: DocumentSums, _ b: DocumentSums) -> Bool {
+    a.sums == b.sums && a.places.count == b.places.count && dueEvents[a.places[0]].kind == dueEvents[b.places[0]].kind
+  }
+
+  private func isAccepted(_ document: DocumentSums, _ currency: Int) -> Bool {
+    (0..<roleCount).allSatisfy { role in
+      policy.tolerances[role].accepts(
+        expected: expected[currency * roleCount + role], delta: document.sums[role],
+        exponent: currencies[currency].exponent)
+    }
+  }
+
+  /// By place, the first posting of each journal that posts a document, where each posts all of it; else none.
+  private func wholeJournals(of document: DocumentSums, _ currency: Int) -> [Int] {
+    var journals: [(first: Int, sums: [Int128])] = []
+    for place in duePostings.indices where duePostings[place].document.elementsEqual(document.name) {
+      let posting = duePostings[place]
+      guard posting.currency == currencies[currency], !posting.journal.isEmpty, !posting.isReversal else { return [] }
+      let known = journals.firstIndex { duePostings[$0.first].isOfJournal(of: posting) }
+      if known == nil { journals.append((place, Judge.noAmounts)) }
+      journals[known ?? journals.count - 1].sums[Int(posting.code)] += Int128(posting.amount)
+    }
+    return journals.allSatisfy { $0.sums == document.sums } ? journals.map(\.first) : []
+  }
+
+  private mutating func appendReplaced(
+    _ missing: [DocumentSums], by document: DocumentSums, _ journals: [Int], among all: [DocumentSums], _ currency: Int
+  ) {
+    let role = primaryRole(document.sums, 0)
+    let (own, copies) = (
+      Int64(clamping: document.sums[Int(role.rawValue)]), total(journals.dropFirst().map { _ in document })
+    )
+    let again = listed(journals.dropFirst().map { duePostings[$0].journal.string })
+    var finding = Finding(
+      .duplicatePosting, role, currencies[currency], expected: own,
+      posted: Int64(clamping: document.sums[Int(role.rawValue)] * Int128(journals.count)),
+      reason: "\(document.name) posted by \(duePostings[journals[0]].journal) and again by \(again)")
+    finding.parts = parts(copies, currency, sign: 1)
+    append(finding)
+    let sums = total(missing)
+    let unposted = appliesCash ? typeOfUnposted(missing.map { dueEvents[$0.places[0]].kind! }) : nil
+    let lacking = unposted != nil && sums[Int(AccountRole.cash.rawValue)] != 0 ? .cash : role
+    var other = Finding(
+      unposted ?? .missingInLedger, lacking, currencies[currency],
+      expected: Int64(clamping: sums[Int(lacking.rawValue)]), posted: 0,
+      reason: "nothing is posted for \(names(missing, among: all, missing))")
+    other.parts = parts(sums, currency, sign: -1)
+    append(other)
+  }
+
   // MARK: - Posted in another currency
 
   /// A document that is billed in one currency and posted in another.

@@ -147,6 +147,89 @@ import Testing
         "DUPLICATE_POSTING"))
   }
 
+  // MARK: - One in the place of another
+
+  func credited(_ document: String, _ net: Int64) -> OrderEvent {
+    r.event(
+      "O1", .credited, at: t0 + Int64(document.utf8.last!), document: document, net: net, tax: net / 10,
+      gross: net + net / 10)
+  }
+
+  func credit(_ document: String, _ net: Int64, journal: String) -> [Posting] {
+    [(AccountRole.receivable, -net - net / 10), (.returns, net), (.tax, net / 10)].map {
+      r.posting("O1", $0.0, $0.1, journal: journal, document: document)
+    }
+  }
+
+  /// One credit note is posted twice, and another of the same amounts never: the sums agree, and the ledger is wrong.
+  @Test func aDocumentThatIsPostedInPlaceOfAnother() {
+    let events = [invoiced("I1", 500_00, tax: 50_00), credited("C1", 20_00), credited("C2", 20_00)]
+    let sale = invoice("I1", 500_00, tax: 50_00)
+    let twice = credit("C1", 20_00, journal: "J1") + credit("C1", 20_00, journal: "J2")
+    let expected = ["DUPLICATE_POSTING:receivable -2200 -4400 -2200", "MISSING_IN_LEDGER:receivable -2200 0 2200"]
+    #expect(told(events, sale + twice) == expected)
+    #expect(
+      open(events, sale + twice).map(\.reason) == ["C1 posted by J1 and again by J2", "nothing is posted for C2"])
+    // However they come, and beside a difference within tolerance.
+    let mixed = [Input.posting(twice[0]), .order(events[2])] + (sale + twice.dropFirst()).map { .posting($0) }
+    #expect(
+      finalBreaks(mixed + [.order(events[1]), .order(events[0])]).keys.sorted() == [
+        "O1:DUPLICATE_POSTING:receivable", "O1:MISSING_IN_LEDGER:receivable",
+      ])
+    let tolerant = testPolicy { for at in $0.tolerances.indices { $0.tolerances[at] = Tolerance(absolute_u: 10_000) } }
+    let almost = lines("I1", [(.receivable, 550_01), (.revenue, -500_01), (.tax, -50_00)])
+    #expect(told(events, almost + twice, tolerant) == expected)
+    // A copy too much beside that is a copy, and what is small enough is no matter.
+    #expect(
+      told(events, sale + twice + credit("C1", 20_00, journal: "J3")).map { String($0.prefix(17)) } == [
+        "DUPLICATE_POSTING"
+      ])
+    let generous = testPolicy {
+      for at in $0.tolerances.indices { $0.tolerances[at] = Tolerance(absolute_u: 30_000_000) }
+    }
+    #expect(told(events, sale + twice, generous) == [])
+    // Each is posted, under whatever number; in one journal for both; and one of them in two parts.
+    for right in [
+      credit("C1", 20_00, journal: "J1") + credit("C2", 20_00, journal: "J2"),
+      credit("C1", 20_00, journal: "J1") + credit("X", 20_00, journal: "J2"),
+      credit("X", 20_00, journal: "J1") + credit("X", 20_00, journal: "J2"),
+      credit("I1", 20_00, journal: "J1") + credit("I1", 20_00, journal: "J2"),
+      credit("", 20_00, journal: "J1") + credit("C1", 20_00, journal: "J2"),
+      credit("C1", 40_00, journal: "J1"), credit("C1", 10_00, journal: "J1") + credit("C1", 30_00, journal: "J2"),
+    ] { #expect(told(events, sale + right) == []) }
+  }
+
+  /// What is not due yet is not missing, and what is put right is right.
+  @Test func aDocumentInPlaceOfAnotherIsToldWhenItIsDue() {
+    var matcher = Matcher(policy: testPolicy(), dimensionCount: 0)
+    var outputs = MatchOutputs()
+    func open() -> [String] {
+      var last: [String: Break] = [:]
+      for made in outputs.breaks { last[made.id] = made }
+      return last.values.filter(\.state.isOpen).map { "\($0.id)\($0.isProvisional ? " for now" : "")" }.sorted()
+    }
+    let events = [credited("C1", 20_00), credited("C2", 20_00)]
+    let twice = credit("C1", 20_00, journal: "J1") + credit("C1", 20_00, journal: "J2")
+    matcher.take(events.map { .order($0) } + twice.map { .posting($0) }, into: &outputs)
+    for (hours, expected) in [
+      (2, []), (30, ["O1:DUPLICATE_POSTING:receivable", "O1:MISSING_IN_LEDGER:receivable"]),
+    ] as [(Int64, [String])] {
+      matcher.watermarks.force(t0 + hours * hour)
+      matcher.advance(now_ms: t0 + 1_000 * hour, outputs: &outputs)
+      #expect(open() == expected, "\(hours)")
+    }
+    let put = twice.suffix(3).map { posting in
+      var posting = posting
+      posting.amount = -posting.amount
+      (posting.journal, posting.reverses) = (r.view("J3"), r.view("J2"))
+      posting.id = r.view("J3-\(posting.role.name)")
+      return posting
+    }
+    matcher.take((put + credit("C2", 20_00, journal: "J4")).map { .posting($0) }, into: &outputs)
+    matcher.finish(outputs: &outputs)
+    #expect(open() == [])
+  }
+
   // MARK: - In another currency
 
   /// A document that is posted in another currency than billed is one break, whatever else the order is about.
