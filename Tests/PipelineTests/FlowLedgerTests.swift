@@ -468,6 +468,31 @@ import Testing
     #expect(back.ratios.sales == 970_00 && back.ratios.closing == 420_00 && back.told.ageing.onAccount == -580_00)
   }
 
+  /// What came in on receivables, with an invoice or without; a credit note for what was paid is no money.
+  @Test func allCashOfAWeekIsReceived() throws {
+    let postings = [
+      line("o", 100_00, day: 30, document: "A"), line("o", -100_00, day: 50, document: "A", journal: "P"),
+      line("o", 100_00, day: 50, .cash, journal: "P"),
+      line("o", -20_00, day: 60, document: "A", journal: "C"), line("o", 20_00, day: 60, .returns, journal: "C"),
+      // On account, and in part paid back.
+      line("p", -60_00, day: 61, journal: "Q"), line("p", 60_00, day: 61, .cash, journal: "Q"),
+      line("p", 15_00, day: 80, journal: "R"), line("p", -15_00, day: 80, .cash, journal: "R"),
+      // On clearing until it is put to the invoice, and a deposit.
+      line("q", 40_00, day: 40, document: "B"), line("q", 40_00, day: 62, .cash, journal: "S"),
+      line("q", -40_00, day: 62, .clearing, journal: "S"), line("q", 40_00, day: 70, .clearing, journal: "T"),
+      line("q", -40_00, day: 70, document: "B", journal: "T"),
+      line("s", 25_00, day: 63, .cash, journal: "U"), line("s", -25_00, day: 63, .deposit, journal: "U"),
+    ]
+    for shuffled in [postings, postings.reversed()] {
+      var made = ledger()
+      for posting in shuffled { try made.add(posting, due: absentDate, terms: nil) }
+      let told = FlowReport(settings: FlowSettings()).figures(
+        made.items(asOf_d: 90), asOf_d: 90, completeness: FlowCompleteness())[0]
+      #expect(told.cashflow.past.map(\.received) == [0, 0, 0, 0, 0, 0, 0, 100_00, 60_00, 0, 40_00, -15_00, 0])
+      #expect(told.receivables.ratios.sales == 140_00)
+    }
+  }
+
   /// An invoice that was reversed was no sale, on the day on which it was.
   @Test func reversedInvoicesAreNoSales() throws {
     func reversal(_ order: String, _ amount: Int64, day: Int32, of journal: String, journal own: String) -> [Posting] {

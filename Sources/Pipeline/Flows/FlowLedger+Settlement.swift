@@ -95,7 +95,7 @@ extension FlowLedger {
       if credit.isTakenBack { draft.reversed = left }
       if let invoice {
         // A credit note that names an invoice settles, and is no sale that was taken back.
-        if !fact.isReversal { draft.received = left }
+        if !fact.isReversal, !credit.isCash { draft.credited = left }
         // What came for an invoice is its customer's, and counts where it does.
         if !names[drafts[invoice].customer].isEmpty { draft.customer = drafts[invoice].customer }
         if drafts[invoice].labels >= 0 { draft.labels = drafts[invoice].labels }

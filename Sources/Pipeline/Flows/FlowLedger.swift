@@ -467,6 +467,7 @@ struct FlowLedger {
     /// What is put to no invoice, and what of it is money that came in.
     var isOnAccount = false
     var received: Int64 = 0
+    var credited: Int64 = 0
     /// Of what stands on account, an invoice that was taken back, although it had been paid.
     var reversed: Int64 = 0
     var hasReversal = false
@@ -537,7 +538,7 @@ struct FlowLedger {
         id: "", customer: names[draft.customer], segment: segment(draft.labels), currency: draft.currency,
         invoiced_d: draft.day, due_d: draft.due, amount: draft.amount, isDisputed: isDisputed,
         applications: draft.applications)
-      (item.isOnAccount, item.received) = (draft.isOnAccount, draft.received)
+      (item.isOnAccount, item.received, item.credited) = (draft.isOnAccount, draft.received, draft.credited)
       if item.isOver(before: oldest, asOf: asOf_d) { continue }
       items.append(
         FlowItem(
