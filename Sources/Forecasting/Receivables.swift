@@ -30,10 +30,12 @@ public struct ReceivableItem: Hashable, Sendable {
   public var amount: Int64
   public var isDisputed: Bool
   public var applications: [Application]
-  /// What is put to no invoice: it has no age, and is no sale as far as it is money.
+  /// What is put to no invoice: it has no age, and is no sale as far as it is `received` or `credited`.
   public var isOnAccount = false
   /// Money on account: what came in with the item itself, in minor units; negative where it went out.
   public var received: Int64 = 0
+  /// On account without money, and no sale either: a credit note for an invoice that was paid.
+  public var credited: Int64 = 0
 
   public init(
     id: String, customer: String, segment: String = "", currency: Currency, invoiced_d: Int32, due_d: Int32,
@@ -199,7 +201,7 @@ public struct CollectionRatios: Hashable, Sendable {
       opening += item.balance(at: from)
       closing += item.balance(at: to)
       if item.due_d >= to, !item.isOnAccount, !item.isOversettled(at: to) { closingCurrent += item.open(at: to) }
-      if item.invoiced_d > from, item.invoiced_d <= to { sales += item.amount + item.received }
+      if item.invoiced_d > from, item.invoiced_d <= to { sales += item.amount + item.received + item.credited }
       for application in item.applications
       where application.isReversal && application.day > from && application.day <= to { sales -= application.amount }
     }

@@ -52,9 +52,13 @@ extension Judge {
   }
 
   mutating func judgeAmounts() {
-    guard residual.contains(where: { $0 != 0 }) else { return }
+    guard residual.contains(where: { $0 != 0 }) else {
+      judgeReplacedDocuments()
+      return
+    }
     judgeOrphanReversals()
     if residual.indices.allSatisfy({ isAccepted($0) || isRounding($0) }) {
+      judgeReplacedDocuments()
       for currency in currencies.indices { appendAccepted(currency) }
       return
     }
@@ -105,6 +109,7 @@ extension Judge {
   /// The same document posted twice: two journals with the same lines for the same (or for an unknown) document, whose
   /// surplus is what the ledger has too much.
   mutating func judgeDuplicatePostings() {
+    surplus.clear()
     guard duePostings.count > 1 else { return }
     // By place, the first posting of each document in each journal; and what that puts into the roles, one behind the
     // other.
@@ -147,6 +152,7 @@ extension Judge {
           && (sameDocument
             || lines.indices.allSatisfy { lines[$0] == 0 || magnitude(residual[$0] - lines[$0]) <= roundingLimit() + 1 })
         guard isSurplus, let index = lines.firstIndex(where: { $0 != 0 }) else { continue }
+        surplus.append(journals[second])
         journals[second] = -1
         let currency = index / roleCount
         let role = primaryRole(lines, currency)
@@ -182,9 +188,18 @@ extension Judge {
     dueEvents.indices.contains { dueEvents[$0].document.elementsEqual(document) }
   }
 
+  /// Whether the order is about more than one document.
+  private var namesSeveralDocuments: Bool {
+    guard let first = dueEvents.first(where: { !policy.entries(of: $0).isEmpty }) else { return false }
+    return dueEvents.contains {
+      !policy.entries(of: $0).isEmpty && !$0.document.elementsEqual(first.document)
+    }
+  }
+
   /// Expected in one currency, posted in another.
   mutating func judgeCurrency() {
     guard currencies.count > 1 else { return }
+    if namesSeveralDocuments { judgeDocumentCurrencies() }
     func isEmpty(_ values: [Int128], _ currency: Int) -> Bool {
       values[currency * roleCount..<(currency + 1) * roleCount].allSatisfy { $0 == 0 }
     }

@@ -111,17 +111,190 @@ extension Judge {
     return !unknown.isEmpty
   }
 
+  // MARK: - One in the place of another
+
+  /// Documents of which nothing is posted, where one of the same amounts is posted as many times too often: the sums agree,
+  /// and the ledger is wrong all the same.
+  ///
+  /// Each of its postings must name it, and each of its journals be all of it, so that one journal for several documents is
+  /// none of this; nor is a document that may be posted under a number of the ledger's own, or under none.
+  mutating func judgeReplacedDocuments() {
+    guard dueEvents.count > 1, duePostings.count > 1 else { return }
+    for currency in currencies.indices {
+      var open = unpostedDocuments(currency)
+      if open.isEmpty { continue }
+      let all = open
+      var strangers = unknownDocuments(currency)
+      removeAnswered(&open, &strangers)
+      for document in eventDocuments(currency, { _ in true }) where document.places.count == 1 {
+        let alike = open.filter { isAlike($0, document) }
+        if alike.isEmpty || isAccepted(document, currency) { continue }
+        if strangers.contains(where: { $0.hasRoles(of: document) || document.hasRoles(of: $0) }) { continue }
+        let journals = wholeJournals(of: document, currency)
+        guard journals.count > 1, alike.count >= journals.count - 1 else { continue }
+        // Something missing is due only after window + grace.
+        guard isDecided else {
+          awaitsDocument = true
+          continue
+        }
+        let missing = Array(alike.prefix(journals.count - 1))
+        open.removeAll { document in missing.contains { $0.name.elementsEqual(document.name) } }
+        appendReplaced(missing, by: document, journals, among: all, currency)
+      }
+    }
+  }
+
+  private func isAlike(_ a: DocumentSums, _ b: DocumentSums) -> Bool {
+    a.sums == b.sums && a.places.count == b.places.count && dueEvents[a.places[0]].kind == dueEvents[b.places[0]].kind
+  }
+
+  private func isAccepted(_ document: DocumentSums, _ currency: Int) -> Bool {
+    (0..<roleCount).allSatisfy { role in
+      policy.tolerances[role].accepts(
+        expected: expected[currency * roleCount + role], delta: document.sums[role],
+        exponent: currencies[currency].exponent)
+    }
+  }
+
+  /// By place, the first posting of each journal that posts a document, where each posts all of it; else none.
+  private func wholeJournals(of document: DocumentSums, _ currency: Int) -> [Int] {
+    var journals: [(first: Int, sums: [Int128])] = []
+    for place in duePostings.indices where duePostings[place].document.elementsEqual(document.name) {
+      let posting = duePostings[place]
+      guard posting.currency == currencies[currency], !posting.journal.isEmpty, !posting.isReversal else { return [] }
+      let known = journals.firstIndex { duePostings[$0.first].isOfJournal(of: posting) }
+      if known == nil { journals.append((place, Judge.noAmounts)) }
+      journals[known ?? journals.count - 1].sums[Int(posting.code)] += Int128(posting.amount)
+    }
+    return journals.allSatisfy { $0.sums == document.sums } ? journals.map(\.first) : []
+  }
+
+  private mutating func appendReplaced(
+    _ missing: [DocumentSums], by document: DocumentSums, _ journals: [Int], among all: [DocumentSums], _ currency: Int
+  ) {
+    let role = primaryRole(document.sums, 0)
+    let (own, copies) = (
+      Int64(clamping: document.sums[Int(role.rawValue)]), total(journals.dropFirst().map { _ in document })
+    )
+    let again = listed(journals.dropFirst().map { duePostings[$0].journal.string })
+    var finding = Finding(
+      .duplicatePosting, role, currencies[currency], expected: own,
+      posted: Int64(clamping: document.sums[Int(role.rawValue)] * Int128(journals.count)),
+      reason: "\(document.name) posted by \(duePostings[journals[0]].journal) and again by \(again)")
+    finding.parts = parts(copies, currency, sign: 1)
+    append(finding)
+    let sums = total(missing)
+    let unposted = appliesCash ? typeOfUnposted(missing.map { dueEvents[$0.places[0]].kind! }) : nil
+    let lacking = unposted != nil && sums[Int(AccountRole.cash.rawValue)] != 0 ? .cash : role
+    var other = Finding(
+      unposted ?? .missingInLedger, lacking, currencies[currency],
+      expected: Int64(clamping: sums[Int(lacking.rawValue)]), posted: 0,
+      reason: "nothing is posted for \(names(missing, among: all, missing))")
+    other.parts = parts(sums, currency, sign: -1)
+    append(other)
+  }
+
+  // MARK: - Posted in another currency
+
+  /// A document that is billed in one currency and posted in another.
+  private struct MovedDocument {
+    var own: Int
+    var foreign: Int
+    var billed: DocumentSums
+    var posted: DocumentSums
+  }
+
+  /// Documents that postings name, and have in another currency than it was billed in: each as if the order had no other.
+  mutating func judgeDocumentCurrencies() {
+    var moved: [[MovedDocument]] = []
+    for own in currencies.indices {
+      let billed = eventDocuments(own) { _ in true }
+      for foreign in currencies.indices where foreign != own {
+        let documents = billed.compactMap { document in
+          postedDocument(document, own, foreign).map {
+            MovedDocument(own: own, foreign: foreign, billed: document, posted: $0)
+          }
+        }
+        if !documents.isEmpty { moved.append(documents) }
+      }
+    }
+    // An invoice and its payment move the receivable to and fro, and two invoices may have changed places: all of them
+    // together, else one by one.
+    if !moved.isEmpty, takeCurrencies(moved) { return }
+    for documents in moved where !takeCurrencies([documents]) {
+      for document in documents { _ = takeCurrencies([[document]]) }
+    }
+  }
+
+  /// What is posted of a document, where all of that is in one other currency. What has been found to be a second posting is
+  /// none of it.
+  private func postedDocument(_ document: DocumentSums, _ own: Int, _ foreign: Int) -> DocumentSums? {
+    var made = DocumentSums(name: document.name, sums: Judge.noAmounts, places: [])
+    for place in duePostings.indices where duePostings[place].document.elementsEqual(document.name) {
+      guard duePostings[place].currency == currencies[foreign] else { return nil }
+      let isAgain = surplus.contains {
+        $0 == place
+          || duePostings[$0].isOfJournal(of: duePostings[place])
+            && duePostings[$0].document.elementsEqual(document.name)
+      }
+      if isAgain { continue }
+      made.places.append(place)
+      made.sums[Int(duePostings[place].code)] += Int128(duePostings[place].amount)
+    }
+    let isAlone = dueEvents.allSatisfy {
+      $0.currency == currencies[own] || !$0.document.elementsEqual(document.name)
+    }
+    return isAlone && made.sums.contains { $0 != 0 } ? made : nil
+  }
+
+  /// Takes documents out of the difference, where it is smaller without them in every role.
+  /// - Parameter moved: By the two currencies, a break each.
+  private mutating func takeCurrencies(_ moved: [[MovedDocument]]) -> Bool {
+    var change = [Int128](repeating: 0, count: residual.count)
+    for document in moved.joined() {
+      for role in 0..<roleCount {
+        change[document.own * roleCount + role] -= document.billed.sums[role]
+        change[document.foreign * roleCount + role] += document.posted.sums[role]
+      }
+    }
+    let isNearer = change.indices.allSatisfy {
+      change[$0] == 0 || magnitude(residual[$0] - change[$0]) < magnitude(residual[$0])
+    }
+    guard isNearer, change.contains(where: { $0 != 0 }) else { return false }
+    for index in change.indices { residual[index] -= change[index] }
+    for documents in moved {
+      let (own, foreign) = (documents[0].own, documents[0].foreign)
+      let (billed, posted) = (total(documents.map(\.billed)), total(documents.map(\.posted)))
+      let both = Judge.primaryOrder.first { billed[Int($0.rawValue)] != 0 && posted[Int($0.rawValue)] != 0 }
+      let role = both ?? primaryRole(posted, 0)
+      var finding = Finding(
+        .currencyMismatch, role, currencies[own], expected: Int64(clamping: billed[Int(role.rawValue)]),
+        posted: Int64(clamping: posted[Int(role.rawValue)]),
+        reason: """
+          \(documentNames(documents.flatMap(\.posted.places))): expected in \(currencies[own].code), posted in \
+          \(currencies[foreign].code)
+          """)
+      finding.postedCurrency = currencies[foreign]
+      finding.parts = parts(billed, own, sign: -1) + parts(posted, foreign, sign: 1)
+      findings.append(finding)
+    }
+    return true
+  }
+
   // MARK: - Documents of a side
 
   /// Of order events in a currency whose document no posting names, by document, in the order of time.
   private func unpostedDocuments(_ currency: Int) -> [DocumentSums] {
+    eventDocuments(currency) { name in !duePostings.contains { $0.document.elementsEqual(name) } }
+  }
+
+  /// What is expected in a currency, by document of order events, in the order of time.
+  private func eventDocuments(_ currency: Int, _ isMeant: (ByteView) -> Bool) -> [DocumentSums] {
     var documents: [DocumentSums] = []
     for (place, event) in dueEvents.enumerated() {
       guard event.currency == currencies[currency], !isVoid[place], !event.document.isEmpty else { continue }
       let entries = policy.entries(of: event)
-      guard !entries.isEmpty, !duePostings.contains(where: { $0.document.elementsEqual(event.document) }) else {
-        continue
-      }
+      guard !entries.isEmpty, isMeant(event.document) else { continue }
       let at = index(of: event.document, in: &documents) { _ in true }
       documents[at].places.append(place)
       for entry in entries {

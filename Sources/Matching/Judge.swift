@@ -45,6 +45,8 @@ struct Judge {
   var releases: [(currency: Int, steps: [ScheduledRelease])] = []
   /// A schedule has releases that are not due yet.
   var hasPendingRelease = false
+  /// The sums agree, and nothing is posted of a document yet: see `judgeReplacedDocuments`.
+  var awaitsDocument = false
   /// Where control totals are kept by period: what the days belong to.
   var periods: PeriodCalendar?
   /// The time by which releases are due.
@@ -58,6 +60,8 @@ struct Judge {
   /// See `judgeDuplicatePostings`.
   var journals: [Int] = []
   var journalLines: [Int128] = []
+  /// By place, the first posting of each journal that was found to be another's copy.
+  var surplus: [Int] = []
 
   init(policy: MatchingPolicy) {
     self.policy = policy
@@ -96,6 +100,7 @@ struct Judge {
     let isAnyDue = isFinal || events.contains(where: isDue) || postings.contains(where: isDue)
     isDecided = isAnyDue
     hasPendingRelease = false
+    awaitsDocument = false
 
     dueEvents = events
     duePostings = postings
@@ -105,7 +110,7 @@ struct Judge {
     for part in scheduled { allVoided.append(part) }
     isWhollyAgreed =
       findings.isEmpty && (isDecided || expected == posted && !policy.quantities.isEnabled && !isPaidNotBilled)
-      && !hasPendingRelease
+      && !hasPendingRelease && !awaitsDocument
     if isFinal || !isAnyDue || !hasOpenFindings { return }
 
     dueEvents.removeAll(keepingCapacity: true)

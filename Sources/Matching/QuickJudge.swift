@@ -67,6 +67,35 @@ struct QuickJudge: ~Copyable {
   @inline(__always)
   static var involvedFlags: UInt16 { Fact.Flag.late | Fact.Flag.delete | Fact.Flag.rejected | Fact.Flag.flagged }
 
+  /// Whether a document may be posted twice, and one that moves the same roles not at all
+  /// (`Judge.judgeReplacedDocuments`).
+  func mayBeReplaced(_ eventCount: Int, _ postingCount: Int) -> Bool {
+    for at in 0..<eventCount where events[at].roles != 0 && !events[at].document.isEmpty {
+      // As a rule there is no other like it, or it is posted.
+      var isOne = true
+      for other in 0..<eventCount where other != at && events[other].roles == events[at].roles { isOne = false }
+      if isOne || isPosted(events[at].document, atLeast: 1, postingCount) { continue }
+      for other in 0..<eventCount where other != at && events[other].roles == events[at].roles {
+        if isPosted(events[other].document, atLeast: 2, postingCount) { return true }
+      }
+    }
+    return false
+  }
+
+  /// Whether postings that name a document put so many lines into one role.
+  @inline(never)
+  private func isPosted(_ document: ByteView, atLeast least: Int, _ postingCount: Int) -> Bool {
+    for at in 0..<postingCount where postings[at].document.elementsEqual(document) {
+      var lines = 1
+      for other in 0..<at
+      where postings[other].code == postings[at].code && postings[other].document.elementsEqual(document) {
+        lines &+= 1
+      }
+      if lines >= least { return true }
+    }
+    return false
+  }
+
   /// Whether two facts of one side could be one record delivered twice. True also where that is not worth finding out:
   /// where two sources use one id, above all.
   @inline(__always)
@@ -286,6 +315,9 @@ extension Matcher {
       posted[role] = 0
     }
     guard !isUnusual, tally.eventCount > 0, tally.postingCount > 0 else { return nil }
+    if tally.eventCount > 1, tally.postingCount > 1, quick.mayBeReplaced(tally.eventCount, tally.postingCount) {
+      return nil
+    }
     if policy.checksCustomers, tally.hasCustomer {
       for at in 0..<tally.postingCount where !postings[at].customer.isEmpty {
         var isKnown = false

@@ -461,6 +461,59 @@ import Testing
     #expect(daemon.waitUntilStopped())
   }
 
+  /// A topic that is deleted keeps its table as it was and does not hold up the others; one that comes under its name is read
+  /// from the beginning.
+  @Test func aTopicThatIsGoneHoldsUpNoOther() throws {
+    let world = try World()
+    let (customers, roles) = (world.prefix + ".customers", world.prefix + ".roles")
+    let configuration = try world.configuration {
+      $0.replacing(
+        "{customers: {file: customers.csv}}",
+        with: "{roles: {topic: \(roles), value: role}, customers: {topic: \(customers), value: group}}"
+      ).replacing("{constant: receivable}", with: "{path: r, table: roles, default: X}")
+    }
+    for source in configuration.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
+    for topic in configuration.ownTopics {
+      try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config)
+    }
+    for topic in [customers, roles] {
+      try world.cluster.createTopic(topic, partitions: 1, config: ["cleanup.policy": "compact"])
+    }
+    try world.cluster.produce(roles, [("X", #"{"role":"receivable"}"#, 0), ("Y", #"{"role":"revenue"}"#, 0)])
+    try world.cluster.produce(customers, [("OLD", #"{"group":"C1"}"#, 0)])
+    let daemon = Daemon(configuration: configuration, log: silent)
+    try daemon.start()
+    func isTroubled(_ table: String) -> Bool? {
+      daemon.metricsPage().split(separator: "\n").first {
+        $0.hasPrefix(#"tieout_daemon_table_problem{table="\#(table)",topic="\#(world.prefix).\#(table)"}"#)
+      }.map { $0.hasSuffix(" 1") }
+    }
+    #expect(isTroubled("roles") == false && isTroubled("customers") == false)
+    let admin = try Admin(properties: [KafkaProperty("bootstrap.servers", world.cluster.bootstrap)])
+    try admin.deleteTopic(roles)
+    try world.cluster.produce(customers, [("NEW", #"{"group":"C2"}"#, 0)])
+    try wait("the topic to be gone") { try admin.topics()[roles] == nil }
+    daemon.refreshTables(isForced: true)
+    wait("the tables in use") { daemon.usesNewestTables }
+    #expect(isTroubled("roles") == true && isTroubled("customers") == false)
+    try world.send([("A", "NEW")], configuration)
+    wait("the record") { daemon.status.decode.records >= 1 }
+    #expect(daemon.status.deadLetters == 0 && daemon.status.restarts == 0)
+    // Another topic of the name, with fewer records.
+    try world.cluster.createTopic(roles, partitions: 1, config: ["cleanup.policy": "compact"])
+    try world.cluster.produce(roles, [("X", #"{"role":"cash"}"#, 0)])
+    daemon.refreshTables(isForced: true)
+    wait("the tables in use") { daemon.usesNewestTables }
+    #expect(isTroubled("roles") == false)
+    try world.cluster.produce(
+      configuration.sources[1].topic, [("A", #"{"o":"A","t":"2024-01-01T00:00:00Z","a":10}"#, 0)])
+    wait("the posting") { daemon.status.decode.records >= 2 }
+    wait("its order") { daemon.status.match.open.reduce(0, +) > 0 }
+    #expect(daemon.status.deadLetters == 0)
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
+  }
+
   /// Partitions that are added to a table's topic are read like the others, without a restart.
   @Test func partitionsMayBeAddedToATable() throws {
     let world = try World()

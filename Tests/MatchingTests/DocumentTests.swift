@@ -147,6 +147,151 @@ import Testing
         "DUPLICATE_POSTING"))
   }
 
+  // MARK: - One in the place of another
+
+  func credited(_ document: String, _ net: Int64) -> OrderEvent {
+    r.event(
+      "O1", .credited, at: t0 + Int64(document.utf8.last!), document: document, net: net, tax: net / 10,
+      gross: net + net / 10)
+  }
+
+  func credit(_ document: String, _ net: Int64, journal: String) -> [Posting] {
+    [(AccountRole.receivable, -net - net / 10), (.returns, net), (.tax, net / 10)].map {
+      r.posting("O1", $0.0, $0.1, journal: journal, document: document)
+    }
+  }
+
+  /// One credit note is posted twice, and another of the same amounts never: the sums agree, and the ledger is wrong.
+  @Test func aDocumentThatIsPostedInPlaceOfAnother() {
+    let events = [invoiced("I1", 500_00, tax: 50_00), credited("C1", 20_00), credited("C2", 20_00)]
+    let sale = invoice("I1", 500_00, tax: 50_00)
+    let twice = credit("C1", 20_00, journal: "J1") + credit("C1", 20_00, journal: "J2")
+    let expected = ["DUPLICATE_POSTING:receivable -2200 -4400 -2200", "MISSING_IN_LEDGER:receivable -2200 0 2200"]
+    #expect(told(events, sale + twice) == expected)
+    #expect(
+      open(events, sale + twice).map(\.reason) == ["C1 posted by J1 and again by J2", "nothing is posted for C2"])
+    // However they come, and beside a difference within tolerance.
+    let mixed = [Input.posting(twice[0]), .order(events[2])] + (sale + twice.dropFirst()).map { .posting($0) }
+    #expect(
+      finalBreaks(mixed + [.order(events[1]), .order(events[0])]).keys.sorted() == [
+        "O1:DUPLICATE_POSTING:receivable", "O1:MISSING_IN_LEDGER:receivable",
+      ])
+    let tolerant = testPolicy { for at in $0.tolerances.indices { $0.tolerances[at] = Tolerance(absolute_u: 10_000) } }
+    let almost = lines("I1", [(.receivable, 550_01), (.revenue, -500_01), (.tax, -50_00)])
+    #expect(told(events, almost + twice, tolerant) == expected)
+    // A copy too much beside that is a copy, and what is small enough is no matter.
+    #expect(
+      told(events, sale + twice + credit("C1", 20_00, journal: "J3")).map { String($0.prefix(17)) } == [
+        "DUPLICATE_POSTING"
+      ])
+    let generous = testPolicy {
+      for at in $0.tolerances.indices { $0.tolerances[at] = Tolerance(absolute_u: 30_000_000) }
+    }
+    #expect(told(events, sale + twice, generous) == [])
+    // Each is posted, under whatever number; in one journal for both; and one of them in two parts.
+    for right in [
+      credit("C1", 20_00, journal: "J1") + credit("C2", 20_00, journal: "J2"),
+      credit("C1", 20_00, journal: "J1") + credit("X", 20_00, journal: "J2"),
+      credit("X", 20_00, journal: "J1") + credit("X", 20_00, journal: "J2"),
+      credit("I1", 20_00, journal: "J1") + credit("I1", 20_00, journal: "J2"),
+      credit("", 20_00, journal: "J1") + credit("C1", 20_00, journal: "J2"),
+      credit("C1", 40_00, journal: "J1"), credit("C1", 10_00, journal: "J1") + credit("C1", 30_00, journal: "J2"),
+    ] { #expect(told(events, sale + right) == []) }
+  }
+
+  /// What is not due yet is not missing, and what is put right is right.
+  @Test func aDocumentInPlaceOfAnotherIsToldWhenItIsDue() {
+    var matcher = Matcher(policy: testPolicy(), dimensionCount: 0)
+    var outputs = MatchOutputs()
+    func open() -> [String] {
+      var last: [String: Break] = [:]
+      for made in outputs.breaks { last[made.id] = made }
+      return last.values.filter(\.state.isOpen).map { "\($0.id)\($0.isProvisional ? " for now" : "")" }.sorted()
+    }
+    let events = [credited("C1", 20_00), credited("C2", 20_00)]
+    let twice = credit("C1", 20_00, journal: "J1") + credit("C1", 20_00, journal: "J2")
+    matcher.take(events.map { .order($0) } + twice.map { .posting($0) }, into: &outputs)
+    for (hours, expected) in [
+      (2, []), (30, ["O1:DUPLICATE_POSTING:receivable", "O1:MISSING_IN_LEDGER:receivable"]),
+    ] as [(Int64, [String])] {
+      matcher.watermarks.force(t0 + hours * hour)
+      matcher.advance(now_ms: t0 + 1_000 * hour, outputs: &outputs)
+      #expect(open() == expected, "\(hours)")
+    }
+    let put = twice.suffix(3).map { posting in
+      var posting = posting
+      posting.amount = -posting.amount
+      (posting.journal, posting.reverses) = (r.view("J3"), r.view("J2"))
+      posting.id = r.view("J3-\(posting.role.name)")
+      return posting
+    }
+    matcher.take((put + credit("C2", 20_00, journal: "J4")).map { .posting($0) }, into: &outputs)
+    matcher.finish(outputs: &outputs)
+    #expect(open() == [])
+  }
+
+  // MARK: - In another currency
+
+  /// A document that is posted in another currency than billed is one break, whatever else the order is about.
+  @Test func aDocumentInAnotherCurrencyIsOneBreak() {
+    func told(_ events: [OrderEvent], _ postings: [Posting]) -> [String] {
+      open(events, postings).map {
+        "\($0.id) \($0.expected ?? 0) \($0.currency.code) \($0.posted ?? 0) \($0.postedCurrency.code)"
+      }
+    }
+    func in_(_ currency: String, _ event: OrderEvent) -> OrderEvent {
+      var event = event
+      event.currency = Currency(currency)!
+      return event
+    }
+    func in_(_ currency: String, _ postings: [Posting]) -> [Posting] {
+      postings.map {
+        var posting = $0
+        posting.currency = Currency(currency)!
+        return posting
+      }
+    }
+    let dollars = invoiced("I1", 100_00, tax: 19_00)
+    let euros = in_("EUR", invoiced("I2", 300_00, tax: 57_00))
+    let mismatch = "O1:CURRENCY_MISMATCH:receivable:EUR 35700 EUR 35700 USD"
+    let posted = invoice("I1", 100_00, tax: 19_00)
+    // The other document is right.
+    let breaks = open([dollars, euros], posted + invoice("I2", 300_00, tax: 57_00))
+    #expect(told([dollars, euros], posted + invoice("I2", 300_00, tax: 57_00)) == [mismatch])
+    #expect(breaks.first?.reason == "I2 (J-I2): expected in EUR, posted in USD")
+    // Or wrong, missing, in the wrong currency too, or posted twice, as is this one.
+    let wrong = lines("I1", [(.receivable, 129_00), (.revenue, -110_00), (.tax, -19_00)])
+    #expect(
+      told([dollars, euros], wrong + invoice("I2", 300_00, tax: 57_00)) == [
+        "O1:AMOUNT_MISMATCH:revenue -10000 USD -41000 ", mismatch,
+      ])
+    #expect(
+      told([dollars, euros], invoice("I2", 300_00, tax: 57_00)) == [
+        mismatch, "O1:MISSING_IN_LEDGER:receivable 11900 USD 0 ",
+      ])
+    #expect(
+      told([dollars, euros], in_("EUR", posted) + invoice("I2", 300_00, tax: 57_00)) == [
+        "O1:CURRENCY_MISMATCH:receivable 11900 USD 11900 EUR", mismatch,
+      ])
+    let again = [(AccountRole.receivable, Int64(357_00)), (.revenue, -300_00), (.tax, -57_00)].map {
+      r.posting("O1", $0.0, $0.1, journal: "J-again", document: "I2")
+    }
+    #expect(
+      told([dollars, euros], posted + invoice("I2", 300_00, tax: 57_00) + again).map { $0.prefix(27) } == [
+        "O1:CURRENCY_MISMATCH:receiv", "O1:DUPLICATE_POSTING:receiv",
+      ])
+    // Billed in one currency: the break is about the document and not about the order.
+    let second = invoiced("I2", 300_00, tax: 57_00)
+    #expect(
+      told([dollars, second], posted + in_("EUR", invoice("I2", 300_00, tax: 57_00))) == [
+        "O1:CURRENCY_MISMATCH:receivable 35700 USD 35700 EUR"
+      ])
+    // An invoice and its payment, both of them.
+    let payment = r.event("O1", .paid, document: "P1", applied: 119_00)
+    let paid = in_("EUR", posted + lines("P1", [(.cash, 119_00), (.receivable, -119_00)]))
+    #expect(told([dollars, payment], paid) == ["O1:CURRENCY_MISMATCH:cash 11900 USD 11900 EUR"])
+  }
+
   // MARK: - Dates
 
   func dated(_ postings: [Posting], _ day: Int32) -> [Posting] {

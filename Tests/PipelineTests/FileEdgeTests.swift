@@ -233,8 +233,9 @@ import Testing
       #expect(next.tableEntries["customers"] == ["C1": "one", "C2": "two"])
       #expect(next.tableEntries["accounts"] == old.tableEntries["accounts"])
       #expect(next.tableEntries["regions"] == old.tableEntries["regions"])
-      #expect(problems.count == 2 && problems.contains { $0.hasPrefix("the table 'regions': ") }, "\(problems)")
-      let accounts = try #require(problems.first { $0.hasPrefix("the table 'accounts': source 'gl', field 'role': ") })
+      #expect(problems.count == 2 && problems.contains { $0.text.hasPrefix("the table 'regions': ") }, "\(problems)")
+      let accounts = try #require(
+        problems.first { $0.text.hasPrefix("the table 'accounts': source 'gl', field 'role': ") }?.text)
       #expect(accounts.contains("'recievable' is not one of"))
       #expect(accounts.hasSuffix("; the row '4711' of \(directory)/accounts.csv"), "\(accounts)")
     }

@@ -256,6 +256,39 @@ import Testing
       ]) == [#"EUR 100@1 due 11? [""] 100@5 -100@7"#])
   }
 
+  /// Two ledgers that both count from 1 are not one: neither is what one of them paid money that the other received, nor
+  /// an invoice of the one that of the other. A document is the same, whoever names it.
+  @Test func aJournalIsItsLedgersOwn() throws {
+    func of(_ source: UInt16, _ posting: Posting) -> Posting {
+      var made = posting
+      made.position.source = source
+      return made
+    }
+    let credits = [
+      of(0, line("o", 100, day: 1, document: "A", journal: "1")),
+      of(0, line("o", -40, day: 5, document: "A", journal: "7")), of(0, line("o", 40, day: 5, .returns, journal: "7")),
+      of(1, line("o", -30, day: 6, document: "A", journal: "7")), of(1, line("o", 30, day: 6, .cash, journal: "7")),
+    ]
+    for shuffled in [credits, credits.reversed()] {
+      #expect(try items(shuffled) == [#"EUR 100@1 due 11? [""] 40@5! 30@6"#])
+    }
+    let unnamed = [of(0, line("o", 100, day: 1, journal: "1")), of(1, line("o", 50, day: 1, journal: "1"))]
+    for (source, left) in [(UInt16(0), ["100@3!", ""]), (1, ["", "50@3!"])] {
+      let amount: Int64 = source == 0 ? -100 : -50
+      let taken = of(source, line("o", amount, day: 3, journal: "2", reverses: "1"))
+      #expect(
+        try items([taken] + unnamed) == [
+          #"EUR 100@1 due 11? [""] "# + left[0], #"EUR 50@1 due 11? [""] "# + left[1],
+        ])
+    }
+    // Where the ledger has no other number, that of the journal is what the order side and the bank may name.
+    #expect(
+      try items(
+        [of(0, line("o", 100, day: 1, journal: "A")), of(1, line("o", -100, day: 9, document: "A", journal: "1"))],
+        [invoice("o", day: 2, document: "A"), invoice("o", day: 3, document: "B")]
+      ) == [#"EUR 100@1 due 22 [""] 100@9"#])
+  }
+
   @Test func theOrderSideGivesWhatTheLedgerLacks() throws {
     #expect(
       try items(
@@ -433,6 +466,31 @@ import Testing
         line("s", -30_00, day: 60, journal: "C"), line("s", 30_00, day: 60, .returns, journal: "C"),
       ])
     #expect(back.ratios.sales == 970_00 && back.ratios.closing == 420_00 && back.told.ageing.onAccount == -580_00)
+  }
+
+  /// What came in on receivables, with an invoice or without; a credit note for what was paid is no money.
+  @Test func allCashOfAWeekIsReceived() throws {
+    let postings = [
+      line("o", 100_00, day: 30, document: "A"), line("o", -100_00, day: 50, document: "A", journal: "P"),
+      line("o", 100_00, day: 50, .cash, journal: "P"),
+      line("o", -20_00, day: 60, document: "A", journal: "C"), line("o", 20_00, day: 60, .returns, journal: "C"),
+      // On account, and in part paid back.
+      line("p", -60_00, day: 61, journal: "Q"), line("p", 60_00, day: 61, .cash, journal: "Q"),
+      line("p", 15_00, day: 80, journal: "R"), line("p", -15_00, day: 80, .cash, journal: "R"),
+      // On clearing until it is put to the invoice, and a deposit.
+      line("q", 40_00, day: 40, document: "B"), line("q", 40_00, day: 62, .cash, journal: "S"),
+      line("q", -40_00, day: 62, .clearing, journal: "S"), line("q", 40_00, day: 70, .clearing, journal: "T"),
+      line("q", -40_00, day: 70, document: "B", journal: "T"),
+      line("s", 25_00, day: 63, .cash, journal: "U"), line("s", -25_00, day: 63, .deposit, journal: "U"),
+    ]
+    for shuffled in [postings, postings.reversed()] {
+      var made = ledger()
+      for posting in shuffled { try made.add(posting, due: absentDate, terms: nil) }
+      let told = FlowReport(settings: FlowSettings()).figures(
+        made.items(asOf_d: 90), asOf_d: 90, completeness: FlowCompleteness())[0]
+      #expect(told.cashflow.past.map(\.received) == [0, 0, 0, 0, 0, 0, 0, 100_00, 60_00, 0, 40_00, -15_00, 0])
+      #expect(told.receivables.ratios.sales == 140_00)
+    }
   }
 
   /// An invoice that was reversed was no sale, on the day on which it was.

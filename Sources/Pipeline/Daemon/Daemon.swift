@@ -69,6 +69,9 @@ public final class Daemon: @unchecked Sendable {
   /// Looks for changes of the tables, where they are followed; now, or when it is time.
   public func refreshTables(isForced: Bool = false) { masterData?.refresh(isForced: isForced) }
 
+  /// The tables that are followed, and whether one stays as it was.
+  var tables: [(source: TableSource, isTroubled: Bool)] { masterData?.tables ?? [] }
+
   /// Whether every worker decodes with the tables as they were last read.
   public var usesNewestTables: Bool {
     guard let masterData else { return true }

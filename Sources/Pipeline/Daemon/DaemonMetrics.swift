@@ -1,3 +1,4 @@
+import Configuration
 import Domain
 import Foundation
 import Matching
@@ -13,6 +14,8 @@ public struct DaemonMetrics {
   var unique: UniqueValues.Counts?
   /// Of the aggregates; nil where there are none.
   var dimensions: [String]?
+  /// Those that are followed.
+  var tables: [(source: TableSource, isTroubled: Bool)] = []
 
   public init(status: WorkerStatus, now_ms: Int64, startedAt_ms: Int64, memoryLimit: Int, residentBytes: Int) {
     self.status = status
@@ -115,6 +118,13 @@ public struct DaemonMetrics {
     tell("replayed_records_total", .counter, "Records replayed to bring tasks back.", status.replayedRecords)
     tell("worker_restarts_total", .counter, "Workers that failed and started anew.", status.restarts)
     tell("start_time_seconds", .gauge, "When the process started.", [("", Double(startedAt_ms) / 1_000)])
+    tell(
+      "table_problem", .gauge,
+      "1 where a table stays as it was, since it cannot be taken up as it is: the log says why.",
+      tables.map { table in
+        let place = table.source.topic.map { "topic=\"\($0)\"" } ?? "file=\"\(table.source.path)\""
+        return ("{table=\"\(table.source.name)\",\(place)}", table.isTroubled ? 1 : 0)
+      })
     if let unique {
       tell("unique_values", .gauge, "Records held here for rules of uniqueness.", unique.records)
       tell(
@@ -137,6 +147,7 @@ extension Daemon {
       status: status, now_ms: wallClock_ms(), startedAt_ms: startedAt_ms, memoryLimit: configuration.memoryLimit,
       residentBytes: pages * Int(sysconf(Int32(_SC_PAGESIZE))))
     metrics.unique = uniqueCounts
+    metrics.tables = tables
     if configuration.aggregates != nil { metrics.dimensions = configuration.dimensions }
     return metrics.page
   }

@@ -269,7 +269,9 @@ enum FinanceFields {
     .amount("actual", "Cash for what was open then: what the two forecasts were about.") {
       (Int128($0.week.actual), $0.currency)
     },
-    .amount("received", "All cash of the week.") { (Int128($0.week.received), $0.currency) },
+    .amount(
+      "received", "All cash of the week that was put to receivables: to invoices of whatever day, and on account."
+    ) { (Int128($0.week.received), $0.currency) },
   ]
 
   private static let completeness: [MessageField<FlowCompleteness>] = [

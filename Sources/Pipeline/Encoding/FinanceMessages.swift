@@ -139,7 +139,7 @@ public struct PastWeek: Sendable, Equatable {
   public var byDueDate: Int64
   /// Cash for what was open when the 13 weeks began: what the forecasts were about.
   public var actual: Int64
-  /// All cash of the week.
+  /// All cash of the week that was put to receivables: to invoices of whatever day, and on account.
   public var received: Int64
 
   public init(from_d: Int32, expected: Int64, byDueDate: Int64, actual: Int64, received: Int64) {

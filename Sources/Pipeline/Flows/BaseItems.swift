@@ -10,9 +10,11 @@ enum BaseItems {
   /// that is settled is so to the minor unit.
   static func converted(_ item: ReceivableItem, _ rates: ExchangeRates, day: Int32) -> ReceivableItem? {
     func convert(_ amount: Int64) -> Int64? { rates.convert(amount, from: item.currency, day: day) }
-    guard let amount = convert(item.amount), let received = convert(item.received) else { return nil }
+    guard let amount = convert(item.amount), let received = convert(item.received),
+      let credited = convert(item.credited)
+    else { return nil }
     var made = item
-    (made.currency, made.amount, made.received) = (rates.base, amount, received)
+    (made.currency, made.amount, made.received, made.credited) = (rates.base, amount, received, credited)
     made.applications.sort { $0.day < $1.day }
     var (rest, left) = (item.amount, amount)
     for at in made.applications.indices {

@@ -20,9 +20,9 @@ extension FlowLedger {
       return byName[name] ?? []
     }
 
-    func last(of name: Draft.Name, in drafts: [Draft]) -> Int? {
-      guard let byName else { return drafts.lastIndex { $0.name == name } }
-      return byName[name]?.last
+    func last(of name: Draft.Name, in drafts: [Draft], where isMeant: (Draft) -> Bool) -> Int? {
+      guard let byName else { return drafts.lastIndex { $0.name == name && isMeant($0) } }
+      return byName[name]?.last { isMeant(drafts[$0]) }
     }
   }
 
@@ -95,7 +95,7 @@ extension FlowLedger {
       if credit.isTakenBack { draft.reversed = left }
       if let invoice {
         // A credit note that names an invoice settles, and is no sale that was taken back.
-        if !fact.isReversal { draft.received = left }
+        if !fact.isReversal, !credit.isCash { draft.credited = left }
         // What came for an invoice is its customer's, and counts where it does.
         if !names[drafts[invoice].customer].isEmpty { draft.customer = drafts[invoice].customer }
         if drafts[invoice].labels >= 0 { draft.labels = drafts[invoice].labels }
@@ -104,8 +104,12 @@ extension FlowLedger {
       drafts.append(draft)
     }
     for credit in credits {
-      let name = Draft.Name(key: credit.fact.document, currency: credit.fact.currency)
-      let named = credit.fact.document == 0 ? [] : places.places(of: name, in: drafts).filter { $0 < invoices }
+      let number = credit.fact.document
+      let name = Draft.Name(key: FlowLedger.text(number), currency: credit.fact.currency)
+      let named =
+        number == 0
+        ? []
+        : places.places(of: name, in: drafts).filter { $0 < invoices && FlowLedger.names(number, drafts[$0].key) }
       guard let last = named.last else {
         unnamed.append(credit)
         continue

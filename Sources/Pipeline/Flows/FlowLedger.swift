@@ -34,8 +34,9 @@ struct FlowLedger {
   struct Fact {
     enum Kind: UInt8 { case gone, receivable, cashLeg, otherLeg, invoice, booking, unbilling, ending }
     var identity: UInt64
-    /// 0 where none is named.
+    /// The number of the document, or of the journal that is reversed; 0 where none is named.
     var document: UInt64
+    /// 0 where it has none.
     var journal: UInt64
     var amount: Int64
     /// Posting date; of an order event its document date.
@@ -103,6 +104,29 @@ struct FlowLedger {
 
   private static func hash(_ text: ByteView) -> UInt64 { text.isEmpty ? 0 : Fingerprint(text).low | 1 }
 
+  /// Of a journal's number: which source it is of.
+  private static let ofJournal: UInt64 = 1 << 16
+  private static let sourceBits: UInt64 = 1 << 17 - 1
+
+  /// The number of a document: of whatever source it is, it is the same.
+  private static func document(_ text: ByteView) -> UInt64 {
+    text.isEmpty ? 0 : Fingerprint(text).low & ~sourceBits | 1 << 17
+  }
+
+  /// The number of a journal is its source's own: two ledgers may both count from 1.
+  private static func journal(_ text: ByteView, _ source: UInt16) -> UInt64 {
+    text.isEmpty ? 0 : document(text) | ofJournal | UInt64(source)
+  }
+
+  /// What a number reads, of whatever it is.
+  static func text(_ number: UInt64) -> UInt64 { number & ~sourceBits }
+
+  /// Whether a number names an item: where both are of journals, their source is one.
+  static func names(_ number: UInt64, _ item: UInt64) -> Bool {
+    text(number) == text(item)
+      && (number & ofJournal == 0 || item & ofJournal == 0 || number & sourceBits == item & sourceBits)
+  }
+
   private static func mix(_ parts: UInt64...) -> UInt64 {
     parts.reduce(0x9e37_79b9_7f4a_7c15) {
       let product = ($0 ^ $1).multipliedFullWidth(by: 0xbf58_476d_1ce4_e5b9)
@@ -128,7 +152,7 @@ struct FlowLedger {
     }
     let day = event.documentDate_d == absentDate ? day(ofMilliseconds: event.time_ms) : event.documentDate_d
     var fact = Fact(
-      identity: identity, document: FlowLedger.hash(event.document), journal: 0, amount: 0, day: day,
+      identity: identity, document: FlowLedger.document(event.document), journal: 0, amount: 0, day: day,
       due: due == absentDate ? terms?.dueDay(from: day) ?? absentDate : due, customer: names.number(event.customer),
       labels: labels(event.dimensions), currency: event.currency, kind: kind,
       flags: due == absentDate ? Fact.byTerms : 0)
@@ -167,7 +191,8 @@ struct FlowLedger {
 
   mutating func add(_ posting: Posting, due: Int32, terms: PaymentTerms?) throws(Full) {
     let order = Fingerprint(posting.order)
-    let journal = FlowLedger.hash(posting.journal)
+    let source = posting.position.source
+    let journal = FlowLedger.journal(posting.journal, source)
     let own = FlowLedger.identity(order, posting.id, posting.position)
     if posting.isDelete {
       remove(own)
@@ -176,8 +201,10 @@ struct FlowLedger {
     let day =
       posting.postingDate_d == absentDate ? day(ofMilliseconds: posting.time_ms) : posting.postingDate_d
     var fact = Fact(
-      identity: own, document: FlowLedger.hash(posting.document.isEmpty ? posting.reverses : posting.document),
-      journal: journal, amount: posting.amount, day: day, due: absentDate, customer: -1, labels: -1,
+      identity: own,
+      document: posting.document.isEmpty
+        ? FlowLedger.journal(posting.reverses, source) : FlowLedger.document(posting.document), journal: journal,
+      amount: posting.amount, day: day, due: absentDate, customer: -1, labels: -1,
       currency: posting.currency, kind: .receivable,
       flags: posting.isReversal || !posting.reverses.isEmpty ? Fact.reversal : 0)
     if posting.role == .receivable {
@@ -428,7 +455,7 @@ struct FlowLedger {
     }
     var key: UInt64
     var currency: Currency
-    var name: Name { Name(key: key, currency: currency) }
+    var name: Name { Name(key: FlowLedger.text(key), currency: currency) }
     var amount: Int64 = 0
     var day: Int32 = .max
     var due: Int32
@@ -440,6 +467,7 @@ struct FlowLedger {
     /// What is put to no invoice, and what of it is money that came in.
     var isOnAccount = false
     var received: Int64 = 0
+    var credited: Int64 = 0
     /// Of what stands on account, an invoice that was taken back, although it had been paid.
     var reversed: Int64 = 0
     var hasReversal = false
@@ -473,7 +501,8 @@ struct FlowLedger {
         continue
       }
       let key = fact.document != 0 ? fact.document : fact.journal != 0 ? fact.journal : fact.identity
-      let known = places.last(of: Draft.Name(key: key, currency: fact.currency), in: drafts)
+      let name = Draft.Name(key: FlowLedger.text(key), currency: fact.currency)
+      let known = places.last(of: name, in: drafts) { $0.key == key }
       // What is posted on another day is owed from then on: an item of its own. Facts come by day.
       let at = known.flatMap { drafts[$0].day == fact.day ? $0 : nil } ?? drafts.count
       if at == drafts.count {
@@ -490,7 +519,7 @@ struct FlowLedger {
     // An order with one invoice is about that one, whatever the documents are called on the two sides.
     let only = invoices.count == 1 ? invoices.first?.value : nil
     for at in drafts.indices {
-      let invoice = invoices[drafts[at].key] ?? only
+      let invoice = invoices[FlowLedger.text(drafts[at].key)] ?? only
       if drafts[at].due == absentDate { drafts[at].due = invoice?.due(settings.businessDays) ?? absentDate }
       guard drafts[at].due == absentDate else { continue }
       drafts[at].due = settings.businessDays.rolled(settings.terms.dueDay(from: invoice?.day ?? drafts[at].day))
@@ -500,7 +529,7 @@ struct FlowLedger {
     settle(&drafts, credits, Places(drafts, isWide: own.count > 32))
     for at in drafts.indices where drafts[at].hasReversal { drafts[at].settleReversals() }
     for at in drafts.indices {
-      guard let invoice = invoices[drafts[at].document] ?? only else { continue }
+      guard let invoice = invoices[FlowLedger.text(drafts[at].document)] ?? only else { continue }
       if names[drafts[at].customer].isEmpty { drafts[at].customer = invoice.customer }
       drafts[at].labels = merged(drafts[at].labels, invoice.labels)
     }
@@ -509,7 +538,7 @@ struct FlowLedger {
         id: "", customer: names[draft.customer], segment: segment(draft.labels), currency: draft.currency,
         invoiced_d: draft.day, due_d: draft.due, amount: draft.amount, isDisputed: isDisputed,
         applications: draft.applications)
-      (item.isOnAccount, item.received) = (draft.isOnAccount, draft.received)
+      (item.isOnAccount, item.received, item.credited) = (draft.isOnAccount, draft.received, draft.credited)
       if item.isOver(before: oldest, asOf: asOf_d) { continue }
       items.append(
         FlowItem(

@@ -35,9 +35,9 @@ final class TableFollower {
     nextLook_ms = now_ms + interval_ms
     do {
       let (next, problems) = trial.take(configuration, try topics?.read() ?? [:], topics)
-      let all = problems.joined(separator: "; ")
+      let all = problems.map(\.text).joined(separator: "; ")
       if all != lastProblem {
-        for problem in problems { log.error("a table stays as it is", metadata: ["error": "\(problem)"]) }
+        for problem in problems { log.error("a table stays as it is", metadata: problem.metadata) }
       }
       lastProblem = all
       let (old, entries) = (configuration.tableEntries, next.tableEntries)

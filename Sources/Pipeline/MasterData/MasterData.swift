@@ -35,6 +35,7 @@ public protocol TableVersionSource: AnyObject, Sendable {
 /// epochs: no record of an epoch names a version that a recovery could not find.
 public final class MasterData: TableVersionSource, @unchecked Sendable {
   private let version: Mutex<TableVersion>
+  private let troubled = Mutex<Set<String>>([])
   private let log: Logger
   private let producer: Producer
 
@@ -57,7 +58,7 @@ public final class MasterData: TableVersionSource, @unchecked Sendable {
       try topics.readPositions()
       let held = try MasterData.read(topics, configuration, producer)
       let (taken, problems) = TableTrial().take(configuration, held, topics, isStart: true)
-      guard problems.isEmpty else { throw MasterDataError(description: problems.joined(separator: "; ")) }
+      guard problems.isEmpty else { throw MasterDataError(description: problems.map(\.text).joined(separator: "; ")) }
       configuration = taken
       let entries = configuration.tableEntries
       log.info(
@@ -88,11 +89,13 @@ public final class MasterData: TableVersionSource, @unchecked Sendable {
       let held = try topics.map { try MasterData.read($0, old.configuration, producer) } ?? [:]
       let (configuration, problems) = trial.take(old.configuration, held, topics)
       // Said once, not at every look.
-      let all = problems.joined(separator: "; ")
+      let all = problems.map(\.text).joined(separator: "; ")
       if all != lastProblem || isForced {
-        for problem in problems { log.error("a table stays as it is", metadata: ["error": "\(problem)"]) }
+        for problem in problems { log.error("a table stays as it is", metadata: problem.metadata) }
       }
       lastProblem = all
+      let names = Set(problems.map(\.source.name))
+      troubled.withLock { $0 = names }
       let entries = configuration.tableEntries
       guard entries != old.configuration.tableEntries else {
         if now_ms >= nextWrite_ms { try write(old) }
@@ -115,7 +118,15 @@ public final class MasterData: TableVersionSource, @unchecked Sendable {
         log.error("the tables stay as they are", metadata: ["error": "\(error)"])
       }
       lastProblem = "\(error)"
+      let names = Set(current.configuration.topicTables.map(\.name))
+      troubled.withLock { $0.formUnion(names) }
     }
+  }
+
+  /// The tables that are followed, and whether they stay as they are because what is there now cannot be taken up.
+  var tables: [(source: TableSource, isTroubled: Bool)] {
+    let names = troubled.withLock { $0 }
+    return current.configuration.tableSources.map { ($0, names.contains($0.name)) }
   }
 
   /// What the topics hold now. What makes no row is a dead letter.

@@ -1,30 +1,46 @@
 import Configuration
 import Domain
+import Logging
+
+/// Why a table stays as it is.
+struct TableProblem: Equatable, CustomStringConvertible {
+  var source: TableSource
+  var text: String
+  var description: String { text }
+
+  /// For the log.
+  var metadata: Logger.Metadata {
+    var metadata: Logger.Metadata = ["table": "\(source.name)", "error": "\(text)"]
+    if let topic = source.topic { metadata["topic"] = "\(topic)" }
+    return metadata
+  }
+}
 
 /// Takes up what tables hold, each by itself: one that cannot be read, or that makes no sense, keeps what it held and does
 /// not hold up the others. For one thread.
 final class TableTrial {
   /// What did not do, so that the same is not tried and explained again at every look.
-  private var failed: (old: TableEntries, entries: TableEntries, configuration: Configuration, problems: [String])?
+  private var failed:
+    (old: TableEntries, entries: TableEntries, configuration: Configuration, problems: [TableProblem])?
 
   /// - Parameters:
   ///   - held: What the topics hold.
   ///   - isStart: Nothing has been judged yet, and no sums are there that other periods would break.
-  /// - Returns: the configuration with all that could be taken up, and a sentence for each table that could not.
+  /// - Returns: the configuration with all that could be taken up, and why each table that could not stays as it is.
   func take(
     _ old: Configuration, _ held: TableEntries, _ topics: TopicTables?, isStart: Bool = false
-  ) -> (configuration: Configuration, problems: [String]) {
+  ) -> (configuration: Configuration, problems: [TableProblem]) {
     var entries = old.tableEntries
     let before = entries
-    var problems: [String] = []
+    var problems: [TableProblem] = []
     for source in old.tableSources {
       if let problem = topics?.problems[source.name] {
-        problems.append(problem)
+        problems.append(TableProblem(source: source, text: problem))
         continue
       }
       do throws(MasterDataError) {
         entries[source.name] = try old.rereadTable(source, topics: held)
-      } catch { problems.append("\(error)") }
+      } catch { problems.append(TableProblem(source: source, text: "\(error)")) }
     }
     // Most looks find nothing new, and large tables take their time.
     guard entries != before || isStart else { return (old, problems) }
@@ -39,7 +55,7 @@ final class TableTrial {
     }
     if let next = try? tried(old, entries) { return (next, problems) }
     var configuration = old
-    var found: [String] = []
+    var found: [TableProblem] = []
     for source in old.tableSources where entries[source.name] != before[source.name] {
       let table = entries[source.name] ?? [:]
       do throws(MasterDataError) {
@@ -49,7 +65,8 @@ final class TableTrial {
         let key = TableTrial.culprit(table, of: error) { (part) throws(MasterDataError) in
           _ = try tried(configuration, [source.name: part])
         }
-        found.append(words + (key.map { TableTrial.place($0, source, topics) } ?? ""))
+        let text = words + (key.map { TableTrial.place($0, source, topics) } ?? "")
+        found.append(TableProblem(source: source, text: text))
       }
     }
     failed = (before, entries, configuration, found)

@@ -39,25 +39,38 @@ final class TopicTable {
   var kept: [Identity: KeptRow] = [:]
   /// By partition: the next record to read.
   private(set) var next: [Int32: Int64] = [:]
+  /// What made no row and has not been reported.
+  private(set) var bad: [BadRow] = []
   /// The most rows that a table may have, at some 200 bytes each.
   static let maximumRows = 1_000_000
 
   init(_ source: TableSource) { self.source = source }
 
-  /// Reads on to the end of every partition.
-  /// - Returns: what made no row.
+  /// The topic is gone: one of its name that comes is another one, and is read from its beginning.
+  func forget() {
+    (rows, next, made, bad) = ([:], [:], nil, [])
+  }
+
+  /// What made no row has been reported.
+  func settle() { bad = [] }
+
+  /// By partition: where the records begin that have not been read, or not been reported.
+  var settled: [Int32: Int64] {
+    bad.reduce(into: next) { $0[$1.partition] = min($0[$1.partition] ?? $1.offset, $1.offset) }
+  }
+
+  /// Reads on to the end of every partition; what makes no row comes to `bad`.
   func read(
     _ reader: any LogReader, partitions: Int,
     _ retrying: (() throws(KafkaError) -> (low: Int64, stable: Int64)) throws
       -> (low: Int64, stable: Int64)
-  ) throws -> [BadRow] {
-    var bad: [BadRow] = []
+  ) throws {
     for partition in 0..<Int32(partitions) {
       let place = TopicPartition(topic, partition)
       let (low, stable) = try retrying { () throws(KafkaError) in try reader.bounds(place, timeout_ms: 30_000) }
       let from = max(low, next[partition] ?? low)
       try reader.read(place, from: from, end: stable) { message in
-        take(message, partition, &bad)
+        take(message, partition)
         return true
       }
       next[partition] = max(stable, from)
@@ -66,10 +79,9 @@ final class TopicTable {
       throw TableError(
         file: topic, line: 0, message: "\(source.words) has more than \(TopicTable.maximumRows) rows")
     }
-    return bad
   }
 
-  private func take(_ message: ConsumedMessage, _ partition: Int32, _ bad: inout [BadRow]) {
+  private func take(_ message: ConsumedMessage, _ partition: Int32) {
     let key = message.key.map { Array($0) }
     let identity = Identity(partition: partition, key: key ?? [])
     let before = rows.removeValue(forKey: identity)

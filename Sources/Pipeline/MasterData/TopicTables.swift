@@ -14,7 +14,7 @@ final class TopicTables {
   private let tables: [TopicTable]
   private let admin: Admin
   private var encoder = DeadLetterEncoder()
-  /// By table: why it could not be read to its end the last time.
+  /// By table: why it could not be read to its end the last time; the others were.
   private(set) var problems: [String: String] = [:]
 
   /// Records before these have been dead letters where they had to be: by table and partition, as `<prefix>.tables` says.
@@ -35,10 +35,9 @@ final class TopicTables {
 
   deinit { reader.close() }
 
-  /// Reads on to the ends of all partitions that there are now.
+  /// Reads on to the ends of all partitions that there are now, table by table: why one could not be read is in `problems`.
   /// - Parameter letter: Called with each dead letter that no process has reported yet.
-  /// - Returns: what the topics hold.
-  /// - Throws: where one is not there.
+  /// - Returns: what the topics hold that could be read.
   func read(_ letter: (_ key: [UInt8]?, _ value: [UInt8]) throws -> Void = { _, _ in }) throws -> TableEntries {
     var all: TableEntries = [:]
     defer { reader.rest() }
@@ -46,47 +45,66 @@ final class TopicTables {
     let partitions = try environment.retrying("asking for partitions", log: log) { () throws(KafkaError) in
       try admin.topics()
     }
-    if tables.contains(where: { (partitions[$0.topic] ?? 0) > (known[$0.topic] ?? .max) }) {
-      // A client learns of new partitions in its own time.
+    if !known.isEmpty, tables.contains(where: { (partitions[$0.topic] ?? 0) > (known[$0.topic] ?? 0) }) {
+      // A client learns of new partitions, and of a topic that comes back, in its own time.
       reader.close()
       reader = try environment.makeReader(configuration)
     }
     known = partitions
-    for table in tables {
-      guard let count = partitions[table.topic] else {
-        throw TopicCheckError(
-          description:
-            "\(table.source.words): there is no topic '\(table.topic)' at \(configuration.kafka.bootstrap)")
-      }
-      problems[table.source.name] = nil
-      let bad: [TopicTable.BadRow]
+    // One that could not be read the last time does not let the others wait.
+    let troubled = problems
+    problems = [:]
+    for table in tables.filter({ troubled[$0.source.name] == nil }) + tables.filter({ troubled[$0.source.name] != nil })
+    {
       do {
-        bad = try table.read(reader, partitions: count) { body in
-          try environment.retrying("asking for offsets", log: log, body)
-        }
+        try read(table, partitions[table.topic], isTroubled: troubled[table.source.name] != nil)
       } catch let error as TableError {
         problems[table.source.name] = "\(error)"
         continue
+      } catch let error as KafkaError where !error.isFatal {
+        problems[table.source.name] = "\(table.source.words): the topic '\(table.topic)' cannot be read: \(error)"
+        continue
+      } catch let error as TopicCheckError {
+        problems[table.source.name] = error.description
+        continue
       }
-      for row in bad where row.offset >= reported[position(table, row.partition)] ?? 0 {
-        log.warning(
-          "a row of a table cannot be taken in",
-          metadata: [
-            "table": "\(table.source.name)", "topic": "\(table.topic)", "partition": "\(row.partition)",
-            "offset": "\(row.offset)", "key": "\(TopicTables.shown(row.key ?? []))", "error": "\(row.message)",
-          ])
-        try letter(
-          row.key,
-          encoder.encode(
-            DeadLetter(
-              source: table.source.name, origin: table.topic, isFile: false, partition: row.partition,
-              offset: row.offset, key: row.key, payload: row.value,
-              fault: DataFault(.schemaInvalid, detail: row.message), payloadBytes: row.value?.count ?? 0,
-              receivedAt_ms: row.timestamp_ms > 0 ? row.timestamp_ms : nil)))
-      }
+      try report(table, letter)
       all[table.source.name] = table.entries
     }
     return all
+  }
+
+  private func read(_ table: TopicTable, _ partitions: Int?, isTroubled: Bool) throws {
+    guard let partitions else {
+      table.forget()
+      reported = reported.filter { !$0.key.hasPrefix("\(TopicTables.positionPrefix)/\(table.source.name)/") }
+      throw TopicCheckError(
+        description: "\(table.source.words): there is no topic '\(table.topic)' at \(configuration.kafka.bootstrap)")
+    }
+    try table.read(reader, partitions: partitions) { body in
+      try isTroubled ? body() : environment.retrying("asking for offsets", log: log, body)
+    }
+  }
+
+  /// What makes no row is a dead letter, where no process has said so before.
+  private func report(_ table: TopicTable, _ letter: (_ key: [UInt8]?, _ value: [UInt8]) throws -> Void) throws {
+    for row in table.bad where row.offset >= reported[position(table, row.partition)] ?? 0 {
+      log.warning(
+        "a row of a table cannot be taken in",
+        metadata: [
+          "table": "\(table.source.name)", "topic": "\(table.topic)", "partition": "\(row.partition)",
+          "offset": "\(row.offset)", "key": "\(TopicTables.shown(row.key ?? []))", "error": "\(row.message)",
+        ])
+      try letter(
+        row.key,
+        encoder.encode(
+          DeadLetter(
+            source: table.source.name, origin: table.topic, isFile: false, partition: row.partition,
+            offset: row.offset, key: row.key, payload: row.value,
+            fault: DataFault(.schemaInvalid, detail: row.message), payloadBytes: row.value?.count ?? 0,
+            receivedAt_ms: row.timestamp_ms > 0 ? row.timestamp_ms : nil)))
+    }
+    table.settle()
   }
 
   private static func shown(_ key: [UInt8]) -> String {
@@ -104,7 +122,7 @@ final class TopicTables {
 
   /// How far the topics have been read, as messages for `<prefix>.tables`.
   var positions: [(key: String, offset: Int64)] {
-    tables.flatMap { table in table.next.sorted { $0.key < $1.key }.map { (position(table, $0.key), $0.value) } }
+    tables.flatMap { table in table.settled.sorted { $0.key < $1.key }.map { (position(table, $0.key), $0.value) } }
   }
 
   /// Takes from `<prefix>.tables` how far somebody has read and reported before, and rows that stayed in force.
@@ -191,7 +209,7 @@ extension Configuration {
     // Before the daemon has run for the first time there is nothing to know.
     try? topics.readPositions()
     let (configuration, problems) = TableTrial().take(self, try topics.read(), topics, isStart: true)
-    guard problems.isEmpty else { throw MasterDataError(description: problems.joined(separator: "; ")) }
+    guard problems.isEmpty else { throw MasterDataError(description: problems.map(\.text).joined(separator: "; ")) }
     return configuration
   }
 }
