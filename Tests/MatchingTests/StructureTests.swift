@@ -174,9 +174,12 @@ struct SeededGenerator: RandomNumberGenerator {
         TimerQueue.Due(before: watermark, upTo: .none), ties: ties,
         fingerprint: { Fingerprint(high: highs[$0], low: 0) })
       {
-        // As the matcher does: what does not agree with the tie's own timer is passed over.
+        // As the matcher does: what does not agree with the tie's own timer moves on to that, or is passed over.
         let slot = Int(entry.slot)
-        guard ties[slot].timer_ms == entry.deadline_ms else { continue }
+        guard ties[slot].timer_ms == entry.deadline_ms else {
+          queue.again(entry, ties) { Fingerprint(high: highs[$0], low: 0) }
+          continue
+        }
         ties[slot].timer_ms = Tie.noTimer_ms
         slots.append(slot)
       }
@@ -202,6 +205,12 @@ struct SeededGenerator: RandomNumberGenerator {
         queue.push(deadline_ms: deadline, slot: slot, head: ties[slot].head) { Fingerprint(high: highs[$0], low: 0) }
       }
       model.append((deadlines.last!, ties[slot].head, high, slot))
+      if slot % 3 == 0, let at = model.indices.randomElement(using: &generator) {
+        // Some are moved back, and what stands in the calendar moves on by itself.
+        let reach: Int64 = [10, 1_000, 300_000, 5_000_000].randomElement(using: &generator)!
+        model[at].deadline += Int64.random(in: 0...reach, using: &generator)
+        ties[model[at].slot].timer_ms = model[at].deadline
+      }
       if slot % 7 == 0 {
         watermark += Int64.random(in: 0...([5, 700, 400_000].randomElement(using: &generator)!), using: &generator)
         #expect(popped(before: watermark) == due(before: watermark), "seed \(seed) slot \(slot)")
@@ -265,7 +274,10 @@ struct SeededGenerator: RandomNumberGenerator {
         ties[used].timer_ms = time
         queue.push(deadline_ms: time, slot: used, head: 0, fingerprint: fingerprint)
       }
-      pending.append((deadline, used))
+      // Some are moved back after that, without an entry of their own.
+      let last = used % 5 == 0 ? deadline + Int64(used % 1_000) * 7 : deadline
+      ties[used].timer_ms = last
+      pending.append((last, used))
       used += 1
     }
     func pass(to watermark: Int64) {
@@ -273,7 +285,10 @@ struct SeededGenerator: RandomNumberGenerator {
       while let entry = queue.pop(
         TimerQueue.Due(before: watermark, upTo: .none), ties: ties, fingerprint: fingerprint)
       {
-        guard ties[Int(entry.slot)].timer_ms == entry.deadline_ms else { continue }
+        guard ties[Int(entry.slot)].timer_ms == entry.deadline_ms else {
+          queue.again(entry, ties, fingerprint: fingerprint)
+          continue
+        }
         ties[Int(entry.slot)].timer_ms = Tie.noTimer_ms
         popped.append(Int(entry.slot))
       }
@@ -296,7 +311,7 @@ struct SeededGenerator: RandomNumberGenerator {
     #expect(coarse > finest)
     live(200, every: 100, perStep: 300, reach: 4_000)
     #expect(queue.quantumBits < coarse)
-    live(200, every: 400, perStep: 1, reach: 20_000)
+    live(400, every: 400, perStep: 1, reach: 20_000)
     #expect(queue.quantumBits >= coarse)
     pass(to: .max)
     #expect(pending.isEmpty && queue.count == 0)
