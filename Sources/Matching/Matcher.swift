@@ -89,8 +89,9 @@ public struct Matcher: ~Copyable {
   var revision: PolicyRevision
   /// Window and grace.
   let horizon_ms: Int64
-  /// Retention is a second, or a bucket of timers: a tie is forgotten moments after it has been closed.
+  /// Retention is a second, or so small a part of the horizon: a tie is forgotten moments after it has been closed.
   let forgetsAtOnce: Bool
+  private static let momentsPerHorizon: Int64 = 1 << 14
 
   /// While a checkpoint is being restored: the shards that are in already; the others' records were taken in before
   /// the shard was written.
@@ -151,8 +152,8 @@ public struct Matcher: ~Copyable {
     self.dimensionCount = min(dimensionCount, maximumDimensions)
     watermarks = Watermarks(outOfOrderness_ms: policy.outOfOrderness_ms, idleTimeout_ms: policy.idleTimeout_ms)
     horizon_ms = policy.window_ms.addingSaturating(policy.grace_ms)
-    forgetsAtOnce = policy.retention_ms <= max(1_000, horizon_ms / TimerQueue.quantaPerHorizon)
-    timers = TimerQueue(quantum_ms: horizon_ms / (TimerQueue.quantaPerHorizon / 4))
+    forgetsAtOnce = policy.retention_ms <= max(1_000, horizon_ms / Matcher.momentsPerHorizon)
+    timers = TimerQueue(quantum_ms: horizon_ms / TimerQueue.quantaPerHorizon)
     judge = Judge(policy: policy)
     hasChecks = policy.checks?.concernsAgreed == true || policy.quantities.comparesLines
     hasSchedules = policy.checks?.schedules != nil

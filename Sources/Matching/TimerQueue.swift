@@ -35,9 +35,9 @@ struct TimerQueue: ~Copyable {
 
   /// Buckets ahead of the opened one; deadlines beyond wait in `far` until the calendar has turned that far.
   static let ringSize = 1 << 16
-  /// The most quanta of window and grace: a tie's first deadline lies a quarter of the ring ahead at the most, and at most
-  /// some hundred ties share a bucket where a million are open.
-  static let quantaPerHorizon: Int64 = 1 << 14
+  /// The most quanta of window and grace: a tie's first deadline lies a sixteenth of the ring ahead at the most, and some
+  /// hundreds of ties share a bucket where a million are open.
+  static let quantaPerHorizon: Int64 = 1 << 12
   /// A quantum grows to this many times the smallest.
   private static let coarsestBits = 8
   /// Entries of a bucket, on average: below the first quanta grow, above the last they shrink, to about `wanted`.

@@ -197,7 +197,7 @@ final class TaskEngine {
   }
 
   /// Records decoded before they are handed to the matcher: their decoded form (some 350 bytes each) stays in the
-  /// nearest caches, and the matcher's micro-batches are still full. The same for every run, so that a replay gives the
+  /// nearest caches, and the matcher looks far enough ahead. The same for every run, so that a replay gives the
   /// same outputs in the same order.
   static let stretch = 256
 
