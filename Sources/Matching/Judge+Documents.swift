@@ -182,7 +182,7 @@ extension Judge {
       posted: Int64(clamping: document.sums[Int(role.rawValue)] * Int128(journals.count)),
       reason: "\(document.name) posted by \(duePostings[journals[0]].journal) and again by \(again)")
     finding.parts = parts(copies, currency, sign: 1)
-    append(finding)
+    addAnother(finding)
     let sums = total(missing)
     let unposted = appliesCash ? typeOfUnposted(missing.map { dueEvents[$0.places[0]].kind! }) : nil
     let lacking = unposted != nil && sums[Int(AccountRole.cash.rawValue)] != 0 ? .cash : role
@@ -191,7 +191,21 @@ extension Judge {
       expected: Int64(clamping: sums[Int(lacking.rawValue)]), posted: 0,
       reason: "nothing is posted for \(names(missing, among: all, missing))")
     other.parts = parts(sums, currency, sign: -1)
-    append(other)
+    addAnother(other)
+  }
+
+  /// Adds a finding about other documents than those that have been found in the same way: what is expected and posted of
+  /// them comes together.
+  private mutating func addAnother(_ finding: Finding) {
+    let known = findings.firstIndex {
+      $0.type == finding.type && $0.role == finding.role && $0.currency == finding.currency
+    }
+    guard let known else { return findings.append(finding) }
+    func sum(_ a: Int64?, _ b: Int64?) -> Int64 { Int64(clamping: Int128(a ?? 0) + Int128(b ?? 0)) }
+    findings[known].expected = sum(findings[known].expected, finding.expected)
+    findings[known].posted = sum(findings[known].posted, finding.posted)
+    findings[known].parts += finding.parts
+    findings[known].reason += "; \(finding.reason)"
   }
 
   // MARK: - Posted in another currency

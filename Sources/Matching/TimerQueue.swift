@@ -107,7 +107,7 @@ struct TimerQueue: ~Copyable {
     walked.initialize(repeating: 0, count: TimerQueue.walkedCount)
     asked = .allocate(capacity: TimerQueue.askedMask + 1)
     asked.initialize(repeating: 0, count: TimerQueue.askedMask + 1)
-    // A tie has some four timers at the most in here, of four bytes: address space for a billion of them.
+    // A tie has a few timers in here, of four bytes: address space for a billion of them.
     region = Region(reserving: 1 << 32)
     chunks = region.base.assumingMemoryBound(to: UInt32.self)
   }
@@ -326,7 +326,11 @@ struct TimerQueue: ~Copyable {
       // What comes near now may lie up to a whole turn ahead; what belongs to this very bucket is in the heap then, beside
       // what the bucket holds already.
       if index == 0, refillFromFar(ties, fingerprint) { steps = 0 }
-      if ring[index] != 0, open(index, ties, fingerprint) { return true }
+      if ring[index] != 0 {
+        if open(index, ties, fingerprint) { return true }
+        // What it held may have moved on into the turn ahead.
+        steps = 0
+      }
       if !heap.isEmpty { return true }
     }
     return false

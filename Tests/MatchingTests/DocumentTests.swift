@@ -199,6 +199,23 @@ import Testing
     ] { #expect(told(events, sale + right) == []) }
   }
 
+  /// Each of them is named where there are two such pairs.
+  @Test func twoDocumentsThatArePostedInPlaceOfOthers() {
+    let events = [credited("C1", 20_00), credited("C2", 20_00), credited("C3", 30_00), credited("C4", 30_00)]
+    let postings =
+      credit("C1", 20_00, journal: "J1") + credit("C1", 20_00, journal: "J2") + credit("C3", 30_00, journal: "J3")
+      + credit("C3", 30_00, journal: "J4")
+    #expect(
+      told(events, postings) == [
+        "DUPLICATE_POSTING:receivable -5500 -11000 -5500", "MISSING_IN_LEDGER:receivable -5500 0 5500",
+      ])
+    #expect(
+      open(events, postings).map(\.reason) == [
+        "C1 posted by J1 and again by J2; C3 posted by J3 and again by J4",
+        "nothing is posted for C2; nothing is posted for C4",
+      ])
+  }
+
   /// What is not due yet is not missing, and what is put right is right.
   @Test func aDocumentInPlaceOfAnotherIsToldWhenItIsDue() {
     var matcher = Matcher(policy: testPolicy(), dimensionCount: 0)

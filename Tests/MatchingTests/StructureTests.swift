@@ -257,6 +257,31 @@ struct SeededGenerator: RandomNumberGenerator {
     }
   }
 
+  /// What moves on from the last bucket of a turn is not passed over by the jump to what is far.
+  @Test func whatMovesOnAtTheEndOfATurnIsPopped() {
+    var queue = TimerQueue(quantum_ms: 1, adapts: false)
+    let ties = UnsafeMutablePointer<Tie>.allocate(capacity: 3)
+    defer { ties.deallocate() }
+    ties.initialize(repeating: Tie(body: 0, bodyLength: 0, head: 0), count: 3)
+    func push(_ slot: Int, at deadline_ms: Int64) {
+      ties[slot].timer_ms = deadline_ms
+      queue.push(deadline_ms: deadline_ms, slot: slot, head: 0) { Fingerprint(high: 0, low: UInt64($0)) }
+    }
+    func pop(before watermark_ms: Int64) -> Int? {
+      queue.pop(
+        TimerQueue.Due(before: watermark_ms, upTo: .none), ties: ties,
+        fingerprint: { Fingerprint(high: 0, low: UInt64($0)) }
+      ).map { Int($0.slot) }
+    }
+    push(1, at: 0)
+    #expect(pop(before: 1) == 1)
+    let last = Int64(TimerQueue.ringSize) - 1
+    push(2, at: last)
+    ties[2].timer_ms = last + 5
+    #expect(pop(before: last + 5_000) == 2)
+    #expect(queue.count == 0)
+  }
+
   /// Quanta grow where ties are few and shrink where they are many; what is popped stays the same, also of what lies in
   /// the buckets at the seam, beyond the calendar, or has moved.
   @Test(arguments: [1, 2, 3, 4] as [UInt64]) func quantaFollowTheTies(seed: UInt64) {

@@ -46,7 +46,7 @@ extension FlowLedger {
       guard draft.rest < 0 else { return }
       byCurrency[draft.currency, default: []].append(at)
       guard draft.document != 0 else { return }
-      let name = Draft.Name(key: draft.document, currency: draft.currency)
+      let name = Draft.Name(key: FlowLedger.text(draft.document), currency: draft.currency)
       byDocument[name, default: []].append(at)
       if draft.reversed > 0 { reversed[name, default: []].append(at) }
     }
@@ -58,25 +58,29 @@ extension FlowLedger {
     mutating func take(_ left: inout Int64, _ credit: Credit, takesAll: Bool, _ drafts: inout [Draft]) {
       let fact = credit.fact
       if fact.document != 0 {
-        let name = Draft.Name(key: fact.document, currency: fact.currency)
+        let name = Draft.Name(key: FlowLedger.text(fact.document), currency: fact.currency)
         // The reversal of a reversal is about that one, and not about money that stands there.
-        if credit.isTakenBack { OnAccount.take(&left, credit, &reversed[name], &drafts) }
-        OnAccount.take(&left, credit, &byDocument[name], &drafts)
+        if credit.isTakenBack { OnAccount.take(&left, credit, &reversed[name], named: fact.document, &drafts) }
+        OnAccount.take(&left, credit, &byDocument[name], named: fact.document, &drafts)
       }
       if takesAll { OnAccount.take(&left, credit, &byCurrency[fact.currency], &drafts) }
     }
 
-    private static func take(_ left: inout Int64, _ credit: Credit, _ places: inout [Int]?, _ drafts: inout [Draft]) {
+    /// - Parameter named: Only what this number names; 0 for all.
+    private static func take(
+      _ left: inout Int64, _ credit: Credit, _ places: inout [Int]?, named: UInt64 = 0, _ drafts: inout [Draft]
+    ) {
       guard left < 0, let all = places else { return }
       var used = 0
       for at in all {
         guard left < 0 else { break }
+        if named != 0, !FlowLedger.names(named, drafts[at].document) { continue }
         let part = max(left, drafts[at].rest)
         if part < 0 { drafts[at].apply(part, credit.fact, credit.isCash) }
         left -= part
         if drafts[at].rest == 0 { used += 1 } else { break }
       }
-      places!.removeFirst(used)
+      if named == 0 { places!.removeFirst(used) } else { places!.removeAll { drafts[$0].rest == 0 } }
     }
   }
 

@@ -48,7 +48,7 @@ final class TopicTable {
 
   /// The topic is gone: one of its name that comes is another one, and is read from its beginning.
   func forget() {
-    (rows, next, made, bad) = ([:], [:], nil, [])
+    (rows, next, made, bad, kept) = ([:], [:], nil, [], [:])
   }
 
   /// What made no row has been reported.
@@ -60,15 +60,25 @@ final class TopicTable {
   }
 
   /// Reads on to the end of every partition; what makes no row comes to `bad`.
+  /// - Returns: whether it is another topic of the same name: it ends before what has been read. Then all of it is read.
   func read(
     _ reader: any LogReader, partitions: Int,
     _ retrying: (() throws(KafkaError) -> (low: Int64, stable: Int64)) throws
       -> (low: Int64, stable: Int64)
-  ) throws {
+  ) throws -> Bool {
+    var bounds: [(low: Int64, stable: Int64)] = []
     for partition in 0..<Int32(partitions) {
       let place = TopicPartition(topic, partition)
-      let (low, stable) = try retrying { () throws(KafkaError) in try reader.bounds(place, timeout_ms: 30_000) }
+      bounds.append(try retrying { () throws(KafkaError) in try reader.bounds(place, timeout_ms: 30_000) })
+    }
+    let isAnother = bounds.indices.contains { bounds[$0].stable < next[Int32($0)] ?? 0 }
+    if isAnother { forget() }
+    for partition in 0..<Int32(partitions) {
+      let place = TopicPartition(topic, partition)
+      let (low, stable) = bounds[Int(partition)]
       let from = max(low, next[partition] ?? low)
+      // From a reading that broke off.
+      bad.removeAll { $0.partition == partition && $0.offset >= from }
       try reader.read(place, from: from, end: stable) { message in
         take(message, partition)
         return true
@@ -79,6 +89,7 @@ final class TopicTable {
       throw TableError(
         file: topic, line: 0, message: "\(source.words) has more than \(TopicTable.maximumRows) rows")
     }
+    return isAnother
   }
 
   private func take(_ message: ConsumedMessage, _ partition: Int32) {

@@ -77,13 +77,22 @@ final class TopicTables {
   private func read(_ table: TopicTable, _ partitions: Int?, isTroubled: Bool) throws {
     guard let partitions else {
       table.forget()
-      reported = reported.filter { !$0.key.hasPrefix("\(TopicTables.positionPrefix)/\(table.source.name)/") }
+      forgetReported(table)
       throw TopicCheckError(
         description: "\(table.source.words): there is no topic '\(table.topic)' at \(configuration.kafka.bootstrap)")
     }
-    try table.read(reader, partitions: partitions) { body in
+    let isAnother = try table.read(reader, partitions: partitions) { body in
       try isTroubled ? body() : environment.retrying("asking for offsets", log: log, body)
     }
+    guard isAnother else { return }
+    forgetReported(table)
+    log.warning(
+      "a topic of a table ends before what has been read of it, and is read from its beginning",
+      metadata: ["table": "\(table.source.name)", "topic": "\(table.topic)"])
+  }
+
+  private func forgetReported(_ table: TopicTable) {
+    reported = reported.filter { !$0.key.hasPrefix("\(TopicTables.positionPrefix)/\(table.source.name)/") }
   }
 
   /// What makes no row is a dead letter, where no process has said so before.
