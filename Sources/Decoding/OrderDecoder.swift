@@ -108,19 +108,13 @@ public struct OrderDecoder: ~Copyable {
 
   /// Returns false where the record does not even tell which row it is: then it never was one of this reconciliation.
   private mutating func fillIdentity(_ event: UnsafeMutablePointer<OrderEvent>, _ position: RecordPosition) -> Bool {
-    guard extractor.isMapped(Index.id) else { return false }
-    var isSkipped = false
-    event.update(from: blank, count: 1)
-    event.pointee.position = position
-    do throws(DataFault) {
-      event.pointee.order = try extractor.orderKey(Index.order, isSkipped: &isSkipped)
-      event.pointee.id = try extractor.plain(Index.id, isSkipped: &isSkipped)
-      guard let time = try extractor.time(Index.time, times, isSkipped: &isSkipped) else { return false }
-      event.pointee.time_ms = time.ms
-    } catch {
+    guard let known = extractor.identity(order: Index.order, id: Index.id, time: Index.time, times) else {
       return false
     }
-    return !isSkipped && !event.pointee.id.isEmpty
+    event.update(from: blank, count: 1)
+    event.pointee.position = position
+    (event.pointee.order, event.pointee.id, event.pointee.time_ms) = known
+    return true
   }
 
   private enum Index {

@@ -106,19 +106,13 @@ public struct PostingDecoder: ~Copyable {
 
   /// Returns false where the record does not even tell which line it is: then it never was one of this reconciliation.
   private mutating func fillIdentity(_ posting: UnsafeMutablePointer<Posting>, _ position: RecordPosition) -> Bool {
-    guard extractor.isMapped(Index.id) else { return false }
-    var isSkipped = false
-    posting.update(from: blank, count: 1)
-    posting.pointee.position = position
-    do throws(DataFault) {
-      posting.pointee.order = try extractor.orderKey(Index.order, isSkipped: &isSkipped)
-      posting.pointee.id = try extractor.plain(Index.id, isSkipped: &isSkipped)
-      guard let time = try extractor.time(Index.time, times, isSkipped: &isSkipped) else { return false }
-      posting.pointee.time_ms = time.ms
-    } catch {
+    guard let known = extractor.identity(order: Index.order, id: Index.id, time: Index.time, times) else {
       return false
     }
-    return !isSkipped && !posting.pointee.id.isEmpty
+    posting.update(from: blank, count: 1)
+    posting.pointee.position = position
+    (posting.pointee.order, posting.pointee.id, posting.pointee.time_ms) = known
+    return true
   }
 
   private enum Index {

@@ -86,6 +86,20 @@ extension Extractor {
     return time
   }
 
+  /// Which row a record is about and when, by the places of these fields; nil where it does not tell all of it.
+  mutating func identity(
+    order: Int, id: Int, time: Int, _ times: borrowing TextMemo
+  ) -> (order: ByteView, id: ByteView, time_ms: Int64)? {
+    guard isMapped(id) else { return nil }
+    var isSkipped = false
+    do throws(DataFault) {
+      let key = try orderKey(order, isSkipped: &isSkipped)
+      let own = try plain(id, isSkipped: &isSkipped)
+      guard let time = try self.time(time, times, isSkipped: &isSkipped), !isSkipped, !own.isEmpty else { return nil }
+      return (key, own, time.ms)
+    } catch { return nil }
+  }
+
   @inline(__always)
   mutating func currency(_ index: Int, isSkipped: inout Bool) throws(DataFault) -> Currency {
     let text = quickText(index)

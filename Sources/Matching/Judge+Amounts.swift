@@ -435,10 +435,7 @@ extension Judge {
 
   /// Adds a finding; the amounts of a type and role that has been found already (quantities that differ) go to that one.
   mutating func append(_ finding: consuming Finding) {
-    let known = findings.firstIndex {
-      $0.type == finding.type && $0.role == finding.role && $0.currency == finding.currency
-    }
-    guard let known else {
+    guard let known = place(like: finding) else {
       findings.append(finding)
       return
     }
@@ -449,6 +446,13 @@ extension Judge {
     guard finding.lines != nil else { return }
     findings[known].reason += "; \(finding.reason)"
     findings[known].add(finding.lines)
+  }
+
+  /// Where a finding of the same type, role and currency stands.
+  @inline(__always)
+  func place(like finding: borrowing Finding) -> Int? {
+    let (type, role, currency) = (finding.type, finding.role, finding.currency)
+    return findings.firstIndex { $0.type == type && $0.role == role && $0.currency == currency }
   }
 
   /// The role to name where the differing roles are off by one proportion: all of them the primary, if that is, net and its

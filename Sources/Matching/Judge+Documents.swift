@@ -197,10 +197,7 @@ extension Judge {
   /// Adds a finding about other documents than those that have been found in the same way: what is expected and posted of
   /// them comes together.
   private mutating func addAnother(_ finding: Finding) {
-    let known = findings.firstIndex {
-      $0.type == finding.type && $0.role == finding.role && $0.currency == finding.currency
-    }
-    guard let known else { return findings.append(finding) }
+    guard let known = place(like: finding) else { return findings.append(finding) }
     func sum(_ a: Int64?, _ b: Int64?) -> Int64 { Int64(clamping: Int128(a ?? 0) + Int128(b ?? 0)) }
     findings[known].expected = sum(findings[known].expected, finding.expected)
     findings[known].posted = sum(findings[known].posted, finding.posted)

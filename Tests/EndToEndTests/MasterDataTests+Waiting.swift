@@ -16,17 +16,8 @@ extension MasterDataTests {
       $0.replacing("interval: 1h}", with: "interval: 1h, hold: {time: 20h, records: 3}}")
         .replacing("{store: off}", with: "{store: \(store), interval: 100ms}")
     }
-    for source in first.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
-    for topic in first.ownTopics { try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config) }
-    func customers() throws -> [String: String] {
-      var found: [String: String] = [:]
-      for record in try world.cluster.readAll(first.breaksTopic, partitions: 1) {
-        let message = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
-        guard message["type"] as? String == "MISSING_IN_LEDGER" else { continue }
-        found[message["order"] as! String] = message["customer"] as? String
-      }
-      return found
-    }
+    try world.createTopics(first)
+    func customers() throws -> [String: String] { try world.customers(first) }
     func run(_ configuration: Configuration, _ body: (Daemon) throws -> Void) throws {
       let daemon = Daemon(configuration: configuration, log: silent)
       try daemon.start()
@@ -76,10 +67,7 @@ extension MasterDataTests {
     let configuration = try world.configuration {
       $0.replacing("interval: 1h}", with: "interval: 1h, hold: {time: 1s}}")
     }
-    for source in configuration.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
-    for topic in configuration.ownTopics {
-      try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config)
-    }
+    try world.createTopics(configuration)
     func letters() throws -> [String] {
       try world.cluster.readAll(configuration.deadLettersTopic, partitions: 1).map {
         let letter = try JSONSerialization.jsonObject(with: Data($0.value!.utf8)) as! [String: Any]
@@ -192,10 +180,7 @@ extension MasterDataTests {
       $0.replacing("interval: 1h}", with: "interval: 1h, hold: {time: 20h}}")
         .replacing("severity: flag}", with: "severity: reject}")
     }
-    for source in configuration.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
-    for topic in configuration.ownTopics {
-      try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config)
-    }
+    try world.createTopics(configuration)
     let daemon = Daemon(configuration: configuration, log: silent)
     try daemon.start()
     try world.send([("A", "GOOD"), ("B", "BAD")], configuration)

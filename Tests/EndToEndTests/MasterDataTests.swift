@@ -53,6 +53,25 @@ import Testing
       return try Configuration.parse(yaml: change(yaml), file: "md.yaml", directory: directory)
     }
 
+    /// Makes the topics of the sources and the program's own.
+    func createTopics(_ configuration: Configuration, partitions: Int = 1) throws {
+      for source in configuration.sources { try cluster.createTopic(source.topic, partitions: partitions) }
+      for topic in configuration.ownTopics {
+        try cluster.createTopic(topic.name, partitions: partitions, config: topic.config)
+      }
+    }
+
+    /// By order of which nothing is posted: its customer, as the newest break has it.
+    func customers(_ configuration: Configuration) throws -> [String: String] {
+      var found: [String: String] = [:]
+      for record in try cluster.readAll(configuration.breaksTopic, partitions: 1) {
+        let message = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
+        guard message["type"] as? String == "MISSING_IN_LEDGER" else { continue }
+        found[message["order"] as! String] = message["customer"] as? String
+      }
+      return found
+    }
+
     func send(_ orders: [(key: String, customer: String)], _ configuration: Configuration) throws {
       try cluster.produce(
         configuration.sources[0].topic,
@@ -73,8 +92,7 @@ import Testing
     let world = try World()
     try world.write(["OLD,C1"])
     let first = try world.configuration()
-    for source in first.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
-    for topic in first.ownTopics { try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config) }
+    try world.createTopics(first)
     #expect(first.ownTopics.contains { $0.name == world.prefix + ".tables" })
     let daemon = Daemon(configuration: first, log: silent)
     try daemon.start()
@@ -106,15 +124,7 @@ import Testing
     wait("the recovery") { next.status.recoveries >= 1 }
     #expect(next.status.recoveryProblems == 0)
     try world.send([("E", "NEW")], third)
-    func customers() throws -> [String: String] {
-      var found: [String: String] = [:]
-      for record in try world.cluster.readAll(third.breaksTopic, partitions: 1) {
-        let message = try JSONSerialization.jsonObject(with: Data(record.value!.utf8)) as! [String: Any]
-        guard message["type"] as? String == "MISSING_IN_LEDGER" else { continue }
-        found[message["order"] as! String] = message["customer"] as? String
-      }
-      return found
-    }
+    func customers() throws -> [String: String] { try world.customers(third) }
     try wait("the breaks") { try customers().count == 4 }
     next.stop.stop()
     #expect(next.waitUntilStopped() && next.status.restarts == 0)
@@ -220,8 +230,7 @@ import Testing
     }
     try write(closed: "", rates: ["2023-12-31,USD,EUR,0.9"])
     let first = try configuration()
-    for source in first.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
-    for topic in first.ownTopics { try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config) }
+    try world.createTopics(first)
     func send(_ key: String, _ currency: String) throws {
       let common = #""o":"\#(key)","t":"2024-01-20T00:00:00Z","c":"\#(currency)""#
       try world.cluster.produce(first.sources[0].topic, [(key, #"{\#(common),"g":10}"#, 0)])
@@ -312,8 +321,7 @@ import Testing
       #expect(daemon.waitUntilStopped() && daemon.status.restarts == 0)
     }
     let first = try configuration(nil)
-    for source in first.sources { try world.cluster.createTopic(source.topic, partitions: 2) }
-    for topic in first.ownTopics { try world.cluster.createTopic(topic.name, partitions: 2, config: topic.config) }
+    try world.createTopics(first, partitions: 2)
     let january = "2024-01,2024-01-01,2024-01-31"
     if isFollowed {
       // Months, then periods that are months, then none any more.
@@ -362,8 +370,7 @@ import Testing
       }
     }
     let first = try configuration()
-    for source in first.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
-    for topic in first.ownTopics { try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config) }
+    try world.createTopics(first)
     #expect(throws: TopicCheckError.self) { try Daemon(configuration: first, log: silent).start() }
     let compact = ["cleanup.policy": "compact"]
     try world.cluster.createTopic(customers, partitions: 2, config: compact)
@@ -433,10 +440,7 @@ import Testing
       $0.replacing("customers.csv}", with: "customers.csv}, roles: {topic: \(roles), value: role}")
         .replacing("{constant: receivable}", with: "{path: r, table: roles, default: X}")
     }
-    for source in configuration.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
-    for topic in configuration.ownTopics {
-      try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config)
-    }
+    try world.createTopics(configuration)
     try world.cluster.createTopic(roles, partitions: 2, config: ["cleanup.policy": "compact"])
     func row(_ key: String, _ role: String) throws {
       try world.cluster.produce(roles, [(key, #"{"role":"\#(role)"}"#, 1)])
@@ -472,10 +476,7 @@ import Testing
         with: "{roles: {topic: \(roles), value: role}, customers: {topic: \(customers), value: group}}"
       ).replacing("{constant: receivable}", with: "{path: r, table: roles, default: X}")
     }
-    for source in configuration.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
-    for topic in configuration.ownTopics {
-      try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config)
-    }
+    try world.createTopics(configuration)
     for topic in [customers, roles] {
       try world.cluster.createTopic(topic, partitions: 1, config: ["cleanup.policy": "compact"])
     }
@@ -521,10 +522,7 @@ import Testing
     let configuration = try world.configuration {
       $0.replacing("{customers: {file: customers.csv}}", with: "{customers: {topic: \(customers), value: group}}")
     }
-    for source in configuration.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
-    for topic in configuration.ownTopics {
-      try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config)
-    }
+    try world.createTopics(configuration)
     try world.cluster.createTopic(customers, partitions: 1, config: ["cleanup.policy": "compact"])
     try world.cluster.produce(customers, [("OLD", #"{"group":"C1"}"#, 0)])
     let daemon = Daemon(configuration: configuration, log: silent)
@@ -551,10 +549,7 @@ import Testing
     let configuration = try world.configuration {
       $0.replacing("tables: {customers", with: "calendar: {topic: \(periods)}\ntables: {customers")
     }
-    for source in configuration.sources { try world.cluster.createTopic(source.topic, partitions: 1) }
-    for topic in configuration.ownTopics {
-      try world.cluster.createTopic(topic.name, partitions: 1, config: topic.config)
-    }
+    try world.createTopics(configuration)
     try world.cluster.createTopic(periods, partitions: 1, config: ["cleanup.policy": "compact"])
     let error = #expect(throws: (any Error).self) {
       try Daemon(configuration: configuration, log: silent).start()
