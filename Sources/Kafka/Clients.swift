@@ -44,6 +44,9 @@ public protocol GroupConsumer: AnyObject {
   func assign(_ starts: [TopicPartition: StartOffset]) throws(KafkaError)
   /// Gives everything back.
   func unassign() throws(KafkaError)
+  /// Hands out nothing of these topics of the subscription until another call leaves them out. What has been fetched of
+  /// them waits, in its order, and little more is fetched; where partitions stand is not changed. `assign` holds none.
+  func hold(_ topics: Set<Int>)
 
   /// The member of the generation that is answered for now. To be asked for once after an assignment, and kept: an
   /// answer later may already speak of another generation.

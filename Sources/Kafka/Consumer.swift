@@ -82,6 +82,11 @@ public final class Consumer: GroupConsumer {
     .init("fetch.error.backoff.ms", "50"),
   ]
 
+  /// Of several topics one may be held while the others are taken, and has a queue of its own then: each gets half.
+  static let ofSeveral: [KafkaProperty] = [
+    .init("queued.min.messages", "25000"), .init("queued.max.messages.kbytes", "16384"),
+  ]
+
   /// How long a fetch may wait where the broker answers as soon as something comes: every one but the embedded one.
   public static let fetchWait = KafkaProperty("fetch.wait.max.ms", "100")
 
@@ -99,6 +104,13 @@ public final class Consumer: GroupConsumer {
   private var meter: FetchMeter
   /// What is being read.
   private var places: [TopicPartition] = []
+  /// By topic of several: what was fetched of it goes through here into the client's own queue, and stays here while the
+  /// topic is held. A queue counts for the bounds of fetching where its messages end up, so each held one has bounds of its
+  /// own.
+  private var passages: [OpaquePointer?]
+  /// When partitions are next led into their passages.
+  private var leadDue_us: Int64 = 0
+  private var held: Set<Int> = []
   public private(set) var pendingRebalance: Rebalance?
   /// The last partition errors and end-of-partition events of a batch.
   public private(set) var ended: [PartitionEnd] = []
@@ -109,10 +121,12 @@ public final class Consumer: GroupConsumer {
     properties: [KafkaProperty], topics: [String], batch: Int = 10_000, log: @escaping KafkaLogHandler = { _, _, _ in }
   ) throws(KafkaError) {
     context = ClientContext(log: log)
-    client = try makeClient(RD_KAFKA_CONSUMER, properties: Consumer.defaults + properties, context: context)
+    let properties = Consumer.defaults + (topics.count > 1 ? Consumer.ofSeveral : []) + properties
+    client = try makeClient(RD_KAFKA_CONSUMER, properties: properties, context: context)
     waker = FetchWaker.isBuiltIn ? nil : FetchWaker(client)
-    meter = FetchMeter(Consumer.defaults + properties)
+    meter = FetchMeter(properties)
     self.topics = topics
+    passages = Array(repeating: nil, count: topics.count)
     capacity = batch
     slots = .allocate(capacity: batch)
     slots.initialize(repeating: nil, count: batch)
@@ -163,6 +177,7 @@ public final class Consumer: GroupConsumer {
       try KafkaError.check(rd_kafka_assign(client, nil), "giving an assignment up")
       usleep(300_000)
     }
+    hold([])
     // Where nothing is taken up, nothing is being started.
     lastAssignment_us = starts.isEmpty ? nil : monotonic_us()
     let list = rd_kafka_topic_partition_list_new(Int32(starts.count))!
@@ -172,6 +187,8 @@ public final class Consumer: GroupConsumer {
     }
     try KafkaError.check(rd_kafka_assign(client, list), "taking an assignment")
     places = Array(starts.keys)
+    leadDue_us = 0
+    lead()
   }
 
   public func unassign() throws(KafkaError) {
@@ -179,6 +196,36 @@ public final class Consumer: GroupConsumer {
     lastAssignment_us = nil
     places = []
     try KafkaError.check(rd_kafka_assign(client, nil), "giving an assignment up")
+  }
+
+  /// Has the messages of every partition go through the passage of its topic: again and again, since the library stops a
+  /// partition at some time after an assignment is given up, and then leads it nowhere, not even into its own queue, where it
+  /// was led somewhere by the application (`rd_kafka_toppar_fetch_stop`). What has come meanwhile moves on.
+  private func lead() {
+    guard topics.count > 1, let assigned_us = lastAssignment_us else { return }
+    let now_us = monotonic_us()
+    guard now_us >= leadDue_us else { return }
+    leadDue_us = now_us + (now_us - assigned_us < 5_000_000 ? 20_000 : 250_000)
+    for place in places {
+      guard let topic = topics.firstIndex(of: place.topic),
+        let own = rd_kafka_queue_get_partition(client, place.topic, place.partition)
+      else { continue }
+      if passages[topic] == nil {
+        passages[topic] = rd_kafka_queue_new(client)
+        rd_kafka_queue_forward(passages[topic], queue)
+      }
+      rd_kafka_queue_forward(own, passages[topic])
+      rd_kafka_queue_destroy(own)
+    }
+  }
+
+  public func hold(_ topics: Set<Int>) {
+    for topic in topics.symmetricDifference(held) {
+      guard let passage = passages[topic] else { continue }
+      // What waits there moves on with it, behind what the client's queue has.
+      rd_kafka_queue_forward(passage, topics.contains(topic) ? nil : queue)
+    }
+    held = topics
   }
 
   public func groupMetadata() throws(KafkaError) -> GroupMetadata {
@@ -234,6 +281,7 @@ public final class Consumer: GroupConsumer {
   ) throws(KafkaError) -> Int {
     ended.removeAll(keepingCapacity: true)
     errors.removeAll(keepingCapacity: true)
+    lead()
     let count = rd_kafka_consume_batch_queue(queue, Int32(timeout_ms), slots, capacity)
     guard count >= 0 else { throw KafkaError(rd_kafka_last_error(), "consuming") }
     var (handed, bytes) = (0, 0)
@@ -331,6 +379,8 @@ public final class Consumer: GroupConsumer {
     isClosed = true
     waker?.close()
     if pendingRebalance != nil { rd_kafka_assign(client, nil) }
+    hold([])
+    for passage in passages { if let passage { rd_kafka_queue_destroy(passage) } }
     rd_kafka_queue_destroy(queue)
     rd_kafka_consumer_close(client)
     rd_kafka_destroy(client)

@@ -39,8 +39,9 @@ extension Matcher {
       let keyBytes = Matcher.keySize(key.count)
       let length = keyBytes &+ plan.size
       let least = PlainBounds.granules(length)
+      let wanted = expectedSize.wanted(least, guess: Record.isPosting ? ExpectedSize.event : ExpectedSize.posting)
       let (ref, granules) = store.allocate(
-        wanted: expectedSize.wanted(least), least: least, most: least &+ Tie.mostRoom)
+        wanted: wanted, least: max(least, wanted &- ExpectedSize.lack), most: least &+ Tie.mostRoom)
       let body = store.pointer(ref).assumingMemoryBound(to: UInt8.self)
       Matcher.write(key, balance: change, at: body)
       plan.write(record, at: body + keyBytes)
@@ -311,14 +312,30 @@ extension Matcher {
 struct ExpectedSize {
   /// Room that a tie that agrees may keep.
   static let leftRoom = 3
+  /// Room that one may lack where only a smaller space is free. A space that is too small for what comes would be left
+  /// for another one, be taken again by the next tie, and be left again.
+  static let lack = 2
+  /// What may come to a record until sizes are known: an order event, a posting and the value of the two. So many ties
+  /// get it at the most, since none may ever agree.
+  static let (event, posting) = (9, 5)
+  private static let mostGuesses = 1 << 16
   private static let fraction = 6
   private static let (up, down) = (3, 1)
   private var sum = 0
+  private var guesses = 0
 
   @inline(__always)
   mutating func learn(_ size: Int) {
     if sum == 0 { sum = size &<< ExpectedSize.fraction }
     sum &+= size &<< ExpectedSize.fraction > sum ? ExpectedSize.up : 0 &- ExpectedSize.down
+  }
+
+  /// Granules to ask for a new tie that needs so many at least.
+  @inline(__always)
+  mutating func wanted(_ least: Int, guess: Int) -> Int {
+    guard sum == 0, guesses < ExpectedSize.mostGuesses else { return wanted(least) }
+    guesses &+= 1
+    return least &+ guess
   }
 
   /// Granules to ask for where so many are needed at least.

@@ -66,6 +66,58 @@ import Testing
     #expect(alone_s < 2.5, "a reader read \(read) records in \(alone_s) s")
   }
 
+  /// A held topic hands out nothing, keeps what has come in its order, and stays where it is; an assignment holds none.
+  @Test(arguments: TestCluster.kinds) func aHeldTopicWaitsAndLosesNothing(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
+    let topics = [cluster.unique("held-a"), cluster.unique("held-b")]
+    let (partitions, count) = (2, 6_000)
+    for topic in topics {
+      try cluster.createTopic(topic, partitions: partitions)
+      try cluster.produce(topic, (0..<count).map { ("k\($0)", "v\($0)", Int32($0 % partitions)) })
+    }
+    // A fraction of what there is, so that a held topic is fetched further once it is let go.
+    let consumer = try Consumer(
+      properties: cluster.properties + [
+        KafkaProperty("group.id", cluster.unique("held")), KafkaProperty("session.timeout.ms", "6000"),
+        KafkaProperty("queued.min.messages", "400"), KafkaProperty("fetch.message.max.bytes", "4000"),
+      ], topics: topics, batch: 100)
+    defer { consumer.close() }
+    var places: [TopicPartition] = []
+    var next: [TopicPartition: Int64] = [:]
+    var gaps = 0
+    func read(until isEnough: () -> Bool, seconds: TimeInterval = 30) throws {
+      let until = Date().addingTimeInterval(seconds)
+      while !isEnough(), Date() < until {
+        _ = try consumer.consume(timeout_ms: 20) { message in
+          let place = TopicPartition(topics[message.topic], message.partition)
+          if message.offset != next[place, default: 0] { gaps += 1 }
+          next[place] = message.offset + 1
+        }
+        if let now = try consumer.answerRebalance(start: .beginning) { places = now }
+      }
+    }
+    func taken(_ topic: Int) -> Int64 { next.filter { $0.key.topic == topics[topic] }.map(\.value).reduce(0, +) }
+
+    try read(until: { !places.isEmpty })
+    #expect(places.count == 4)
+    consumer.hold([1])
+    try read(until: { taken(0) == Int64(count) })
+    #expect(taken(0) == Int64(count))
+    #expect(taken(1) == 0)
+    consumer.hold([0])
+    try read(until: { taken(1) == Int64(count) })
+    #expect(taken(1) == Int64(count))
+    #expect(gaps == 0)
+
+    // Taken up anew while one is held.
+    consumer.hold([0, 1])
+    try consumer.assign(Dictionary(uniqueKeysWithValues: places.map { ($0, .at(10)) }))
+    next = Dictionary(uniqueKeysWithValues: places.map { ($0, 10) })
+    try read(until: { taken(0) + taken(1) == Int64(2 * count) })
+    #expect(taken(0) + taken(1) == Int64(2 * count))
+    #expect(gaps == 0)
+  }
+
   @Test(arguments: ["none", "gzip", "snappy", "lz4", "zstd"]) func codecs(codec: String) throws {
     let cluster = try TestCluster()
     let topic = cluster.unique("codec-\(codec)")

@@ -43,3 +43,45 @@ import Testing
     #expect(held([9, 5], atEnd: [false, true], held: [true, false]) == [false, false])
   }
 }
+
+/// Which sources wait while a backlog is worked off.
+@Suite struct SourcesAheadTests {
+  /// By task, and in it by source: how far it has come, and what waits.
+  private func ahead(_ tasks: [[(Int64, Int)]], waiting: Set<Int> = []) -> Set<Int> {
+    sourcesAhead(
+      tasks.map { $0.map { SourcePlace(reached_ms: $0.0, backlog: $0.1) } }, waiting: waiting, lead_ms: 100,
+      leastBacklog: 10)
+  }
+
+  @Test func theOneAheadWaitsForABacklog() {
+    #expect(ahead([[(1_000, 50), (1_101, 0)]]) == [1])
+    #expect(ahead([[(1_000, 50), (1_100, 0)]]) == [])
+    #expect(ahead([[(1_101, 9), (1_000, 50), (1_200, 70)]]) == [0, 2])
+    // Next to nothing to read, or nothing: whoever waits for it would wait for ever.
+    #expect(ahead([[(1_000, 9), (9_000, 0)]]) == [])
+    #expect(ahead([[(.min, 0), (9_000, 50)]]) == [])
+    #expect(ahead([]) == [])
+  }
+
+  /// A source whose records have not come yet is behind all others.
+  @Test func oneThatWasNotReadYetIsBehind() {
+    #expect(ahead([[(.min, 50), (9_000, 0)]]) == [1])
+    #expect(ahead([[(.min, 50), (.min, 50)]]) == [])
+    #expect(ahead([[(.min, 50), (Int64.max - 5, 0)]]) == [1])
+  }
+
+  @Test func waitingEndsBelowHalfTheLead() {
+    #expect(ahead([[(1_000, 50), (1_060, 0)]], waiting: [1]) == [1])
+    #expect(ahead([[(1_000, 50), (1_050, 0)]], waiting: [1]) == [])
+    #expect(ahead([[(1_000, 50), (1_060, 0)]]) == [])
+    // Overtaken: the other one waits.
+    #expect(ahead([[(1_200, 0), (1_000, 50)]], waiting: [1]) == [0])
+  }
+
+  /// A source is as far ahead as in the task where it is least so: one that is behind somewhere never waits for itself.
+  @Test func allPartitionsOfAWorkerAreLookedAt() {
+    #expect(ahead([[(1_000, 50), (5_000, 0)], [(3_000, 50), (1_050, 0)]]) == [])
+    #expect(ahead([[(1_000, 50), (5_000, 0)], [(3_000, 50), (2_000, 0)]]) == [1])
+    #expect(ahead([[(1_000, 50), (5_000, 40)], [(3_000, 50), (900, 40)]]) == [])
+  }
+}

@@ -56,6 +56,13 @@ import Testing
     #expect(runs.contains { $0.tables?.hasPolicies == true } && runs.contains { $0.tables?.hasPolicies == false })
   }
 
+  /// Sources wait for one that is behind, and it costs no record.
+  @Test func sourcesWaitForEachOther() throws {
+    let outcomes = try run(1..<40)
+    #expect(outcomes.map(\.waits).reduce(0, +) > 10)
+    #expect(outcomes.flatMap(\.failures) == [])
+  }
+
   /// What shows only where whole orders are told, few kinds of events do not find.
   @Test func wholeOrdersFindMore() throws {
     var options = SimulationOptions()

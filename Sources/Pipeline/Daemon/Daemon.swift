@@ -135,6 +135,7 @@ public final class Daemon: @unchecked Sendable {
       sum.rebalances += one.rebalances
       sum.longestCheckpointPause_us = max(sum.longestCheckpointPause_us, one.longestCheckpointPause_us)
       if let first = one.firstRecord_us { sum.firstRecord_us = min(sum.firstRecord_us ?? .max, first) }
+      sum.sourcesWaiting += one.sourcesWaiting
       sum.isThrottled = sum.isThrottled || one.isThrottled
       sum.isReady = sum.isReady && one.isReady
       if let watermark = one.watermark_ms { sum.watermark_ms = min(sum.watermark_ms ?? .max, watermark) }

@@ -106,6 +106,10 @@ public struct DaemonMetrics {
     tell("state_bytes", .gauge, "Bytes of matching state.", status.stateBytes)
     tell("memory_limit_bytes", .gauge, "limits.memory.", memoryLimit)
     tell("resident_bytes", .gauge, "Memory of the process.", residentBytes)
+    tell(
+      "sources_waiting", .gauge,
+      "Sources that are ahead of another one with a backlog and wait for it, once for each worker.",
+      status.sourcesWaiting)
     tell("throttled", .gauge, "1 where intake is slowed down at the bound of memory.", status.isThrottled ? 1 : 0)
     tell("checkpoints", .gauge, "Checkpoints that the tasks here have completed.", status.checkpoints)
     tell("checkpoint_bytes", .gauge, "Bytes that the tasks here have written to checkpoints.", status.checkpointBytes)

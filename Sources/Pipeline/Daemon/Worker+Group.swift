@@ -208,6 +208,33 @@ extension Worker {
       }
     }
     try consumer.assign(starts)
+    sourcesWaiting = []
+  }
+
+  /// Has sources that are ahead wait for one that is behind. A hundred times a second at the most, since it asks the client
+  /// for the end of every partition.
+  func holdAhead() {
+    let now_ms = environment.monotonic_ms()
+    guard now_ms >= waitingDue_ms else { return }
+    waitingDue_ms = now_ms + 10
+    let places = tasks.map { partition, task in
+      configuration.sources.indices.map { source in
+        let reached_ms = task.engine.matcher.watermarks.reached_ms(source: UInt16(source)) ?? .min
+        guard !task.engine.isAtEnd[source], !task.engine.isHeld[source], !sourcesWaiting.contains(source),
+          let high = consumer.cachedOffsets(TopicPartition(configuration.inputTopics[source], partition))?.high
+        else { return SourcePlace(reached_ms: reached_ms, backlog: 0) }
+        return SourcePlace(reached_ms: reached_ms, backlog: Int(max(0, high - task.engine.next[source])))
+      }
+    }
+    let ahead = sourcesAhead(
+      places, waiting: sourcesWaiting, lead_ms: configuration.policy.window_ms / 8,
+      leastBacklog: environment.leastBacklog)
+    guard ahead != sourcesWaiting else { return }
+    log.debug(
+      "sources wait for one that is behind",
+      metadata: ["sources": "\(ahead.sorted().map { configuration.sources[$0].name }.joined(separator: ", "))"])
+    consumer.hold(ahead)
+    sourcesWaiting = ahead
   }
 
   /// Kafka does not have the next records of these partitions any more. What retention has taken cannot be had again: it
@@ -283,4 +310,34 @@ func heldBack(times_ms: [Int64], isAtEnd: [Bool], isHeld: [Bool], isOver: Bool, 
   return times_ms.indices.map { source in
     canCatchUp && times_ms[source] > slowest && (isHeld[source] ? isNear : isOver)
   }
+}
+
+/// How far a source has come in a task, and how much it has to read there.
+struct SourcePlace {
+  /// The latest event time up to which nothing is left behind; `Int64.min` where nothing was read.
+  var reached_ms: Int64
+  /// Records that are known to wait in Kafka.
+  var backlog: Int
+}
+
+/// Which sources of a worker wait until the one that is farthest behind has come nearer. Where a backlog is worked off, the
+/// source whose records take the fewest bytes comes along fastest, and each tie that it opens would be kept until the others
+/// have got there: state would grow with the backlog, and not with the window. What is up to date waits for nobody, and
+/// nobody waits for it.
+/// - Parameters:
+///   - tasks: By task and source.
+///   - waiting: Those that wait now: they go on where half of the lead is left.
+///   - lead_ms: How far ahead in event time a source may be, where it is nearest to the one behind.
+///   - leastBacklog: Fewer records than these are nothing to wait for.
+func sourcesAhead(_ tasks: [[SourcePlace]], waiting: Set<Int>, lead_ms: Int64, leastBacklog: Int) -> Set<Int> {
+  let behind_ms = tasks.joined().lazy.filter { $0.backlog >= leastBacklog }.map(\.reached_ms).min()
+  guard let behind_ms, let count = tasks.first?.count else { return [] }
+  return Set(
+    (0..<count).filter { source in
+      let nearest_ms = tasks.lazy.map { $0[source].reached_ms }.min() ?? .min
+      guard nearest_ms > behind_ms else { return false }
+      // Where the one behind was not read at all, there is no telling how far.
+      let (ahead_ms, isAny) = nearest_ms.subtractingReportingOverflow(behind_ms)
+      return isAny || ahead_ms > (waiting.contains(source) ? lead_ms / 2 : lead_ms)
+    })
 }

@@ -84,6 +84,9 @@ public final class Worker: @unchecked Sendable {
   var sampledFaults = 0
   var lostActions = 0
   var isLeaving = false
+  /// Sources that are ahead, and wait (`holdAhead`).
+  var sourcesWaiting: Set<Int> = []
+  var waitingDue_ms: Int64 = 0
   var heldSince_ms: Int64?
   /// Why records could not be taken in.
   private var schemaProblem: SchemaRegistryError?
@@ -247,6 +250,7 @@ public final class Worker: @unchecked Sendable {
     guard recordsInEpoch > 0 || isDue else { return }
     if recordsInEpoch > 0, status.firstRecord_us == nil { status.firstRecord_us = environment.monotonic_us() }
     let isBehind = moveTime()
+    holdAhead()
     producer.poll()
     if isDue {
       try commitEpoch(isForced: false)
@@ -279,6 +283,7 @@ public final class Worker: @unchecked Sendable {
 
   func dropTasks() {
     tasks = [:]
+    sourcesWaiting = []
     parked = [:]
     recordsInEpoch = 0
   }
@@ -332,10 +337,12 @@ public final class Worker: @unchecked Sendable {
   func moveTime() -> Bool {
     let now_ms = environment.wallClock_ms()
     let unheard = unheardSources(now_ms)
+    // What has been fetched of these is not known here.
+    let waiting = sourcesWaiting.reduce(into: 0 as UInt64) { $0 |= 1 << UInt64($1) }
     var isBehind = false
     for (partition, task) in inOrder(tasks)
     where task.engine.moveTime(
-      now_ms: now_ms, unheard: unheard[partition] ?? 0, pace: .atMost(configuration.policy.maximumExpiries))
+      now_ms: now_ms, unheard: waiting | (unheard[partition] ?? 0), pace: .atMost(configuration.policy.maximumExpiries))
     {
       isBehind = true
     }
@@ -406,6 +413,7 @@ public final class Worker: @unchecked Sendable {
     status.checkpointBytes = 0
     status.watermark_ms = nil
     status.waiting = 0
+    status.sourcesWaiting = sourcesWaiting.count
     status.uncommittedTasks = 0
     status.cells = 0
     let overflow = status.overflow

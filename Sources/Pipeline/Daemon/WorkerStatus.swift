@@ -57,6 +57,8 @@ public struct WorkerStatus: Sendable {
   /// Event time that the slowest task has reached; nil before the first watermark.
   public var watermark_ms: Int64?
   public var isThrottled = false
+  /// Sources that are ahead of another one that has a backlog, and wait for it.
+  public var sourcesWaiting = 0
   /// Cells of the aggregates, and facts that found no value or cell of their own.
   public var cells = 0
   public var overflow = CellTable.Overflow()

@@ -22,6 +22,8 @@ public protocol WorkerEnvironment: AnyObject {
   func identity() -> UInt64
   /// How often the group is served while a worker does other things: far below `max.poll.interval.ms`.
   var keepAlive_ms: Int64 { get }
+  /// Records that a source must have waiting in a partition for the others to wait for it (`sourcesAhead`).
+  var leastBacklog: Int { get }
   /// A defect planted by the simulator; nil everywhere else.
   var defect: Defect? { get }
 }
@@ -29,6 +31,7 @@ public protocol WorkerEnvironment: AnyObject {
 extension WorkerEnvironment {
   public var defect: Defect? { nil }
   public var keepAlive_ms: Int64 { 1_000 }
+  public var leastBacklog: Int { 10_000 }
 
   /// Calls again what Kafka's rules let be called again, for a minute at the most.
   func retrying<Value>(

@@ -53,6 +53,7 @@ final class SimulatedConsumer: GroupConsumer {
   private var member = 0
   private var generation = -1
   private var held: [TopicPartition] = []
+  private var heldTopics: Set<Int> = []
   private var positions: [(place: TopicPartition, offset: Int64, isEnded: Bool)] = []
   private var isClosed = false
   private(set) var ended: [PartitionEnd] = []
@@ -90,6 +91,7 @@ final class SimulatedConsumer: GroupConsumer {
       let log = cluster.log(positions[at].place)
       var left = 1 + cluster.random.below(8)
       let topic = topics.firstIndex(of: positions[at].place.topic)!
+      if heldTopics.contains(topic) { continue }
       while positions[at].offset < log.stable, left > 0 {
         let offset = positions[at].offset
         positions[at].offset += 1
@@ -164,6 +166,7 @@ final class SimulatedConsumer: GroupConsumer {
   func assign(_ starts: [TopicPartition: StartOffset]) throws(KafkaError) {
     if process.isDead { throw KafkaError(name: "_DESTROY", "the process is gone", context: "assign", isFatal: true) }
     pendingRebalance = nil
+    heldTopics = []
     positions = starts.sorted { ($0.key.topic, $0.key.partition) < ($1.key.topic, $1.key.partition) }.map {
       place, start in
       let log = cluster.log(place)
@@ -183,6 +186,11 @@ final class SimulatedConsumer: GroupConsumer {
     positions = []
     held = []
     if let at = group.members.firstIndex(where: { $0.id == member }) { group.members[at].hasJoined = true }
+  }
+
+  func hold(_ topics: Set<Int>) {
+    if !topics.isEmpty { cluster.waits += 1 }
+    heldTopics = topics
   }
 
   func groupMetadata() throws(KafkaError) -> GroupMetadata {

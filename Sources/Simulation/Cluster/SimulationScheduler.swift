@@ -188,4 +188,6 @@ final class SimulatedEnvironment: WorkerEnvironment {
   func identity() -> UInt64 { identities.next() | 1 }
   /// Often, so that the group is served between any two steps of a recovery.
   var keepAlive_ms: Int64 { 3 }
+  /// Next to none, so that sources wait for each other again and again.
+  var leastBacklog: Int { 4 }
 }
