@@ -44,8 +44,9 @@ public protocol GroupConsumer: AnyObject {
   func assign(_ starts: [TopicPartition: StartOffset]) throws(KafkaError)
   /// Gives everything back.
   func unassign() throws(KafkaError)
-  /// Hands out nothing of these topics of the subscription until another call leaves them out. What has been fetched of
-  /// them waits, in its order, and little more is fetched; where partitions stand is not changed. `assign` holds none.
+  /// Takes nothing more of these topics of the subscription until another call leaves them out. What the client has handed
+  /// on already may still come; what has been fetched besides waits, in its order, and little more is fetched. Where
+  /// partitions stand is not changed. `assign` and `unassign` hold none.
   func hold(_ topics: Set<Int>)
 
   /// The member of the generation that is answered for now. To be asked for once after an assignment, and kept: an

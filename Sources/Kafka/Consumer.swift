@@ -82,10 +82,15 @@ public final class Consumer: GroupConsumer {
     .init("fetch.error.backoff.ms", "50"),
   ]
 
-  /// Of several topics one may be held while the others are taken, and has a queue of its own then: each gets half.
-  static let ofSeveral: [KafkaProperty] = [
-    .init("queued.min.messages", "25000"), .init("queued.max.messages.kbytes", "16384"),
-  ]
+  /// The bounds of a queue where so many topics may be held, and have a queue of their own then: each gets its share.
+  static func bounds(of topics: Int) -> [KafkaProperty] {
+    topics < 2
+      ? []
+      : [
+        .init("queued.min.messages", "\(max(10_000, 50_000 / topics))"),
+        .init("queued.max.messages.kbytes", "\(max(8_192, 32_768 / topics))"),
+      ]
+  }
 
   /// How long a fetch may wait where the broker answers as soon as something comes: every one but the embedded one.
   public static let fetchWait = KafkaProperty("fetch.wait.max.ms", "100")
@@ -104,28 +109,31 @@ public final class Consumer: GroupConsumer {
   private var meter: FetchMeter
   /// What is being read.
   private var places: [TopicPartition] = []
-  /// By topic of several: what was fetched of it goes through here into the client's own queue, and stays here while the
-  /// topic is held. A queue counts for the bounds of fetching where its messages end up, so each held one has bounds of its
-  /// own.
+  /// By topic, where some may be held: what was fetched of it goes through here into the client's own queue, and stays here
+  /// while the topic is held. Messages count for the bounds of the queue in which they end up.
   private var passages: [OpaquePointer?]
   /// When partitions are next led into their passages.
   private var leadDue_us: Int64 = 0
   private var held: Set<Int> = []
+  private let mayHold: Bool
   public private(set) var pendingRebalance: Rebalance?
   /// The last partition errors and end-of-partition events of a batch.
   public private(set) var ended: [PartitionEnd] = []
   public private(set) var errors: [KafkaError] = []
 
-  /// - Parameter properties: override the defaults, in order.
+  /// - Parameters:
+  ///   - properties: override the defaults, in order.
+  ///   - held: How many of the topics `hold` may be asked to hold; without them it does nothing.
   public init(
-    properties: [KafkaProperty], topics: [String], batch: Int = 10_000, log: @escaping KafkaLogHandler = { _, _, _ in }
+    properties: [KafkaProperty], topics: [String], batch: Int = 10_000, held: Int = 0, log: @escaping KafkaLogHandler = { _, _, _ in }
   ) throws(KafkaError) {
     context = ClientContext(log: log)
-    let properties = Consumer.defaults + (topics.count > 1 ? Consumer.ofSeveral : []) + properties
+    let properties = Consumer.defaults + Consumer.bounds(of: held) + properties
     client = try makeClient(RD_KAFKA_CONSUMER, properties: properties, context: context)
     waker = FetchWaker.isBuiltIn ? nil : FetchWaker(client)
     meter = FetchMeter(properties)
     self.topics = topics
+    mayHold = held > 1
     passages = Array(repeating: nil, count: topics.count)
     capacity = batch
     slots = .allocate(capacity: batch)
@@ -195,6 +203,7 @@ public final class Consumer: GroupConsumer {
     pendingRebalance = nil
     lastAssignment_us = nil
     places = []
+    hold([])
     try KafkaError.check(rd_kafka_assign(client, nil), "giving an assignment up")
   }
 
@@ -202,7 +211,7 @@ public final class Consumer: GroupConsumer {
   /// partition at some time after an assignment is given up, and then leads it nowhere, not even into its own queue, where it
   /// was led somewhere by the application (`rd_kafka_toppar_fetch_stop`). What has come meanwhile moves on.
   private func lead() {
-    guard topics.count > 1, let assigned_us = lastAssignment_us else { return }
+    guard mayHold, let assigned_us = lastAssignment_us else { return }
     let now_us = monotonic_us()
     guard now_us >= leadDue_us else { return }
     leadDue_us = now_us + (now_us - assigned_us < 5_000_000 ? 20_000 : 250_000)
@@ -379,10 +388,15 @@ public final class Consumer: GroupConsumer {
     isClosed = true
     waker?.close()
     if pendingRebalance != nil { rd_kafka_assign(client, nil) }
-    hold([])
-    for passage in passages { if let passage { rd_kafka_queue_destroy(passage) } }
     rd_kafka_queue_destroy(queue)
     rd_kafka_consumer_close(client)
+    // Not before, and led nowhere: to destroy a queue of the application's empties the one that it leads into, and with it
+    // what the group has to say at the end.
+    for passage in passages {
+      guard let passage else { continue }
+      rd_kafka_queue_forward(passage, nil)
+      rd_kafka_queue_destroy(passage)
+    }
     rd_kafka_destroy(client)
   }
 }

@@ -325,6 +325,10 @@ public struct Matcher: ~Copyable {
       }
     }
     watermarks.observe(source: run.source, partition: run.partition, largest_ms: largest, now_ms: now_ms)
+    let last_ms = time(base + records.count - 1)
+    if last_ms <= latest {
+      watermarks.sample(source: run.source, partition: run.partition, time_ms: last_ms, now_ms: now_ms)
+    }
     settleAggregates()
   }
 

@@ -44,6 +44,9 @@ public struct Watermarks: Sendable {
     var isEnded = false
     /// By partition routed from; empty until the router has told of any. nil where the source is not routed.
     var origins: [Origin]?
+    /// Event times of single records of late, in a ring. Not kept in checkpoints.
+    var samples = InlineArray<7, Int64>(repeating: .min)
+    var sampleCount = 0
   }
 
   private let outOfOrderness_ms: Int64
@@ -106,6 +109,21 @@ public struct Watermarks: Sendable {
     let at = index(source, partition, now_ms: now_ms)
     partitions[at].largest_ms = max(partitions[at].largest_ms, largest_ms)
     partitions[at].lastHeard_ms = now_ms
+  }
+
+  /// Takes the event time of one record of a batch: whichever, for `typical_ms`.
+  public mutating func sample(source: UInt16, partition: Int32, time_ms: Int64, now_ms: Int64) {
+    let at = index(source, partition, now_ms: now_ms)
+    partitions[at].samples[partitions[at].sampleCount % 7] = time_ms
+    partitions[at].sampleCount += 1
+  }
+
+  /// The event time around which a source is being read: the median of some records of late. One that is dated far ahead or
+  /// far back, as the largest time would be for good, does not change it. nil where nothing has been read lately.
+  public func typical_ms(source: UInt16) -> Int64? {
+    guard let partition = partitions.first(where: { $0.source == source && $0.sampleCount > 0 }) else { return nil }
+    let count = min(partition.sampleCount, 7)
+    return (0..<count).map { partition.samples[$0] }.sorted()[count / 2]
   }
 
   /// The input is being held back or has records waiting: silence is not idleness.

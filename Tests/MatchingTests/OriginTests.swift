@@ -90,4 +90,19 @@ import Testing
     #expect(restored.partitions[0].origins == nil)
     #expect(restored.partitions[1].origins == marks.partitions[1].origins && marks.partitions[1].origins?.count == 3)
   }
+
+  /// What is read now, whatever single records are dated.
+  @Test func theTypicalTimeIsThatOfMostRecords() {
+    var marks = Watermarks(outOfOrderness_ms: 10, idleTimeout_ms: 1_000)
+    #expect(marks.typical_ms(source: 0) == nil)
+    marks.observe(source: 0, partition: 0, largest_ms: 9_000_000, now_ms: 1)
+    #expect(marks.typical_ms(source: 0) == nil)
+    for time_ms in [5_000, 5_010, 9_000_000, 5_020, 3, 5_030] as [Int64] {
+      marks.sample(source: 0, partition: 0, time_ms: time_ms, now_ms: 1)
+    }
+    #expect(marks.typical_ms(source: 0) == 5_020)
+    for time_ms in 0..<7 { marks.sample(source: 0, partition: 0, time_ms: 7_000 + Int64(time_ms), now_ms: 1) }
+    #expect(marks.typical_ms(source: 0) == 7_003)
+    #expect(marks.typical_ms(source: 1) == nil)
+  }
 }

@@ -59,7 +59,7 @@ import Testing
   /// Sources wait for one that is behind, and it costs no record.
   @Test func sourcesWaitForEachOther() throws {
     let outcomes = try run(1..<40)
-    #expect(outcomes.map(\.waits).reduce(0, +) > 10)
+    #expect(outcomes.map(\.withheld).reduce(0, +) > 10)
     #expect(outcomes.flatMap(\.failures) == [])
   }
 

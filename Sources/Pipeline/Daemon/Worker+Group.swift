@@ -211,24 +211,44 @@ extension Worker {
     sourcesWaiting = []
   }
 
-  /// Has sources that are ahead wait for one that is behind. A hundred times a second at the most, since it asks the client
-  /// for the end of every partition.
+  /// Has sources that are ahead wait for one that is behind. A hundred times a second at the most.
   func holdAhead() {
+    guard configuration.sources.count > 1 else { return }
     let now_ms = environment.monotonic_ms()
     guard now_ms >= waitingDue_ms else { return }
     waitingDue_ms = now_ms + 10
-    let places = tasks.map { partition, task in
-      configuration.sources.indices.map { source in
-        let reached_ms = task.engine.matcher.watermarks.reached_ms(source: UInt16(source)) ?? .min
-        guard !task.engine.isAtEnd[source], !task.engine.isHeld[source], !sourcesWaiting.contains(source),
+    let lead_ms = configuration.policy.window_ms / 8
+    var places: [[SourcePlace]] = []
+    var isAnyApart = false
+    for (_, task) in tasks {
+      var own: [SourcePlace] = []
+      for source in configuration.sources.indices {
+        task.advances[source].observe(
+          next: task.engine.next[source], isAtEnd: task.engine.isAtEnd[source], waits: sourcesWaiting.contains(source),
+          now_ms: now_ms)
+        own.append(
+          SourcePlace(
+            typical_ms: task.engine.matcher.watermarks.typical_ms(source: UInt16(source)),
+            isSilent: task.advances[source].isSilent))
+      }
+      let (least, most) = own.reduce((Int64.max, Int64.min)) { least, place in
+        (min(least.0, place.typical_ms ?? .min), max(least.1, place.typical_ms ?? .min))
+      }
+      isAnyApart = isAnyApart || least == .min || most - least > lead_ms / 2
+      places.append(own)
+    }
+    // The client is asked where that can change something: it takes locks that its other threads want.
+    if !isAnyApart, sourcesWaiting.isEmpty { return }
+    for (at, (partition, task)) in tasks.enumerated() {
+      for source in configuration.sources.indices where !task.engine.isAtEnd[source] && !task.engine.isHeld[source] {
+        guard !task.advances[source].standsStill(now_ms) || sourcesWaiting.contains(source),
           let high = consumer.cachedOffsets(TopicPartition(configuration.inputTopics[source], partition))?.high
-        else { return SourcePlace(reached_ms: reached_ms, backlog: 0) }
-        return SourcePlace(reached_ms: reached_ms, backlog: Int(max(0, high - task.engine.next[source])))
+        else { continue }
+        places[at][source].backlog = Int(max(0, high - task.engine.next[source]))
       }
     }
     let ahead = sourcesAhead(
-      places, waiting: sourcesWaiting, lead_ms: configuration.policy.window_ms / 8,
-      leastBacklog: environment.leastBacklog)
+      places, waiting: sourcesWaiting, lead_ms: lead_ms, leastBacklog: environment.leastBacklog)
     guard ahead != sourcesWaiting else { return }
     log.debug(
       "sources wait for one that is behind",
@@ -312,32 +332,70 @@ func heldBack(times_ms: [Int64], isAtEnd: [Bool], isHeld: [Bool], isOver: Bool, 
   }
 }
 
-/// How far a source has come in a task, and how much it has to read there.
-struct SourcePlace {
-  /// The latest event time up to which nothing is left behind; `Int64.min` where nothing was read.
-  var reached_ms: Int64
-  /// Records that are known to wait in Kafka.
-  var backlog: Int
+/// Whether a source comes along in a task.
+struct SourceAdvance {
+  /// So long without a record, and there is none, or its partition cannot be read.
+  static let patience_ms: Int64 = 5_000
+
+  private var next: Int64 = .min
+  private var since_ms: Int64 = 0
+  /// It was read to its end, and nothing has come for a while: it is no measure for anything.
+  private(set) var isSilent = false
+
+  /// - Parameters:
+  ///   - next: The next record to be read.
+  ///   - waits: It is held: then it does not come along, and that says nothing.
+  mutating func observe(next: Int64, isAtEnd: Bool, waits: Bool, now_ms: Int64) {
+    if next != self.next || waits { since_ms = now_ms }
+    self.next = next
+    if !waits { isSilent = isAtEnd && standsStill(now_ms) }
+  }
+
+  func standsStill(_ now_ms: Int64) -> Bool { now_ms - since_ms >= SourceAdvance.patience_ms }
 }
 
-/// Which sources of a worker wait until the one that is farthest behind has come nearer. Where a backlog is worked off, the
-/// source whose records take the fewest bytes comes along fastest, and each tie that it opens would be kept until the others
-/// have got there: state would grow with the backlog, and not with the window. What is up to date waits for nobody, and
-/// nobody waits for it.
+/// How far a source has come in a task, and how much it has to read there.
+struct SourcePlace {
+  /// The event time around which it is being read; nil where nothing was read.
+  var typical_ms: Int64?
+  /// Records that are known to wait in Kafka.
+  var backlog = 0
+  var isSilent = false
+}
+
+/// Which sources of a worker wait until those that are behind have come nearer. Where a backlog is worked off, the source
+/// whose records take the fewest bytes comes along fastest, and each tie that it opens would be kept until the others have
+/// got there: state would grow with the backlog, and not with the window.
+///
+/// A source begins to wait where it is ahead in every task: in each, of another one that has a backlog there. A task in
+/// which nobody is behind is not kept waiting, and neither is a source that has no backlog itself.
 /// - Parameters:
 ///   - tasks: By task and source.
-///   - waiting: Those that wait now: they go on where half of the lead is left.
-///   - lead_ms: How far ahead in event time a source may be, where it is nearest to the one behind.
-///   - leastBacklog: Fewer records than these are nothing to wait for.
+///   - waiting: Those that wait now: they go on where half of the lead is left in a task.
+///   - lead_ms: How far ahead in event time a source may be.
+///   - leastBacklog: Fewer records than these in a partition are no backlog.
 func sourcesAhead(_ tasks: [[SourcePlace]], waiting: Set<Int>, lead_ms: Int64, leastBacklog: Int) -> Set<Int> {
-  let behind_ms = tasks.joined().lazy.filter { $0.backlog >= leastBacklog }.map(\.reached_ms).min()
-  guard let behind_ms, let count = tasks.first?.count else { return [] }
+  guard let count = tasks.first?.count else { return [] }
   return Set(
     (0..<count).filter { source in
-      let nearest_ms = tasks.lazy.map { $0[source].reached_ms }.min() ?? .min
-      guard nearest_ms > behind_ms else { return false }
-      // Where the one behind was not read at all, there is no telling how far.
-      let (ahead_ms, isAny) = nearest_ms.subtractingReportingOverflow(behind_ms)
-      return isAny || ahead_ms > (waiting.contains(source) ? lead_ms / 2 : lead_ms)
+      let lead_ms = waiting.contains(source) ? lead_ms / 2 : lead_ms
+      let counted = tasks.lazy.filter { !$0[source].isSilent }
+      guard waiting.contains(source) || counted.contains(where: { $0[source].backlog >= leastBacklog }) else {
+        return false
+      }
+      return !counted.isEmpty && counted.allSatisfy { $0.isAhead(source, by: lead_ms, leastBacklog) }
     })
+}
+
+extension [SourcePlace] {
+  /// Whether a source is farther ahead than that of another one of its task that has a backlog. One that was not read yet is
+  /// behind all others.
+  fileprivate func isAhead(_ source: Int, by lead_ms: Int64, _ leastBacklog: Int) -> Bool {
+    guard let own_ms = self[source].typical_ms else { return false }
+    return indices.contains { other in
+      guard other != source, self[other].backlog >= leastBacklog else { return false }
+      guard let its_ms = self[other].typical_ms else { return true }
+      return own_ms > its_ms && own_ms - its_ms > lead_ms
+    }
+  }
 }

@@ -42,6 +42,8 @@ public final class Worker: @unchecked Sendable {
     /// has said that nothing came behind it.
     var ends: [Int64]
     var silentUntil_ms: [Int64?]
+    /// By source.
+    var advances: [SourceAdvance]
 
     init(_ engine: TaskEngine, _ checkpointer: Checkpointer, unneeded: (now: [String], later: [String])) {
       self.engine = engine
@@ -49,6 +51,7 @@ public final class Worker: @unchecked Sendable {
       self.unneeded = unneeded
       ends = Array(repeating: 0, count: engine.isAtEnd.count)
       silentUntil_ms = Array(repeating: nil, count: engine.isAtEnd.count)
+      advances = Array(repeating: SourceAdvance(), count: engine.isAtEnd.count)
     }
   }
 
@@ -337,12 +340,10 @@ public final class Worker: @unchecked Sendable {
   func moveTime() -> Bool {
     let now_ms = environment.wallClock_ms()
     let unheard = unheardSources(now_ms)
-    // What has been fetched of these is not known here.
-    let waiting = sourcesWaiting.reduce(into: 0 as UInt64) { $0 |= 1 << UInt64($1) }
     var isBehind = false
     for (partition, task) in inOrder(tasks)
     where task.engine.moveTime(
-      now_ms: now_ms, unheard: waiting | (unheard[partition] ?? 0), pace: .atMost(configuration.policy.maximumExpiries))
+      now_ms: now_ms, unheard: unheard[partition] ?? 0, pace: .atMost(configuration.policy.maximumExpiries))
     {
       isBehind = true
     }

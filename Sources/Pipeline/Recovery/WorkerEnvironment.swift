@@ -22,7 +22,8 @@ public protocol WorkerEnvironment: AnyObject {
   func identity() -> UInt64
   /// How often the group is served while a worker does other things: far below `max.poll.interval.ms`.
   var keepAlive_ms: Int64 { get }
-  /// Records that a source must have waiting in a partition for the others to wait for it (`sourcesAhead`).
+  /// Records that a source must have waiting in a partition for the others to wait for it (`sourcesAhead`): more than a
+  /// client's queue holds, since that much waits after any pause.
   var leastBacklog: Int { get }
   /// A defect planted by the simulator; nil everywhere else.
   var defect: Defect? { get }
@@ -31,7 +32,7 @@ public protocol WorkerEnvironment: AnyObject {
 extension WorkerEnvironment {
   public var defect: Defect? { nil }
   public var keepAlive_ms: Int64 { 1_000 }
-  public var leastBacklog: Int { 10_000 }
+  public var leastBacklog: Int { 30_000 }
 
   /// Calls again what Kafka's rules let be called again, for a minute at the most.
   func retrying<Value>(
@@ -103,7 +104,8 @@ public final class KafkaEnvironment: WorkerEnvironment {
     _ configuration: Configuration, group: String, topics: [String], member: String
   ) throws -> any GroupConsumer {
     try Consumer(
-      properties: configuration.clientProperties(.consumer(group: group, member: member)), topics: topics, log: log)
+      properties: configuration.clientProperties(.consumer(group: group, member: member)), topics: topics,
+      held: topics == configuration.inputTopics ? configuration.sources.count : 0, log: log)
   }
 
   public func makeProducer(_ configuration: Configuration, transactionalID: String?) throws -> any RecordProducer {

@@ -35,8 +35,8 @@ public final class ClusterSimulation {
     public var crashes = 0
     public var pauses = 0
     public var rebalances = 0
-    /// How often sources had to wait for one that was behind.
-    public var waits = 0
+    /// How often records were there that had to wait for a source that was behind.
+    public var withheld = 0
     public var recoveries = 0
     public var steps = 0
     /// Duplicate values that were found.
@@ -516,7 +516,7 @@ public final class ClusterSimulation {
       scheduler.kill(scheduler.running)
     }
     outcome.rebalances = cluster.group(configuration.kafka.group).generation
-    outcome.waits = cluster.waits
+    outcome.withheld = cluster.withheld
   }
 
   func committedSum(_ partition: Int32) -> Int64 {

@@ -54,6 +54,7 @@ final class SimulatedConsumer: GroupConsumer {
   private var generation = -1
   private var held: [TopicPartition] = []
   private var heldTopics: Set<Int> = []
+  private var stillComing = 0
   private var positions: [(place: TopicPartition, offset: Int64, isEnded: Bool)] = []
   private var isClosed = false
   private(set) var ended: [PartitionEnd] = []
@@ -91,7 +92,12 @@ final class SimulatedConsumer: GroupConsumer {
       let log = cluster.log(positions[at].place)
       var left = 1 + cluster.random.below(8)
       let topic = topics.firstIndex(of: positions[at].place.topic)!
-      if heldTopics.contains(topic) { continue }
+      if heldTopics.contains(topic) {
+        // What was on its way to the process.
+        left = min(left, stillComing)
+        stillComing -= left
+        if left == 0, positions[at].offset < log.stable { cluster.withheld += 1 }
+      }
       while positions[at].offset < log.stable, left > 0 {
         let offset = positions[at].offset
         positions[at].offset += 1
@@ -185,11 +191,12 @@ final class SimulatedConsumer: GroupConsumer {
     pendingRebalance = nil
     positions = []
     held = []
+    heldTopics = []
     if let at = group.members.firstIndex(where: { $0.id == member }) { group.members[at].hasJoined = true }
   }
 
   func hold(_ topics: Set<Int>) {
-    if !topics.isEmpty { cluster.waits += 1 }
+    if topics.subtracting(heldTopics).isEmpty == false { stillComing = cluster.random.below(12) }
     heldTopics = topics
   }
 

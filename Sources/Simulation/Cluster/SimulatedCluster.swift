@@ -113,7 +113,8 @@ final class SimulatedCluster: @unchecked Sendable {
   private var groups: [(name: String, group: Group)] = []
   private var nextMember = 1
   /// Until then no request is answered.
-  var waits = 0
+  /// How often records of a held topic were there and not taken.
+  var withheld = 0
   var downUntil_ms: Int64 = 0
   /// Markers are written late in this many of a hundred transactions.
   var lateMarkers = 30
