@@ -125,7 +125,8 @@ public final class Consumer: GroupConsumer {
   ///   - properties: override the defaults, in order.
   ///   - held: How many of the topics `hold` may be asked to hold; without them it does nothing.
   public init(
-    properties: [KafkaProperty], topics: [String], batch: Int = 10_000, held: Int = 0, log: @escaping KafkaLogHandler = { _, _, _ in }
+    properties: [KafkaProperty], topics: [String], batch: Int = 10_000, held: Int = 0,
+    log: @escaping KafkaLogHandler = { _, _, _ in }
   ) throws(KafkaError) {
     context = ClientContext(log: log)
     let properties = Consumer.defaults + Consumer.bounds(of: held) + properties
