@@ -115,7 +115,7 @@ private final class MonitoringHandler: ChannelInboundHandler {
       (status, text) = (.methodNotAllowed, "this method is not known here\n")
       headers.add(name: "Allow", value: "GET, HEAD")
     case "/healthz":
-      if !sources.isHealthy() { (status, text) = (.serviceUnavailable, "stopping\n") }
+      if !sources.isHealthy() { (status, text) = (.serviceUnavailable, "stopping, or standing still\n") }
     case "/readyz":
       if !sources.isReady() { (status, text) = (.serviceUnavailable, "starting\n") }
     default:

@@ -115,7 +115,8 @@ struct Run: ParsableCommand {
         let server = try MonitoringServer(
           settings,
           .init(
-            metrics: { daemon.metricsPage() }, isHealthy: { daemon.isRunning }, isReady: { daemon.status.isReady }))
+            metrics: { daemon.metricsPage() }, isHealthy: { daemon.isRunning && daemon.standingStill.isEmpty },
+            isReady: { daemon.status.isReady }))
         log.info("metrics are told", metadata: ["host": "\(settings.host)", "port": "\(server.port)"])
         return server
       }

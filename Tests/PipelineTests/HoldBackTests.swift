@@ -122,3 +122,18 @@ import Testing
     #expect(!advance.isSilent)
   }
 }
+
+@Suite struct PulseTests {
+  @Test func silenceOfMinutesIsStandingStill() {
+    let pulse = Pulse()
+    #expect(!pulse.standsStill(1_000_000_000))
+    pulse.beat(1_000)
+    #expect(!pulse.standsStill(1_000))
+    #expect(!pulse.standsStill(301_000))
+    #expect(pulse.standsStill(301_001))
+    pulse.beat(301_001)
+    #expect(!pulse.standsStill(301_002))
+    // Another thread's clock reading may be a little older.
+    #expect(!pulse.standsStill(300_000))
+  }
+}

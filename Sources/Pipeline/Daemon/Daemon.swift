@@ -15,6 +15,7 @@ public final class Daemon: @unchecked Sendable {
   private let running = Mutex(0)
   private var masterData: MasterData?
   private var totals: TotalsStage?
+  private var router: Router?
   /// Of the values that must be unique, as far as this process holds them; nil where no rule says so.
   var uniqueCounts: UniqueValues.Counts? { totals?.currentUniqueCounts }
   /// The most that is waited for the workers to finish their epochs.
@@ -54,9 +55,9 @@ public final class Daemon: @unchecked Sendable {
     }
     for worker in workers { start { worker.run() } }
     if configuration.sources.contains(where: \.isRouted) {
-      start {
-        Router(configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment()).run()
-      }
+      let router = Router(configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment())
+      self.router = router
+      start { router.run() }
     }
     let totals = TotalsStage(
       configuration: configuration, stop: stop, log: log, environment: KafkaEnvironment(), outputs: outputs,
@@ -91,6 +92,15 @@ public final class Daemon: @unchecked Sendable {
   }
 
   public var isRunning: Bool { running.withLock { $0 > 0 } }
+
+  /// Threads of which nothing has been heard for minutes: they wait in a call of the client library that does not return.
+  public var standingStill: [String] {
+    let now_ms = monotonic_ms()
+    var names = workers.filter { $0.pulse.standsStill(now_ms) }.map { "worker \($0.number)" }
+    if let router, router.pulse.standsStill(now_ms) { names.append("router") }
+    if let totals, totals.pulse.standsStill(now_ms) { names.append("totals") }
+    return names
+  }
 
   /// Waits until the workers have left after `stop`. Returns false if they did not in time.
   public func waitUntilStopped() -> Bool {
@@ -149,6 +159,11 @@ public final class Daemon: @unchecked Sendable {
   /// One line of the state of affairs, and what looks like a mistake in a mapping; from one thread.
   public func logStatus() {
     let status = self.status
+    for name in standingStill {
+      log.error(
+        "a thread stands still in a call of the client library: end this process, so that another one takes over",
+        metadata: ["thread": "\(name)", "seconds": "\(Pulse.patience_ms / 1_000)"])
+    }
     for doubt in status.decode.doubts where doubted.insert(doubt.about).inserted { log.warning("\(doubt.text)") }
     log.info(
       "status",

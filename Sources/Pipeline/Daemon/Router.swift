@@ -76,6 +76,7 @@ public final class Router: Stage, @unchecked Sendable {
     }
     trimmed = []
     while !stop.isStopped {
+      beat()
       try turn()
     }
   }

@@ -9,6 +9,7 @@ public class Stage: @unchecked Sendable {
   public let stop: StopFlag
   let log: Logger
   let environment: any WorkerEnvironment
+  let pulse = Pulse()
   var isExactlyOnce: Bool { configuration.kafka.delivery == .exactlyOnce }
 
   init(
@@ -33,13 +34,21 @@ public class Stage: @unchecked Sendable {
       } catch {
         log.error("stage failed and starts anew", metadata: ["error": "\(error)", "pause_ms": "\(pause_ms)"])
         let until = environment.monotonic_ms() + pause_ms
-        while environment.monotonic_ms() < until, !stop.isStopped { environment.sleep(ms: 20) }
+        while environment.monotonic_ms() < until, !stop.isStopped {
+          environment.sleep(ms: 20)
+          beat()
+        }
         pause_ms = environment.monotonic_ms() - started_ms > 60_000 ? 500 : min(pause_ms * 2, 30_000)
       }
     }
   }
 
+  func beat() { pulse.beat(environment.monotonic_ms()) }
+
   func retrying(_ body: () throws(KafkaError) -> Void) throws(KafkaError) {
-    try environment.retrying("a call", log: log, body)
+    try environment.retrying("a call", log: log) { () throws(KafkaError) in
+      beat()
+      try body()
+    }
   }
 }

@@ -98,6 +98,7 @@ public final class TotalsStage: Stage, @unchecked Sendable {
       producer = nil
     }
     while !stop.isStopped {
+      beat()
       _ = try consumer.consume(timeout_ms: 100, { self.take($0) }, finish: {})
       for error in consumer.errors {
         if error.isFatal { throw error }

@@ -92,6 +92,7 @@ extension Worker {
   /// Tells the group that the worker is alive, while it is not reading.
   func keepAlive() throws {
     let now_ms = environment.monotonic_ms()
+    pulse.beat(now_ms)
     guard now_ms - lastPoll_ms >= environment.keepAlive_ms else { return }
     lastPoll_ms = now_ms
     _ = try consumer.consume(timeout_ms: 0, { _ in }, finish: {})

@@ -30,6 +30,7 @@ public final class Worker: @unchecked Sendable {
   /// The formats of the outputs; nil where all are JSON.
   let outputs: OutputEncoding?
   let state = Mutex(WorkerStatus())
+  let pulse = Pulse()
 
   final class Task {
     let engine: TaskEngine
@@ -144,7 +145,10 @@ public final class Worker: @unchecked Sendable {
         tasks = [:]
         publish()
         let until = environment.monotonic_ms() + pause_ms
-        while environment.monotonic_ms() < until, !stop.isStopped { environment.sleep(ms: 20) }
+        while environment.monotonic_ms() < until, !stop.isStopped {
+          environment.sleep(ms: 20)
+          pulse.beat(environment.monotonic_ms())
+        }
         pause_ms = environment.monotonic_ms() - started > 60_000 ? 500 : min(pause_ms * 2, 30_000)
       }
     }
@@ -222,6 +226,7 @@ public final class Worker: @unchecked Sendable {
   }
 
   func turn(_ timeout_ms: Int) throws {
+    pulse.beat(environment.monotonic_ms())
     _ = try consumer.consumeRuns(timeout_ms: timeout_ms, { self.take($0) }, finish: {})
     // What was not taken in is read again in the worker's next life, from what is committed.
     if let schemaProblem { throw schemaProblem }
@@ -392,7 +397,10 @@ public final class Worker: @unchecked Sendable {
 
   /// Calls again what may be called again, for a minute at the most.
   func retrying<Value>(_ what: String, _ body: () throws(KafkaError) -> Value) throws(KafkaError) -> Value {
-    try environment.retrying(what, log: log, body)
+    try environment.retrying(what, log: log) { () throws(KafkaError) in
+      pulse.beat(environment.monotonic_ms())
+      return try body()
+    }
   }
 
   // MARK: - Status
