@@ -122,21 +122,26 @@ import Testing
       let made = TestBreak(order: "SO-NEW", severity: "high")
       try test.add([made, TestBreak(order: "SO-LOW"), TestBreak(order: "SO-DE", severity: "high", country: "DE")])
       receiver.status = .internalServerError
+      let begun = Date()
       try await service.enqueue(webhook)
       try await service.deliver(webhook)
       #expect(receiver.got.count == 1)
       #expect(try await test.console.state.waiting("desk", limit: 10).map(\.attempts) == [1])
       try await service.enqueue(webhook)
       try await service.deliver(webhook)
-      #expect(receiver.got.count == 1, "not again before its time")
+      // On a machine that stands still in between its time has come.
+      if Date().timeIntervalSince(begun) < Double(WebhookService.firstPause_ms) / 1_000 {
+        #expect(receiver.got.count == 1, "not again before its time")
+      }
+      let before = receiver.got.count
       receiver.status = .ok
       // As if the pause were over.
       let waiting = try await test.console.state.waiting("desk", limit: 10)
       try await test.console.state.release(waiting, now_ms: 0)
       try await service.deliver(webhook)
-      #expect(receiver.got.count == 2)
+      #expect(receiver.got.count == before + 1)
       #expect(try await test.console.state.waiting("desk") == 0)
-      let (headers, body) = receiver.got[1]
+      let (headers, body) = receiver.got[before]
       let timestamp = Int64(headers[HTTPField.Name("Tieout-Timestamp")!]!)!
       #expect(
         headers[HTTPField.Name("Tieout-Signature")!]
