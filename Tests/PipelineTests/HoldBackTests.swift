@@ -75,6 +75,8 @@ import Testing
   @Test func oneThatWasNotReadYetIsBehind() {
     #expect(ahead([[(nil, 50), (9_000, 50)]]) == [1])
     #expect(ahead([[(nil, 50), (nil, 50)]]) == [])
+    // Farther apart than a time can say.
+    #expect(ahead([[(.min + 1, 50), (.max, 50)]]) == [1])
   }
 
   @Test func waitingEndsBelowHalfTheLead() {

@@ -235,7 +235,7 @@ extension Worker {
       let (least, most) = own.reduce((Int64.max, Int64.min)) { least, place in
         (min(least.0, place.typical_ms ?? .min), max(least.1, place.typical_ms ?? .min))
       }
-      isAnyApart = isAnyApart || least == .min || most - least > lead_ms / 2
+      isAnyApart = isAnyApart || least == .min || SourcePlace.isAhead(most, of: least, by: lead_ms / 2)
       places.append(own)
     }
     // The client is asked where that can change something: it takes locks that its other threads want.
@@ -362,6 +362,13 @@ struct SourcePlace {
   /// Records that are known to wait in Kafka.
   var backlog = 0
   var isSilent = false
+
+  /// Whichever times records name: their difference may be more than a time can say.
+  static func isAhead(_ time_ms: Int64, of other_ms: Int64, by lead_ms: Int64) -> Bool {
+    guard time_ms > other_ms else { return false }
+    let (ahead_ms, isFar) = time_ms.subtractingReportingOverflow(other_ms)
+    return isFar || ahead_ms > lead_ms
+  }
 }
 
 /// Which sources of a worker wait until those that are behind have come nearer. Where a backlog is worked off, the source
@@ -396,7 +403,7 @@ extension [SourcePlace] {
     return indices.contains { other in
       guard other != source, self[other].backlog >= leastBacklog else { return false }
       guard let its_ms = self[other].typical_ms else { return true }
-      return own_ms > its_ms && own_ms - its_ms > lead_ms
+      return SourcePlace.isAhead(own_ms, of: its_ms, by: lead_ms)
     }
   }
 }

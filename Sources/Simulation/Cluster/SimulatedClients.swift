@@ -196,7 +196,7 @@ final class SimulatedConsumer: GroupConsumer {
   }
 
   func hold(_ topics: Set<Int>) {
-    if topics.subtracting(heldTopics).isEmpty == false { stillComing = cluster.random.below(12) }
+    if !topics.isSubset(of: heldTopics) { stillComing = cluster.random.below(12) }
     heldTopics = topics
   }
 
