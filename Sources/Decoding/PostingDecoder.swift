@@ -69,15 +69,19 @@ public struct PostingDecoder: ~Copyable {
     return .appended(1)
   }
 
-  /// An update that carries the line before the change. Where it moved to another order it is taken back from the old
-  /// one first.
+  /// An update that carries the line before the change. Where it moved to another order, or goes by another
+  /// id now, it is taken back as what it was first.
   private mutating func appendBoth(
     _ after: Posting, _ postings: inout RecordBuffer<Posting>
   ) throws(DataFault) -> DecodeOutcome {
     extractor.readBefore()
     let before = postings.reserve()
     var hasMoved = try extractor.passesFilters()
-    if hasMoved { hasMoved = try fill(before, after.position) && !before.pointee.order.elementsEqual(after.order) }
+    if hasMoved {
+      hasMoved =
+        try fill(before, after.position)
+        && !(before.pointee.order.elementsEqual(after.order) && before.pointee.id.elementsEqual(after.id))
+    }
     if hasMoved {
       before.pointee.isDelete = true
       postings.commit()

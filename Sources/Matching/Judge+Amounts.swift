@@ -176,7 +176,9 @@ extension Judge {
               posted: value(posted, currency, role),
               reason: again.document.isEmpty
                 ? "the same lines posted by \(one.journal) and again by \(again.journal)\(stranger)"
-                : "\(again.document) posted by \(one.journal) and again by \(again.journal)\(stranger)",
+                : sameDocument
+                  ? "\(again.document) posted by \(one.journal) and again by \(again.journal)\(stranger)"
+                  : "\(one.document) posted by \(one.journal) and again, as \(again.document), by \(again.journal)\(stranger)",
               parts: parts))
         }
       }
@@ -290,6 +292,11 @@ extension Judge {
         return
       }
     }
+    if isDecided, range.allSatisfy({ ledger[$0 - base] == 0 }), duePostings.contains(where: \.isReversal) {
+      findings.append(
+        finding(.missingInLedger, primary, "what was posted is reversed", [], takeParts(currency)))
+      return
+    }
     // A role's amount stands on another role: of the same side, or by lines of just that amount.
     for wrong in Judge.primaryOrder where residual[base + at(wrong)] != 0 && wants(wrong) != 0 && ledger[at(wrong)] == 0
     {
@@ -353,9 +360,12 @@ extension Judge {
     judgeComponents(currency, balancing)
   }
 
-  /// Whether a line of a role, or the lines that a journal has on it, are of just that amount.
+  /// Whether a line of a role, or the lines that a journal has on it, are of just that amount. A reversal takes its own
+  /// role's amount back.
   private func isPosted(_ amount: Int128, on role: AccountRole, _ currency: Currency) -> Bool {
-    let lines = duePostings.indices.filter { duePostings[$0].role == role && duePostings[$0].currency == currency }
+    let lines = duePostings.indices.filter {
+      duePostings[$0].role == role && duePostings[$0].currency == currency && !duePostings[$0].isReversal
+    }
     return lines.contains { line in
       if Int128(duePostings[line].amount) == amount { return true }
       var sum: Int128 = 0

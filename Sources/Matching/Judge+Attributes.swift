@@ -51,7 +51,7 @@ extension Judge {
     let calendar = policy.calendar
     let period = duePostings[place].period(calendar)
     if period == 0 { return nil }
-    let isNamed = dueEvents.indices.contains { isOf($0, place) }
+    let isNamed = dueEvents.indices.contains { isOf($0, place) && isOfSide($0, place) }
     var verdict: BreakType?
     for event in dueEvents.indices
     where dueEvents[event].date_d != absentDate && hasEntry(dueEvents[event], duePostings[place]) {
@@ -82,6 +82,16 @@ extension Judge {
   private func isOf(_ event: Int, _ posting: Int) -> Bool {
     !dueEvents[event].document.isEmpty && dueEvents[event].document.elementsEqual(duePostings[posting].document)
       && hasEntry(dueEvents[event], duePostings[posting])
+  }
+
+  /// Whether an event puts an amount of the sign of a posting into its role. Where none of the document that it names does,
+  /// the posting settles that document, as a payment does that names its invoice, and is about another event. Both by place.
+  private func isOfSide(_ event: Int, _ posting: Int) -> Bool {
+    var sum: Int128 = 0
+    for entry in policy.entries(of: dueEvents[event]) where entry.role == duePostings[posting].role {
+      sum += Int128(dueEvents[event].amount(entry.component)) * Int128(entry.sign)
+    }
+    return sum == 0 || (sum < 0) == (duePostings[posting].amount < 0)
   }
 
   /// Whether the ledger holds of the role of a posting what the events of its document say, within tolerance.

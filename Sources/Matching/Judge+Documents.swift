@@ -32,7 +32,7 @@ extension Judge {
   /// - Returns: nil where there are none.
   mutating func judgeMissingDocuments(_ currency: Int) -> SetAside? {
     if !isDecided, isPartial(currency) { return nil }
-    var open = unpostedDocuments(currency)
+    var open = unpostedDocuments(currency, orReversed: true)
     guard !open.isEmpty else { return nil }
     var strangers = unknownDocuments(currency)
     let all = open
@@ -53,7 +53,9 @@ extension Judge {
         isDecided ? unposted ?? .missingInLedger : .partial, role, currencies[currency],
         expected: isWhole ? value(expected, currency, role) : Int64(clamping: own),
         posted: isWhole ? value(posted, currency, role) : 0,
-        reason: "nothing is posted for \(names(group, among: all, missing))")
+        reason: group.allSatisfy { isNamed($0.name) }
+          ? "what was posted for \(names(group, among: all, missing)) is reversed"
+          : "nothing is posted for \(names(group, among: all, missing))")
       finding.parts = parts(sums, currency, sign: -1)
       findings.append(finding)
     }
@@ -76,6 +78,64 @@ extension Judge {
   mutating func restore(_ aside: SetAside) {
     (dueEvents, isVoid) = (aside.events, aside.isVoid)
     for role in 0..<roleCount { expected[aside.currency * roleCount + role] += aside.sums[role] }
+  }
+
+  // MARK: - What a cancellation has left
+
+  /// Billing that was cancelled with its order and that the ledger still holds; what else differs (a refund that is missing, a
+  /// stray document, a reversal that was made twice) is left to be judged for itself.
+  ///
+  /// Of a document that postings name, what they come to still stands. Of one that none names, as much of it as the ledger
+  /// has too much. The receivable has the other side of both, and payments beside it.
+  mutating func judgeUnreversed(_ currency: Int) {
+    let base = currency * roleCount
+    let receivable = Int(AccountRole.receivable.rawValue)
+    var documents: [DocumentSums] = []
+    for (place, event) in dueEvents.enumerated()
+    where isVoid[place] && event.currency == currencies[currency] {
+      let entries = policy.entries(of: event)
+      if entries.isEmpty { continue }
+      let at = index(of: event.document, in: &documents) { _ in true }
+      documents[at].places.append(place)
+      for entry in entries {
+        documents[at].sums[Int(entry.role.rawValue)] += Int128(event.amount(entry.component)) * Int128(entry.sign)
+      }
+    }
+    var standing = Judge.noAmounts
+    for document in documents {
+      var (own, isNamed) = (Judge.noAmounts, false)
+      for posting in duePostings
+      where !document.name.isEmpty && posting.currency == currencies[currency]
+        && posting.document.elementsEqual(document.name)
+      {
+        isNamed = true
+        own[Int(posting.code)] += Int128(posting.amount)
+      }
+      if !isNamed { own = document.sums }
+      // What stands on the other side was reversed more than once.
+      for role in 0..<roleCount where (own[role] < 0) != (document.sums[role] < 0) || document.sums[role] == 0 {
+        own[role] = 0
+      }
+      // A payment may name the invoice: then the receivable says nothing of what stands of the rest.
+      let others = document.sums.indices.filter { $0 != receivable && document.sums[$0] != 0 }
+      if isNamed, document.sums[receivable] != 0, !others.isEmpty {
+        own[receivable] = -others.reduce(0) { $0 + own[$1] }
+      }
+      for role in 0..<roleCount { standing[role] += own[role] }
+    }
+    for role in 0..<roleCount {
+      let open = residual[base + role]
+      if (open < 0) != (standing[role] < 0) || open == 0 { standing[role] = 0 }
+      if magnitude(standing[role]) > magnitude(open) { standing[role] = open }
+    }
+    guard standing.contains(where: { $0 != 0 }) else { return }
+    let role = primaryRole(standing, 0)
+    var finding = Finding(
+      .unreversedCancel, role, currencies[currency], expected: value(expected, currency, role),
+      posted: value(posted, currency, role), reason: "cancelled after billing and not reversed")
+    finding.parts = parts(standing, currency, sign: 1)
+    findings.append(finding)
+    for role in 0..<roleCount { residual[base + role] -= standing[role] }
   }
 
   // MARK: - What the order does not have
@@ -295,8 +355,24 @@ extension Judge {
   // MARK: - Documents of a side
 
   /// Of order events in a currency whose document no posting names, by document, in the order of time.
-  private func unpostedDocuments(_ currency: Int) -> [DocumentSums] {
-    eventDocuments(currency) { name in !duePostings.contains { $0.document.elementsEqual(name) } }
+  /// - Parameter orReversed: Those too of which all that is posted was reversed, so that nothing of it stands.
+  private func unpostedDocuments(_ currency: Int, orReversed: Bool = false) -> [DocumentSums] {
+    eventDocuments(currency) { name in !isNamed(name) || orReversed && isReversed(name) }
+  }
+
+  private func isNamed(_ document: ByteView) -> Bool {
+    duePostings.contains { $0.document.elementsEqual(document) }
+  }
+
+  /// Whether the postings that name a document come to nothing, and a reversal is among them.
+  private func isReversed(_ document: ByteView) -> Bool {
+    var (sums, hasReversal) = ([Int128](repeating: 0, count: residual.count), false)
+    for posting in duePostings where posting.document.elementsEqual(document) {
+      guard let currency = currencies.firstIndex(of: posting.currency) else { return false }
+      sums[currency * roleCount + Int(posting.code)] += Int128(posting.amount)
+      hasReversal = hasReversal || posting.isReversal
+    }
+    return hasReversal && sums.allSatisfy { $0 == 0 }
   }
 
   /// What is expected in a currency, by document of order events, in the order of time.

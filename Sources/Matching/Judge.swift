@@ -231,18 +231,53 @@ struct Judge {
         orderIsHeld = true
         heldSince_ms = dueEvents[index].time_ms
       case .released: orderIsHeld = false
-      case .invoiceCancelled where !dueEvents[index].document.isEmpty:
-        for other in 0..<dueEvents.count
-        where dueEvents[other].kind == .invoiced
-          && dueEvents[other].document.elementsEqual(dueEvents[index].document)
-        { cancelEvent(other, by: index) }
+      case .invoiceCancelled where !dueEvents[index].document.isEmpty: cancelDocument(by: index)
       default: break
       }
     }
-    if cancel >= 0 {
+    if cancel >= 0, !isCreditedInFull {
       orderIsCancelled = true
       for index in dueEvents.indices where Judge.isBilling(dueEvents[index].kind!) { cancelEvent(index, by: cancel) }
     }
+  }
+
+  /// Takes back what was billed under a number until its cancellation: the number may be used again after it. Where all of it
+  /// was billed later by the clocks of the sources, all of it is meant.
+  private mutating func cancelDocument(by cancellation: Int) {
+    let (document, time_ms) = (dueEvents[cancellation].document, dueEvents[cancellation].time_ms)
+    var isAnyBefore = false
+    for index in dueEvents.indices
+    where isInvoice(index, of: document) && dueEvents[index].time_ms <= time_ms {
+      isAnyBefore = true
+      cancelEvent(index, by: cancellation)
+    }
+    if isAnyBefore { return }
+    for index in dueEvents.indices where isInvoice(index, of: document) { cancelEvent(index, by: cancellation) }
+  }
+
+  private func isInvoice(_ index: Int, of document: ByteView) -> Bool {
+    dueEvents[index].kind == .invoiced && dueEvents[index].document.elementsEqual(document)
+  }
+
+  /// Whether credit notes have taken back all that was billed and not cancelled before: then a cancellation of the order
+  /// finds nothing to take back, and invoices and credit notes stand in the ledger side by side.
+  private var isCreditedInFull: Bool {
+    guard dueEvents.indices.contains(where: { dueEvents[$0].kind == .credited }) else { return false }
+    var open: [(currency: Currency, sum: Int128)] = []
+    var isAny = false
+    for index in dueEvents.indices where !isVoid[index] && Judge.isBilling(dueEvents[index].kind!) {
+      for entry in policy.entries(of: dueEvents[index]) where entry.role == .receivable {
+        let amount = Int128(dueEvents[index].amount(entry.component)) * Int128(entry.sign)
+        isAny = isAny || amount != 0
+        let currency = dueEvents[index].currency
+        if let known = open.firstIndex(where: { $0.currency == currency }) {
+          open[known].sum += amount
+        } else {
+          open.append((currency, amount))
+        }
+      }
+    }
+    return isAny && open.allSatisfy { $0.sum == 0 }
   }
 
   private mutating func cancelEvent(_ index: Int, by cancellation: Int) {
@@ -515,16 +550,18 @@ struct Judge {
   mutating func judgeStatus() -> Bool {
     if orderIsCancelled {
       guard residual.contains(where: { $0 != 0 }) else { return false }
-      let wasBilled = !voided.isEmpty
+      if !voided.isEmpty {
+        for currency in currencies.indices { judgeUnreversed(currency) }
+        return residual.allSatisfy { $0 == 0 }
+      }
       for currency in currencies.indices {
         guard residual[currency * roleCount..<(currency + 1) * roleCount].contains(where: { $0 != 0 }) else { continue }
         let role = primaryRole(residual, currency)
         findings.append(
           Finding(
-            wasBilled ? .unreversedCancel : .statusConflict, role, currencies[currency],
+            .statusConflict, role, currencies[currency],
             expected: value(expected, currency, role), posted: value(posted, currency, role),
-            reason: wasBilled ? "cancelled after billing and not reversed" : "posted for a cancelled order",
-            parts: takeParts(currency)))
+            reason: "posted for a cancelled order", parts: takeParts(currency)))
       }
       return true
     }

@@ -350,15 +350,19 @@ extension Matcher {
     where events[at].roles & role != 0 && !events[at].document.isEmpty
       && events[at].document.elementsEqual(posting.pointee.document)
     { isNamed = true }
-    var isAsked = false
+    var (isAsked, isOther) = (false, false)
     for at in 0..<count where events[at].roles & role != 0 && events[at].date_d != absentDate {
-      if isNamed, !events[at].document.elementsEqual(posting.pointee.document) { continue }
+      if isNamed, !events[at].document.elementsEqual(posting.pointee.document) {
+        // A posting may settle the document that it names, and be about this one.
+        isOther = true
+        continue
+      }
       isAsked = true
       guard events[at].period == period else { continue }
       if posting.pointee.date_d == absentDate { return true }
       let days = posting.pointee.date_d &- events[at].date_d
       if days <= policy.lateAfter_d, days >= -policy.earlyBefore_d { return true }
     }
-    return !isAsked
+    return !isAsked && !isOther
   }
 }
