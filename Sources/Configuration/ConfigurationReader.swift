@@ -327,6 +327,7 @@ final class ConfigurationReader {
     "enable.auto.commit": "offsets are committed after their effect, by tieout",
     "enable.auto.offset.store": "offsets are stored after their effect, by tieout",
     "enable.partition.eof": "tieout relies on it",
+    "isolation.level": "tieout reads what is committed; it relies on it",
     "auto.offset.reset": "tieout says itself where it reads; see kafka.start",
     "group.instance.id": "use kafka.instance",
     "transactional.id": "it is made of kafka.group and kafka.instance",

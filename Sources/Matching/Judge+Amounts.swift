@@ -331,6 +331,21 @@ extension Judge {
         return
       }
     }
+    // A part of a role's amount stands on another one, beside others that stand where they should, by lines of just that amount.
+    for wrong in Judge.primaryOrder where residual[base + at(wrong)] != 0 && ledger[at(wrong)] != 0 {
+      let lacks = -residual[base + at(wrong)]
+      guard (lacks < 0) == (wants(wrong) < 0), lacks.magnitude < wants(wrong).magnitude else { continue }
+      for host in Judge.primaryOrder
+      where host != wrong && host != balancing && residual[base + at(host)] == lacks && isPosted(lacks, on: host, code)
+      {
+        findings.append(
+          finding(
+            .wrongAccountRole, wrong, "a part of the amount stands on \(host.name)", [],
+            takeParts(currency, roles: [wrong, host])))
+        break
+      }
+    }
+    if isExplained() { return }
     // A ledger document that does not balance, where the order's own amounts do.
     let imbalance = range.reduce(0) { $0 + residual[$1] }
     if imbalance != 0, range.reduce(0, { $0 + expected[$1] }) == 0, let journal = unbalancedJournal(currency) {

@@ -45,6 +45,11 @@ extension MemoryBroker {
 
     func member(_ id: String) -> Member? { members.first { $0.id == id } }
 
+    func forget(topic: String) {
+      offsets = offsets.filter { $0.key.topic != topic }
+      for producer in pending.keys { pending[producer] = pending[producer]!.filter { $0.key.topic != topic } }
+    }
+
     func isUnstable(_ place: TopicPartitionName) -> Bool { pending.values.contains { $0[place] != nil } }
 
     /// Whether the sender is who it says, of this generation.

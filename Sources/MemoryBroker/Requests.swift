@@ -339,7 +339,10 @@ extension MemoryBroker {
       if version >= 2 { writer.int32(0) }
     } else {
       for name in try reader.array(isStructure: false, { try $0.string() }) {
-        answers.append((name, topics.removeValue(forKey: name) == nil ? .unknownTopicOrPartition : .none))
+        let isKnown = topics.removeValue(forKey: name) != nil
+        answers.append((name, isKnown ? .none : .unknownTopicOrPartition))
+        // As Kafka does: groups have no offsets of a topic that is gone.
+        for group in groups.keys { groups[group]?.forget(topic: name) }
       }
       if version >= 1 { writer.int32(0) }
     }

@@ -262,8 +262,10 @@ final class ChaosRun {
   }
 
   /// Waits for the transactions of stopped processes, which the broker ends after their timeout, and for the broker.
-  func committed() throws -> [TopicPartition: Int64] {
-    try patiently { () throws(KafkaError) in try reader.committed(places, timeout_ms: 20_000).mapValues(\.offset) }
+  func committed(_ reader: PartitionReader? = nil) throws -> [TopicPartition: Int64] {
+    try patiently { () throws(KafkaError) in
+      try (reader ?? self.reader).committed(places, timeout_ms: 20_000).mapValues(\.offset)
+    }
   }
 
   func bounds(_ place: TopicPartition) throws -> (low: Int64, stable: Int64) {
@@ -343,6 +345,7 @@ final class ChaosRun {
   }
 
   /// Waits until everything is read and no break has changed for a while.
+  /// - Parameter reader: Of the group that is asked how far it has come.
   func settle(_ configuration: Configuration, _ reader: PartitionReader) throws -> Bool {
     let limit = monotonic_ms() + 180_000
     var last: Int64 = -1
@@ -352,7 +355,7 @@ final class ChaosRun {
       for partition in 0..<options.partitions {
         size += try bounds(TopicPartition(configuration.breaksTopic, Int32(partition))).stable
       }
-      let now = try committed()
+      let now = try committed(reader)
       var isRead = true
       for place in places {
         let bounds = try self.bounds(place)

@@ -62,6 +62,11 @@ import Testing
         "t.yaml:10:47: kafka.consumer.enable.auto.commit: this property cannot be set; offsets are committed after "
           + "their effect, by tieout",
       ])
+    #expect(
+      after("kafka: {consumer: {isolation.level: read_uncommitted}}") == [
+        "t.yaml:10:20: kafka.consumer.isolation.level: this property cannot be set; tieout reads what is committed; it "
+          + "relies on it"
+      ])
   }
 
   @Test func secrets() {

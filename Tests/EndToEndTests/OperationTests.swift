@@ -153,7 +153,8 @@ import Testing
     serve: {listen: "127.0.0.1:0", directory: \(directory.path)/serve}
     """.write(to: file, atomically: true, encoding: .utf8)
     for topic in ["\(name).o", "\(name).l"] { try cluster.createTopic(topic, partitions: 2) }
-    for topic in try Configuration.load(path: file.path).ownTopics { cluster.adopt(topic.name) }
+    let configuration = try Configuration.load(path: file.path)
+    for topic in configuration.ownTopics + configuration.consoleTopics { cluster.adopt(topic.name) }
     let log = directory.appendingPathComponent("log")
     FileManager.default.createFile(atPath: log.path, contents: nil)
     let process = Process()

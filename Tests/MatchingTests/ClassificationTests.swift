@@ -197,6 +197,22 @@ func expectControlTotals(_ totals: ControlTotals, sourceLocation: SourceLocation
     }
   }
 
+  /// One of two documents on another role is one break, as all of them are.
+  @Test func aPartOnAnotherRoleIsOneBreak() {
+    let events = ["INV1", "INV2"].map {
+      r.event("O1", at: t0 + Int64($0.utf8.last!), document: $0, net: 100_00, tax: 19_00, gross: 119_00)
+    }
+    let right = r.invoice("O1", net: 100_00, tax: 19_00, journal: "J1", document: "INV1")
+    for (role, amount) in [(AccountRole.revenue, Int64(-100_00)), (.tax, -19_00), (.receivable, 119_00)] {
+      let wrong = r.invoice("O1", net: 100_00, tax: 19_00, journal: "J2", document: "INV2").map { posting in
+        var posting = posting
+        if posting.role == role { posting.role = .clearing }
+        return posting
+      }
+      #expect(verdicts(events, right + wrong) == ["WRONG_ACCOUNT_ROLE:\(role.name)"], "\(amount)")
+    }
+  }
+
   @Test func aCreditNoteThatIsPostedToRevenue() {
     let credit = r.event("O1", .credited, at: t0 + hour, document: "C1", net: 40_00, gross: 40_00)
     func lines(_ role: AccountRole, _ amounts: [Int64]) -> [Posting] {

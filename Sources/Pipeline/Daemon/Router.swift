@@ -97,6 +97,7 @@ public final class Router: Stage, @unchecked Sendable {
       if error.isFatal { throw error }
       if error.isOutOfRange, let place = error.place, trimmed.insert(place).inserted {
         isTrimmed = true
+        try refuseTruncated(place)
         log.error(
           "records were deleted before they were routed: their orders will show breaks; going on with the oldest",
           metadata: ["place": "\(place)", "error": "\(error)"])
@@ -147,12 +148,69 @@ public final class Router: Stage, @unchecked Sendable {
     }
   }
 
+  /// A partition that ends before what was read of it is another one than it was.
+  private func refuseTruncated(_ place: TopicPartition) throws {
+    var known: Int64?
+    if let offset = next[place] {
+      known = offset
+    } else if case .at(let offset) = starts[place] {
+      known = offset
+    }
+    guard let known else { return }
+    var stable = Int64.max
+    try retrying { () throws(KafkaError) in stable = try reader.bounds(place, timeout_ms: 10_000).stable }
+    guard stable < known else { return }
+    throw RecoveryError(
+      "\(place) ends at offset \(stable), and was read up to \(known): it was truncated or created anew")
+  }
+
+  /// Where partitions of which nothing is committed are read from. With `kafka.start: latest` that is their end, which is
+  /// committed at once, since what comes after it is to be read whatever happens; but a partition that its topic did not
+  /// have when the group began has nothing that came before.
+  private func beginnings(
+    _ committed: [TopicPartition: CommittedOffset]
+  ) throws(KafkaError) -> [TopicPartition: StartOffset] {
+    let open = assigned.filter { committed[$0] == nil }
+    if open.isEmpty || configuration.kafka.start == .earliest {
+      return Dictionary(uniqueKeysWithValues: open.map { ($0, .beginning) })
+    }
+    var counts: [String: Int] = [:]
+    for source in sources {
+      let topic = source.originalTopic
+      let places = (0..<max(1, configuration.originPartitions[topic] ?? 1)).map { TopicPartition(topic, Int32($0)) }
+      var others: [TopicPartition: CommittedOffset] = [:]
+      try retrying { () throws(KafkaError) in others = try consumer.committed(places, timeout_ms: 30_000) }
+      let known = others.values.compactMap { Int($0.metadata) }.min()
+      counts[topic] = known ?? (others.isEmpty ? configuration.originPartitions[topic] : nil)
+    }
+    var starts: [TopicPartition: StartOffset] = [:]
+    for place in open {
+      if let count = counts[place.topic], Int(place.partition) >= count {
+        starts[place] = .beginning
+        continue
+      }
+      var end: Int64 = 0
+      try retrying { () throws(KafkaError) in end = try reader.bounds(place, timeout_ms: 30_000).stable }
+      starts[place] = .at(end)
+    }
+    return starts
+  }
+
   private func start() throws(KafkaError) {
     var committed: [TopicPartition: CommittedOffset] = [:]
     if !assigned.isEmpty {
       try retrying { () throws(KafkaError) in committed = try consumer.committed(assigned, timeout_ms: 30_000) }
     }
+    let beginnings = try beginnings(committed)
     next = [:]
+    for (place, start) in beginnings {
+      if case .at(let offset) = start { next[place] = offset }
+    }
+    if !next.isEmpty, group != nil {
+      try begin()
+      commit()
+      if let failure { throw failure }
+    }
     // What was told of records that are routed again is told again.
     let now_ms = environment.monotonic_ms()
     progress = sources.map { source in
@@ -162,9 +220,8 @@ public final class Router: Stage, @unchecked Sendable {
           (partition: $0.partition, next: committed[$0]?.offset)
         }, now_ms: now_ms)
     }
-    let first: StartOffset = configuration.kafka.start == .earliest ? .beginning : .end
-    var starts: [TopicPartition: StartOffset] = [:]
-    for place in assigned { starts[place] = committed[place].map { .at($0.offset) } ?? first }
+    var starts = beginnings
+    for place in assigned { if let offset = committed[place]?.offset { starts[place] = .at(offset) } }
     for place in trimmed where starts[place] != nil { starts[place] = .beginning }
     trimmed = []
     self.starts = starts
@@ -300,7 +357,11 @@ public final class Router: Stage, @unchecked Sendable {
 
   private func commit() {
     guard let group, !next.isEmpty else { return }
-    let offsets = next.mapValues { CommittedOffset($0) }
+    // With how many partitions the topic had when this life began: see `beginnings`.
+    let offsets = Dictionary(
+      uniqueKeysWithValues: next.map { place, offset in
+        (place, CommittedOffset(offset, metadata: configuration.originPartitions[place.topic].map(String.init) ?? ""))
+      })
     do throws(KafkaError) {
       if isExactlyOnce {
         guard isOpen else { return }

@@ -101,7 +101,8 @@ public final class TotalsStage: Stage, @unchecked Sendable {
       beat()
       _ = try consumer.consume(timeout_ms: 100, { self.take($0) }, finish: {})
       for error in consumer.errors {
-        if error.isFatal { throw error }
+        // Where partials are gone, or others than they were, all of them are read again.
+        if error.isFatal || error.isOutOfRange { throw error }
         log.warning("\(error)")
       }
       for end in consumer.ended { behind.remove(end.place.partition) }

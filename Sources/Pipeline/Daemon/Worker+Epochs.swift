@@ -55,7 +55,8 @@ extension Worker {
       let engine = task.engine
       engine.tellPartials()
       guard
-        engine.hasEffects || isForced && engine.hasEvents || engine.events.count >= Worker.maximumIdleEvents
+        engine.hasEffects || engine.recordsStart || isForced && engine.hasEvents
+          || engine.events.count >= Worker.maximumIdleEvents
           || engine.hasEvents && task.checkpointer.isWriting
       else { continue }
       task.checkpointer.save()

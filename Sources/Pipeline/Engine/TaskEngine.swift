@@ -440,6 +440,8 @@ final class TaskEngine {
 
   /// Whether the running epoch has done anything that must be committed.
   var hasEffects: Bool { records > 0 || !outbox.isEmpty }
+  /// The first epoch is to be committed although nothing has come: it says where the task began to read.
+  var recordsStart = false
   /// Whether the running epoch has seen anything at all.
   var hasEvents: Bool { !events.isEmpty }
 
@@ -479,6 +481,7 @@ final class TaskEngine {
 
   /// The running epoch is committed (or has been replayed), and the next one begins.
   func finishEpoch(_ record: EpochRecord) {
+    recordsStart = false
     mark = EpochMark(number: record.number, incarnation: record.incarnation)
     events.removeAll(keepingCapacity: true)
     outbox.removeAll()

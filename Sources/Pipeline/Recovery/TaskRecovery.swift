@@ -60,14 +60,15 @@ final class TaskRecovery {
   func recover(partition: Int32, committed: [CommittedOffset?]) throws -> Recovered {
     let known = committed.compactMap { $0 }
     guard !known.isEmpty else {
-      var made = try fresh(partition, committed)
-      if let newest = try newestEpoch(partition) {
-        made.report.problems.append(
-          "the group \(configuration.kafka.group) has committed nothing for this partition, and "
-            + "\(configuration.epochsTopic) has epochs up to \(newest): another group, or its offsets have expired "
-            + "(offsets.retention.minutes). The task starts without state")
+      if let trace = try trace(partition) {
+        throw RecoveryError(
+          "the group \(configuration.kafka.group) has committed nothing for partition \(partition), and \(trace): its "
+            + "offsets have expired (offsets.retention.minutes of the broker), or it is another group. Without them it cannot "
+            + "be known which state is the last one. Start anew with another kafka.group and prefix; or set the group's "
+            + "offsets of \(configuration.inputTopics.joined(separator: ", ")) to where the task is to go on without state"
+        )
       }
-      return made
+      return try fresh(partition, committed)
     }
     let marks = known.compactMap { EpochMark($0.metadata) }
     guard let mark = marks.max(by: { $0.number < $1.number }) else {
@@ -117,6 +118,8 @@ final class TaskRecovery {
     let engine = TaskEngine(stage, partition: partition, next: next)
     engine.matcher.movesPostings = environment.defect != .postingsNotMoved
     engine.begin(now_ms: environment.wallClock_ms())
+    // Where it began to read is lost with the process otherwise, and what came meanwhile with it.
+    engine.recordsStart = configuration.kafka.start == .latest
     return Recovered(engine: engine, kept: [], unneeded: ([], []), report: RecoveryReport(), unsent: nil)
   }
 
@@ -133,13 +136,22 @@ final class TaskRecovery {
     }
   }
 
-  /// The newest epoch that any group has recorded. Exactly once only: elsewhere an epoch that was recorded need not have
-  /// been committed.
-  private func newestEpoch(_ partition: Int32) throws -> UInt64? {
-    guard configuration.kafka.delivery == .exactlyOnce else { return nil }
-    let log = EpochLog(reader, TopicPartition(configuration.epochsTopic, partition), environment, keepAlive)
-    try log.load(from: 0)
-    return log.numbers.last
+  /// What shows that a task has been at work before, nil where nothing does. A checkpoint does; an epoch exactly once only:
+  /// elsewhere one that was recorded need not have been committed.
+  private func trace(_ partition: Int32) throws -> String? {
+    if configuration.kafka.delivery == .exactlyOnce {
+      let place = TopicPartition(configuration.epochsTopic, partition)
+      let bounds = try bounds(place)
+      var isAny = false
+      try keepAlive()
+      try reader.read(place, from: bounds.low, end: bounds.stable) { message in
+        isAny = message.value != nil
+        return !isAny
+      }
+      if isAny { return "\(configuration.epochsTopic) has epochs of it" }
+    }
+    let manifests = try loadCheckpoints(partition).manifests(upTo: .max).usable.filter { $0.task == partition }
+    return manifests.last.map { "there is a checkpoint of its epoch \($0.epoch)" }
   }
 
   // MARK: - With one
@@ -164,13 +176,11 @@ final class TaskRecovery {
     }
     // What the group has committed and what the epochs lead to must be the same.
     for (index, topic) in configuration.inputTopics.enumerated() {
+      let isRecorded =
+        index == engine.actionsInput
+        ? (chain.last.map { $0.actionsNext } ?? manifest?.actionsNext) != nil
+        : index < (chain.last?.next.count ?? manifest!.next.count)
       if let committed = committed[index] {
-        let isRecorded: Bool
-        if index == engine.actionsInput {
-          isRecorded = (chain.last.map { $0.actionsNext } ?? manifest?.actionsNext) != nil
-        } else {
-          isRecorded = index < (chain.last?.next.count ?? manifest!.next.count)
-        }
         if index == engine.actionsInput, !isRecorded {
           // Read at an earlier time, then not, and now again.
           var next = engine.next
@@ -182,6 +192,11 @@ final class TaskRecovery {
             "\(topic)[\(partition)]: offset \(committed.offset) is committed, and epoch \(mark.number) ends at "
               + "\(engine.next[index])")
         }
+      } else if isRecorded {
+        // The broker forgets the offsets of a topic with the topic.
+        throw RecoveryError(
+          "\(topic)[\(partition)] was read up to offset \(engine.next[index]), and the group has no offset of it: the topic was "
+            + "deleted and created anew, or the source reads another one than it did")
       } else {
         // A source that the configuration did not have before.
         var next = engine.next

@@ -1,0 +1,76 @@
+import Configuration
+import Domain
+import Foundation
+import Kafka
+import KafkaTesting
+import Logging
+import Pipeline
+import Testing
+
+extension EndToEndTests {
+  private func started(_ configuration: Configuration) throws -> Daemon {
+    let daemon = Daemon(configuration: configuration, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    try daemon.start()
+    return daemon
+  }
+
+  private func wait(_ what: Comment, _ condition: () throws -> Bool) rethrows {
+    let until = Date().addingTimeInterval(60)
+    while try !condition(), Date() < until { Thread.sleep(forTimeInterval: 0.05) }
+    #expect(try condition(), what)
+  }
+
+  /// The broker forgets the offsets of a group that was away for long. Without them it is not known which state is the last
+  /// one: nothing is told again, and nothing is skipped.
+  @Test(arguments: TestCluster.kinds) func aGroupWithoutOffsetsIsNotNew(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
+    var configuration = try prepare("flat.yaml", cluster, partitions: 1, workers: 1)
+    if kind == .embedded { configuration.kafka.delivery = .atLeastOnce }
+    let directory = FileManager.default.temporaryDirectory.appendingPathComponent("tieout-\(UUID().uuidString)").path
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    configuration.checkpoints = .directory(directory)
+    configuration.checkpointInterval_ms = 200
+    let (sent, truth) = try load(configuration, cluster, orders: 200)
+    #expect(try reconcile(configuration, records: sent).count == truth.count)
+    let told = try cluster.readAll(configuration.breaksTopic, partitions: 1).count
+    let group = configuration.kafka.group
+    configuration.kafka.group = group + "-forgotten"
+    let daemon = try started(configuration)
+    wait("it refuses") { daemon.status.restarts > 0 }
+    #expect(daemon.status.decode.records == 0)
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped())
+    #expect(try cluster.readAll(configuration.breaksTopic, partitions: 1).count == told)
+    // With the offsets it goes on.
+    configuration.kafka.group = group
+    let next = try started(configuration)
+    wait("it comes back") { next.status.recoveries > 0 }
+    next.stop.stop()
+    #expect(next.waitUntilStopped())
+    #expect(next.status.restarts == 0)
+    #expect(try cluster.readAll(configuration.breaksTopic, partitions: 1).count == told)
+  }
+
+  /// Where reading began at the end of topics, that is committed before anything comes: what comes after it is read even if
+  /// the process dies before.
+  @Test(arguments: TestCluster.kinds) func whereItBeganIsCommitted(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
+    var configuration = try prepare("flat.yaml", cluster, partitions: 2, workers: 1)
+    if kind == .embedded { configuration.kafka.delivery = .atLeastOnce }
+    configuration.kafka.start = .latest
+    let topic = configuration.sources[0].topic
+    try cluster.produce(topic, [("old", "no order", 0), ("old", "no order", 1)])
+    let daemon = try started(configuration)
+    let reader = try PartitionReader(
+      properties: cluster.properties + [KafkaProperty("group.id", configuration.kafka.group)])
+    defer { reader.close() }
+    let places = [TopicPartition(topic, 0), TopicPartition(topic, 1)]
+    try wait("both ends are committed") { try reader.committed(places).count == 2 }
+    for place in places {
+      #expect(try reader.committed([place])[place]?.offset == reader.bounds(place, timeout_ms: 10_000).stable)
+    }
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped())
+    #expect(daemon.status.decode.records == 0)
+  }
+}
