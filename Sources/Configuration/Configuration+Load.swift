@@ -11,12 +11,18 @@ extension Configuration {
   public static func load(
     path: String, environment: [String: String] = ProcessInfo.processInfo.environment
   ) throws -> Configuration {
+    func unreadable(_ why: String) -> ConfigurationError {
+      ConfigurationError(problems: [.init(file: path, line: 0, column: 0, message: "cannot be read: \(why)")])
+    }
+    var isDirectory: ObjCBool = false
+    if FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory), isDirectory.boolValue {
+      throw unreadable("it is a directory")
+    }
     let text: String
     do {
       text = try String(contentsOfFile: path, encoding: .utf8)
     } catch {
-      throw ConfigurationError(
-        problems: [.init(file: path, line: 0, column: 0, message: "cannot be read: \(error.localizedDescription)")])
+      throw unreadable(error.localizedDescription)
     }
     return try parse(
       yaml: text, file: path,

@@ -25,6 +25,8 @@ private func parseStyled(_ text: ByteView, _ style: DecimalStyle) throws(Decimal
     isNegative = true
     first += 1
     last -= 1
+    // Two signs, and nobody knows which is meant.
+    guard base[first] != UInt8(ascii: "-"), base[first] != UInt8(ascii: "+") else { throw .notDecimal }
   }
   if style.allowsTrailingMinus, last - first >= 2,
     base[last - 1] == UInt8(ascii: "-") || base[last - 1] == UInt8(ascii: "+")

@@ -74,7 +74,7 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
     case .cutoff: "The right amount in another accounting period than the order event's."
     case .latePosting: "The right amount in the right period, posted more days after the document date than allowed."
     case .earlyPosting: "The right amount in the right period, posted more days before the document date than allowed."
-    case .lateArrival: "The record that made the order tie out came after window + grace."
+    case .lateArrival: "The record that made the order tie out came after window + grace of its own event time."
     case .duplicatePosting: "The same billing document was posted more than once."
     case .duplicateOrderEvent: "Two order events with the same id carry different content; the first one counts."
     case .wrongCustomer: "The posting names another customer than the order."

@@ -43,7 +43,7 @@ extension Admin {
   public func describe(timeout_ms: Int = 10_000) throws(KafkaError) -> ClusterDescription {
     var metadata: UnsafePointer<rd_kafka_metadata>?
     try KafkaError.check(
-      rd_kafka_metadata(client, 1, nil, &metadata, Int32(timeout_ms)), "reading the cluster's metadata")
+      rd_kafka_metadata(client, 1, nil, &metadata, Int32(timeout_ms)), describing)
     defer { rd_kafka_metadata_destroy(metadata) }
     let raw = metadata!.pointee
     var cluster = ClusterDescription(id: "", brokers: [:], topics: [:])

@@ -10,6 +10,12 @@ public final class Admin {
   private let context: ClientContext
   private let properties: [KafkaProperty]
 
+  /// What is being done while the cluster is asked what it has.
+  var describing: String {
+    let address = properties.last { $0.name == "bootstrap.servers" }?.value
+    return "reading the metadata of the cluster" + (address.map { " at \($0)" } ?? "")
+  }
+
   public init(properties: [KafkaProperty], log: @escaping KafkaLogHandler = { _, _, _ in }) throws(KafkaError) {
     context = ClientContext(log: log)
     self.properties = properties
@@ -53,7 +59,7 @@ public final class Admin {
     while true {
       var missing = names
       var metadata: UnsafePointer<rd_kafka_metadata>?
-      try KafkaError.check(rd_kafka_metadata(client, 1, nil, &metadata, 10_000), "reading the cluster's metadata")
+      try KafkaError.check(rd_kafka_metadata(client, 1, nil, &metadata, 10_000), describing)
       for index in 0..<Int(metadata!.pointee.topic_cnt) {
         let topic = metadata!.pointee.topics[index]
         guard topic.err == RD_KAFKA_RESP_ERR_NO_ERROR, topic.partition_cnt > 0 else { continue }

@@ -154,6 +154,9 @@ import Testing
     #expect(try parse("100.00-") { $0.allowsTrailingMinus = true } == -100_00)
     #expect(throws: DecimalFault.self) { try parse("100-") { _ in } }
     #expect(try parse("(7.5)") { $0.allowsParentheses = true } == -7_50)
+    for twice in ["(-7.5)", "(+7.5)"] {
+      #expect(throws: (any Error).self, "\(twice)") { try parse(twice) { $0.allowsParentheses = true } }
+    }
     #expect(try parse("12345") { $0.impliedDecimals = 2 } == 123_45)
     #expect(try parse("1.5") { $0.negate = true } == -1_50)
   }

@@ -8,7 +8,7 @@ public struct InputError: Error, CustomStringConvertible {
   public var file: String
   public var byteOffset: Int64
   public var message: String
-  public var description: String { "\(file), byte \(byteOffset): \(message)" }
+  public var description: String { byteOffset == 0 ? "\(file): \(message)" : "\(file), byte \(byteOffset): \(message)" }
 
   public init(file: String, byteOffset: Int64, message: String) {
     self.file = file
