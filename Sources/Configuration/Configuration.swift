@@ -269,6 +269,8 @@ public struct Configuration: Sendable, Equatable {
     if aggregates != nil, policy.checks?.exchange != nil { text += "|unrated|unconverted" }
     // How ids are told apart.
     text += "|ids"
+    // What is left of cancelled and of reversed documents, and when what settles a document is in time.
+    text += "|settled"
     if aggregates != nil { text += "|disputes" }
     if policy.quantities.isEnabled { text += "|returns" }
     if aggregates == nil, quality == nil, sources.contains(where: { !$0.uniqueRules.isEmpty }) { text += "|days" }

@@ -338,6 +338,7 @@ final class ConfigurationReader {
   func properties(_ node: Node?, _ path: [String]) -> [(String, PropertyValue)] {
     mapping(node, path).compactMap { key, value, keyNode in
       let place = path + [key]
+      if key == "isolation.level", value.string == "read_committed" { return nil }
       if let instead = Self.reserved[key] {
         problem(keyNode, "\(dotted(place)): this property cannot be set; \(instead)")
         return nil

@@ -71,19 +71,15 @@ public struct OrderDecoder: ~Copyable {
     return .appended(1)
   }
 
-  /// An update that carries the row before the change. Where it moved to another order, or goes by another
-  /// id now, it is taken back as what it was first.
+  /// An update that carries the row before the change. Where it moved to another order it is taken back from the old
+  /// one first. One that goes by another id now, as where a row that goes through several states makes an event of each, stays.
   private mutating func appendBoth(
     _ after: OrderEvent, _ events: inout RecordBuffer<OrderEvent>
   ) throws(DataFault) -> DecodeOutcome {
     extractor.readBefore()
     let before = events.reserve()
     var hasMoved = try extractor.passesFilters()
-    if hasMoved {
-      hasMoved =
-        try fill(before, after.position)
-        && !(before.pointee.order.elementsEqual(after.order) && before.pointee.id.elementsEqual(after.id))
-    }
+    if hasMoved { hasMoved = try fill(before, after.position) && !before.pointee.order.elementsEqual(after.order) }
     if hasMoved {
       before.pointee.isDelete = true
       events.commit()

@@ -292,7 +292,7 @@ extension Judge {
         return
       }
     }
-    if isDecided, range.allSatisfy({ ledger[$0 - base] == 0 }), duePostings.contains(where: \.isReversal) {
+    if isDecided, range.allSatisfy({ ledger[$0 - base] == 0 }), isAnyReversed {
       findings.append(
         finding(.missingInLedger, primary, "what was posted is reversed", [], takeParts(currency)))
       return
@@ -331,21 +331,6 @@ extension Judge {
         return
       }
     }
-    // A part of a role's amount stands on another one, beside others that stand where they should, by lines of just that amount.
-    for wrong in Judge.primaryOrder where residual[base + at(wrong)] != 0 && ledger[at(wrong)] != 0 {
-      let lacks = -residual[base + at(wrong)]
-      guard (lacks < 0) == (wants(wrong) < 0), lacks.magnitude < wants(wrong).magnitude else { continue }
-      for host in Judge.primaryOrder
-      where host != wrong && host != balancing && residual[base + at(host)] == lacks && isPosted(lacks, on: host, code)
-      {
-        findings.append(
-          finding(
-            .wrongAccountRole, wrong, "a part of the amount stands on \(host.name)", [],
-            takeParts(currency, roles: [wrong, host])))
-        break
-      }
-    }
-    if isExplained() { return }
     // A ledger document that does not balance, where the order's own amounts do.
     let imbalance = range.reduce(0) { $0 + residual[$1] }
     if imbalance != 0, range.reduce(0, { $0 + expected[$1] }) == 0, let journal = unbalancedJournal(currency) {
@@ -373,6 +358,18 @@ extension Judge {
       }
     }
     judgeComponents(currency, balancing)
+  }
+
+  /// Whether something that is expected was reversed, as far as reversals name documents.
+  private var isAnyReversed: Bool {
+    duePostings.contains { posting in
+      posting.isReversal
+        && (posting.document.isEmpty
+          || dueEvents.indices.contains {
+            !isVoid[$0] && dueEvents[$0].document.elementsEqual(posting.document)
+              && !policy.entries(of: dueEvents[$0]).isEmpty
+          })
+    }
   }
 
   /// Whether a line of a role, or the lines that a journal has on it, are of just that amount. A reversal takes its own

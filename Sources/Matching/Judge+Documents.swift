@@ -53,9 +53,7 @@ extension Judge {
         isDecided ? unposted ?? .missingInLedger : .partial, role, currencies[currency],
         expected: isWhole ? value(expected, currency, role) : Int64(clamping: own),
         posted: isWhole ? value(posted, currency, role) : 0,
-        reason: group.allSatisfy { isNamed($0.name) }
-          ? "what was posted for \(names(group, among: all, missing)) is reversed"
-          : "nothing is posted for \(names(group, among: all, missing))")
+        reason: reason(group, among: all, missing))
       finding.parts = parts(sums, currency, sign: -1)
       findings.append(finding)
     }
@@ -65,6 +63,14 @@ extension Judge {
     isVoid = isVoid.indices.filter { !places.contains($0) }.map { isVoid[$0] }
     for role in 0..<roleCount { expected[base + role] -= aside.sums[role] }
     return aside
+  }
+
+  private func reason(_ group: [DocumentSums], among all: [DocumentSums], _ missing: [DocumentSums]) -> TextBytes {
+    let documents = names(group, among: all, missing)
+    let named = group.count { isNamed($0.name) }
+    if named == 0 { return "nothing is posted for \(documents)" }
+    if named == group.count { return "what was posted for \(documents) is reversed" }
+    return "nothing is posted for \(documents), or it is reversed"
   }
 
   /// What is not there while the rest is judged.
@@ -122,6 +128,15 @@ extension Judge {
         own[receivable] = -others.reduce(0) { $0 + own[$1] }
       }
       for role in 0..<roleCount { standing[role] += own[role] }
+    }
+    if documents.isEmpty {
+      // Posted in another currency than it was billed in.
+      for posting in duePostings where posting.currency == currencies[currency] && !posting.document.isEmpty {
+        let isOfVoid = dueEvents.indices.contains {
+          isVoid[$0] && dueEvents[$0].document.elementsEqual(posting.document)
+        }
+        if isOfVoid { standing[Int(posting.code)] += Int128(posting.amount) }
+      }
     }
     for role in 0..<roleCount {
       let open = residual[base + role]

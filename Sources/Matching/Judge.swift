@@ -182,6 +182,11 @@ struct Judge {
   private mutating func find() {
     applyCancellations()
     sum()
+    if isCreditedInFull, residual.contains(where: { $0 != 0 }) {
+      // Neither reversed nor left alone: the invoices and their credit notes are what must be there.
+      applyCancellations(keepsCredited: true)
+      sum()
+    }
     judgeDuplicateEvents()
     judgeDataQuality()
     if dueEvents.isEmpty, duePostings.isEmpty { return }
@@ -215,8 +220,10 @@ struct Judge {
 
   /// Marks the events whose expectation a cancellation takes back: a cancelled billing document, or all billing of an
   /// order that was cancelled and neither booked nor billed again.
-  mutating func applyCancellations() {
+  /// - Parameter keepsCredited: An order that was credited in full is not taken for cancelled.
+  mutating func applyCancellations(keepsCredited: Bool = false) {
     cancelDays.clear()
+    isCreditedInFull = false
     isVoid.clear()
     for _ in dueEvents.indices { isVoid.append(false) }
     orderIsCancelled = false
@@ -235,7 +242,8 @@ struct Judge {
       default: break
       }
     }
-    if cancel >= 0, !isCreditedInFull {
+    if cancel >= 0 { isCreditedInFull = isAllCredited }
+    if cancel >= 0, !(keepsCredited && isCreditedInFull) {
       orderIsCancelled = true
       for index in dueEvents.indices where Judge.isBilling(dueEvents[index].kind!) { cancelEvent(index, by: cancel) }
     }
@@ -259,9 +267,9 @@ struct Judge {
     dueEvents[index].kind == .invoiced && dueEvents[index].document.elementsEqual(document)
   }
 
-  /// Whether credit notes have taken back all that was billed and not cancelled before: then a cancellation of the order
-  /// finds nothing to take back, and invoices and credit notes stand in the ledger side by side.
-  private var isCreditedInFull: Bool {
+  /// Whether credit notes have taken back all that was billed and not cancelled before. Then a cancellation of the order may
+  /// find nothing to take back, and invoices and credit notes stand in the ledger side by side.
+  private var isAllCredited: Bool {
     guard dueEvents.indices.contains(where: { dueEvents[$0].kind == .credited }) else { return false }
     var open: [(currency: Currency, sum: Int128)] = []
     var isAny = false
@@ -291,6 +299,8 @@ struct Judge {
   func cancelDay(_ index: Int) -> Int32 { max(cancelDays[index], dueEvents[index].rateDay) }
 
   var orderIsCancelled = false
+  /// The order was cancelled, and credit notes have taken back all that was billed.
+  private var isCreditedInFull = false
   var orderIsHeld = false
   var heldSince_ms = Int64.max
 
@@ -550,7 +560,9 @@ struct Judge {
   mutating func judgeStatus() -> Bool {
     if orderIsCancelled {
       guard residual.contains(where: { $0 != 0 }) else { return false }
-      if !voided.isEmpty {
+      let wasBilled = !voided.isEmpty
+      // Releases of a service are taken back with it, whatever documents they name.
+      if wasBilled, !dueEvents.indices.contains(where: { isVoid[$0] && dueEvents[$0].service != nil }) {
         for currency in currencies.indices { judgeUnreversed(currency) }
         return residual.allSatisfy { $0 == 0 }
       }
@@ -559,9 +571,10 @@ struct Judge {
         let role = primaryRole(residual, currency)
         findings.append(
           Finding(
-            .statusConflict, role, currencies[currency],
+            wasBilled ? .unreversedCancel : .statusConflict, role, currencies[currency],
             expected: value(expected, currency, role), posted: value(posted, currency, role),
-            reason: "posted for a cancelled order", parts: takeParts(currency)))
+            reason: wasBilled ? "cancelled after billing and not reversed" : "posted for a cancelled order",
+            parts: takeParts(currency)))
       }
       return true
     }

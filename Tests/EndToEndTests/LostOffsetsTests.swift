@@ -26,9 +26,7 @@ extension EndToEndTests {
     let cluster = try TestCluster(kind)
     var configuration = try prepare("flat.yaml", cluster, partitions: 1, workers: 1)
     if kind == .embedded { configuration.kafka.delivery = .atLeastOnce }
-    let directory = FileManager.default.temporaryDirectory.appendingPathComponent("tieout-\(UUID().uuidString)").path
-    defer { try? FileManager.default.removeItem(atPath: directory) }
-    configuration.checkpoints = .directory(directory)
+    configuration.checkpoints = .topic
     configuration.checkpointInterval_ms = 200
     let (sent, truth) = try load(configuration, cluster, orders: 200)
     #expect(try reconcile(configuration, records: sent).count == truth.count)

@@ -85,7 +85,7 @@ import Testing
     var options = SimulationOptions()
     options.delivery = .exactlyOnce
     options.defect = defect
-    let isFound = try (1..<600 as Range<UInt64>).contains {
+    let isFound = try (1..<2_000 as Range<UInt64>).contains {
       try !ClusterSimulation(seed: $0, options: options).run().failures.isEmpty
     }
     #expect(isFound)

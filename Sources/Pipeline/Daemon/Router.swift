@@ -164,6 +164,10 @@ public final class Router: Stage, @unchecked Sendable {
       "\(place) ends at offset \(stable), and was read up to \(known): it was truncated or created anew")
   }
 
+  /// With `kafka.start: latest`, how many partitions a topic had when the group began to read it at its end. It is committed
+  /// with the offsets.
+  private var firstCounts: [String: Int] = [:]
+
   /// Where partitions of which nothing is committed are read from. With `kafka.start: latest` that is their end, which is
   /// committed at once, since what comes after it is to be read whatever happens; but a partition that its topic did not
   /// have when the group began has nothing that came before.
@@ -174,24 +178,20 @@ public final class Router: Stage, @unchecked Sendable {
     if open.isEmpty || configuration.kafka.start == .earliest {
       return Dictionary(uniqueKeysWithValues: open.map { ($0, .beginning) })
     }
-    var counts: [String: Int] = [:]
     for source in sources {
       let topic = source.originalTopic
       let places = (0..<max(1, configuration.originPartitions[topic] ?? 1)).map { TopicPartition(topic, Int32($0)) }
       var others: [TopicPartition: CommittedOffset] = [:]
       try retrying { () throws(KafkaError) in others = try consumer.committed(places, timeout_ms: 30_000) }
       let known = others.values.compactMap { Int($0.metadata) }.min()
-      counts[topic] = known ?? (others.isEmpty ? configuration.originPartitions[topic] : nil)
+      firstCounts[topic] = known ?? (others.isEmpty ? configuration.originPartitions[topic] : nil)
     }
     var starts: [TopicPartition: StartOffset] = [:]
     for place in open {
-      if let count = counts[place.topic], Int(place.partition) >= count {
-        starts[place] = .beginning
-        continue
-      }
-      var end: Int64 = 0
-      try retrying { () throws(KafkaError) in end = try reader.bounds(place, timeout_ms: 30_000).stable }
-      starts[place] = .at(end)
+      let isNew = firstCounts[place.topic].map { Int(place.partition) >= $0 } ?? false
+      var bounds: (low: Int64, stable: Int64) = (0, 0)
+      try retrying { () throws(KafkaError) in bounds = try reader.bounds(place, timeout_ms: 30_000) }
+      starts[place] = .at(isNew ? bounds.low : bounds.stable)
     }
     return starts
   }
@@ -207,6 +207,7 @@ public final class Router: Stage, @unchecked Sendable {
       if case .at(let offset) = start { next[place] = offset }
     }
     if !next.isEmpty, group != nil {
+      failure = nil
       try begin()
       commit()
       if let failure { throw failure }
@@ -357,10 +358,9 @@ public final class Router: Stage, @unchecked Sendable {
 
   private func commit() {
     guard let group, !next.isEmpty else { return }
-    // With how many partitions the topic had when this life began: see `beginnings`.
     let offsets = Dictionary(
       uniqueKeysWithValues: next.map { place, offset in
-        (place, CommittedOffset(offset, metadata: configuration.originPartitions[place.topic].map(String.init) ?? ""))
+        (place, CommittedOffset(offset, metadata: firstCounts[place.topic].map(String.init) ?? ""))
       })
     do throws(KafkaError) {
       if isExactlyOnce {

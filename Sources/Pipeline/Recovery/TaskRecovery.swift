@@ -150,6 +150,8 @@ final class TaskRecovery {
       }
       if isAny { return "\(configuration.epochsTopic) has epochs of it" }
     }
+    // A directory may be that of another group and prefix.
+    guard configuration.checkpoints == .topic else { return nil }
     let manifests = try loadCheckpoints(partition).manifests(upTo: .max).usable.filter { $0.task == partition }
     return manifests.last.map { "there is a checkpoint of its epoch \($0.epoch)" }
   }
@@ -202,6 +204,7 @@ final class TaskRecovery {
         var next = engine.next
         next[index] = try start(topic, partition)
         engine.setNext(next)
+        engine.recordsStart = configuration.kafka.start == .latest
       }
     }
     engine.held.isRetryDue = true
