@@ -381,13 +381,13 @@ extension Judge {
 
   /// Whether the postings that name a document come to nothing, and a reversal is among them.
   private func isReversed(_ document: ByteView) -> Bool {
-    var (sums, hasReversal) = ([Int128](repeating: 0, count: residual.count), false)
+    guard duePostings.contains(where: { $0.isReversal && $0.document.elementsEqual(document) }) else { return false }
+    var sums = [Int128](repeating: 0, count: residual.count)
     for posting in duePostings where posting.document.elementsEqual(document) {
       guard let currency = currencies.firstIndex(of: posting.currency) else { return false }
       sums[currency * roleCount + Int(posting.code)] += Int128(posting.amount)
-      hasReversal = hasReversal || posting.isReversal
     }
-    return hasReversal && sums.allSatisfy { $0 == 0 }
+    return sums.allSatisfy { $0 == 0 }
   }
 
   /// What is expected in a currency, by document of order events, in the order of time.
