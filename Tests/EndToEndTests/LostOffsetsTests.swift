@@ -71,4 +71,37 @@ extension EndToEndTests {
     #expect(daemon.waitUntilStopped())
     #expect(daemon.status.decode.records == 0)
   }
+
+  /// The same of a topic whose records are routed; and a partition that it is given later is read from its beginning.
+  @Test(arguments: TestCluster.kinds) func whereTheRouterBeganIsCommitted(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
+    var configuration = try prepare("flat.yaml", cluster, partitions: 1, workers: 1)
+    if kind == .embedded { configuration.kafka.delivery = .atLeastOnce }
+    configuration.kafka.start = .latest
+    let raw = cluster.unique("raw")
+    try cluster.createTopic(raw, partitions: 3)
+    configuration.sources[0].routedFrom = raw
+    let reader = try PartitionReader(
+      properties: cluster.properties + [KafkaProperty("group.id", configuration.kafka.group + "-router")])
+    defer { reader.close() }
+    let places = (0..<3).map { TopicPartition(raw, Int32($0)) }
+    let order =
+      #"{"order_id":"A","event_id":"e","event_type":"invoiced","event_time":"2026-03-04T10:00:00Z","currency":"USD","gross":"1.00"}"#
+    try cluster.produce(raw, [("old", order, 0)])
+    let first = try started(configuration)
+    try wait("all ends are committed") { try reader.committed(places).count == 3 }
+    first.stop.stop()
+    #expect(first.waitUntilStopped())
+    let told = try reader.committed(places)
+    #expect(places.map { told[$0]?.offset } == (try places.map { try reader.bounds($0, timeout_ms: 10_000).stable }))
+    #expect(told.values.allSatisfy { $0.metadata == "3" })
+    // What comes while nobody is there is read.
+    try cluster.produce(raw, [("new", order, 1)])
+    let second = try started(configuration)
+    try wait("it is routed") { try reader.committed(places)[places[1]]?.offset ?? 0 > told[places[1]]!.offset }
+    second.stop.stop()
+    #expect(second.waitUntilStopped())
+    #expect(try reader.committed(places).values.allSatisfy { $0.metadata == "3" })
+    #expect(first.status.restarts == 0 && second.status.restarts == 0)
+  }
 }
