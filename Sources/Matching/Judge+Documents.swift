@@ -96,17 +96,7 @@ extension Judge {
   mutating func judgeUnreversed(_ currency: Int) {
     let base = currency * roleCount
     let receivable = Int(AccountRole.receivable.rawValue)
-    var documents: [DocumentSums] = []
-    for (place, event) in dueEvents.enumerated()
-    where isVoid[place] && event.currency == currencies[currency] {
-      let entries = policy.entries(of: event)
-      if entries.isEmpty { continue }
-      let at = index(of: event.document, in: &documents) { _ in true }
-      documents[at].places.append(place)
-      for entry in entries {
-        documents[at].sums[Int(entry.role.rawValue)] += Int128(event.amount(entry.component)) * Int128(entry.sign)
-      }
-    }
+    let documents = eventDocuments(currency, areVoid: true) { _ in true }
     var standing = Judge.noAmounts
     for document in documents {
       var (own, isNamed) = (Judge.noAmounts, false)
@@ -391,10 +381,15 @@ extension Judge {
   }
 
   /// What is expected in a currency, by document of order events, in the order of time.
-  private func eventDocuments(_ currency: Int, _ isMeant: (ByteView) -> Bool) -> [DocumentSums] {
+  /// - Parameter areVoid: What was expected of those that were cancelled, in place of that; of those without a number too.
+  private func eventDocuments(
+    _ currency: Int, areVoid: Bool = false, _ isMeant: (ByteView) -> Bool
+  ) -> [DocumentSums] {
     var documents: [DocumentSums] = []
     for (place, event) in dueEvents.enumerated() {
-      guard event.currency == currencies[currency], !isVoid[place], !event.document.isEmpty else { continue }
+      guard event.currency == currencies[currency], isVoid[place] == areVoid, areVoid || !event.document.isEmpty else {
+        continue
+      }
       let entries = policy.entries(of: event)
       guard !entries.isEmpty, isMeant(event.document) else { continue }
       let at = index(of: event.document, in: &documents) { _ in true }

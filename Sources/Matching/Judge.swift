@@ -271,21 +271,15 @@ struct Judge {
   /// find nothing to take back, and invoices and credit notes stand in the ledger side by side.
   private var isAllCredited: Bool {
     guard dueEvents.indices.contains(where: { dueEvents[$0].kind == .credited }) else { return false }
-    var open: [(currency: Currency, sum: Int128)] = []
-    var isAny = false
+    var (open, isAny) = ([Currency: Int128](), false)
     for index in dueEvents.indices where !isVoid[index] && Judge.isBilling(dueEvents[index].kind!) {
       for entry in policy.entries(of: dueEvents[index]) where entry.role == .receivable {
         let amount = Int128(dueEvents[index].amount(entry.component)) * Int128(entry.sign)
         isAny = isAny || amount != 0
-        let currency = dueEvents[index].currency
-        if let known = open.firstIndex(where: { $0.currency == currency }) {
-          open[known].sum += amount
-        } else {
-          open.append((currency, amount))
-        }
+        open[dueEvents[index].currency, default: 0] += amount
       }
     }
-    return isAny && open.allSatisfy { $0.sum == 0 }
+    return isAny && open.values.allSatisfy { $0 == 0 }
   }
 
   private mutating func cancelEvent(_ index: Int, by cancellation: Int) {

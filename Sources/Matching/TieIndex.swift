@@ -171,9 +171,9 @@ struct TieIndex: ~Copyable {
       line = next(line)
     }
     // The last of the line takes the place of what leaves.
-    let line0 = first(of: line)
-    line0[hole] = line0[filled &- 1]
-    line0[filled &- 1] = 0
+    let all = first(of: line)
+    all[hole] = all[filled &- 1]
+    all[filled &- 1] = 0
     count &-= 1
     if filled == TieIndex.lineEntries { pullBack(into: line) }
   }

@@ -47,7 +47,7 @@ extension MemoryBroker {
 
     func forget(topic: String) {
       offsets = offsets.filter { $0.key.topic != topic }
-      for producer in pending.keys { pending[producer] = pending[producer]!.filter { $0.key.topic != topic } }
+      pending = pending.mapValues { $0.filter { $0.key.topic != topic } }
     }
 
     func isUnstable(_ place: TopicPartitionName) -> Bool { pending.values.contains { $0[place] != nil } }

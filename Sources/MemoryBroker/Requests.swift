@@ -342,7 +342,7 @@ extension MemoryBroker {
         let isKnown = topics.removeValue(forKey: name) != nil
         answers.append((name, isKnown ? .none : .unknownTopicOrPartition))
         // As Kafka does: groups have no offsets of a topic that is gone.
-        for group in groups.keys { groups[group]?.forget(topic: name) }
+        for group in groups.values { group.forget(topic: name) }
       }
       if version >= 1 { writer.int32(0) }
     }

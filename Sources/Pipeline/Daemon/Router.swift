@@ -176,11 +176,6 @@ public final class Router: Stage, @unchecked Sendable {
   ) throws(KafkaError) -> [TopicPartition: StartOffset] {
     let open = assigned.filter { committed[$0] == nil }
     if configuration.kafka.start == .earliest { return Dictionary(uniqueKeysWithValues: open.map { ($0, .beginning) }) }
-    for (place, offset) in committed {
-      guard let count = Int(offset.metadata) else { continue }
-      firstCounts[place.topic] = min(count, firstCounts[place.topic] ?? count)
-    }
-    if open.isEmpty { return [:] }
     for source in sources {
       let topic = source.originalTopic
       let places = (0..<max(1, configuration.originPartitions[topic] ?? 1)).map { TopicPartition(topic, Int32($0)) }

@@ -92,8 +92,4 @@ final class EpochLog {
     }
     position = bounds.stable
   }
-
-  /// The newest number of each that is there.
-  var numbers: [UInt64] { records.keys.sorted() }
-  var oldestOffset: Int64 { low }
 }

@@ -64,9 +64,7 @@ final class TaskRecovery {
         throw RecoveryError(
           "the group \(configuration.kafka.group) has committed nothing for partition \(partition), and \(trace): its "
             + "offsets have expired (offsets.retention.minutes of the broker), or it is another group. Without them it cannot "
-            + "be known which state is the last one. Start anew with another kafka.group and prefix; or set the group's "
-            + "offsets of \(configuration.inputTopics.joined(separator: ", ")) to where the task is to go on without state"
-        )
+            + "be known which state is the last one: start anew with another kafka.group and prefix")
       }
       return try fresh(partition, committed)
     }
