@@ -72,6 +72,32 @@ extension EndToEndTests {
     #expect(daemon.status.decode.records == 0)
   }
 
+  /// And of a source that the configuration did not have before.
+  @Test(arguments: TestCluster.kinds) func whereAnAddedSourceBeganIsCommitted(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
+    var configuration = try prepare("flat.yaml", cluster, partitions: 1, workers: 1)
+    if kind == .embedded { configuration.kafka.delivery = .atLeastOnce }
+    configuration.kafka.start = .latest
+    let added = configuration.sources.removeLast()
+    let reader = try PartitionReader(
+      properties: cluster.properties + [KafkaProperty("group.id", configuration.kafka.group)])
+    defer { reader.close() }
+    let (old, new) = (TopicPartition(configuration.sources[0].topic, 0), TopicPartition(added.topic, 0))
+    let first = try started(configuration)
+    try wait("the first end is committed") { try reader.committed([old]).count == 1 }
+    first.stop.stop()
+    #expect(first.waitUntilStopped())
+    configuration.sources.append(added)
+    let second = try started(configuration)
+    // Long before so much time has moved that it would be committed for that.
+    let until = Date().addingTimeInterval(30)
+    while try reader.committed([new]).isEmpty, Date() < until { Thread.sleep(forTimeInterval: 0.05) }
+    #expect(try reader.committed([new])[new]?.offset == reader.bounds(new, timeout_ms: 10_000).stable)
+    second.stop.stop()
+    #expect(second.waitUntilStopped())
+    #expect(first.status.restarts == 0 && second.status.restarts == 0 && second.status.recoveryProblems == 0)
+  }
+
   /// The same of a topic whose records are routed; and a partition that it is given later is read from its beginning.
   @Test(arguments: TestCluster.kinds) func whereTheRouterBeganIsCommitted(kind: TestCluster.Kind) throws {
     let cluster = try TestCluster(kind)
