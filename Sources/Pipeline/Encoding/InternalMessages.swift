@@ -76,7 +76,7 @@ struct RoutedRecord {
 ///
 /// `2, partitions of the topic routed from (uint32), reports (uint32)`, and for each report `partition (int32), next offset
 /// (int64), largest event time (int64), idle (uint8)`, little-endian.
-struct RoutedProgress: Equatable {
+package struct RoutedProgress: Equatable {
   /// Partitions of the topic that is routed from.
   var count: Int
   var reports: [Watermarks.OriginReport]
@@ -89,7 +89,7 @@ struct RoutedProgress: Equatable {
     self.reports = reports
   }
 
-  static func isOne(_ bytes: UnsafeBufferPointer<UInt8>?) -> Bool { bytes?.first == mark }
+  package static func isOne(_ bytes: UnsafeBufferPointer<UInt8>?) -> Bool { bytes?.first == mark }
 
   /// nil where the bytes are none.
   init?(_ bytes: UnsafeBufferPointer<UInt8>?) {
