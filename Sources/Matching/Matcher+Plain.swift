@@ -27,7 +27,8 @@ extension Matcher {
   ///   - place: Where the index puts that.
   @inline(__always)
   mutating func takePlain<Record: PlainRecord>(
-    _ record: Record, dimensionSize: Int, into known: Int, at place: Int, _ fingerprint: Fingerprint, _ key: ByteView,
+    _ record: Record, dimensionSize: Int, into known: Int, at place: TieIndex.Place,
+    _ fingerprint: Fingerprint, _ key: ByteView,
     watermark_ms: Int64
   ) {
     let side = Record.isPosting ? Tie.Flag.hasPosting : Tie.Flag.hasOrder

@@ -111,7 +111,7 @@ extension Matcher {
   /// - Returns: how many ties it has looked at.
   private mutating func reviseStretch() -> Int {
     var slots: [Int] = []
-    index.forEach(shard: Int(revision.cursor), bits: PolicyRevision.bits) { slots.append($0) }
+    forEachSlot(shard: Int(revision.cursor), bits: PolicyRevision.bits) { slots.append($0) }
     for slot in slots {
       if ties[slot].has(Tie.Flag.revised) {
         ties[slot].set(Tie.Flag.revised, false)

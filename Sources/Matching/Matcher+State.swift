@@ -46,7 +46,7 @@ extension Matcher {
   public func exportShard(_ shard: Int, bits: Int, into writer: inout ByteWriter) -> ShardSummary {
     var slots: [UInt32] = []
     slots.reserveCapacity(index.count >> bits + index.count >> (bits + 2) + 64)
-    index.forEach(shard: shard, bits: bits) { slots.append(UInt32($0)) }
+    forEachSlot(shard: shard, bits: bits) { slots.append(UInt32($0)) }
     var summary = ShardSummary(ties: slots.count, digest: 0)
     slots.withUnsafeBufferPointer { slots in
       for at in 0..<min(Matcher.slotsAhead, slots.count) { tieout_prefetch(ties + Int(slots[at])) }
@@ -344,10 +344,11 @@ extension Matcher {
   }
 }
 
-extension TieIndex {
-  /// Calls `body` with the slot of every tie of a shard: a stretch of the entries, and what has been pushed beyond it.
-  func forEach(shard: Int, bits: Int, _ body: (Int) -> Void) {
-    forEachEntry(headOf: shard, bits: bits) { body(Int($0 & TieIndex.slotMask)) }
+extension Matcher {
+  /// Calls `body` with the slot of every tie of a shard.
+  func forEachSlot(shard: Int, bits: Int, _ body: (Int) -> Void) {
+    let (ties, base) = (ties, store.base)
+    index.forEachSlot(headOf: shard, bits: bits, head: { Matcher.fingerprint($0, ties, base).high }, body)
   }
 }
 

@@ -110,7 +110,7 @@ public struct Matcher: ~Copyable {
   // Scratch of `apply` and of the judgement, kept so that steady state allocates nothing.
   let fingerprints: UnsafeMutablePointer<Fingerprint>
   let slots: UnsafeMutablePointer<Int>
-  let places: UnsafeMutablePointer<Int>
+  let places: UnsafeMutablePointer<TieIndex.Place>
   let dimensionSpace: UnsafeMutablePointer<UInt8>
   let fact: UnsafeMutablePointer<Fact>
   var gathered: [GatheredFact] = []
@@ -167,7 +167,7 @@ public struct Matcher: ~Copyable {
     fingerprints = .allocate(capacity: Matcher.recordsAhead)
     slots = .allocate(capacity: Matcher.recordsAhead)
     places = .allocate(capacity: Matcher.recordsAhead)
-    places.initialize(repeating: 0, count: Matcher.recordsAhead)
+    places.initialize(repeating: index.nowhere, count: Matcher.recordsAhead)
     dimensionSpace = .allocate(capacity: maximumDimensions * (maximumDimensionBytes + 1))
     fact = .allocate(capacity: 1)
     fact.initialize(to: Fact())
@@ -257,14 +257,14 @@ public struct Matcher: ~Copyable {
     let watermark_ms = watermarks.current_ms
     let step = Matcher.stepRecords
     for number in 0..<min(3 &* step, records.count) { bringPlace(number, key(base + number)) }
-    _ = index.makeRoom(for: min(3 &* step, records.count))
+    _ = makeRoom(for: min(3 &* step, records.count))
     for number in 0..<min(2 &* step, records.count) { bringSlot(number) }
     for number in 0..<min(step, records.count) { bringBody(number) }
     var start = 0
     while start < records.count {
       let end = min(start &+ step, records.count)
       // Where it grows, every place is another one.
-      if index.makeRoom(for: min(start &+ 3 &* step, records.count) &- start) {
+      if makeRoom(for: min(start &+ 3 &* step, records.count) &- start) {
         for number in start..<min(start &+ 2 &* step, records.count) { bringSlot(number) }
       }
       while start < end {
@@ -332,6 +332,15 @@ public struct Matcher: ~Copyable {
     settleAggregates()
   }
 
+  /// Whether the index has grown, so that so many ties more have room.
+  @inline(__always)
+  mutating func makeRoom(for more: Int) -> Bool {
+    let (ties, base) = (ties, store.base)
+    return index.makeRoom(
+      for: more, fingerprint: { Matcher.fingerprint($0, ties, base) }, bring: { tieout_prefetch_read(ties + $0) },
+      bringKey: { tieout_prefetch_read(base + Int(ties[$0].body) &* 8) })
+  }
+
   /// The first step of a record: its fingerprint, whose place in the index is brought close.
   @inline(__always)
   private func bringPlace(_ number: Int, _ key: ByteView) {
@@ -367,6 +376,7 @@ public struct Matcher: ~Copyable {
   /// A new tie of a key that is not known.
   @inline(__always)
   mutating func insert(_ fingerprint: Fingerprint, _ key: ByteView) -> Int {
+    _ = makeRoom(for: 1)
     let slot = takeSlot()
     let body = makeBody(key)
     (ties + slot).initialize(

@@ -101,16 +101,33 @@ struct SeededGenerator: RandomNumberGenerator {
     ] { #expect(cells(inputs) == once) }
   }
 
-  @Test func indexAgreesWithADictionary() {
+  /// Ties with these fingerprints, as the index asks for them when it grows.
+  private func makeRoom(_ index: inout TieIndex, _ fingerprints: (Int) -> Fingerprint) {
+    _ = index.makeRoom(for: 1, fingerprint: fingerprints, bring: { _ in }, bringKey: { _ in })
+  }
+
+  /// Few distinct addresses, so that lines are chained to others, or all that there are; with and without few tags.
+  @Test(arguments: [(UInt64.max, UInt64.max), (0x0300_0000_0000_0000, .max), (0x0f03_0000_0000_ffff, 0xff), (0, 0x700)])
+  func indexAgreesWithADictionary(highBits: UInt64, lowBits: UInt64) {
     var generator = SeededGenerator(state: 7)
-    var index = TieIndex(capacity: 16)
+    var index = TieIndex()
     var model: [Int: Fingerprint] = [:]
+    var most = 300
     for step in 1...20_000 {
       if Bool.random(using: &generator) || model.isEmpty {
-        // Few distinct top bits, so that clusters form and wrap around.
-        let high = generator.next() & 0x0f00_0000_0fff_ffff | UInt64.random(in: 0..<3, using: &generator) << 62
-        let fingerprint = Fingerprint(high: high, low: generator.next())
-        index.insert(fingerprint, slot: step)
+        let fingerprint = Fingerprint(high: generator.next() & highBits, low: generator.next() & lowBits)
+        let slots = model
+        makeRoom(&index) { slots[$0]! }
+        if step % 3 == 0 {
+          index.insert(fingerprint, slot: step)
+        } else {
+          var place = index.nowhere
+          let found = index.find(fingerprint, place: &place) { _ in false }
+          let before = index.isFree(place)
+          index.insert(fingerprint, slot: step, at: place)
+          let after = index.isFree(place)
+          #expect(found == 0 && before && !after)
+        }
         model[step] = fingerprint
       } else {
         let slot = model.keys.sorted().randomElement(using: &generator)!
@@ -119,36 +136,69 @@ struct SeededGenerator: RandomNumberGenerator {
       }
       if step % 500 == 0 {
         #expect(index.count == model.count)
-        for (slot, fingerprint) in model { #expect(index.find(fingerprint) { $0 == slot } == slot) }
+        for (slot, fingerprint) in model {
+          let found = index.find(fingerprint) { $0 == slot }
+          #expect(found == slot)
+        }
+        let slots = model
+        for bits in [0, 1, 3, 9, 17] {
+          var seen: [Int] = []
+          for head in Set(model.values.map { bits == 0 ? 0 : Int($0.high >> UInt64(64 - bits)) }) {
+            index.forEachSlot(headOf: head, bits: bits, head: { slots[$0]!.high }) {
+              seen.append($0)
+              if bits > 0 { #expect(Int(slots[$0]!.high >> UInt64(64 - bits)) == head) }
+            }
+          }
+          #expect(seen.sorted() == model.keys.sorted())
+        }
       }
-      if model.count > 300 {
+      if model.count > most {
         for (slot, fingerprint) in model { index.remove(fingerprint, slot: slot) }
+        #expect(index.longestChain == 1, "what is empty is not chained to anything")
         model = [:]
+        most += 100
       }
     }
   }
 
-  /// Entries stand near their homes, spread over the table: a million look-ups of what is not there end at once.
+  /// It takes the same few bytes a tie whatever their number, in lines that are hardly ever chained.
   @Test func indexSpreadsItsEntries() {
     var generator = SeededGenerator(state: 3)
-    var index = TieIndex(capacity: 16)
-    for slot in 1...100_000 { index.insert(Fingerprint(high: generator.next(), low: 0), slot: slot) }
+    var index = TieIndex()
+    var fingerprints = [Fingerprint(high: 0, low: 0)]
+    for slot in 1...100_000 {
+      fingerprints.append(Fingerprint(high: generator.next(), low: generator.next()))
+      let known = fingerprints
+      makeRoom(&index) { known[$0] }
+      index.insert(fingerprints[slot], slot: slot)
+      if slot > 1_000, slot % 997 == 0 { #expect(index.footprintBytes < slot * 13) }
+    }
     var steps = 0
     for _ in 0..<100_000 {
-      _ = index.find(Fingerprint(high: generator.next(), low: 0)) { _ in
+      _ = index.find(Fingerprint(high: generator.next(), low: generator.next())) { _ in
         steps += 1; return false
       }
     }
-    #expect(index.longestRun < 200)
-    #expect(steps < 100, "tags of 36 bits hardly ever agree by chance")
+    #expect(index.longestChain <= 3)
+    #expect(steps < 500, "tags of 12 bits hardly ever agree by chance")
+    let known = fingerprints
     var seen = 0
     for shard in 0..<8 {
-      index.forEachEntry(headOf: shard, bits: 3) {
+      index.forEachSlot(headOf: shard, bits: 3, head: { known[$0].high }) {
         seen += 1
-        #expect(Int($0 >> 61) == shard)
+        #expect(Int(known[$0].high >> 61) == shard)
       }
     }
     #expect(seen == 100_000)
+    var room = TieIndex()
+    room.reserve(100_000)
+    makeRoom(&room) { _ in fatalError("there is room") }
+    #expect(room.footprintBytes <= index.footprintBytes)
+    for slot in 1...100_000 { room.insert(fingerprints[slot], slot: slot) }
+    for slot in 1...100_000 {
+      let found = room.find(fingerprints[slot]) { $0 == slot }
+      #expect(found == slot)
+    }
   }
 
   @Test(arguments: [1, 2, 3, 4, 5, 6, 7, 8] as [UInt64], [true, false])

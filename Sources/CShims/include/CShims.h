@@ -16,26 +16,15 @@ static inline void tieout_prefetch(const void *address) { __builtin_prefetch(add
 /// The same for a read alone: lines that another processor wrote stay shared.
 static inline void tieout_prefetch_read(const void *address) { __builtin_prefetch(address, 0, 3); }
 
-/// Eight entries of an index at once: the low eight bits say which of them begin with `tag` (their upper half) and are
-/// not zero, the eight above which are zero. None has a lower half of zero and is not zero itself.
-static inline uint32_t tieout_index_line(const uint64_t *entries, uint32_t tag) {
+/// The tags of an index's line at once, of which sixteen bytes can be read: a bit for each of the first twelve that is
+/// `tag`, whether there is an entry or not.
+static inline uint32_t tieout_index_tags(const void *tags, uint8_t tag) {
 #if defined(__SSE2__)
-  const __m128 *from = (const __m128 *)entries;
-  __m128i high0 = _mm_castps_si128(_mm_shuffle_ps(from[0], from[1], 0xdd));
-  __m128i high1 = _mm_castps_si128(_mm_shuffle_ps(from[2], from[3], 0xdd));
-  __m128i low0 = _mm_castps_si128(_mm_shuffle_ps(from[0], from[1], 0x88));
-  __m128i low1 = _mm_castps_si128(_mm_shuffle_ps(from[2], from[3], 0x88));
-  __m128i wanted = _mm_set1_epi32((int)tag);
-  __m128i alike = _mm_packs_epi32(_mm_cmpeq_epi32(high0, wanted), _mm_cmpeq_epi32(high1, wanted));
-  __m128i free = _mm_packs_epi32(
-    _mm_cmpeq_epi32(low0, _mm_setzero_si128()), _mm_cmpeq_epi32(low1, _mm_setzero_si128()));
-  return (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(_mm_andnot_si128(free, alike), free));
+  __m128i all = _mm_loadu_si128((const __m128i *)tags);
+  return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(all, _mm_set1_epi8((char)tag))) & 0xfff;
 #else
   uint32_t bits = 0;
-  for (int at = 0; at < 8; at++) {
-    uint32_t is_free = entries[at] == 0;
-    bits |= (uint32_t)((entries[at] >> 32 == tag) & !is_free) << at | is_free << (at + 8);
-  }
+  for (int at = 0; at < 12; at++) bits |= (uint32_t)(((const uint8_t *)tags)[at] == tag) << at;
   return bits;
 #endif
 }
