@@ -159,6 +159,7 @@ extension Configuration {
     if sources.contains(where: { $0.rules.missingFlags != 0 }) {
       policy.missingFlags = sources.map(\.rules.missingFlags)
     }
+    if sources.contains(where: \.mapping.tellsRowTimes) { policy.positioned = sources.map(\.mapping.tellsRowTimes) }
     checkHold(nodes["master_data"], reader)
     readPolicy(nodes["policy"], reader)
     takePolicies(policyRows, nodes["posting_policies"], reader)

@@ -228,7 +228,7 @@ public struct Configuration: Sendable, Equatable {
       plain.entries.removeLast(standard.count)
     }
     var text = "\(plain)".replacing(", boxedChecks: nil, boxedPolicies: nil)", with: ")")
-    for later in [", comparesOrdered: false", ", comparesLines: false", ", missingFlags: []"] {
+    for later in [", comparesOrdered: false", ", comparesLines: false", ", missingFlags: []", ", positioned: []"] {
       text = text.replacing(later, with: "")
     }
     text += "|\(dimensions)"
@@ -271,6 +271,8 @@ public struct Configuration: Sendable, Equatable {
     text += "|ids"
     // What is left of cancelled and of reversed documents, and when what settles a document is in time.
     text += "|settled"
+    // Which image of a row is the newest.
+    if sources.contains(where: \.mapping.format.isEnvelope) { text += "|images" }
     if aggregates != nil { text += "|disputes" }
     if policy.quantities.isEnabled { text += "|returns" }
     if aggregates == nil, quality == nil, sources.contains(where: { !$0.uniqueRules.isEmpty }) { text += "|days" }

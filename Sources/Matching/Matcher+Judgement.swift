@@ -126,16 +126,23 @@ extension Matcher {
     var hasChanged = false
     let isChangeFeed = group.contains { gathered[$0].isChange }
     if isChangeFeed || gathered[group.lowerBound].isPosting {
-      // The newest image of a row counts. Where the time says nothing, a fixed order by content settles the rest.
+      // The newest image of a row counts. Where the time says nothing, the place in the feed does; a creation has none of
+      // its own in a body, but came there before or after. A fixed order by content settles the rest.
+      let source = Int(gathered[group.lowerBound].source)
+      let isPositioned = isChangeFeed && source < policy.positioned.count && policy.positioned[source]
       var winner = group.lowerBound
       for at in group where at != winner {
         let (a, b) = (gathered[at], gathered[winner])
         let isNewer =
-          a.time_ms != b.time_ms
-          ? a.time_ms > b.time_ms
-          : isChangeFeed && a.offset != b.offset
-            ? a.offset > b.offset
-            : a.payloadHash != b.payloadHash ? a.payloadHash > b.payloadHash : isLess(a.place, b.place)
+          isPositioned
+          ? a.place > b.place
+          : a.time_ms != b.time_ms
+            ? a.time_ms > b.time_ms
+            : isChangeFeed && a.isChange != b.isChange
+              ? a.place > b.place
+              : isChangeFeed && a.offset != b.offset
+                ? a.offset > b.offset
+                : a.payloadHash != b.payloadHash ? a.payloadHash > b.payloadHash : isLess(a.place, b.place)
         if isNewer { winner = at }
       }
       for at in group where at != winner {

@@ -90,6 +90,9 @@ public struct MatchingPolicy: Sendable, Equatable {
   public var flagNames: [[String]] = []
   /// By source: those of them by which a table does not know a reference. Empty where none can.
   public var missingFlags: [UInt16] = []
+  /// By source: its change feed's records are in the order in which rows changed, and their event times are not when that
+  /// was. Empty where there is no such source.
+  public var positioned: [Bool] = []
   /// |amount| in millionths of the major unit from which a break is medium, high, critical.
   public var severityAmounts_u: [Int64] = [1_000, 10_000, 100_000].map { $0 * 1_000_000 }
   /// Ties closed at the most in one `advance`, so that a backlog of expiries never stops the intake.

@@ -68,8 +68,8 @@ extension RunSummary {
       for (rule, count) in decode.violations.sorted(by: { $0.key < $1.key }) { broken.add(rule, String(count)) }
       parts.append("\n" + broken.text)
     }
-    let doubts = decode.doubts
-    if !doubts.isEmpty { parts.append("\nTo be looked at\n\n" + doubts.map(\.text).joined(separator: "\n")) }
+    let doubts = disorder.map(\.text) + decode.doubts.map(\.text)
+    if !doubts.isEmpty { parts.append("\nTo be looked at\n\n" + doubts.joined(separator: "\n")) }
     return parts.joined(separator: "\n")
   }
 }

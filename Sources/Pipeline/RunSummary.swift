@@ -3,6 +3,28 @@ import Configuration
 import Domain
 import Matching
 
+/// A file that is not in the order of event time.
+public struct FileDisorder: Sendable, Equatable {
+  public var file: String
+  /// Those that lie further behind one before them than out_of_orderness, window and grace together.
+  public var records: Int
+  /// How far the last of them lies behind.
+  public var mostBehind_ms: Int64
+  /// Everything has been held until its time has surely passed: they are not late.
+  public var isWaitedFor: Bool
+
+  var text: String {
+    let few = records == 1 ? "1 record lies" : "\(records) records lie"
+    let most = (mostBehind_ms + 3_599_999) / 3_600_000
+    let far = most < 48 ? "\(most) h" : "\((most + 23) / 24) d"
+    return "\(file): \(few) up to \(far) behind what came before in event time: "
+      + (isWaitedFor
+        ? "the file is not in that order, and nothing has been judged before its end was near"
+        : "taken for late, as from a topic; if the file is just not in that order, sort it or raise "
+          + "matching.out_of_orderness")
+  }
+}
+
 /// What a run did and found.
 public struct RunSummary: Sendable {
   public var decode = DecodeCounters()
@@ -16,6 +38,8 @@ public struct RunSummary: Sendable {
   public var asOf_ms = Int64.min
   /// Records of event times behind the one as of which is judged, which were left out; nil where there is no such time.
   public var later: Int?
+  /// Files with records far behind those before them.
+  public var disorder: [FileDisorder] = []
   public var quarantined = 0
   public var oversized = 0
   public var tiesHeld = 0
@@ -78,6 +102,20 @@ public struct RunSummary: Sendable {
     writer.beginObject()
     for (reason, count) in deadLetters.sorted(by: { $0.key < $1.key }) { integer(reason, count) }
     writer.endObject()
+    if !disorder.isEmpty {
+      writer.key("not_in_order")
+      writer.beginArray()
+      for found in disorder {
+        writer.beginObject()
+        text("file", found.file)
+        integer("records", found.records)
+        integer("behind_seconds", Int((found.mostBehind_ms + 999) / 1_000))
+        writer.key("waited_for")
+        writer.bool(found.isWaitedFor)
+        writer.endObject()
+      }
+      writer.endArray()
+    }
     if droppedValues > 0 { integer("unique_values_dropped", droppedValues) }
     if !decode.violations.isEmpty {
       writer.key("rules")

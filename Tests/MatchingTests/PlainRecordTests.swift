@@ -67,7 +67,7 @@ import Testing
   func space(_ matcher: borrowing Matcher) -> Int {
     var granules = 0
     var slots: [Int] = []
-    matcher.index.forEach(shard: 0, bits: 0) { slots.append($0) }
+    matcher.forEachSlot(shard: 0, bits: 0) { slots.append($0) }
     for slot in slots {
       granules += matcher.bodyGranules(slot, matcher.bodyLength(slot))
       var record = matcher.ties[slot].breaks

@@ -82,6 +82,61 @@ import Testing
     #expect(summary.decode.skipped == 5)
   }
 
+  /// Posted in a run over files: an order of 10, and these changes of the one line of its ledger.
+  private func posted(_ changes: [String], rowTimes: Bool = false) throws -> (open: Int, superseded: Int) {
+    let scratch = Scratch()
+    defer { withExtendedLifetime(scratch) {} }
+    let directory = scratch.path
+    let text =
+      rowTimes
+      ? yaml.replacing(
+        "{path: $.ts_ms, format: epoch_ms}}\n    amount", with: "{path: at, format: rfc3339}}\n    amount") : yaml
+    let configuration = try Configuration.parse(yaml: text, file: "f.yaml", directory: directory)
+    try change("c", 0, nil, event("A", "sent")).write(toFile: directory + "/o.jsonl", atomically: true, encoding: .utf8)
+    try changes.joined(separator: "\n").write(toFile: directory + "/l.jsonl", atomically: true, encoding: .utf8)
+    let summary = try FileReconciler(
+      configuration: configuration,
+      options: FileRunOptions(
+        orders: [directory + "/o.jsonl"], ledger: [directory + "/l.jsonl"], directory: directory + "/out",
+        threads: 2, now_ms: 1_790_000_000_000, asOf_ms: nil)
+    ).run()
+    #expect(summary.deadLetters == [:])
+    return (summary.openBreaks, summary.match.superseded)
+  }
+
+  /// Deleted and written again in one transaction: the last of them counts, whatever there was of the row before.
+  @Test func aRowThatIsWrittenAgainAtTheSameTimeCounts() throws {
+    let (wrong, right) = (line("A", "1", 9), line("A", "1", 10))
+    #expect(try posted([change("c", 1, nil, wrong), change("d", 2, wrong, nil), change("c", 2, nil, right)]).open == 0)
+    #expect(try posted([change("d", 2, wrong, nil), change("c", 2, nil, right)]).open == 0)
+    #expect(try posted([change("c", 2, nil, right), change("d", 2, right, nil)]).open == 1)
+    #expect(
+      try posted([
+        change("c", 2, nil, right), change("u", 2, right, wrong), change("d", 2, wrong, nil),
+        change("c", 2, nil, wrong),
+        change("u", 2, wrong, right),
+      ]).open == 0)
+  }
+
+  /// Where the event time is a column of the row it may go back: the feed tells which image is the newest.
+  @Test func theFeedTellsWhichImageIsTheNewest() throws {
+    func row(_ amount: Int, _ hour: String) -> String {
+      line("A", "1", amount).replacing("}", with: #","at":"2024-01-01T\#(hour):00:00Z"}"#)
+    }
+    let (first, corrected) = (row(9, "10"), row(10, "09"))
+    #expect(
+      try posted([change("c", 1, nil, first), change("u", 60, first, corrected)], rowTimes: true).open == 0)
+    #expect(
+      try posted(
+        [change("c", 1, nil, corrected), change("u", 2, corrected, first), change("d", 3, row(9, "08"), nil)],
+        rowTimes: true
+      ).open == 1)
+    #expect(
+      try posted(
+        [change("c", 1, nil, first), change("d", 2, first, nil), change("c", 3, nil, corrected)], rowTimes: true
+      ).open == 0)
+  }
+
   /// The router reads a record as the task does: what leaves goes to the order that it leaves.
   @Test func whatLeavesIsRoutedToTheOrderThatItLeaves() throws {
     let configuration = try Configuration.parse(yaml: yaml, file: "f.yaml", directory: "/")

@@ -58,6 +58,68 @@ import Testing
     #expect(letters.contains(#""key":"{\"b\":1}""#), "\(letters)")
   }
 
+  static let plain = """
+    sources:
+      orders: {kind: orders, fields: {\(fields)}}
+      ledger: {kind: ledger, fields: {order: o, line_id: i, role: {constant: receivable}, currency: {constant: EUR}, event_time: t}, amount: m}
+    policy: {replace_defaults: true, invoiced: {receivable: +gross}}
+    """
+
+  /// Orders of sixty days, a posting for each at the same time, one of them wrong.
+  func sixtyDays(_ count: Int) -> (orders: [String], ledger: [String]) {
+    let lines = (0..<count).map { at in
+      let seconds = 1_704_067_200 + Int64(at) * 60 * 86_400 / Int64(count)
+      let time = Date(timeIntervalSince1970: Double(seconds)).ISO8601Format()
+      return (
+        #"{"o":"A\#(at)","t":"\#(time)","g":10}"#,
+        #"{"o":"A\#(at)","i":"l\#(at)","t":"\#(time)","m":\#(at == 7 ? 11 : 10)}"#
+      )
+    }
+    return (lines.map(\.0), lines.map(\.1))
+  }
+
+  /// Many a system exports its ledger by account or document.
+  @Test(arguments: [1, 3]) func filesMayBeInAnyOrder(threads: Int) throws {
+    let (orders, ledger) = sixtyDays(24_000)
+    var generator = SystemRandomNumberGenerator()
+    let halves = Array(ledger[12_000...] + ledger[..<12_000])
+    let byAccount = stride(from: 0, to: 5, by: 1).flatMap { part in
+      stride(from: part, to: ledger.count, by: 5).map { ledger[$0] }
+    }
+    for lines in [ledger, halves, byAccount, ledger.shuffled(using: &generator), ledger.reversed()] {
+      let (summary, out) = try run(Self.plain, orders: orders, ledger: lines, threads: threads)
+      #expect(summary.openBreaks == 1 && summary.match.tiesTiedOut == 23_999 && summary.match.late == 0)
+      #expect(try out("breaks.jsonl").contains(#""order":"A7""#))
+      if lines == ledger {
+        #expect(summary.disorder.isEmpty)
+      } else {
+        let found = try #require(summary.disorder.first)
+        #expect(found.file.hasSuffix("/l.jsonl") && found.isWaitedFor && summary.disorder.count == 1)
+        #expect(found.mostBehind_ms > 29 * 86_400_000 && found.mostBehind_ms < 60 * 86_400_000)
+        #expect(try out("summary.json").contains("not_in_order"))
+      }
+    }
+  }
+
+  /// A few that come too late are late, as they are from a topic.
+  @Test func fewThatComeTooLateAreLate() throws {
+    var (orders, ledger) = sixtyDays(24_000)
+    ledger.append(ledger.remove(at: 3))
+    orders.append(orders.remove(at: 4))
+    let (summary, _) = try run(Self.plain, orders: orders, ledger: ledger)
+    #expect(summary.match.late == 2)
+    #expect(summary.disorder.map(\.records) == [1, 1] && !summary.disorder.contains(where: \.isWaitedFor))
+  }
+
+  /// Texts that look alike and have other bytes are other keys.
+  @Test func keysThatLookAlikeAreTwo() throws {
+    let order = { (key: String, amount: Int) in #"{"o":"\#(key)","t":"2024-01-01T00:00:00Z","g":\#(amount)}"# }
+    let (summary, out) = try run(
+      Self.plain, orders: [order("M\u{fc}ller", 10), order("Mu\u{308}ller", 11)], ledger: [])
+    #expect(summary.openBreaks == 2)
+    #expect(try out("breaks.jsonl").split(separator: "\n").count == 2)
+  }
+
   @Test func asOfADayIsAsOfItsEnd() throws {
     #expect(FileRunOptions.asOf_ms("2024-01-31") == 1_706_745_599_999)
     #expect(FileRunOptions.asOf_ms("2024-01-31T00:00:00Z") == 1_706_659_200_000)

@@ -15,7 +15,8 @@ final class BreakSpool {
   private let descriptor: Int32
   private var pending: [UInt8] = []
   private var written = 0
-  private var entries: [String: Entry] = [:]
+  /// By the bytes of the id: texts are equal where they only look alike.
+  private var entries: [[UInt8]: Entry] = [:]
 
   init(directory: String) throws {
     path = directory + "/.breaks.spool"
@@ -32,7 +33,7 @@ final class BreakSpool {
 
   /// Takes a revision; `isReported` is whether a break in this state belongs into the result.
   func append(id: String, isReported: Bool, _ message: [UInt8]) throws {
-    entries[id] = Entry(offset: written + pending.count, length: message.count, isReported: isReported)
+    entries[Array(id.utf8)] = Entry(offset: written + pending.count, length: message.count, isReported: isReported)
     pending.append(contentsOf: message)
     if pending.count > 1 << 22 { try flush() }
   }
@@ -50,9 +51,7 @@ final class BreakSpool {
     guard output >= 0 else { throw InputError(file: target, byteOffset: 0, message: String(cString: strerror(errno))) }
     defer { close(output) }
     var block: [UInt8] = []
-    let ids = entries.filter(\.value.isReported).keys.sorted {
-      Array($0.utf8).lexicographicallyPrecedes(Array($1.utf8))
-    }
+    let ids = entries.filter(\.value.isReported).keys.sorted { $0.lexicographicallyPrecedes($1) }
     for id in ids {
       let entry = entries[id]!
       var line = [UInt8](repeating: 0, count: entry.length)

@@ -84,12 +84,16 @@ public final class FileReconciler {
     var largest_ms = Int64.min
     var isEnded = false
     var needsHeader: Bool
+    var records = 0
+    /// Records that lie so far behind one before them that their tie may have been judged, and how far at the most.
+    var behind = 0
+    var mostBehind_ms: Int64 = 0
   }
 
   private let configuration: Configuration
   private let options: FileRunOptions
-  private let lanes: [[Lane]]
-  private let tasks: [Task]
+  private var lanes: [[Lane]]
+  private var tasks: [Task]
   private var inputs: [Input] = []
   private let spool: BreakSpool
   private var encoder: BreakEncoder
@@ -100,6 +104,8 @@ public final class FileReconciler {
   private var uniqueReaders: [UniqueReader?] = []
   private var unique: UniqueValues
   public private(set) var summary = RunSummary()
+  /// Of a run that is made once more, with time enough: the files that want it.
+  private var disorder: [FileDisorder] = []
   /// Called after each round with (records so far, fraction of the bytes read if known).
   public var onProgress: ((Int, Double?) -> Void)?
 
@@ -213,6 +219,10 @@ public final class FileReconciler {
       }
       onProgress?(summary.decode.records + block.count, progress)
     }
+    if let again = try inOrder() {
+      summary = try again.run()
+      return summary
+    }
     try finish()
     try writeAll(deadLetterFile, deadLetters, deadLetterPath)
     try spool.finish(to: options.directory + "/breaks.jsonl")
@@ -223,6 +233,39 @@ public final class FileReconciler {
       throw FileRunError("\(summaryPath): cannot be written")
     }
     return summary
+  }
+
+  /// A file of which one record in so many is that far behind is in another order than that of event time.
+  private static let disorderedShare = 100
+
+  /// The run that is to take this one's place, where a file turns out to be in another order than that of event time: one
+  /// whose watermark trails so far that nothing of it is late. A file that cannot be read twice is only told of.
+  private func inOrder() throws -> FileReconciler? {
+    summary.disorder = disorder
+    guard disorder.isEmpty else { return nil }
+    let found = inputs.filter { $0.behind > 0 }.map { input in
+      FileDisorder(
+        file: input.file.path, records: input.behind, mostBehind_ms: input.mostBehind_ms,
+        isWaitedFor: input.file.isRereadable && input.behind * FileReconciler.disorderedShare >= input.records)
+    }
+    summary.disorder = found
+    guard let most = found.filter(\.isWaitedFor).map(\.mostBehind_ms).max() else { return nil }
+    guard inputs.allSatisfy(\.file.isRereadable) else {
+      for at in found.indices { summary.disorder[at].isWaitedFor = false }
+      return nil
+    }
+    var configuration = configuration
+    configuration.policy.outOfOrderness_ms = most
+    (tasks, lanes) = ([], [])
+    let again = try FileReconciler(configuration: configuration, options: options)
+    // All of them are waited for then.
+    again.disorder = found.map {
+      var found = $0
+      found.isWaitedFor = true
+      return found
+    }
+    again.onProgress = onProgress
+    return again
   }
 
   private var progress: Double? {
@@ -310,6 +353,7 @@ public final class FileReconciler {
           for index in records.indices { note(records[index].order, records[index].time_ms) }
         }
       }
+      noteOrder(at, latest_ms: min(latest, asOf_ms))
       let roundLargest = (0..<threads).map { largest[$0] }.max()!
       DispatchQueue.concurrentPerform(iterations: threads) { thread in
         for number in stride(from: thread, to: FileReconciler.taskCount, by: threads) {
@@ -349,6 +393,36 @@ public final class FileReconciler {
     try deadLetter(at, block, (0..<threads).flatMap { faults[$0] })
     try drain()
     summary.decode.records = self.lanes.reduce(0) { $0 + $1.reduce(0) { $0 + $1.counters.records } }
+  }
+
+  /// How far the records of a round lie behind those before them, in the order of the file.
+  private func noteOrder(_ at: Int, latest_ms: Int64) {
+    let policy = configuration.policy
+    let bound = [policy.outOfOrderness_ms, policy.window_ms, policy.grace_ms].reduce(Int64(0)) {
+      let (sum, overflow) = $0.addingReportingOverflow($1)
+      return overflow ? .max : sum
+    }
+    var largest = inputs[at].largest_ms
+    var (records, behind, most) = (0, 0, Int64(0))
+    func note(_ time_ms: Int64) {
+      if time_ms > latest_ms { return }
+      records += 1
+      if time_ms >= largest {
+        largest = time_ms
+      } else if largest.subtractingReportingOverflow(time_ms).partialValue > bound {
+        behind += 1
+        most = max(most, largest - time_ms)
+      }
+    }
+    for lane in lanes {
+      switch lane[inputs[at].source] {
+      case .orders(let lane): for record in lane.records.buffer { note(record.time_ms) }
+      case .ledger(let lane): for record in lane.records.buffer { note(record.time_ms) }
+      }
+    }
+    inputs[at].records += records
+    inputs[at].behind += behind
+    inputs[at].mostBehind_ms = max(inputs[at].mostBehind_ms, most)
   }
 
   /// The values of a round that must be unique, in the order of the lines.

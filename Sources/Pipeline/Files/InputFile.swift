@@ -40,6 +40,8 @@ public final class InputFile {
   /// Bytes read from the file itself, before decompression, and its size if known.
   public private(set) var bytesRead: Int64 = 0
   public let size: Int64?
+  /// Opened once more, it gives the same again.
+  var isRereadable: Bool { size != nil }
   /// Longer lines are cut: their beginning is handed out and `isCut` says so.
   public let maximumLineBytes: Int
 
