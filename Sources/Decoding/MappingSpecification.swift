@@ -187,12 +187,14 @@ public struct MappingSpecification: Sendable, Equatable {
   public var csv = CSVDialect()
   public var filters: [RecordFilter] = []
   /// Canonical field name → how it is filled. Names: `OrderField.allCases`, `PostingField.allCases`.
+  public var fields: [String: FieldMapping] = [:]
   /// Event times of a change feed are read from its rows and not from the envelope: they are not when the rows changed.
   public var tellsRowTimes: Bool {
-    format.isEnvelope && (fields["event_time"]?.value.paths.contains { !$0.hasPrefix("$") } ?? false)
+    let ofEnvelope = { (path: String) in
+      path == "$key" || path.hasPrefix("$.") && !path.hasPrefix("$.after.") && !path.hasPrefix("$.before.")
+    }
+    return format.isEnvelope && (fields["event_time"]?.value.paths.contains { !ofEnvelope($0) } ?? false)
   }
-
-  public var fields: [String: FieldMapping] = [:]
   /// Ledger only.
   public var amount: PostingAmount?
   /// By index of the configured dimension.

@@ -126,24 +126,19 @@ extension Matcher {
     var hasChanged = false
     let isChangeFeed = group.contains { gathered[$0].isChange }
     if isChangeFeed || gathered[group.lowerBound].isPosting {
-      // The newest image of a row counts. Where the time says nothing, the place in the feed does; a creation has none of
-      // its own in a body, but came there before or after. A fixed order by content settles the rest.
-      let source = Int(gathered[group.lowerBound].source)
-      let isPositioned = isChangeFeed && source < policy.positioned.count && policy.positioned[source]
       var winner = group.lowerBound
-      for at in group where at != winner {
-        let (a, b) = (gathered[at], gathered[winner])
-        let isNewer =
-          isPositioned
-          ? a.place > b.place
-          : a.time_ms != b.time_ms
+      if isChangeFeed {
+        winner = newestImage(group)
+      } else {
+        // The last counts. Where the time says nothing, a fixed order by content settles the rest.
+        for at in group where at != winner {
+          let (a, b) = (gathered[at], gathered[winner])
+          let isNewer =
+            a.time_ms != b.time_ms
             ? a.time_ms > b.time_ms
-            : isChangeFeed && a.isChange != b.isChange
-              ? a.place > b.place
-              : isChangeFeed && a.offset != b.offset
-                ? a.offset > b.offset
-                : a.payloadHash != b.payloadHash ? a.payloadHash > b.payloadHash : isLess(a.place, b.place)
-        if isNewer { winner = at }
+            : a.payloadHash != b.payloadHash ? a.payloadHash > b.payloadHash : isLess(a.place, b.place)
+          if isNewer { winner = at }
+        }
       }
       for at in group where at != winner {
         drop(at, slot, isRepeat: gathered[at].payloadHash == gathered[winner].payloadHash)
@@ -176,6 +171,31 @@ extension Matcher {
       }
     }
     return hasChanged
+  }
+
+  /// The newest image of a row: of the latest time, where that is when the row changed, and of the same time the last of
+  /// the feed. Bodies hold facts as they came; changes know their place in the feed besides, since some come again. A
+  /// creation is newer only where the row had been deleted: otherwise it comes again.
+  private func newestImage(_ group: Range<Int>) -> Int {
+    let source = Int(gathered[group.lowerBound].source)
+    let isPositioned = source < policy.positioned.count && policy.positioned[source]
+    let latest_ms = group.reduce(Int64.min) { max($0, gathered[$1].time_ms) }
+    let images = group.filter { isPositioned || gathered[$0].time_ms == latest_ms }.sorted {
+      gathered[$0].place < gathered[$1].place
+    }
+    var newest = images[0]
+    for at in images.dropFirst() {
+      let (image, last) = (gathered[at], gathered[newest])
+      let isNewer =
+        switch (image.isChange, last.isChange) {
+        case (true, true): isPositioned || image.offset >= last.offset
+        case (true, false): true
+        case (false, true): read[last.place].flags & Fact.Flag.delete != 0
+        case (false, false): image.payloadHash > last.payloadHash
+        }
+      if isNewer { newest = at }
+    }
+    return newest
   }
 
   /// Of two facts that say the same: what else the records tell, dimensions above all, and last which source they are of,

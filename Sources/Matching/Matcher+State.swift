@@ -3,7 +3,7 @@ import Domain
 
 /// The state of a matcher as bytes: the ties in shards by key fingerprint, and what belongs to no tie.
 ///
-/// A shard is a stretch of the index, so that one can be written between two epochs without touching the rest. The
+/// A shard is a part of the index, so that one can be written between two epochs without touching the rest. The
 /// bytes of a tie are a pure function of what is known of it; where it stands in memory does not show in them.
 extension Matcher {
   /// Versions of the format of shards and of the rest that can be read. 3 has people's decisions, 4 where differences lie:

@@ -35,10 +35,9 @@ struct Region: ~Copyable {
     if usedBytes > Region.smallBytes, !isHuge { useHugePages(from: usedBytes) }
   }
 
-  /// All of the table is in use from the beginning, and zero.
-  mutating func fill(_ bytes: Int) {
-    if bytes > Region.smallBytes, !isHuge { useHugePages(from: 0) }
-    tieout_touch(base, UInt64(bytes))
+  /// As `grow`, of a table that comes to use so many bytes at once.
+  mutating func reserve(_ usedBytes: Int) {
+    if usedBytes > Region.smallBytes, !isHuge { useHugePages(from: Region.smallBytes) }
   }
 
   @inline(never)

@@ -4,7 +4,7 @@ import Domain
 /// Finds the slot of a tie by the fingerprint of its key: lines of twelve entries, a cache line each.
 ///
 /// An entry is 28 slot bits and 12 tag bits of the fingerprint's low half. Its line is told by the first bytes of the high
-/// half, the first byte lowest: so a stretch of fingerprints (`forEachEntry`) is every so-manieth line. The table grows
+/// half, the first byte lowest: so a stretch of fingerprints (`forEachSlot`) is every so-manieth line. The table grows
 /// where it stands by one line at a time, as ties come (linear hashing): the line whose turn it is shares its entries with
 /// the new one. No pause grows with the state, nothing is copied, and a tie takes the same few bytes whatever their number.
 /// What finds no room in its line stands in further lines that are chained to it, so a search reads one line as a rule,
@@ -114,7 +114,7 @@ struct TieIndex: ~Copyable {
   /// The further bits of a tag, where they stand in an entry.
   @inline(__always)
   private static func rest(_ fingerprint: Fingerprint) -> UInt32 {
-    UInt32(truncatingIfNeeded: fingerprint.low &>> 8) & 15 &<< 28
+    (UInt32(truncatingIfNeeded: fingerprint.low &>> 8) & 15) &<< 28
   }
 
   /// The entries of a line whose tags begin as this one's does, a bit each.
@@ -342,7 +342,8 @@ struct TieIndex: ~Copyable {
     guard count == 0, furtherCount == 0 else { return }
     let wanted = min(entries * 2 / TieIndex.mostHalves + 1, region.reservedBytes / TieIndex.lineBytes)
     guard wanted > lineCount else { return }
-    region.grow(to: wanted * TieIndex.lineBytes)
+    region.reserve(wanted * TieIndex.lineBytes)
+    tieout_touch(lines, UInt64(wanted * TieIndex.lineBytes))
     lineCount = wanted
     while Int(mask) < lineCount - 1 { mask = mask << 1 | 1 }
   }

@@ -146,8 +146,10 @@ struct Demo: ParsableCommand {
       let comparison = TruthComparison(truth: sender.truth, breaks: found)
       print(display.table)
       let status = daemon.status
+      let again = max(0, status.decode.records - sender.sent)
       print(
-        "\n\(sender.sent) records sent, \(status.decode.records) taken in, \(status.match.duplicates) delivered twice, "
+        "\n\(sender.sent) records sent, \(status.decode.records - again) taken in"
+          + (again > 0 ? " (\(again) of them read once more)" : "") + ", \(status.match.duplicates) delivered twice, "
           + "\(status.match.tiesTiedOut) of \(status.match.tiesClosed) orders tie out")
       print(
         "faults made: \(sender.truth.count); found: \(comparison.found); missed: \(comparison.missed.count); "

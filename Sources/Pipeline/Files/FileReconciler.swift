@@ -196,7 +196,7 @@ public final class FileReconciler {
     deadLetterFile = open(deadLetterPath, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard deadLetterFile >= 0 else { throw FileRunError("\(deadLetterPath): \(String(cString: strerror(errno)))") }
     var block = LineBlock()
-    while let at = inputs.indices.filter({ !inputs[$0].isEnded }).min(by: {
+    while let at = inputs.indices.filter({ isReadable($0) }).min(by: {
       inputs[$0].largest_ms < inputs[$1].largest_ms
     }) {
       if inputs[at].needsHeader { try readHeader(at) }
@@ -213,9 +213,12 @@ public final class FileReconciler {
       let state = tasks.reduce(0) { $0 + $1.matcher.liveBytes }
       summary.peakStateBytes = max(summary.peakStateBytes, state)
       guard state <= configuration.memoryLimit else {
+        let files = disorder.map(\.file).joined(separator: ", ")
         throw FileRunError(
           "the state of open ties reached \(state >> 20) MiB, the limit is \(configuration.memoryLimit >> 20) MiB: "
-            + "raise limits.memory, or shorten matching.window or matching.retention")
+            + (files.isEmpty
+              ? "raise limits.memory, or shorten matching.window or matching.retention"
+              : "raise limits.memory, or sort by event time what is in another order: \(files)"))
       }
       onProgress?(summary.decode.records + block.count, progress)
     }
@@ -235,6 +238,14 @@ public final class FileReconciler {
     return summary
   }
 
+  /// Whether an input is to be read now. Of a change feed that tells by its order which image of a row is the newest, the
+  /// files are read one after the other.
+  private func isReadable(_ at: Int) -> Bool {
+    if inputs[at].isEnded { return false }
+    guard configuration.sources[inputs[at].source].mapping.tellsRowTimes else { return true }
+    return !inputs[..<at].contains { $0.source == inputs[at].source && !$0.isEnded }
+  }
+
   /// A file of which one record in so many is that far behind is in another order than that of event time.
   private static let disorderedShare = 100
 
@@ -242,7 +253,8 @@ public final class FileReconciler {
   /// whose watermark trails so far that nothing of it is late. A file that cannot be read twice is only told of.
   private func inOrder() throws -> FileReconciler? {
     summary.disorder = disorder
-    guard disorder.isEmpty else { return nil }
+    // Where no record was late, no order would have been better.
+    guard disorder.isEmpty, tasks.contains(where: { $0.matcher.counters.late > 0 }) else { return nil }
     let found = inputs.filter { $0.behind > 0 }.map { input in
       FileDisorder(
         file: input.file.path, records: input.behind, mostBehind_ms: input.mostBehind_ms,
@@ -258,10 +270,9 @@ public final class FileReconciler {
     configuration.policy.outOfOrderness_ms = most
     (tasks, lanes) = ([], [])
     let again = try FileReconciler(configuration: configuration, options: options)
-    // All of them are waited for then.
     again.disorder = found.map {
       var found = $0
-      found.isWaitedFor = true
+      found.isWaitedFor = found.mostBehind_ms <= most
       return found
     }
     again.onProgress = onProgress
