@@ -1,7 +1,9 @@
 import Domain
 
 /// Reads an amount in a configured style into a plain decimal.
-func parseAmount(_ text: ByteView, _ style: DecimalStyle) throws(DecimalFault) -> DecimalText {
+/// - Parameter isNumber: Whether it stands in the record as a number, whose point and sign are those of the format.
+func parseAmount(_ text: ByteView, _ style: DecimalStyle, isNumber: Bool = false) throws(DecimalFault) -> DecimalText {
+  if isNumber, style.readsTextOnly { return try parseAmount(text, style.ofNumbers) }
   if let scale = style.base64Scale { return try parseBase64Amount(text, scale: scale, negate: style.negate) }
   let isPlain =
     style.decimalSeparator == UInt8(ascii: ".") && style.groupingSeparator == nil && !style.allowsTrailingMinus
@@ -14,6 +16,21 @@ func parseAmount(_ text: ByteView, _ style: DecimalStyle) throws(DecimalFault) -
   }
   if style.negate { number.mantissa = 0 - number.mantissa }
   return number
+}
+
+extension DecimalStyle {
+  /// Whether some of it is about texts, and says nothing of numbers.
+  public var readsTextOnly: Bool {
+    decimalSeparator != UInt8(ascii: ".") || groupingSeparator != nil || allowsTrailingMinus || allowsParentheses
+      || base64Scale != nil
+  }
+
+  /// What is left of it where the amount is a number.
+  fileprivate var ofNumbers: DecimalStyle {
+    var style = DecimalStyle()
+    (style.impliedDecimals, style.rounding, style.negate) = (impliedDecimals, rounding, negate)
+    return style
+  }
 }
 
 private func parseStyled(_ text: ByteView, _ style: DecimalStyle) throws(DecimalFault) -> DecimalText {

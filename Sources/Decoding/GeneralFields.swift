@@ -111,11 +111,23 @@ extension Extractor {
   }
 
   @inline(never)
+  /// Whether a text that the expression led to stands in the record as a number.
+  private func isNumber(_ text: ByteView, of value: CompiledValue) -> Bool {
+    guard value.kind != .slot else {
+      let found = values[readsBefore ? value.slotBefore : value.slot]
+      guard found.kind == .number, let base = text.base else { return false }
+      return base >= found.view.base! && base < found.view.base! + found.view.count
+    }
+    return value.parts.contains { isNumber(text, of: $0) }
+  }
+
   mutating func generalQuantity(_ index: Int, isSkipped: inout Bool) throws(DataFault) -> Int64? {
     let text = try fieldText(index, isSkipped: &isSkipped)
     if text.isEmpty { return nil }
     do throws(DecimalFault) {
-      return try parseAmount(text, plan.fields[index].decimal).units(decimals: 6, rounding: .halfEven)
+      let style = plan.fields[index].decimal
+      let isNumber = style.readsTextOnly && isNumber(text, of: plan.fields[index].value)
+      return try parseAmount(text, style, isNumber: isNumber).units(decimals: 6, rounding: .halfEven)
     } catch {
       throw DataFault(
         .nonDecimalAmount, field: plan.fields[index].name,
@@ -134,7 +146,9 @@ extension Extractor {
       throw DataFault(.schemaInvalid, field: "currency", detail: "is missing, and there is an amount")
     }
     do throws(DecimalFault) {
-      let value = try parseAmount(text, field.pointee.decimal).units(
+      let style = field.pointee.decimal
+      let isNumber = style.readsTextOnly && isNumber(text, of: field.pointee.value)
+      let value = try parseAmount(text, style, isNumber: isNumber).units(
         decimals: currency.exponent, rounding: field.pointee.decimal.rounding)
       // One bit of head room, so that signs can be turned and sides subtracted.
       guard value.magnitude < 1 << 62 else { throw DecimalFault.overflow }

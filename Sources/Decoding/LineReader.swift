@@ -172,6 +172,7 @@ private struct LineWalker {
     skipValue()
     var text = ByteView(base: first, count: at - first)
     if text.count >= 2, first.pointee == UInt8(ascii: "\"") {
+    let isNumber = first < end && first.pointee != UInt8(ascii: "\"")
       text = ByteView(base: first + 1, count: text.count - 2)
       var (start, count) = (first + 1, text.count)
       while count > 0, start.pointee <= 0x20 { (start, count) = (start + 1, count - 1) }
@@ -179,7 +180,7 @@ private struct LineWalker {
       if count == 0 { return }
       text = ByteView(base: start, count: count)
     }
-    guard let amount = try? parseAmount(text, style).units(decimals: 6, rounding: .halfEven) else {
+    guard let amount = try? parseAmount(text, style, isNumber: isNumber).units(decimals: 6, rounding: .halfEven) else {
       sum.isBroken = true
       return
     }

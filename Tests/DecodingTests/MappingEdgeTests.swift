@@ -86,7 +86,58 @@ import Testing
     }
   }
 
-  @Test func faultsAreWords() {
+  /// What separates and groups the digits of texts is nothing to a number, which JSON writes in one way.
+  @Test(arguments: [true, false]) func aNumberIsNotRead(likeATextOfTheSource isQuick: Bool) throws {
+    let spec = jsonOrders {
+      var amount = FieldMapping(.firstPresent([.path("none"), .path("amounts.net")]))
+      (amount.decimal.decimalSeparator, amount.decimal.groupingSeparator) = (UInt8(ascii: ","), UInt8(ascii: "."))
+      amount.decimal.rounding = .halfUp
+      amount.defaultText = "1.000"
+      $0.fields["net"] = amount
+      amount.value = .path("amounts.tax")
+      $0.fields["tax"] = amount
+      amount.value = .path("q")
+      $0.fields["quantity"] = amount
+    }
+    func read(_ net: String, _ tax: String, _ quantity: String) throws -> [Int64?] {
+      let record =
+        #"{"id":"A","event":{"id":"e","time":"2024-01-01T00:00:00Z","type":"x"},"cur":"EUR","#
+        + #""amounts":{"net":\#(net),"tax":\#(tax)},"q":\#(quantity)}"#
+      var decoder = OrderDecoder(plan: try MappingPlan(spec), isQuick: isQuick)
+      var events = RecordBuffer<OrderEvent>()
+      return try record.withView {
+        _ = try decoder.decode(
+          key: .empty, payload: $0, position: RecordPosition(source: 0, partition: 0, offset: 1), into: &events)
+        return [events[0].amounts[.net], events[0].amounts[.tax], events[0].quantity_u]
+      }
+    }
+    #expect(try read("1.234", "10.500", "2.5") == [1_23, 10_50, 2_500_000])
+    #expect(try read(#""1.234""#, #""10.500""#, #""2,5""#) == [1_234_00, 10_500_00, 2_500_000])
+    #expect(try read("-1e2", "null", "1") == [-100_00, 1_000_00, 1_000_000])
+    #expect(throws: DataFault.self) { try read(#""1.23""#, "1", "1") }
+  }
+
+  @Test func aNumberBesideOtherStyles() throws {
+    func net(_ text: String, _ style: (inout DecimalStyle) -> Void) throws -> Int64? {
+      let spec = jsonOrders { style(&$0.fields["net"]!.decimal) }
+      return try decode(
+        #"{"id":"A","event":{"id":"e","time":"2024-01-01T00:00:00Z","type":"x"},"cur":"EUR","amounts":{"net":\#(text)}}"#,
+        spec
+      ).first?.net
+    }
+    #expect(try net("1234") { $0.base64Scale = 2 } == 1_234_00)
+    #expect(try net("12345") { ($0.impliedDecimals, $0.decimalSeparator) = (2, UInt8(ascii: ",")) } == 123_45)
+    #expect(try net("-1.5") { ($0.allowsParentheses, $0.negate) = (true, true) } == 1_50)
+    #expect(try net("1.5") { $0.groupingSeparator = 0x20 } == 1_50)
+  }
+
+  @Test func faultsAreWords() throws {
+    let absent = fault(#"{"id":"A","event":{"time":"2024-01-01T00:00:00Z"},"cur":"EUR"}"#, jsonOrders())
+    #expect(absent?.field == "event" && absent?.detail == "is missing")
+    let pattern = jsonOrders { $0.fields["event_time"]!.timeFormat = .pattern("yyyy qq") }
+    #expect(throws: MappingError(source: "orders", field: "event_time", message: "'yyyy qq' is no date pattern")) {
+      try MappingPlan(pattern)
+    }
     let spec = jsonOrders { $0.fields["quantity"] = path("q") }
     func quantity(_ text: String) -> String? {
       fault(

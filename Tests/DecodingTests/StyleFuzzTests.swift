@@ -85,7 +85,8 @@ import Testing
       let written = String(net.replacing("\"", with: ""))
       let exponent = currency == "JPY" ? 0 : currency == "KWD" ? 3 : 2
       let units = try written.withView { view in
-        try parseAmount(view, amount.decimal).units(decimals: exponent, rounding: amount.decimal.rounding)
+        try parseAmount(view, amount.decimal, isNumber: !net.hasPrefix("\"")).units(
+          decimals: exponent, rounding: amount.decimal.rounding)
       }
       #expect(a[0].amounts[.net] == units, "\(record)")
       good += 1

@@ -88,6 +88,14 @@ import Testing
     #expect(flagged.policy.flagNames.first == ["lines"])
   }
 
+  /// The mapping's separators are those of texts; a number is written as JSON has it.
+  @Test func numbersAmongTheLinesAreNumbers() throws {
+    let configuration = try configuration("sum(lines[].net) = net")
+    let journal =
+      #"{"o":"A","t":"2024-01-01T00:00:00Z","c":"EUR","a":10.5,"lines":[{"debit":10.5},{"debit":"5,50"},{"credit":16}]}"#
+    #expect(try fault(configuration, source: 1, journal) == nil)
+  }
+
   @Test func anEnvelopeIsLookedInto() throws {
     let change = try configuration("sum(lines[].net) = net", format: "debezium")
     for (net, holds) in [("30", true), ("31", false)] {
