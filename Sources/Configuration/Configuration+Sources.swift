@@ -298,7 +298,7 @@ extension Configuration {
       let text = reader.text(format, path + ["format"], "auto")
       let named: [String: TimeFormat] = [
         "rfc3339": .rfc3339, "epoch_s": .epochSeconds, "epoch_ms": .epochMilliseconds, "epoch_us": .epochMicroseconds,
-        "epoch_days": .epochDays, "yyyymmdd": .compact, "auto": .automatic,
+        "epoch_ns": .epochNanoseconds, "epoch_days": .epochDays, "yyyymmdd": .compact, "auto": .automatic,
       ]
       mapping.timeFormat = named[text] ?? .pattern(text)
       if named[text] == nil, !text.contains("yy") {

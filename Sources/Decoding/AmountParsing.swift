@@ -56,8 +56,15 @@ private func parseStyled(_ text: ByteView, _ style: DecimalStyle) throws(Decimal
   var count = 0
   var sincePoint = -1
   var sinceGroup = -1
-  for at in first..<last {
-    let byte = base[at]
+  var at = first
+  while at < last {
+    var byte = base[at]
+    at += 1
+    if byte >= 0x80, style.groupingSeparator == UInt8(ascii: " "), let width = spaceWidth(base + at - 1, last - at + 1)
+    {
+      at += width - 1
+      byte = UInt8(ascii: " ")
+    }
     if byte == style.decimalSeparator {
       guard sincePoint < 0, sinceGroup < 0 || sinceGroup == 3 else { throw .notDecimal }
       sincePoint = 0
@@ -83,6 +90,12 @@ private func parseStyled(_ text: ByteView, _ style: DecimalStyle) throws(Decimal
   var number = try parsed.get()
   if isNegative { number.mantissa = 0 - number.mantissa }
   return number
+}
+
+/// Bytes of a space that does not break, U+00A0 or the narrow U+202F, as office programs print it between thousands.
+private func spaceWidth(_ base: UnsafePointer<UInt8>, _ count: Int) -> Int? {
+  if count >= 2, base[0] == 0xc2, base[1] == 0xa0 { return 2 }
+  return count >= 3 && base[0] == 0xe2 && base[1] == 0x80 && base[2] == 0xaf ? 3 : nil
 }
 
 /// Kafka Connect's `Decimal`: base64 of a big-endian two's complement integer; the scale is the schema's.

@@ -398,8 +398,8 @@ private struct Compiler {
     var time: TimeParser?
     if isTime {
       let format = mapping.timeFormat ?? .automatic
-      time = TimeParser(format, offset_min: mapping.timeZoneOffset_min ?? 0)
-      if time == nil { throw error(name, "'\(format)' is no date pattern") }
+      time = TimeParser(format, zone_min: mapping.timeZoneOffset_min)
+      if time == nil, case .pattern(let text) = format { throw error(name, "'\(text)' is no date pattern") }
     } else if mapping.timeFormat != nil {
       throw error(name, "a date format on a field that is no date")
     }

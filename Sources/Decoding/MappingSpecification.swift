@@ -51,7 +51,7 @@ public struct CSVDialect: Sendable, Equatable {
 /// How a date or a time is written.
 public enum TimeFormat: Sendable, Equatable {
   case rfc3339
-  case epochSeconds, epochMilliseconds, epochMicroseconds, epochDays
+  case epochSeconds, epochMilliseconds, epochMicroseconds, epochNanoseconds, epochDays
   /// `YYYYMMDD`, optionally followed by `HHMMSS`.
   case compact
   /// Letters `yyyy yy MM M MMM dd d HH H hh h mm ss SSS a`, everything else (or text in single quotes) literal.
@@ -118,7 +118,8 @@ public struct FieldMapping: Sendable, Equatable {
   /// Translates the text (`order.invoiced` → `invoiced`); nil: as it is.
   public var table: ValueTable?
   public var timeFormat: TimeFormat?
-  /// Offset of local times without one, in minutes east of UTC (a fixed offset).
+  /// Offset of local times without one, in minutes east of UTC (a fixed offset). Where it is set, also the days of times with
+  /// one are those of this zone.
   public var timeZoneOffset_min: Int?
   public var decimal = DecimalStyle()
   /// Taken where the value is absent, null or empty (before the table).

@@ -110,6 +110,8 @@ enum QuickTime: UInt8 {
   case none
   /// `1996-07-10T09:00:00.000Z` and its relatives.
   case timestamp
+  /// The same where days are those of the field's zone.
+  case zonedTimestamp
   case milliseconds
 }
 
@@ -166,7 +168,7 @@ struct QuickFields: ~Copyable {
     guard isPlain else { return }
     offsets_min[index] = field.time?.offset_min ?? 0
     switch field.time?.format {
-    case .rfc3339, .automatic: times[index] = .timestamp
+    case .rfc3339, .automatic: times[index] = field.time?.isZoned == true ? .zonedTimestamp : .timestamp
     case .epochMilliseconds: times[index] = .milliseconds
     default: break
     }
@@ -301,6 +303,14 @@ extension Extractor {
     let seconds = (hour &* 60 &+ minute &- offset) &* 60 &+ second
     return ParsedTime(
       ms: Int64(day) &* millisecondsPerDay &+ Int64(seconds &* 1_000 &+ milli), day: day)
+  }
+}
+
+extension Extractor {
+  @inline(never)
+  mutating func zonedTimestamp(_ text: ByteView, offset_min: Int) -> ParsedTime? {
+    guard let time = quickTimestamp(text, offset_min: offset_min) else { return nil }
+    return ParsedTime(ms: time.ms, day: Domain.day(ofMilliseconds: time.ms + Int64(offset_min) * 60_000))
   }
 }
 

@@ -4,7 +4,7 @@ import Domain
 struct ParsedTime: Equatable {
   /// Milliseconds since 1970-01-01T00:00:00Z.
   var ms: Int64
-  /// The calendar date as written (in its own offset), days since 1970-01-01.
+  /// The calendar date as written (in its own offset), or that of the zone of the field, days since 1970-01-01.
   var day: Int32
 }
 
@@ -25,6 +25,8 @@ struct TimeParser: Sendable {
   var format: TimeFormat
   /// Minutes east of UTC for times without an offset of their own.
   var offset_min: Int
+  /// Whether days are those of that offset, whatever the text has.
+  let isZoned: Bool
   private var items: [PatternItem] = []
 
   enum PatternItem: Sendable, Equatable {
@@ -33,9 +35,10 @@ struct TimeParser: Sendable {
   }
 
   /// nil where the pattern makes no sense.
-  init?(_ format: TimeFormat, offset_min: Int) {
+  init?(_ format: TimeFormat, zone_min: Int? = nil) {
     self.format = format
-    self.offset_min = offset_min
+    offset_min = zone_min ?? 0
+    isZoned = zone_min != nil
     if case .pattern(let pattern) = format {
       guard let items = TimeParser.compile(pattern) else { return nil }
       self.items = items
@@ -90,6 +93,7 @@ struct TimeParser: Sendable {
     case .epochSeconds: return epoch(text, decimals: 3, perUnit: 1)
     case .epochMilliseconds: return epoch(text, decimals: 0, perUnit: 1)
     case .epochMicroseconds: return epoch(text, decimals: 0, perUnit: 1_000)
+    case .epochNanoseconds: return epoch(text, decimals: 0, perUnit: 1_000_000)
     case .epochDays:
       guard let days = integer(text), days.magnitude < 10_000_000 else { return nil }
       return ParsedTime(ms: days * millisecondsPerDay - Int64(offset_min) * 60_000, day: Int32(days))
@@ -118,7 +122,7 @@ struct TimeParser: Sendable {
     else { return nil }
     let ms = perUnit == 1 ? scaled : (scaled >= 0 ? scaled : scaled - perUnit + 1) / perUnit
     guard ms >= TimeParser.start_ms, ms < TimeParser.end_ms else { return nil }
-    return ParsedTime(ms: ms, day: Domain.day(ofMilliseconds: ms + Int64(offset_min) * 60_000))
+    return ParsedTime(ms: ms, day: dayInZone(ms))
   }
 
   private func make(
@@ -130,10 +134,14 @@ struct TimeParser: Sendable {
     let days = daysFromCivil(year: year, month: month, day: day)
     // A leap second counts as the second before it, as POSIX time has none.
     let seconds = hour * 3_600 + (minute - offset_min) * 60 + min(second, 59)
-    return ParsedTime(ms: Int64(days) * millisecondsPerDay + Int64(seconds) * 1_000 + Int64(milli), day: Int32(days))
+    let ms = Int64(days) * millisecondsPerDay + Int64(seconds) * 1_000 + Int64(milli)
+    let isElsewhere = isZoned && offset_min != self.offset_min
+    return ParsedTime(ms: ms, day: isElsewhere ? dayInZone(ms) : Int32(days))
   }
 
-  /// RFC 3339 with a `T` or a space, with or without offset; a date alone is its midnight.
+  private func dayInZone(_ ms: Int64) -> Int32 { Domain.day(ofMilliseconds: ms + Int64(offset_min) * 60_000) }
+
+  /// RFC 3339 with a `T` or a space, with or without offset (a space may stand before it); a date alone is its midnight.
   private func rfc3339(_ base: UnsafePointer<UInt8>, _ count: Int) -> ParsedTime? {
     guard count >= 10, base[4] == UInt8(ascii: "-"), base[7] == UInt8(ascii: "-"), let year = digits(base, 0, 4),
       let month = digits(base, 5, 2), let day = digits(base, 8, 2)
@@ -162,6 +170,7 @@ struct TimeParser: Sendable {
       }
     }
     if at == count { return make(year, month, day, hour, minute, second, milli, offset_min: offset_min) }
+    if base[at] == UInt8(ascii: " "), at + 1 < count { at += 1 }
     if base[at] | 0x20 == UInt8(ascii: "z") {
       guard at + 1 == count else { return nil }
       return make(year, month, day, hour, minute, second, milli, offset_min: 0)

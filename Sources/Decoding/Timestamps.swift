@@ -5,7 +5,7 @@ public enum Timestamps {
   /// Milliseconds since 1970-01-01T00:00:00Z of an RFC 3339 time or date, nil if the text is none.
   public static func parse(_ text: String) -> Int64? {
     var text = text
-    return text.withUTF8 { TimeParser(.rfc3339, offset_min: 0)?.parse(ByteView($0))?.ms }
+    return text.withUTF8 { TimeParser(.rfc3339)?.parse(ByteView($0))?.ms }
   }
 }
 
@@ -15,7 +15,7 @@ public struct DateReader: Sendable {
 
   /// nil where the mapping's pattern makes no sense. Without a format dates are told apart by shape.
   public init?(_ mapping: FieldMapping) {
-    guard let parser = TimeParser(mapping.timeFormat ?? .automatic, offset_min: mapping.timeZoneOffset_min ?? 0) else {
+    guard let parser = TimeParser(mapping.timeFormat ?? .automatic, zone_min: mapping.timeZoneOffset_min) else {
       return nil
     }
     self.parser = parser

@@ -72,6 +72,8 @@ extension Extractor {
     switch fields.times[index] {
     case .timestamp:
       if let time = quickTimestamp(text, offset_min: fields.offsets_min[index]) { return time }
+    case .zonedTimestamp:
+      if let time = zonedTimestamp(text, offset_min: fields.offsets_min[index]) { return time }
     case .milliseconds:
       if let ms = quickInteger(text), ms < TimeParser.end_ms {
         return ParsedTime(ms: ms, day: Domain.day(ofMilliseconds: ms + Int64(fields.offsets_min[index]) * 60_000))

@@ -148,6 +148,7 @@ enum CatalogWords {
     case .epochSeconds: "seconds since 1970"
     case .epochMilliseconds: "milliseconds since 1970"
     case .epochMicroseconds: "microseconds since 1970"
+    case .epochNanoseconds: "nanoseconds since 1970"
     case .epochDays: "days since 1970"
     case .compact: "yyyymmdd"
     case .pattern(let pattern): pattern

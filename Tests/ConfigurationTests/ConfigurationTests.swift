@@ -34,6 +34,12 @@ import Testing
     } catch { return ["\(error)"] }
   }
 
+  @Test func nanosecondsAreAFormat() throws {
+    let yaml = base.replacingOccurrences(
+      of: "event_time: time, currency: cur, g", with: "event_time: {path: t, format: epoch_ns}, currency: cur, g")
+    #expect(try parse(yaml).sources[0].mapping.fields["event_time"]?.timeFormat == .epochNanoseconds)
+  }
+
   @Test func examplesLoad() throws {
     let directory = Self.root.appendingPathComponent("config/examples").path
     let files = try FileManager.default.contentsOfDirectory(atPath: directory).filter { $0.hasSuffix(".yaml") }

@@ -155,7 +155,7 @@ import Testing
     #expect(
       replacing("event_time: time, currency: cur, gross", "event_time: {path: t, format: rfc339}, gross") == [
         "t.yaml:5:101: sources.orders.fields.event_time.format: 'rfc339' is not one of auto, epoch_days, epoch_ms, "
-          + "epoch_s, epoch_us, rfc3339, yyyymmdd, and no pattern with a year such as dd.MM.yyyy; did you mean "
+          + "epoch_ns, epoch_s, epoch_us, rfc3339, yyyymmdd, and no pattern with a year such as dd.MM.yyyy; did you mean "
           + "'rfc3339'?"
       ])
     #expect(

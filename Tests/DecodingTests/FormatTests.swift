@@ -68,7 +68,7 @@ import Testing
     let same = try decode(#"{"op":"u","before":\#(row),"after":\#(row),"ts_ms":1}"#, ledger())
     #expect(same.count == 1)
     #expect(try decode(nil, ledger()).isEmpty)
-    #expect(try decode(#"{"op":"t","ts_ms":1}"#, ledger()).isEmpty)
+    #expect(try decode(#"{"op":"m","ts_ms":1}"#, ledger()).isEmpty)
     for bad in [
       #"{"op":"c","after":null,"ts_ms":1}"#, #"{"op":"z","after":\#(row),"ts_ms":1}"#, #"{"after":\#(row)}"#,
       #"{"op":"c","after":\#(row)}"#,
@@ -220,6 +220,11 @@ import Testing
     ("1700000000.5", .epochSeconds, "2023-11-14T22:13:20.500Z"),
     ("1700000000123", .epochMilliseconds, "2023-11-14T22:13:20.123Z"),
     ("1700000000123456", .epochMicroseconds, "2023-11-14T22:13:20.123Z"),
+    ("1700000000123456789", .epochNanoseconds, "2023-11-14T22:13:20.123Z"),
+    ("-1", .epochNanoseconds, "1969-12-31T23:59:59.999Z"),
+    ("2026-01-02 10:00:00 +02:00", .rfc3339, "2026-01-02T08:00:00.000Z"),
+    ("2026-01-02 10:00:00.5 -0130", .automatic, "2026-01-02T11:30:00.500Z"),
+    ("2026-01-02T10:00:00 Z", .automatic, "2026-01-02T10:00:00.000Z"),
     ("-1", .epochMicroseconds, "1969-12-31T23:59:59.999Z"), ("19675", .epochDays, "2023-11-14T00:00:00.000Z"),
     ("20240229", .compact, "2024-02-29T00:00:00.000Z"), ("20240229235959", .compact, "2024-02-29T23:59:59.000Z"),
     ("4/6/2013", .pattern("M/d/yyyy"), "2013-04-06T00:00:00.000Z"),
@@ -227,24 +232,66 @@ import Testing
     ("20240229", .automatic, "2024-02-29T00:00:00.000Z"),
     ("2024-02-29T01:02:03Z", .automatic, "2024-02-29T01:02:03.000Z"),
   ]) func times(text: String, format: TimeFormat, expected: String) throws {
-    let parser = try #require(TimeParser(format, offset_min: 0))
+    let parser = try #require(TimeParser(format))
     #expect(text.withView { parser.parse($0) }.map { formatTimestamp($0.ms) } == expected)
   }
 
   @Test func wrongTimes() throws {
     let cases: [(String, TimeFormat)] = [
       ("2023-02-29", .rfc3339), ("2023-13-01", .rfc3339), ("2023-01-01T24:00:00Z", .rfc3339), ("", .rfc3339),
-      ("2023-01-01T00:00:00+2", .rfc3339), ("x", .epochSeconds), ("99999999999999999", .epochMilliseconds),
+      ("2023-01-01T00:00:00+2", .rfc3339),
+      ("2023-01-01T00:00:00  Z", .rfc3339), ("2023-01-01 00:00:00 x", .rfc3339), ("x", .epochSeconds),
+      ("99999999999999999", .epochMilliseconds),
       ("2024-02-29", .compact), ("1/1", .pattern("M/d/yyyy")), ("1/1/2020x", .pattern("M/d/yyyy")),
     ]
     for (text, format) in cases {
-      #expect(text.withView { TimeParser(format, offset_min: 0)!.parse($0) } == nil, "\(text)")
+      #expect(text.withView { TimeParser(format)!.parse($0) } == nil, "\(text)")
     }
-    #expect(TimeParser(.pattern("qq"), offset_min: 0) == nil)
-    let zone = try #require(TimeParser(.compact, offset_min: 120))
+    #expect(TimeParser(.pattern("qq")) == nil)
+    let zone = try #require(TimeParser(.compact, zone_min: 120))
     let parsed = "20240301".withView { zone.parse($0) }
     #expect(parsed?.day == Int32(daysFromCivil(year: 2024, month: 3, day: 1)))
     #expect(parsed.map { formatTimestamp($0.ms) } == "2024-02-29T22:00:00.000Z")
+  }
+
+  /// With a zone of its own a field has the days of that zone, however the time is written.
+  @Test(arguments: [true, false]) func daysAreThoseOfTheZone(_ isQuick: Bool) throws {
+    func days(_ text: String, zone_min: Int?) throws -> [String] {
+      let spec = jsonOrders {
+        for name in ["event_time", "document_date"] {
+          var field = path(name == "event_time" ? "event.time" : "date")
+          field.timeZoneOffset_min = zone_min
+          $0.fields[name] = field
+        }
+        $0.fields["document_date"]!.defaultText = ""
+      }
+      var bare = spec
+      bare.fields["document_date"] = nil
+      return try [spec, bare].map { spec in
+        var decoder = OrderDecoder(plan: try MappingPlan(spec), isQuick: isQuick)
+        var events = RecordBuffer<OrderEvent>()
+        let record =
+          #"{"id":"A","event":{"id":"e","time":"\#(text)","type":"x"},"date":"\#(text)","cur":"EUR","amounts":{"net":1}}"#
+        return try record.withView {
+          _ = try decoder.decode(
+            key: .empty, payload: $0, position: RecordPosition(source: 0, partition: 0, offset: 1), into: &events)
+          return formatDate(events[0].documentDate_d) + " " + formatTimestamp(events[0].time_ms)
+        }
+      }
+    }
+    for (text, zone, day, time) in [
+      ("2026-03-31T22:30:00Z", 120, "2026-04-01", "2026-03-31T22:30:00.000Z"),
+      ("2026-03-31T22:30:00.123456Z", 120, "2026-04-01", "2026-03-31T22:30:00.123Z"),
+      ("2026-03-31T23:30:00+01:00", 120, "2026-04-01", "2026-03-31T22:30:00.000Z"),
+      ("2026-03-31T22:30:00", 120, "2026-03-31", "2026-03-31T20:30:00.000Z"),
+      ("2026-03-31T22:30:00Z", nil, "2026-03-31", "2026-03-31T22:30:00.000Z"),
+      ("2026-03-31T23:30:00-05:00", nil, "2026-03-31", "2026-04-01T04:30:00.000Z"),
+      ("2026-03-31T23:30:00-05:00", 0, "2026-04-01", "2026-04-01T04:30:00.000Z"),
+      ("2026-04-01T00:30:00Z", -60, "2026-03-31", "2026-04-01T00:30:00.000Z"),
+      ("2026-04-01", 120, "2026-04-01", "2026-03-31T22:00:00.000Z"),
+    ] as [(String, Int?, String, String)] {
+      #expect(try days(text, zone_min: zone) == ["\(day) \(time)", "\(day) \(time)"], "\(text) \(zone as Any)")
+    }
   }
 
   @Test func periods() {

@@ -131,6 +131,25 @@ import Testing
     #expect(try net("1.5") { $0.groupingSeparator = 0x20 } == 1_50)
   }
 
+  /// Spaces that do not break stand between thousands as spaces do.
+  @Test func spacesBetweenThousands() throws {
+    func net(_ text: String) throws -> Int64? {
+      let spec = jsonOrders {
+        $0.fields["net"]!.decimal.groupingSeparator = 0x20
+        $0.fields["net"]!.decimal.decimalSeparator = UInt8(ascii: ",")
+      }
+      return try decode(
+        #"{"id":"A","event":{"time":"2024-01-01T00:00:00Z","type":"x"},"cur":"EUR","amounts":{"net":"\#(text)"}}"#, spec
+      ).first?.net
+    }
+    for space in [" ", "\u{a0}", "\u{202f}", "\\u00a0"] {
+      #expect(try net("1\(space)234\(space)567,89") == 1_234_567_89, "\(space)")
+      #expect(throws: DataFault.self) { try net("1\(space)23,00") }
+    }
+    #expect(throws: DataFault.self) { try net("1\u{2009}234,00") }
+    #expect(throws: DataFault.self) { try net("1\u{a3}234,00") }
+  }
+
   @Test func faultsAreWords() throws {
     let absent = fault(#"{"id":"A","event":{"time":"2024-01-01T00:00:00Z"},"cur":"EUR"}"#, jsonOrders())
     #expect(absent?.field == "event" && absent?.detail == "is missing")
