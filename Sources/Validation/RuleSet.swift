@@ -18,6 +18,7 @@ public struct RuleSet: ~Copyable {
     var fromEvent: Int64 = -1
     // A pattern.
     var masks: UnsafePointer<UInt64>?
+    var scalars = UnsafeBufferPointer<BytePattern.ScalarMask>(start: nil, count: 0)
     var loops: UInt64 = 0
     var optional: UInt64 = 0
     var positions = 0
@@ -142,6 +143,7 @@ public struct RuleSet: ~Copyable {
     case .pattern(let field, let pattern):
       var made = rule(.pattern, field)
       made.masks = own(pattern.masks)
+      made.scalars = UnsafeBufferPointer(start: own(pattern.scalars), count: pattern.scalars.count)
       (made.loops, made.optional, made.positions) = (pattern.loops, pattern.optional, pattern.count)
       return made
     case .oneOf(let field, let texts), .inTable(let field, _, let texts):
@@ -257,8 +259,8 @@ public struct RuleSet: ~Copyable {
     let rule = rules + at
     if rule.pointee.code == .pattern {
       return BytePattern.matches(
-        text.buffer, masks: rule.pointee.masks!, loops: rule.pointee.loops, optional: rule.pointee.optional,
-        count: rule.pointee.positions)
+        text.buffer, masks: rule.pointee.masks!, scalars: rule.pointee.scalars, loops: rule.pointee.loops,
+        optional: rule.pointee.optional, count: rule.pointee.positions)
     }
     let fingerprint = Fingerprint(text)
     var place = Int(truncatingIfNeeded: fingerprint.low) & rule.pointee.mask

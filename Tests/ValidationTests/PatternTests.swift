@@ -16,7 +16,15 @@ import Testing
     ("x{0,2}y", ["y", "xy", "xxy"], ["xxxy"]),
     ("[^;]+", ["abc", "é"], [";", "a;b", ""]), (#"a\.b"#, ["a.b"], ["axb"]), (#"[\w-]+"#, ["a_b-9"], ["a b"]),
     (".*x", ["x", "xxx", "ax"], ["xa", ""]), ("[]a]+", ["]a"], ["b"]), ("[a-]", ["a", "-"], ["b"]),
-    ("é", ["é"], ["e"]), ("", [""], ["a"]), (#"\S{1,3} \D"#, ["abc d"], ["abc 1", "abcd d"]),
+    ("é", ["é"], ["e"]), ("M.ller", ["Müller", "M€ller", "M😀ller", "Maller"], ["Mueller", "Mller"]),
+    (".{3}", ["äöü", "a😀b", "abc"], ["äö", "äöüß", "ä"]), ("[^;]{1,5}", ["äöüßé", "a"], ["äöüßéa", "ä;", ""]),
+    ("ü+", ["ü", "üü", "üüü"], ["", "ö", "üö"]), ("ü{2}", ["üü"], ["ü", "üüü"]),
+    ("Stra.e", ["Straße", "Strase"], ["Strasse"]),
+    (".{0,35}", [String(repeating: "ß", count: 35)], [String(repeating: "ß", count: 36)]),
+    ("[äöü]+", ["äöü"], ["a", "é", "äa"]), ("[^äa]", ["ö", "b", "😀"], ["ä", "a", ""]),
+    (#"[^\Wä]"#, ["a"], ["ä", "ö", ";"]),
+    (#"[\Wa]ä"#, ["öä", "aä", "ää"], ["bä"]), (#"\w"#, ["a"], ["ä"]), (#"\S\D\W"#, ["äöü"], ["ä"]),
+    ("x.", ["x\u{7ff}"], ["x"]), ("", [""], ["a"]), (#"\S{1,3} \D"#, ["abc d"], ["abc 1", "abcd d"]),
   ]) func fits(_ pattern: String, _ good: [String], _ bad: [String]) throws {
     for text in good { #expect(try matches(pattern, text), "\(pattern) \(text)") }
     for text in bad { #expect(try !matches(pattern, text), "\(pattern) \(text)") }
@@ -24,7 +32,7 @@ import Testing
 
   @Test(arguments: [
     ("a{", 1), ("*a", 0), ("[a", 0), (#"a\"#, 1), ("(a)", 0), ("a|b", 1), ("^a$", 0), ("a{3,2}", 1), ("a{64}", 0),
-    ("[z-a]", 1), (#"\q"#, 0), ("a{0}", 1), ("a]", 1), ("[é]", 1), ("ab{60}c{5}", 6),
+    ("[z-a]", 1), (#"\q"#, 0), ("a{0}", 1), ("a]", 1), ("[é-ü]", 1), ("ab{60}c{5}", 6),
   ]) func isRefused(_ pattern: String, _ offset: Int) {
     do {
       _ = try BytePattern(pattern)
@@ -38,13 +46,13 @@ import Testing
     for _ in 0..<60 {
       var pattern = ""
       for _ in 0..<Int.random(in: 1...5, using: &generator) {
-        pattern += ["a", "b", ".", "[ab]", "[^a]", "c"].randomElement(using: &generator)!
+        pattern += ["a", "b", ".", "[ab]", "[^a]", "c", "ü", "[bü]", "[^ü]"].randomElement(using: &generator)!
         pattern += ["", "", "?", "*", "+", "{2}", "{1,3}", "{0,2}", "{2,}"].randomElement(using: &generator)!
       }
       let expression = try NSRegularExpression(pattern: "^(?:\(pattern))$", options: .dotMatchesLineSeparators)
       for _ in 0..<20 {
         let text = String(
-          (0..<Int.random(in: 0...7, using: &generator)).map { _ in "abc".randomElement(using: &generator)! })
+          (0..<Int.random(in: 0...7, using: &generator)).map { _ in "abcü€".randomElement(using: &generator)! })
         let expected = expression.firstMatch(in: text, range: NSRange(location: 0, length: text.utf16.count)) != nil
         #expect(try matches(pattern, text) == expected, "\(pattern) on \(text), seed \(seed)")
       }
