@@ -28,6 +28,7 @@ public struct LineReader: ~Copyable {
   public func read(_ payload: ByteView, into sums: UnsafeMutablePointer<LineSum>) {
     for at in paths.indices {
       sums[at] = LineSum()
+      sums[at].rounding = paths[at].style.rounding
       guard let base = payload.base else { continue }
       var walker = LineWalker(base, payload.count)
       guard isEnvelope else {
@@ -171,8 +172,8 @@ private struct LineWalker {
     let first = at
     skipValue()
     var text = ByteView(base: first, count: at - first)
-    if text.count >= 2, first.pointee == UInt8(ascii: "\"") {
     let isNumber = first < end && first.pointee != UInt8(ascii: "\"")
+    if text.count >= 2, first.pointee == UInt8(ascii: "\"") {
       text = ByteView(base: first + 1, count: text.count - 2)
       var (start, count) = (first + 1, text.count)
       while count > 0, start.pointee <= 0x20 { (start, count) = (start + 1, count - 1) }

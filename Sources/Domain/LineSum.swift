@@ -17,8 +17,26 @@ public struct LineSum: Sendable, Equatable {
   public var value_u: Int128 = 0
   /// Whether there are lines, be it none of them: an empty list adds up to zero.
   public var isPresent = false
+  /// By which rule the amounts of the record beside them are rounded to the currency.
+  public var rounding = RoundingRule.refuse
   /// Whether something in them is no amount.
   public var isBroken = false
 
   public init() {}
+
+  /// The sum as the amounts of the record are that it is compared with: those are rounded to the currency, or were refused.
+  public func rounded_u(_ currency: Currency) -> Int128 {
+    guard rounding != .refuse, currency.exponent < 6 else { return value_u }
+    var unit: Int128 = 1
+    for _ in currency.exponent..<6 { unit *= 10 }
+    let (whole, rest) = value_u.quotientAndRemainder(dividingBy: unit)
+    let twice = rest.magnitude * 2
+    let isUp =
+      switch rounding {
+      case .refuse, .down: false
+      case .halfUp: twice >= unit.magnitude
+      case .halfEven: twice > unit.magnitude || twice == unit.magnitude && whole & 1 == 1
+      }
+    return (whole + (isUp ? rest.signum() : 0)) * unit
+  }
 }

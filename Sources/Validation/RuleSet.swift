@@ -328,8 +328,9 @@ public struct RuleSet: ~Copyable {
       if term.field.name == .lines {
         let lines = lineSums[rule.pointee.firstLine + Int(term.field.index)]
         if lines.isBroken { return false }
-        guard lines.isPresent else { continue }
-        let (product, over) = lines.value_u.multipliedReportingOverflow(by: Int128(term.coefficient))
+        // Whatever else the check compares, without the lines it is not the comparison that was meant.
+        guard lines.isPresent else { return true }
+        let (product, over) = lines.rounded_u(record.currency).multipliedReportingOverflow(by: Int128(term.coefficient))
         if over { return false }
         sum += product
       } else {

@@ -88,6 +88,37 @@ import Testing
     #expect(flagged.policy.flagNames.first == ["lines"])
   }
 
+  /// Whatever else stands in the check; an empty array is lines that add up to zero.
+  @Test func withoutLinesThereIsNothingToCompare() throws {
+    let mixed = try configuration("sum(lines[].net) + 1 * net = 2 * net")
+    for (lines, holds) in [
+      ("", true), (#","lines":null"#, true), (#","lines":[]"#, false), (#","lines":[{"net":10}]"#, true),
+    ] {
+      #expect((try fault(mixed, order("10", lines)) == nil) == holds, "\(lines)")
+    }
+  }
+
+  /// An amount that is rounded is compared with lines that are.
+  @Test func aSumIsRoundedLikeTheAmount() throws {
+    let plain = try configuration("sum(lines[].net) = net")
+    for (net, lines, holds) in [
+      ("10.004", "10.004", true), ("10.005", "10.005", true), ("-10.005", "-10.005", true), ("10.01", "10.004", false),
+      ("10.005", "5.0025},{\"net\":5.0025", true), ("10.016", "10.02", true),
+    ] {
+      let fault = try fault(plain, order(net, #","lines":[{"net":\#(lines)}]"#))
+      #expect((fault == nil) == holds, "\(net) \(lines): \(fault as Any)")
+    }
+    #expect(try fault(plain, order("10.5", #","lines":[{"net":10.5}]"#, currency: "JPY")) == nil)
+    var sum = LineSum()
+    for (rounding, value, rounded) in [
+      (RoundingRule.halfEven, 25_000, 20_000), (.halfEven, 35_000, 40_000), (.halfEven, -25_001, -30_000),
+      (.halfUp, -25_000, -30_000), (.down, -29_999, -20_000), (.refuse, 25_001, 25_001),
+    ] as [(RoundingRule, Int128, Int128)] {
+      (sum.rounding, sum.value_u) = (rounding, value)
+      #expect(sum.rounded_u(Currency("EUR")!) == rounded, "\(rounding) \(value)")
+    }
+  }
+
   /// The mapping's separators are those of texts; a number is written as JSON has it.
   @Test func numbersAmongTheLinesAreNumbers() throws {
     let configuration = try configuration("sum(lines[].net) = net")
