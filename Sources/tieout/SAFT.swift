@@ -81,7 +81,7 @@ struct SAFT: ParsableCommand {
       }
       print(
         """
-        \(totals.company): \(totals.documents) documents, \(totals.lines) lines, debit \(money(totals.debit)), credit \
+        \(totals.company.isEmpty ? "" : totals.company + ": ")\(totals.documents) documents, \(totals.lines) lines, debit \(money(totals.debit)), credit \
         \(money(totals.credit))
         \(controlTotals(totals))
         \(check.documents - check.unbalanced.count) documents balance\
@@ -91,6 +91,15 @@ struct SAFT: ParsableCommand {
           ? " = revenue + tax" : "; RECEIVABLE IS NOT REVENUE + TAX: " + check.differing.joined(separator: ", "))
         \(check.receipts) receipts, \(money(check.received))
         """)
+      if out != nil, writer.repeated > 0 {
+        print(
+          "\(writer.repeated) document(s) with the journal and the number of another: their line_id has #2, #3, … behind it"
+        )
+      }
+      if out != nil, writer.renumbered > 0 {
+        print(
+          "\(writer.renumbered) document(s) with lines without a number or with the same: line and line_id count them")
+      }
       if !totals.agree || check.problems > 0 { throw ExitCode(1) }
     } catch let code as ExitCode {
       throw code

@@ -80,6 +80,77 @@ import Testing
     #expect(lines.count == 3 && lines[2].contains(#""amount":"-20.00""#))
   }
 
+  func postings(_ documents: [SAFTDocument]) throws -> (SAFTPostingWriter, [[String: Any]]) {
+    var writer = SAFTPostingWriter()
+    var lines: [[String: Any]] = []
+    for document in documents {
+      for line in writer.encode(document).split(separator: 0x0a) {
+        lines.append(try #require(try JSONSerialization.jsonObject(with: Data(line)) as? [String: Any]))
+      }
+    }
+    return (writer, lines)
+  }
+
+  @Test func sectionsOfCharactersAreText() throws {
+    let (_, documents) = try read(
+      file(
+        good.replacingOccurrences(of: "C&amp;A", with: "<![CDATA[C&A <x>]]> Ltd").replacingOccurrences(
+          of: "<Amount>120</Amount>", with: "<Amount><![CDATA[120]]></Amount>")))
+    #expect(documents[0].lines[0].customer == "C&A <x> Ltd" && documents[0].lines[0].amount == 120_00)
+  }
+
+  /// Lines that stand on their side, in an element of their own; amounts without one.
+  @Test func thePortugueseVersion() throws {
+    func line(_ side: String, _ number: Int, _ amount: String) -> String {
+      "<\(side)Line><RecordID>\(number)</RecordID><AccountID>211</AccountID><SourceDocumentID>FT 1</SourceDocumentID>"
+        + "<\(side)Amount>\(amount)</\(side)Amount></\(side)Line>"
+    }
+    let transaction =
+      "<Transaction><TransactionID>V 1</TransactionID><Period>3</Period><TransactionDate>2026-03-01</TransactionDate>"
+      + "<CustomerID>C1</CustomerID><Lines>\(line("Debit", 1, "120.00"))\(line("Credit", 2, " 100.00 "))\(line("Credit", 3, "20"))"
+      + "</Lines></Transaction>"
+    let header = "<CompanyName>Uma</CompanyName><FiscalYear>2026</FiscalYear><CurrencyCode>EUR</CurrencyCode>"
+    let (totals, documents) = try read(file(transaction, header: header))
+    #expect(totals.agree && totals.lines == 3 && totals.company == "Uma" && totals.credit == 120_00)
+    #expect(documents[0].lines.map(\.amount) == [120_00, -100_00, -20_00] && documents[0].period == 202_603)
+    #expect(documents[0].lines.allSatisfy { $0.customer == "C1" && $0.sourceDocument == "FT 1" })
+    let plain = good.replacingOccurrences(of: "<Amount>120</Amount>", with: "120.00")
+    #expect(try read(file(plain)).1[0].lines[0].amount == 120_00)
+    let empty =
+      "<Transaction><TransactionID>9</TransactionID><TransactionDate>2026-03-01</TransactionDate></Transaction>"
+    let error = #expect(throws: TableError.self) { _ = try read(file(empty)) }
+    #expect(error?.message == "the document '9' has no lines")
+  }
+
+  /// Lines with one id would count once.
+  @Test func everyLineHasAnIdOfItsOwn() throws {
+    func ids(_ xml: String) throws -> ([String?], Int, Int) {
+      let (writer, lines) = try postings(try read(file(xml)).1)
+      return (lines.map { $0["line_id"] as? String }, writer.repeated, writer.renumbered)
+    }
+    #expect(try ids(good) == (["J-7-1", "J-7-2", "J-7-3"], 0, 0))
+    let named = good.replacingOccurrences(of: ">7<", with: ">7#2<")
+    #expect(
+      try ids(good + named + good)
+        == (["J-7-1", "J-7-2", "J-7-3", "J-7#2-1", "J-7#2-2", "J-7#2-3", "J-7#3-1", "J-7#3-2", "J-7#3-3"], 1, 0))
+    for other in ["<RecordID>1</RecordID>", "<RecordID/>", ""] {
+      let twice = good.replacingOccurrences(of: "<RecordID>2</RecordID>", with: other)
+      #expect(try ids(twice) == (["J-7-1", "J-7-2", "J-7-3"], 0, 1), "\(other)")
+    }
+  }
+
+  @Test func anotherCurrencyIsCarried() throws {
+    let foreign = "<CurrencyCode>USD</CurrencyCode><CurrencyAmount>130.50</CurrencyAmount>"
+    let xml = file(
+      good.replacingOccurrences(of: "<Amount>120</Amount>", with: "<Amount>120</Amount>" + foreign)
+        .replacingOccurrences(of: "<Amount>100.00</Amount>", with: "<Amount>100.00</Amount>" + foreign))
+    let (_, lines) = try postings(try read(xml).1)
+    #expect(lines.map { $0["foreign_amount"] as? String } == ["130.50", "-130.50", nil])
+    #expect(lines.map { $0["foreign_currency"] as? String } == ["USD", "USD", nil])
+    #expect(lines.map { $0["amount"] as? String } == ["120.00", "-100.00", "-20.00"])
+    #expect(lines.allSatisfy { $0["currency"] as? String == "EUR" })
+  }
+
   @Test func whatDoesNotAgreeIsFound() throws {
     var check = SAFTCheck(accounts: .norwegian)
     let (_, documents) = try read(file(good.replacingOccurrences(of: "100.00", with: "90.00")))

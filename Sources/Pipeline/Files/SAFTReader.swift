@@ -16,6 +16,9 @@ public struct SAFTLine: Sendable, Equatable {
   public var description = ""
   /// Debit − credit in minor units of the file's currency.
   public var amount: Int64 = 0
+  /// What it is in another currency, debit − credit as the file writes it; empty where the file states none.
+  public var foreignAmount = ""
+  public var foreignCurrency = ""
   /// The side that it stands on. A correction may stand with a negative amount on the side of what it corrects (red storno).
   public var isCredit = false
   /// Line of the file on which it begins.
@@ -80,7 +83,13 @@ public final class SAFTReader: NSObject {
   private var line: SAFTLine?
   private var journal = ""
   private var year: Int32 = 0
+  private var fiscalYear: Int32 = 0
+  /// Of the document as a whole, where its lines name none.
+  private var customer = ""
+  private var supplier = ""
   private var amountSides = 0
+  /// Whether the side that is open has its amount in an element of its own.
+  private var isAmountInside = false
   private var failure: (any Error)?
 
   private init(_ path: String, _ onDocument: @escaping (SAFTDocument) throws -> Void) {
@@ -188,11 +197,12 @@ extension SAFTReader: XMLParserDelegate {
       document?.fileLine = parser.lineNumber
       document?.journal = journal
       document?.currency = totals.currency
-      year = 0
-    case "Line" where document != nil:
+      (year, customer, supplier) = (0, "", "")
+    case _ where document != nil && SAFTReader.isLine(name):
       line = SAFTLine()
       line?.fileLine = parser.lineNumber
       amountSides = 0
+    case "DebitAmount", "CreditAmount": isAmountInside = false
     default: break
     }
   }
@@ -214,6 +224,11 @@ extension SAFTReader: XMLParserDelegate {
     }
   }
 
+  /// The parser has no other way to hand out what is written so; it is text like any other.
+  public func parser(_ parser: XMLParser, foundCDATA block: Data) {
+    self.parser(parser, foundCharacters: String(decoding: block, as: UTF8.self))
+  }
+
   public func parser(
     _ parser: XMLParser, didEndElement name: String, namespaceURI: String?, qualifiedName: String?
   ) {
@@ -230,14 +245,18 @@ extension SAFTReader: XMLParserDelegate {
     }
   }
 
+  /// The Portuguese version has `DebitLine` and `CreditLine` in `Lines`.
+  private static func isLine(_ name: String) -> Bool { ["Line", "DebitLine", "CreditLine"].contains(name) }
+
   private var isInLedger: Bool { open.contains("GeneralLedgerEntries") }
 
   private func endOutside(_ parser: XMLParser, _ name: String, _ parent: String, _ value: String) {
     switch (parent, name) {
-    case ("Header", "DefaultCurrencyCode"):
+    case ("Header", "DefaultCurrencyCode"), ("Header", "CurrencyCode"):
       guard let currency = Currency(value) else { return fail(parser, "'\(value)' is no ISO 4217 currency") }
       totals.currency = currency
-    case ("Company", "Name"): totals.company = value
+    case ("Company", "Name"), ("Header", "CompanyName"): totals.company = value
+    case ("Header", "FiscalYear"): fiscalYear = Int32(value) ?? 0
     case ("Journal", "JournalID"): journal = value
     case ("GeneralLedgerEntries", "NumberOfEntries"):
       guard let count = Int(value) else {
@@ -256,13 +275,22 @@ extension SAFTReader: XMLParserDelegate {
     case "Description": document!.description = value
     case "TransactionDate": document!.date_d = day(parser, name, value)
     case "GLPostingDate": document!.postingDate_d = day(parser, name, value)
+    case "CustomerID": customer = value
+    case "SupplierID": supplier = value
     case "PeriodYear": year = Int32(value) ?? 0
     case "Period": document!.period = Int32(value) ?? 0
     case "Transaction":
       var finished = document!
       document = nil
+      if year == 0 { year = fiscalYear }
       finished.period = year > 0 && finished.period > 0 ? year * 100 + finished.period : 0
       if finished.postingDate_d == absentDate { finished.postingDate_d = finished.date_d }
+      for at in finished.lines.indices where finished.lines[at].customer.isEmpty && finished.lines[at].supplier.isEmpty
+      {
+        (finished.lines[at].customer, finished.lines[at].supplier) = (customer, supplier)
+      }
+      // Where tags are missing the parser closes elements by itself.
+      if finished.lines.isEmpty, problem == nil { return fail(parser, "the document '\(finished.id)' has no lines") }
       totals.documents += 1
       totals.lines += finished.lines.count
       for line in finished.lines {
@@ -277,7 +305,7 @@ extension SAFTReader: XMLParserDelegate {
   }
 
   private func endInLine(_ parser: XMLParser, _ name: String, _ parent: String, _ value: String) {
-    switch (parent, name) {
+    switch (SAFTReader.isLine(parent) ? "Line" : parent, name) {
     case ("Line", "RecordID"): line!.record = value
     case ("Line", "AccountID"): line!.account = value
     case ("Line", "CustomerID"): line!.customer = value
@@ -285,14 +313,16 @@ extension SAFTReader: XMLParserDelegate {
     case ("Line", "SourceDocumentID"): line!.sourceDocument = value
     case ("Line", "ReferenceNumber"): line!.reference = value
     case ("Line", "Description"): line!.description = value
-    case ("DebitAmount", "Amount"):
-      line!.amount += amount(parser, name, value)
-      amountSides += 1
-    case ("CreditAmount", "Amount"):
-      line!.amount -= amount(parser, name, value)
-      line!.isCredit = true
-      amountSides += 1
-    case (_, "Line"):
+    case ("DebitAmount", "Amount"), ("CreditAmount", "Amount"):
+      isAmountInside = true
+      add(parser, parent, value)
+    case ("DebitAmount", "CurrencyCode"), ("CreditAmount", "CurrencyCode"): line!.foreignCurrency = value
+    case ("DebitAmount", "CurrencyAmount"): line!.foreignAmount = value
+    case ("CreditAmount", "CurrencyAmount"):
+      line!.foreignAmount = value.hasPrefix("-") ? String(value.dropFirst()) : "-" + value
+    case ("Line", "DebitAmount"), ("Line", "CreditAmount"):
+      if !isAmountInside, !value.isEmpty { add(parser, name, value) }
+    case (_, _) where SAFTReader.isLine(name):
       let finished = line!
       line = nil
       if finished.account.isEmpty { return fail(parser, "a line has no AccountID") }
@@ -303,6 +333,13 @@ extension SAFTReader: XMLParserDelegate {
       document!.lines.append(finished)
     default: break
     }
+  }
+
+  private func add(_ parser: XMLParser, _ side: String, _ value: String) {
+    amountSides += 1
+    let value = amount(parser, side, value)
+    if side == "CreditAmount" { line!.isCredit = true }
+    line!.amount += side == "CreditAmount" ? -value : value
   }
 
   private func amount(_ parser: XMLParser, _ name: String, _ value: String) -> Int64 {

@@ -81,14 +81,27 @@ public struct SAFTCheck: Sendable {
 }
 
 /// Writes the lines of SAF-T documents as JSON, one posting a line, for `tieout reconcile` (format `json`).
+///
+/// Each line has an id of its own: by the journal, the document and the number of the line, as the file has them, and where it
+/// does not tell documents or lines apart by those, by how many there were before.
 public struct SAFTPostingWriter: Sendable {
   private var writer = JSONWriter()
+  private var documents = Set<Fingerprint>()
+  /// Documents with the journal and the number of another.
+  public private(set) var repeated = 0
+  /// Documents of whose lines some have no number, or one that another has.
+  public private(set) var renumbered = 0
 
   public init() {}
 
   public mutating func encode(_ document: SAFTDocument) -> [UInt8] {
     var lines: [UInt8] = []
-    for line in document.lines {
+    let name = name(document)
+    let isNumbered = Set(document.lines.map(\.record)).count == document.lines.count
+    let isTold = isNumbered && document.lines.allSatisfy { !$0.record.isEmpty }
+    if !isTold { renumbered += 1 }
+    for (number, line) in document.lines.enumerated() {
+      let record = isTold ? line.record : String(number + 1)
       writer.removeAll()
       writer.beginObject()
       func write(_ key: String, _ value: String) {
@@ -96,8 +109,8 @@ public struct SAFTPostingWriter: Sendable {
         writer.string(value)
       }
       write("journal", document.journal.isEmpty ? document.id : "\(document.journal)-\(document.id)")
-      write("line_id", "\(document.journal)-\(document.id)-\(line.record)")
-      write("line", line.record)
+      write("line_id", "\(name)-\(record)")
+      write("line", record)
       write("account", line.account)
       writer.key("amount")
       writer.amount(line.amount, document.currency)
@@ -113,10 +126,31 @@ public struct SAFTPostingWriter: Sendable {
       }
       writer.key("period")
       if document.period == 0 { writer.null() } else { writer.string(String(document.period)) }
+      if !line.foreignAmount.isEmpty, !line.foreignCurrency.isEmpty {
+        write("foreign_amount", line.foreignAmount)
+        write("foreign_currency", line.foreignCurrency)
+      }
       writer.endObject()
       lines += writer.bytes
       lines.append(0x0a)
     }
     return lines
+  }
+
+  /// What no other document of the file is called.
+  private mutating func name(_ document: SAFTDocument) -> String {
+    let own = "\(document.journal)-\(document.id)"
+    var (name, count) = (own, 1)
+    while !insert(name) {
+      count += 1
+      name = "\(own)#\(count)"
+    }
+    if count > 1 { repeated += 1 }
+    return name
+  }
+
+  private mutating func insert(_ name: String) -> Bool {
+    var name = name
+    return name.withUTF8 { documents.insert(Fingerprint(ByteView($0))).inserted }
   }
 }
