@@ -327,7 +327,7 @@ struct Extractor: ~Copyable {
     }
   }
 
-  /// Absent as a whole where all that could differ is absent: constants alone say nothing.
+  /// Absent as a whole where all that could differ is absent: constants alone say nothing. Of an id, where any of it is.
   private mutating func concatenated(_ value: CompiledValue) throws(DataFault) -> ByteView {
     var total = 0
     var isPresent = false
@@ -337,7 +337,9 @@ struct Extractor: ~Copyable {
     for index in 0..<value.parts.count {
       let part = value.parts[index]
       let piece = try text(part)
-      if part.kind != .constant, !piece.isEmpty { isPresent = true }
+      if part.kind != .constant {
+        if !piece.isEmpty { isPresent = true } else if value.isWhole { return .empty }
+      }
       total += piece.count
       if index < 8 { pieces[index] = piece } else { more.append(piece) }
     }

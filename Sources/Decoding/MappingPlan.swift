@@ -15,6 +15,8 @@ public struct MappingError: Error, CustomStringConvertible, Equatable {
 struct CompiledValue: BitwiseCopyable {
   enum Kind: UInt8, BitwiseCopyable { case slot, key, constant, concatenation, first, none }
   var kind: Kind
+  /// A concatenation that is nothing where one of its parts is.
+  var isWhole = false
   /// Slot of the record as it is, and of its image before the change (Debezium).
   var slot = -1
   var slotBefore = -1
@@ -226,6 +228,8 @@ private struct Compiler {
   var texts = PlanTexts()
   var columns: [(name: String, slot: Int)] = []
   var watched: [WatchedPath] = []
+  /// Whether the field is an id: what is put together of some of its parts is that of several records.
+  private var isIdentity = false
 
   init(_ specification: MappingSpecification) { self.specification = specification }
 
@@ -335,7 +339,9 @@ private struct Compiler {
       for part in parts { compiled.append(try value(field, part)) }
       if case .firstPresent = expression { watchOne(from: before, parts) }
       let pinned = texts.pin(compiled)
-      if case .concatenation = expression { return CompiledValue(kind: .concatenation, parts: pinned) }
+      if case .concatenation = expression {
+        return CompiledValue(kind: .concatenation, isWhole: isIdentity, parts: pinned)
+      }
       return CompiledValue(kind: .first, parts: pinned)
     case .path(let path):
       if path == "$key" { return CompiledValue(kind: .key) }
@@ -406,6 +412,8 @@ private struct Compiler {
     return CompiledField(
       name: name, value: try value(name, mapping.value), table: mapping.table.map { table($0) }, time: time,
       decimal: mapping.decimal, fallback: mapping.defaultText.map { texts.intern($0) } ?? .empty,
+    isIdentity = name == OrderField.eventID.rawValue || name == PostingField.lineID.rawValue
+    defer { isIdentity = false }
       stripsLeadingZeros: mapping.stripsLeadingZeros, isMapped: true, mask: mapping.mask)
   }
 

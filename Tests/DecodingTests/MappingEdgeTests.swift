@@ -131,6 +131,22 @@ import Testing
     #expect(try net("1.5") { $0.groupingSeparator = 0x20 } == 1_50)
   }
 
+  /// An id that lacks a part would be that of several records.
+  @Test func anIdIsWholeOrNone() throws {
+    let parts: ValueExpression = .concatenation([.path("e"), .constant("-"), .firstPresent([.path("n"), .path("m")])])
+    let spec = jsonOrders {
+      $0.fields["event_id"] = FieldMapping(parts)
+      $0.fields["customer"] = FieldMapping(parts)
+    }
+    func ids(_ more: String) throws -> [String?] {
+      let record = #"{"id":"A","event":{"time":"2024-01-01T00:00:00Z","type":"x"},"cur":"EUR"\#(more)}"#
+      let event = try decode(record, spec).first
+      return [event?.id, event?.customer]
+    }
+    #expect(try ids(#","e":"J","n":1"#) == ["J-1", "J-1"] && ids(#","e":"J","m":2"#) == ["J-2", "J-2"])
+    #expect(try ids(#","e":"J""#) == ["", "J-"] && ids(#","n":1,"e":" ""#) == ["", "-1"] && ids("") == ["", ""])
+  }
+
   /// Spaces that do not break stand between thousands as spaces do.
   @Test func spacesBetweenThousands() throws {
     func net(_ text: String) throws -> Int64? {
