@@ -155,6 +155,8 @@ struct Extractor: ~Copyable {
     case record, skipped, tombstone
     /// An update of a row of a change feed whose new image does not pass the filters: what counted of it counts no more.
     case leaving
+    /// A deletion whose image before it does not have what the filters ask for.
+    case unfiltered
   }
 
   /// Reads the image before the change from now on.
@@ -193,7 +195,7 @@ struct Extractor: ~Copyable {
       try avro!.read(payload, values: scanner.values, scratch: &scratch)
       if format == .debeziumAvro, let taken = try takeEnvelope() { return taken }
     }
-    if hasFilters, !(try passesFilters()) { return isUpdate ? .leaving : .skipped }
+    if hasFilters, !(try passesFilters()) { return isUpdate ? .leaving : try mayHavePassed() ? .unfiltered : .skipped }
     untilLook &-= 1
     if untilLook == 0 { look() }
     return .record
@@ -212,6 +214,16 @@ struct Extractor: ~Copyable {
       var isListed = false
       for at in 0..<filter.texts.count where filter.texts[at].elementsEqual(text) { isListed = true }
       if isListed == filter.negated { return false }
+    }
+    return true
+  }
+
+  /// Whether a deletion may be one of a row that passed the filters: all that they say of its image is that something lacks.
+  private mutating func mayHavePassed() throws(DataFault) -> Bool {
+    guard isDelete else { return false }
+    for filter in plan.filters {
+      let text = try text(filter.value)
+      if !text.isEmpty, filter.texts.contains(where: { $0.elementsEqual(text) }) == filter.negated { return false }
     }
     return true
   }
@@ -252,7 +264,11 @@ struct Extractor: ~Copyable {
     case UInt8(ascii: "d"):
       isDelete = true
       readBefore()
-    case UInt8(ascii: "t"), UInt8(ascii: "m"): return .skipped
+    case UInt8(ascii: "m"): return .skipped
+    case UInt8(ascii: "t"):
+      throw DataFault(
+        .schemaInvalid, field: "op",
+        detail: "the table was emptied (TRUNCATE), and its rows still count here: take them out by deletions")
     default: throw DataFault(.schemaInvalid, field: "op", detail: "unknown operation '\(quoted(op.view))'")
     }
     let slot = isDelete ? plan.beforeSlot : plan.afterSlot

@@ -60,10 +60,16 @@ public struct OrderDecoder: ~Copyable {
     case .skipped: return .skipped
     case .tombstone: return .tombstone
     case .leaving: return try takeOut(position, &events)
+    case .unfiltered: return try takeOutUnfiltered(position, &events)
     case .record: break
     }
     let event = events.reserve()
-    guard try fill(event, position) else { return extractor.isUpdate ? try takeOut(position, &events) : .skipped }
+    let isTaken: Bool
+    do throws(DataFault) { isTaken = try fill(event, position) } catch {
+      guard extractor.isDelete else { throw error }
+      return try takeOutByIdentity(position, &events, error)
+    }
+    guard isTaken else { return extractor.isUpdate ? try takeOut(position, &events) : .skipped }
     event.pointee.isDelete = extractor.isDelete
     event.pointee.isUpsert = extractor.isUpsert
     if extractor.isUpsert, extractor.hasBefore { return try appendBoth(event.pointee, &events) }
@@ -104,6 +110,33 @@ public struct OrderDecoder: ~Copyable {
     event.pointee.isDelete = true
     events.commit()
     return .appended(1)
+  }
+
+  /// A deletion whose image of the row does not tell all that a record needs, often nothing but its key: which row it takes out is
+  /// enough.
+  @inline(never)
+  private mutating func takeOutByIdentity(
+    _ position: RecordPosition, _ events: inout RecordBuffer<OrderEvent>, _ why: DataFault
+  ) throws(DataFault) -> DecodeOutcome {
+    let event = events.reserve()
+    guard fillIdentity(event, position) else {
+      throw extractor.lacking(order: Index.order, id: Index.id, time: Index.time, why)
+    }
+    event.pointee.isDelete = true
+    events.commit()
+    return .appended(1)
+  }
+
+  /// A deletion whose image of the row does not have what the filters ask for: where it tells all that a record needs, what it
+  /// does not have was not there, and the row was none of this reconciliation.
+  @inline(never)
+  private mutating func takeOutUnfiltered(
+    _ position: RecordPosition, _ events: inout RecordBuffer<OrderEvent>
+  ) throws(DataFault) -> DecodeOutcome {
+    do throws(DataFault) { _ = try fill(events.reserve(), position) } catch {
+      return try takeOutByIdentity(position, &events, error)
+    }
+    return .skipped
   }
 
   /// Returns false where the record does not even tell which row it is: then it never was one of this reconciliation.

@@ -58,10 +58,17 @@ public struct PostingDecoder: ~Copyable {
     case .skipped: return .skipped
     case .tombstone: return .tombstone
     case .leaving: return try takeOut(position, &postings)
+    case .unfiltered: return try takeOutUnfiltered(position, &postings)
     case .record: break
     }
     let posting = postings.reserve()
-    guard try fill(posting, position) else { return extractor.isUpdate ? try takeOut(position, &postings) : .skipped }
+    let isTaken: Bool
+    do throws(DataFault) { isTaken = try fill(posting, position) } catch {
+      guard extractor.isDelete else { throw error }
+      return try takeOutByIdentity(position, &postings, error)
+    }
+    guard isTaken else { return extractor.isUpdate ? try takeOut(position, &postings) : .skipped }
+    if extractor.isUpdate || extractor.isDelete, posting.pointee.id.isEmpty { throw PostingDecoder.changeWithoutID }
     posting.pointee.isDelete = extractor.isDelete
     posting.pointee.isUpsert = extractor.isUpsert
     if extractor.isUpsert, extractor.hasBefore { return try appendBoth(posting.pointee, &postings) }
@@ -100,12 +107,40 @@ public struct PostingDecoder: ~Copyable {
     if extractor.hasBefore {
       extractor.readBefore()
       guard try extractor.passesFilters(), try fill(posting, position) else { return .skipped }
+      if posting.pointee.id.isEmpty { throw PostingDecoder.changeWithoutID }
     } else {
       guard fillIdentity(posting, position) else { return .skipped }
     }
     posting.pointee.isDelete = true
     postings.commit()
     return .appended(1)
+  }
+
+  /// A deletion whose image of the row does not tell all that a record needs, often nothing but its key: which row it takes out is
+  /// enough.
+  @inline(never)
+  private mutating func takeOutByIdentity(
+    _ position: RecordPosition, _ postings: inout RecordBuffer<Posting>, _ why: DataFault
+  ) throws(DataFault) -> DecodeOutcome {
+    let posting = postings.reserve()
+    guard fillIdentity(posting, position) else {
+      throw extractor.lacking(order: Index.order, id: Index.id, time: Index.time, why)
+    }
+    posting.pointee.isDelete = true
+    postings.commit()
+    return .appended(1)
+  }
+
+  /// A deletion whose image of the row does not have what the filters ask for: where it tells all that a record needs, what it
+  /// does not have was not there, and the row was none of this reconciliation.
+  @inline(never)
+  private mutating func takeOutUnfiltered(
+    _ position: RecordPosition, _ postings: inout RecordBuffer<Posting>
+  ) throws(DataFault) -> DecodeOutcome {
+    do throws(DataFault) { _ = try fill(postings.reserve(), position) } catch {
+      return try takeOutByIdentity(position, &postings, error)
+    }
+    return .skipped
   }
 
   /// Returns false where the record does not even tell which line it is: then it never was one of this reconciliation.
@@ -118,6 +153,11 @@ public struct PostingDecoder: ~Copyable {
     (posting.pointee.order, posting.pointee.id, posting.pointee.time_ms) = known
     return true
   }
+
+  /// What was there before would stay and count beside it.
+  private static let changeWithoutID = DataFault(
+    .schemaInvalid, field: "line_id",
+    detail: "a change of a row that has no line_id: which line it changes or takes out is not known")
 
   private enum Index {
     static let order = 0, id = 1, journal = 2, document = 3, reverses = 4, reversal = 5, customer = 6, account = 7

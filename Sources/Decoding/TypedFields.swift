@@ -102,6 +102,22 @@ extension Extractor {
     } catch { return nil }
   }
 
+  /// Why a deletion does not tell which row it takes out.
+  mutating func lacking(order: Int, id: Int, time: Int, _ why: DataFault) -> DataFault {
+    var isSkipped = false
+    var names: [String] = []
+    for index in [order, id, time] {
+      guard let text = try? fieldText(index, isSkipped: &isSkipped) else { return why }
+      if text.isEmpty { names.append(plan.fields[index].name) }
+    }
+    guard !names.isEmpty else { return why }
+    return DataFault(
+      .schemaInvalid, field: "before",
+      detail:
+        "a deletion whose image of the row before it has no \(names.joined(separator: ", ")): does it have the key "
+        + "columns alone? (PostgreSQL: REPLICA IDENTITY FULL, MySQL: binlog_row_image=FULL)")
+  }
+
   @inline(__always)
   mutating func currency(_ index: Int, isSkipped: inout Bool) throws(DataFault) -> Currency {
     let text = quickText(index)

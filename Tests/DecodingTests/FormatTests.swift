@@ -77,6 +77,78 @@ import Testing
     }
   }
 
+  func ledgerFault(_ text: String, _ spec: MappingSpecification) -> DataFault? {
+    do {
+      _ = try decode(text, spec)
+      return nil
+    } catch { return error as? DataFault }
+  }
+
+  /// Rows that are gone without a deletion of each must not go without a trace.
+  @Test func anEmptiedTableIsTold() {
+    let fault = ledgerFault(#"{"op":"t","before":null,"after":null,"ts_ms":1}"#, ledger())
+    #expect(fault?.field == "op" && fault?.detail.contains("TRUNCATE") == true, "\(fault as Any)")
+  }
+
+  /// A deletion needs no more than which row it takes out.
+  @Test func aDeletionByItsKey() throws {
+    let timed = ledger { $0.fields["event_time"] = path("$.ts_ms") }
+    var timeless = timed
+    timeless.fields["event_time"] = path("date")
+    let filtered = ledger {
+      $0.fields["event_time"] = path("$.ts_ms")
+      $0.filters = [
+        RecordFilter(value: .path("co"), oneOf: ["1000"]),
+        RecordFilter(value: .path("st"), oneOf: ["x"], negated: true),
+      ]
+    }
+    func deletion(_ before: String) -> String { #"{"op":"d","before":\#(before),"after":null,"ts_ms":"1996-07-10"}"# }
+    let key = #"{"je":"J1","line":3,"so":"O1","account":null,"cur":null}"#
+    for spec in [timed, filtered] {
+      let taken = try decode(deletion(key), spec)
+      #expect(taken.map(\.0) == ["O1/J1-3"] && taken.map(\.3) == [true])
+    }
+    // What a whole image does not have was not there; what it has decides.
+    #expect(try decode(deletion(row), filtered).isEmpty)
+    #expect(try decode(deletion(key.replacing("}", with: #","co":"2000"}"#)), filtered).isEmpty)
+    #expect(try decode(deletion(key.replacing("}", with: #","co":"1000"}"#)), filtered).count == 1)
+    for (before, spec, names) in [
+      (#"{"je":"J1","line":3}"#, timed, "no order:"), (#"{"so":"O1"}"#, timed, "no line_id:"),
+      (key, timeless, "no event_time:"), (#"{"x":1}"#, filtered, "no order, line_id:"),
+    ] {
+      let fault = ledgerFault(deletion(before), spec)
+      #expect(fault?.field == "before" && fault?.detail.contains(names) == true, "\(fault as Any)")
+      #expect(fault?.detail.contains("REPLICA IDENTITY FULL") == true && fault?.reason == .schemaInvalid)
+    }
+    #expect(ledgerFault(#"{"op":"c","after":\#(key),"ts_ms":"1996-07-10"}"#, timed)?.detail == "is missing")
+    var orders = jsonOrders {
+      $0.format = .debezium
+      $0.fields["event_time"] = path("$.ts_ms")
+    }
+    let event = try #require(
+      try DecodingTests.decode(deletion(#"{"id":"O1","event":{"id":"e1"}}"#), orders).first)
+    #expect(event.order == "O1" && event.id == "e1" && event.isDelete)
+    orders.fields["event_id"] = nil
+    #expect(throws: DataFault.self) { try DecodingTests.decode(deletion(#"{"id":"O1"}"#), orders) }
+  }
+
+  /// Without an id nobody knows which line an image replaces; what comes new counts by its place.
+  @Test func changesWithoutAnIdAreRefused() throws {
+    for spec in [ledger(), ledger { $0.fields["line_id"] = nil }] {
+      let row = spec.fields["line_id"] == nil ? row : row.replacing("\"line\":3", with: "\"line\":null")
+      #expect(try decode(#"{"op":"c","before":null,"after":\#(row),"ts_ms":1}"#, spec).map(\.0) == ["O1/"])
+      #expect(try decode(#"{"op":"r","before":null,"after":\#(row),"ts_ms":1}"#, spec).map(\.0) == ["O1/"])
+      for change in [
+        #"{"op":"u","before":null,"after":\#(row),"ts_ms":1}"#,
+        #"{"op":"u","before":\#(row),"after":\#(row),"ts_ms":1}"#,
+        #"{"op":"d","before":\#(row),"after":null,"ts_ms":1}"#,
+      ] {
+        let fault = ledgerFault(change, spec)
+        #expect(fault?.field == "line_id" && fault?.detail.hasPrefix("a change of a row that has no line_id") == true)
+      }
+    }
+  }
+
   /// What an update leaves behind is taken out, whichever condition its new image fails; what was never in stays silent.
   @Test func anUpdateThatLeavesTheFiltersTakesTheRowOut() throws {
     let spec = ledger {

@@ -138,7 +138,7 @@ import Testing
       ])
       let text = members([
         ("before", before), ("after", after),
-        ("op", "\"\(random.pick(["c", "c", "c", "u", "d", "r", "u", random.below(4) == 0 ? "z" : "t"]))\""),
+        ("op", "\"\(random.pick(["c", "c", "c", "u", "d", "r", "u", random.pick(["z", "t", "m", "m"])]))\""),
         ("ts_ms", ts), ("source", source),
       ])
       guard random.below(6) == 0 else { return text }

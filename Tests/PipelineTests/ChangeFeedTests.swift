@@ -163,6 +163,30 @@ import Testing
       try open([created + updated[..<19_000], Array(updated[19_000...])], orders: orders, time: time) == 0)
   }
 
+  /// A change feed that tells a deletion by the key of the row alone, and a table that was emptied.
+  @Test func aDeletionByItsKeyTakesTheRowOut() throws {
+    let scratch = Scratch()
+    defer { withExtendedLifetime(scratch) {} }
+    let directory = scratch.path
+    let configuration = try Configuration.parse(yaml: yaml, file: "f.yaml", directory: directory)
+    let orders = [change("c", 0, nil, event("A", "sent"))]
+    let ledger = [
+      change("c", 1, nil, line("A", "1", 10)), change("c", 1, nil, line("A", "2", 7)),
+      change("d", 2, #"{"o":"A","id":"2"}"#, nil), change("d", 3, #"{"id":"2"}"#, nil), change("t", 4, nil, nil), "  ",
+    ]
+    try orders.joined(separator: "\n").write(toFile: directory + "/o.jsonl", atomically: true, encoding: .utf8)
+    try ledger.joined(separator: "\n").write(toFile: directory + "/l.jsonl", atomically: true, encoding: .utf8)
+    let summary = try FileReconciler(
+      configuration: configuration,
+      options: FileRunOptions(
+        orders: [directory + "/o.jsonl"], ledger: [directory + "/l.jsonl"], directory: directory + "/out",
+        threads: 1, now_ms: 1_790_000_000_000, asOf_ms: nil)
+    ).run()
+    let breaks = try String(contentsOfFile: directory + "/out/breaks.jsonl", encoding: .utf8)
+    #expect(breaks.isEmpty, "\(breaks)")
+    #expect(summary.deadLetters.values.reduce(0, +) == 2, "\(summary.deadLetters)")
+  }
+
   /// The router reads a record as the task does: what leaves goes to the order that it leaves.
   @Test func whatLeavesIsRoutedToTheOrderThatItLeaves() throws {
     let configuration = try Configuration.parse(yaml: yaml, file: "f.yaml", directory: "/")
