@@ -283,6 +283,7 @@ extension Configuration {
       }
       if entries.isEmpty { reader.problem(valuesNode, "\(dotted).values: a map of texts is expected") }
       mapping.table = ValueTable(name: dotted, entries: entries)
+      mapping.table?.isInline = true
     }
     if let unlisted = nodes["unlisted"] {
       if mapping.table == nil { reader.problem(unlisted, "\(dotted): 'unlisted' without 'values' or 'table'") }

@@ -345,6 +345,9 @@ private struct Compiler {
       return CompiledValue(kind: .first, parts: pinned)
     case .path(let path):
       if path == "$key" { return CompiledValue(kind: .key) }
+      if path.hasPrefix("$key.") || path.hasPrefix("$key["), specification.format != .csv {
+        throw error(field, "'\(path)': the key of a record is one text, $key, and is not looked into")
+      }
       let compiled = try slotValue(field, path)
       watched.append(WatchedPath(field: field, paths: [path], slots: [compiled.slot, compiled.slotBefore]))
       return compiled

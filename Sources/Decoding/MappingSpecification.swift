@@ -138,6 +138,8 @@ public struct ValueTable: Sendable, Equatable {
   public var entries: [String: String]
   /// What an unlisted text becomes.
   public var unlisted: Unlisted
+  /// Whether it stands at its field (`values`).
+  public var isInline = false
 
   public enum Unlisted: Sendable, Equatable {
     /// The record goes to dead letters: MASTER_DATA_MISSING.

@@ -91,7 +91,9 @@ struct Check: ParsableCommand {
       var configuration = try Configuration.load(path: config)
       if let bootstrap { configuration.kafka.bootstrap = bootstrap }
       print(configuration.effectiveYAML(), terminator: "")
-      for words in configuration.unmappedPolicies + configuration.headerSources.map(Configuration.headerProblem) {
+      for words in configuration.unmappedPolicies + configuration.headerSources.map(Configuration.headerProblem)
+        + configuration.mappingWarnings
+      {
         FileHandle.standardError.write(Data("warning: \(words)\n".utf8))
       }
       if topics {

@@ -34,6 +34,35 @@ import Testing
     } catch { return ["\(error)"] }
   }
 
+  /// What is allowed and does not do what it seems to: `check` warns.
+  @Test func whatCannotBeMeantIsNamed() throws {
+    func warnings(_ yaml: String) throws -> [String] { try parse(yaml).mappingWarnings }
+    func replacing(_ text: String, _ other: String) throws -> [String] {
+      #expect(base.contains(text))
+      return try warnings(base.replacingOccurrences(of: text, with: other))
+    }
+    #expect(try warnings(base) == [])
+    for (format, isNamed) in [("json", false), ("avro", false), ("debezium", true), ("debezium_avro", true)] {
+      let registry = format.hasSuffix("avro") ? "\nschema_registry: {url: 'http://127.0.0.1:1'}" : ""
+      let yaml = base.replacingOccurrences(of: "kind: ledger", with: "kind: ledger\n    format: \(format)") + registry
+      #expect(try warnings(yaml).isEmpty != isNamed, "\(format)")
+      let keyed = yaml.replacingOccurrences(of: "role: {constant", with: "line_id: l, role: {constant")
+      #expect(try warnings(keyed) == [], "\(format)")
+    }
+    #expect(
+      try replacing(
+        "{inv: invoiced}", "{'': booked, '007': paid, '0': invoiced, ' x': delivered}, strip_leading_zeros: true")
+        == [
+          "source 'orders', field 'event': 'values' has '', and a value that is empty is not looked up ('default' gives it a text)",
+          "source 'orders', field 'event': 'values' has ' x', and spaces around a value are taken off before it is looked up",
+          "source 'orders', field 'event': 'values' has '007', and with 'strip_leading_zeros' no value begins with a zero when it is looked up",
+        ])
+    #expect(try replacing("{inv: invoiced}", "{'007': paid, '0': invoiced}") == [])
+    #expect(
+      try replacing("amount: amt", "amount: {amount: amt, side: {path: s, values: {'': debit, H: credit}}}").first?
+        .hasPrefix("source 'ledger', field 'amount.side'") == true)
+  }
+
   @Test func nanosecondsAreAFormat() throws {
     let yaml = base.replacingOccurrences(
       of: "event_time: time, currency: cur, g", with: "event_time: {path: t, format: epoch_ns}, currency: cur, g")

@@ -147,6 +147,19 @@ import Testing
     #expect(try ids(#","e":"J""#) == ["", "J-"] && ids(#","n":1,"e":" ""#) == ["", "-1"] && ids("") == ["", ""])
   }
 
+  @Test func theKeyOfARecordIsNotLookedInto() throws {
+    for path in ["$key.id", "$key[0]"] {
+      let spec = jsonOrders { $0.fields["customer"] = FieldMapping(.path(path)) }
+      let error = #expect(throws: MappingError.self) { try MappingPlan(spec) }
+      #expect(error?.field == "customer" && error?.message.contains("one text, $key") == true, "\(error as Any)")
+    }
+    let quoted = jsonOrders { $0.fields["customer"] = FieldMapping(.path("'$key'.id")) }
+    #expect(
+      try decode(
+        #"{"id":"A","event":{"time":"2024-01-01T00:00:00Z","type":"x"},"cur":"EUR","$key":{"id":"C"}}"#, quoted
+      ).first?.customer == "C")
+  }
+
   /// Spaces that do not break stand between thousands as spaces do.
   @Test func spacesBetweenThousands() throws {
     func net(_ text: String) throws -> Int64? {

@@ -417,6 +417,15 @@ private final class FakeProbe: ClusterProbe {
     #expect(relaxed.status == .warning, "at_least_once needs no transactional id")
   }
 
+  @Test func mappingsThatDoNotDoWhatTheySay() {
+    let report = examine(healthy()) {
+      let ledger = $0.sources.firstIndex { $0.mapping.kind == .ledger }!
+      $0.sources[ledger].mapping.format = .debezium
+      $0.sources[ledger].mapping.fields["line_id"] = nil
+    }
+    expect(report, .warning, "configuration", "sources", "without 'line_id'", advises: "mapping")
+  }
+
   @Test func clocks() {
     let probe = healthy()
     var machine = good

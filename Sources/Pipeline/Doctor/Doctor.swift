@@ -113,6 +113,9 @@ public struct Doctor {
           .warning, "configuration", "checkpoints.store", "off",
           advice: "A restart reads all epochs anew, as far as their topics go back. Use topic, or directory."))
     }
+    findings += configuration.mappingWarnings.map {
+      DoctorFinding(.warning, "configuration", "sources", $0, advice: "Correct the mapping.")
+    }
     return findings
   }
 
