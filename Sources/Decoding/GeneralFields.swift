@@ -43,7 +43,8 @@ extension Extractor {
     let text = try fieldText(index, isSkipped: &isSkipped)
     if isSkipped { return nil }
     guard let kind = orderEventKind(text) else {
-      throw DataFault(.schemaInvalid, field: "event", detail: "'\(quoted(text))' is no order event")
+      throw DataFault(
+        .schemaInvalid, field: "event", detail: text.isEmpty ? "is missing" : "'\(quoted(text))' is no order event")
     }
     return kind
   }
@@ -110,7 +111,6 @@ extension Extractor {
     return value
   }
 
-  @inline(never)
   /// Whether a text that the expression led to stands in the record as a number.
   private func isNumber(_ text: ByteView, of value: CompiledValue) -> Bool {
     guard value.kind != .slot else {
@@ -121,6 +121,7 @@ extension Extractor {
     return value.parts.contains { isNumber(text, of: $0) }
   }
 
+  @inline(never)
   mutating func generalQuantity(_ index: Int, isSkipped: inout Bool) throws(DataFault) -> Int64? {
     let text = try fieldText(index, isSkipped: &isSkipped)
     if text.isEmpty { return nil }

@@ -412,11 +412,11 @@ private struct Compiler {
     } else if mapping.timeFormat != nil {
       throw error(name, "a date format on a field that is no date")
     }
+    isIdentity = name == OrderField.eventID.rawValue || name == PostingField.lineID.rawValue
+    defer { isIdentity = false }
     return CompiledField(
       name: name, value: try value(name, mapping.value), table: mapping.table.map { table($0) }, time: time,
       decimal: mapping.decimal, fallback: mapping.defaultText.map { texts.intern($0) } ?? .empty,
-    isIdentity = name == OrderField.eventID.rawValue || name == PostingField.lineID.rawValue
-    defer { isIdentity = false }
       stripsLeadingZeros: mapping.stripsLeadingZeros, isMapped: true, mask: mapping.mask)
   }
 

@@ -57,6 +57,9 @@ final class Scratch {
     #expect(found.map(\.1) == ["one", "two", "five", "last"])
     #expect(try lines(scratch.write("empty", "")).isEmpty)
     #expect(try lines(scratch.write("newline", "\n")).isEmpty)
+    #expect(try lines(scratch.write("spaces", "  \n one \n\t\r\n \u{0b}")).map(\.0) == [2])
+    let rows = try lines(scratch.write("rows", "a\tb\n\t\n"), style: .csv(quote: 0x22, delimiter: 9))
+    #expect(rows.map(\.1) == ["a\tb", "\t"])
   }
 
   @Test func rowsMayHoldLineEnds() throws {

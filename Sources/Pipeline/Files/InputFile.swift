@@ -107,7 +107,7 @@ public final class InputFile {
     while block.count < records, block.bytes.count < 16 << 20 {
       if let end = try lineEnd() {
         let length = end.length
-        if length > 0 || end.terminator == 0 {
+        if length > 0 || end.terminator == 0, !isBlank(length) {
           let from = start
           buffer.withUnsafeBufferPointer { bytes in
             block.append(
@@ -123,6 +123,12 @@ public final class InputFile {
       }
     }
     return appended
+  }
+
+  /// Whether the line at `start` is nothing but spaces; a row of CSV may be one whose columns are empty.
+  private func isBlank(_ length: Int) -> Bool {
+    guard case .lines = style, length > 0, buffer[start] <= 0x20 else { return false }
+    return buffer[start..<start + length].allSatisfy { $0 <= 0x20 }
   }
 
   /// Bytes of the line as it is in the file, also where the buffer holds its beginning only.
