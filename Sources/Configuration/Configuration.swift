@@ -231,7 +231,7 @@ public struct Configuration: Sendable, Equatable {
     for later in [", comparesOrdered: false", ", comparesLines: false", ", missingFlags: []", ", positioned: []"] {
       text = text.replacing(later, with: "")
     }
-    text += "|\(dimensions)"
+    text += "|\(dimensions)" + readings
     let isLater = plain.entries.count == MatchingPolicy.firstKinds
     for (path, value) in effective where ["sources", "tables", "matching", "policy"].contains(path.first) {
       if path == ["matching", "revenue_schedules", "remainder"], value == "spread" { continue }

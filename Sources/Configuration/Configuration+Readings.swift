@@ -1,0 +1,41 @@
+import Decoding
+import Validation
+
+extension Configuration {
+  /// What in the mappings and rules of sources an earlier version read in another way, as a piece of `matchingHash`: empty where
+  /// it read them all the same.
+  var readings: String {
+    var text = ""
+    func add(_ name: String, _ isUsed: (SourceSettings) -> Bool) {
+      if sources.contains(where: isUsed) { text += "|" + name }
+    }
+    // Numbers of records were read by the separators of texts.
+    add("numbers") { source in
+      source.mapping.format != .csv && source.mapping.namedFields.contains { $0.field.decimal.readsTextOnly }
+    }
+    add("days") { source in source.mapping.fields.values.contains { $0.timeZoneOffset_min != nil } }
+    add("ids") { source in
+      [OrderField.eventID.rawValue, PostingField.lineID.rawValue].contains {
+        source.mapping.fields[$0]?.value.isComposed == true
+      }
+    }
+    add("scalars") { source in
+      source.rules.contains {
+        guard case .pattern(_, let pattern) = $0.condition else { return false }
+        return pattern.isOfScalars
+      }
+    }
+    add("sums") { source in source.rules.contains { !$0.condition.lines.isEmpty } }
+    return text
+  }
+}
+
+extension ValueExpression {
+  fileprivate var isComposed: Bool {
+    switch self {
+    case .path, .constant: false
+    case .concatenation: true
+    case .firstPresent(let parts): parts.contains(where: \.isComposed)
+    }
+  }
+}
