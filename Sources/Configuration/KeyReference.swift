@@ -24,21 +24,32 @@ public struct KeyReference: Sendable {
   public static let ofFields: [KeyReference] = [
     .init(
       "path", "text", "",
-      "Where the value stands: `account.id`, `lines[0].sku`, a CSV column; `$key` is the record's key. Of a Debezium record a column of the row; from the envelope with `$.`: `$.ts_ms`, `$.source.lsn`."
+      "Where the value stands: `account.id`, `lines[0].sku`, a CSV column (its name, or its number from 1); a key with a dot or a bracket in it stands in quotes, `\"'a.b'.c\"`. `$key` is the record's key, the whole of it as one text. Of a Debezium record a column of the row; from the envelope with `$.`: `$.ts_ms`, `$.source.lsn`."
     ),
     .init("constant", "text", "", "This text, for every record."),
-    .init("concat", "list of paths or of path, constant, concat, first", "", "The texts one after the other."),
+    .init(
+      "concat", "list of paths or of path, constant, concat, first", "",
+      "The texts one after the other; nothing where all paths lead to nothing. An `event_id` or a `line_id` is nothing where one of its parts is: put together of the rest it would be that of several records, which would count as one. Without an id a record counts by its place."
+    ),
     .init("first", "list of paths or of path, constant, concat, first", "", "The first that is there and not empty."),
     .init("values", "map of texts", "", "What each literal text becomes."),
     .init("table", "name of a table", "", "As `values`, from `tables`."),
     .init("unlisted", "reject, skip, keep, or {replace: text}", "that of the table, else reject", "For other texts."),
     .init(
-      "format", "rfc3339, epoch_s, epoch_ms, epoch_us, epoch_days, yyyymmdd, auto, or a pattern", "auto",
+      "format", "rfc3339, epoch_s, epoch_ms, epoch_us, epoch_ns, epoch_days, yyyymmdd, auto, or a pattern", "auto",
       "How a date or time is written; patterns of `yyyy yy MM M MMM dd d HH H hh h mm ss SSS a`, other text in quotes."),
-    .init("time_zone", "Z or an offset such as +02:00", "Z", "Of times that carry none."),
-    .init("decimal", "map", "", "How an amount or a quantity is written."),
+    .init(
+      "time_zone", "Z or an offset such as +02:00", "Z",
+      "Of times that carry none. Where it is given, a time that carries another one has the day that it has here, as numbers (`epoch_ms`) do; otherwise the day that is written."
+    ),
+    .init(
+      "decimal", "map", "",
+      "How an amount or a quantity is written in texts. What is a number in the record (of JSON, Avro) has the writing of the format; `implied_decimals`, `rounding` and `negate` hold for it too."
+    ),
     .init("decimal.separator", "one character", ".", "Before the decimals."),
-    .init("decimal.grouping", "one character or `space`", "none", "Between thousands."),
+    .init(
+      "decimal.grouping", "one character or `space`", "none",
+      "Between thousands; `space` also is the one that does not break (U+00A0, U+202F)."),
     .init("decimal.trailing_minus", "true, false", "false", "`100-` is −100."),
     .init("decimal.parentheses", "true, false", "false", "`(100)` is −100."),
     .init("decimal.implied_decimals", "integer from 0 to 18", "", "`12345` is 123.45 for 2."),
@@ -69,7 +80,8 @@ public struct KeyReference: Sendable {
     .init("required", "true, false", "false", "The field must be there and not empty."),
     .init(
       "pattern", "text", "",
-      "The whole text must match: literals, `.`, `[A-Z0-9]`, `[^;]`, `\\d \\w \\s`, each with `? * + {2} {2,} {2,4}`."),
+      "The whole text must match: literals, `.`, `[A-Z0-9]`, `[^;]`, `\\d \\w \\s` (of ASCII), each with `? * + {2} {2,} {2,4}`. Signs are Unicode scalars: `.` is one, be it `ü`."
+    ),
     .init("one_of", "list of texts", "", "The text must be one of these."),
     .init("table", "name of a table", "", "The text must be a key of it; else MASTER_DATA_MISSING."),
     .init("minimum", "decimal", "", "Least amount (major units), quantity or line count."),
@@ -253,7 +265,7 @@ public struct KeyReference: Sendable {
     .init("sources.*.csv.encoding", "utf-8, iso-8859-1, windows-1252", "utf-8", "Of the file."),
     .init(
       "sources.*.csv.header", "true, false", "true",
-      "Whether the first line of a file names the columns. A topic has no such line: its source needs `columns`, or `false`."
+      "Whether the first line of a file names the columns. A topic has no such line: its source needs `columns`, or `false`. With `false`, and without `columns`, paths are the numbers of the columns: `1`, `2`, …."
     ),
     .init(
       "sources.*.csv.columns", "list of names", "[]",
