@@ -48,6 +48,7 @@ final class Console: Sendable {
   private let working = Mutex(0)
   let summaries = SummaryCache()
   let pages = PageCache()
+  let writeOffs = WriteOffClaims()
 
   /// Refused attempts a second of one address, after which it is told to wait: nobody tries tokens faster.
   static let refusalRate = 5
