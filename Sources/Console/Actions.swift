@@ -52,7 +52,7 @@ extension Console {
       Endpoint(
         method: .post, path: "/v1/breaks/{id}/actions", operation: "actOnBreak", tag: "actions",
         help: "Assigns, comments, explains, accepts, proposes a write-off, force-closes, reopens, approves or rejects.",
-        access: .needs(.read), parameters: [key],
+        access: .needs(.act), parameters: [key],
         body: .init(types: ["application/json"], schema: Schemas.reference("ActionRequest"), help: "The action."),
         answers: [
           result, .init(status: 404, help: "There is no such break, or it is not shown to you."),
@@ -68,7 +68,7 @@ extension Console {
         }),
       Endpoint(
         method: .post, path: "/v1/actions", operation: "actOnBreaks", tag: "actions",
-        help: "The same action on many breaks; those that refuse it are told one by one.", access: .needs(.read),
+        help: "The same action on many breaks; those that refuse it are told one by one.", access: .needs(.act),
         parameters: [key],
         body: .init(types: ["application/json"], schema: Schemas.reference("BulkActionRequest"), help: "The action."),
         answers: [result, .init(status: 422, help: "Something that the action needs is missing or wrong.")],
