@@ -99,6 +99,8 @@ public struct ServeWebhook: Sendable, Equatable {
 
 /// The console's part of the configuration.
 public struct ServeSettings: Sendable, Equatable {
+  /// Whether the configuration has a section `serve`.
+  public var isConfigured = false
   public var host = "127.0.0.1"
   public var port = 8080
   /// Folder of the store, of its state and of the audit log.
