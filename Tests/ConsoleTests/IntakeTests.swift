@@ -67,6 +67,7 @@ import Testing
         dimensions: [channel, country]
         master_data: {enabled: true\(hold)}
         tables: {countries: {file: countries.csv}}
+        calendar: {topic: shop.days}
         sources:
           orders:
             kind: orders
@@ -111,15 +112,18 @@ import Testing
       return
     }
     #expect(other.field == "gross")
+    let log = LogKeeper()
     let tables = try #require(
-      TableFiles(configuration, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }))
-    #expect(!tables.refresh())
+      TableFiles(configuration, log: Logger(label: "test") { _ in LogKeeper.Handler(keeper: log) }))
+    #expect(!tables.refresh() && log.text.isEmpty, "what comes from topics is not looked at: \(log.text)")
     try write("SE,Sweden\nNO,Norway\n")
     #expect(tables.refresh())
     guard case .good = try Self.outcome(tables.configuration, record) else {
       Issue.record("the file knows it now")
       return
     }
+    try FileManager.default.removeItem(atPath: folder + "/countries.csv")
+    #expect(!tables.refresh() && log.text.contains("a table stays as it is"))
   }
 
   @Test func recordsThatWaitAreCounted() {

@@ -245,5 +245,5 @@ extension Doctor {
 
 extension Configuration {
   /// Whether there is to be a console.
-  var isServed: Bool { serve.isConfigured || !serve.tokens.isEmpty || serve.jwt != nil }
+  var isServed: Bool { serve.presence.isThere || !serve.tokens.isEmpty || serve.jwt != nil }
 }

@@ -2,8 +2,7 @@ import Configuration
 import Domain
 import Logging
 
-/// The tables of files for a process that judges nothing: looked at as the daemon looks at them, topics left out. For one
-/// thread.
+/// The tables of values in files, for a process that only decodes: looked at as the daemon looks at them. For one thread.
 public final class TableFiles {
   /// With what was last read.
   public private(set) var configuration: Configuration
@@ -21,9 +20,9 @@ public final class TableFiles {
   }
 
   /// Reads the files again. A table that cannot be read, or makes no sense, stays as it is.
-  /// - Returns: whether a table of values holds something else.
+  /// - Returns: whether a table holds something else.
   public func refresh() -> Bool {
-    let (next, problems) = trial.take(configuration, [:], nil)
+    let (next, problems) = trial.take(configuration, [:], nil) { $0.kind == .values && $0.topic == nil }
     let all = problems.map(\.text).joined(separator: "; ")
     if all != lastProblem {
       for problem in problems { log.error("a table stays as it is", metadata: problem.metadata) }
@@ -31,8 +30,8 @@ public final class TableFiles {
     lastProblem = all
     let (old, entries) = (configuration.tableEntries, next.tableEntries)
     let changed = configuration.tableSources.filter { entries[$0.name] != old[$0.name] }
+    guard !changed.isEmpty else { return false }
     configuration = next
-    guard changed.contains(where: { $0.kind == .values }) else { return false }
     log.notice("tables read again", metadata: ["changed": "\(changed.map(\.words).joined(separator: ", "))"])
     return true
   }
