@@ -5,6 +5,7 @@ extension Configuration {
   /// Reads `serve`.
   mutating func readServe(_ node: Node?, _ reader: ConfigurationReader, prefix: String) {
     let nodes = reader.nodes(node, ["serve"])
+    serve.presence.isThere = node != nil
     if let place = reader.address(nodes["listen"], ["serve", "listen"], "127.0.0.1:8080") {
       (serve.host, serve.port) = place
     }

@@ -21,7 +21,7 @@ extension KeyReference {
       "The schema of its tables, one for each reconciliation; it is created where it is missing."),
     .init(
       "serve.aggregates", "map of name to topic",
-      "{revenue: <prefix>.revenue, cashflow: …, receivables: …, variance: …, quality: …}",
+      "{revenue: <prefix>.revenue, cashflow: <prefix>.cashflow, receivables: <prefix>.receivables, variance: <prefix>.variance, quality: <prefix>.quality}",
       "Topics of cells that are shown as aggregates, beside the totals. Those that do not exist are shown as absent."),
     .init("serve.aggregates.*", "text", "", "A topic of JSON objects keyed by cell."),
     .init("serve.tls", "map", "", "Without it the API speaks plain HTTP: for this machine alone, or behind a proxy."),
@@ -33,7 +33,9 @@ extension KeyReference {
     .init(
       "serve.tokens.*.sha256", "64 hexadecimal digits", "", "SHA-256 of the token. The token itself stands nowhere."),
     .init("serve.tokens.*.roles", "list of viewer, analyst, controller, admin, feed", "", "What it may do."),
-    .init("serve.tokens.*.scope", "map of dimension to list of values", "{}", "The rows it may see; default: all."),
+    .init(
+      "serve.tokens.*.scope", "map of dimension to list of values", "{}",
+      "The rows it may see; default: all. It does not bound what it may send."),
     .init("serve.tokens.*.scope.*", "list of texts", "", "Values of the dimension."),
     .init("serve.jwt", "map", "", "Bearer tokens signed by an identity provider: RS256, ES256 or EdDSA."),
     .init(
@@ -47,7 +49,10 @@ extension KeyReference {
       "serve.approval_limit", "decimal", "10000",
       "|difference| in major units above which a write-off or a force-close takes effect only when a second person approves it."
     ),
-    .init("serve.reason_codes", "list of names", "timing, pricing, …", "Reason codes that explanations may give."),
+    .init(
+      "serve.reason_codes", "list of names",
+      "[timing, pricing, quantity, tax, freight, fx, rounding, duplicate, master_data, other]",
+      "Reason codes that actions may give."),
     .init(
       "serve.records", "true, false", "false",
       "Whether the store also keeps the records of the sources, for 90 days, so that an order is explained with every event and posting, and orders without breaks are known. It then follows the source topics."
@@ -58,7 +63,10 @@ extension KeyReference {
     .init("serve.webhooks.*.url", "https address", "", "Where to; http only to this machine."),
     .init("serve.webhooks.*.secret", "{env: NAME} or {file: path}", "", "Key of the signature (HMAC-SHA256)."),
     .init("serve.webhooks.*.types", "list of break types", "all", "Only these."),
-    .init("serve.webhooks.*.states", "list of states", "[open, reopened]", "Only these."),
+    .init(
+      "serve.webhooks.*.states", "list of states", "[open, reopened]",
+      "Only these. Who is to hear that a break is over names `auto_cleared`, `closed`, `accepted`, `explained` and `force_closed` too."
+    ),
     .init("serve.webhooks.*.severities", "list of severities", "all", "Only these."),
     .init("serve.webhooks.*.minimum", "decimal", "0", "|difference| in major units from which on."),
     .init("serve.webhooks.*.scope", "map of dimension to list of values", "{}", "Only these rows."),

@@ -98,7 +98,17 @@ public struct ServeWebhook: Sendable, Equatable {
 }
 
 /// The console's part of the configuration.
+/// Whether something stands in the file. What holds is the same without, so that it makes no difference.
+public struct Presence: Sendable, Equatable {
+  public var isThere = false
+
+  public init() {}
+
+  public static func == (_: Presence, _: Presence) -> Bool { true }
+}
+
 public struct ServeSettings: Sendable, Equatable {
+  public var presence = Presence()
   public var host = "127.0.0.1"
   public var port = 8080
   /// Folder of the store, of its state and of the audit log.

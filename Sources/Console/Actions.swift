@@ -5,6 +5,7 @@ import Foundation
 import HTTPTypes
 import Hummingbird
 import Pipeline
+import Synchronization
 
 /// What a person asks for.
 struct ActionRequest: Decodable, Sendable {
@@ -51,11 +52,11 @@ extension Console {
       Endpoint(
         method: .post, path: "/v1/breaks/{id}/actions", operation: "actOnBreak", tag: "actions",
         help: "Assigns, comments, explains, accepts, proposes a write-off, force-closes, reopens, approves or rejects.",
-        access: .needs(.read), parameters: [key],
+        access: .needs(.act), parameters: [key],
         body: .init(types: ["application/json"], schema: Schemas.reference("ActionRequest"), help: "The action."),
         answers: [
           result, .init(status: 404, help: "There is no such break, or it is not shown to you."),
-          .init(status: 409, help: "The break has changed, or is in no state for this."),
+          .init(status: 409, help: "The break has changed, is in no state for this, or is written off already."),
           .init(status: 422, help: "Something that the action needs is missing or wrong."),
         ],
         handle: { console, request, context in
@@ -67,7 +68,7 @@ extension Console {
         }),
       Endpoint(
         method: .post, path: "/v1/actions", operation: "actOnBreaks", tag: "actions",
-        help: "The same action on many breaks; those that refuse it are told one by one.", access: .needs(.read),
+        help: "The same action on many breaks; those that refuse it are told one by one.", access: .needs(.act),
         parameters: [key],
         body: .init(types: ["application/json"], schema: Schemas.reference("BulkActionRequest"), help: "The action."),
         answers: [result, .init(status: 422, help: "Something that the action needs is missing or wrong.")],
@@ -133,8 +134,17 @@ extension Console {
     var made: [(action: Action, detail: BreakDetail, original: Action?)] = []
     var done: [Action] = []
     var errors: [JSON] = []
+    // Between the look at a break and the store's showing what was sent, nobody else writes it off.
+    var claimed: [String] = []
+    defer { writeOffs.release(claimed) }
     for id in ids {
       do {
+        if [.writeOff, .approve].contains(asked.kind) {
+          guard writeOffs.claim(id, now_ms: wallClock_ms()) else {
+            throw Problem(.conflict, "in_progress", "another request about this break is being worked on")
+          }
+          claimed.append(id)
+        }
         let detail = try await detail(id, context)
         var action = Action(
           id: Console.actionID(principal.name, key, id), kind: asked.kind, breakID: detail.document.id,
@@ -171,7 +181,11 @@ extension Console {
     if !made.isEmpty { try await deliver(&made, principal, context) }
     let all = done + made.map(\.action)
     var applied = true
-    if let last = made.last { applied = try await isApplied(last.action.id) }
+    // Of several partitions each has its own pace.
+    for entry in claimed.isEmpty ? made.suffix(1) : made[...] where applied {
+      applied = try await isApplied(entry.action.id)
+    }
+    if !applied { claimed = [] }
     let actions = all.map { action -> JSON in
       [
         "id": .string(action.id), "break": .string(action.breakID), "kind": .string(action.kind.rawValue),
@@ -196,6 +210,12 @@ extension Console {
       if action.kind == .writeOff, detail.document.delta == nil || detail.document.amount_u == 0 {
         throw Problem.unprocessable("there is no difference in one currency that could be written off")
       }
+      if action.kind == .writeOff {
+        try refuseSecond(detail)
+        if let other = detail.pendingWriteOffs.first {
+          throw Problem(.conflict, "pending_write_off", "the write-off \(other) of this difference waits for approval")
+        }
+      }
       return nil
     case .reopen:
       guard ["explained", "accepted", "force_closed"].contains(detail.state) else {
@@ -213,9 +233,16 @@ extension Console {
         guard original.basis == detail.document.basis else {
           throw Problem(.conflict, "changed", "the difference is another than the one that was asked about")
         }
+        if original.kind == .writeOff { try refuseSecond(detail) }
       }
       return original
     }
+  }
+
+  /// A difference is written off once.
+  private func refuseSecond(_ detail: BreakDetail) throws {
+    guard let other = detail.standingWriteOff else { return }
+    throw Problem(.conflict, "written_off", "this difference has been written off already, by the action \(other)")
   }
 
   /// Into the audit log, then into Kafka.
@@ -304,6 +331,24 @@ extension Console {
     let parts = [principal, key, subject].map { "\($0.utf8.count):\($0)" }.joined()
     return String(hexadecimal(SHA256.hash(data: Data(parts.utf8))).prefix(32))
   }
+}
+
+/// Breaks about which a write-off is on its way to the store.
+final class WriteOffClaims: Sendable {
+  /// A store that takes longer than this is far behind.
+  static let lifetime_ms: Int64 = 60_000
+  private let until = Mutex<[String: Int64]>([:])
+
+  func claim(_ id: String, now_ms: Int64) -> Bool {
+    until.withLock { claims in
+      if claims.count > Console.maximumBulk { claims = claims.filter { $0.value > now_ms } }
+      if let end = claims[id], end > now_ms { return false }
+      claims[id] = now_ms + WriteOffClaims.lifetime_ms
+      return true
+    }
+  }
+
+  func release(_ ids: [String]) { until.withLock { claims in for id in ids { claims[id] = nil } } }
 }
 
 extension Action {

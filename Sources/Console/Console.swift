@@ -35,7 +35,7 @@ final class Console: Sendable {
   let sessions: Sessions
   let audit: AuditLog
   let metrics = Metrics()
-  let intake: Intake
+  private let records: Mutex<Intake>
   let state: StateStore
   let events = EventHub()
   let log: Logger
@@ -48,6 +48,7 @@ final class Console: Sendable {
   private let working = Mutex(0)
   let summaries = SummaryCache()
   let pages = PageCache()
+  let writeOffs = WriteOffClaims()
 
   /// Refused attempts a second of one address, after which it is told to wait: nobody tries tokens faster.
   static let refusalRate = 5
@@ -68,7 +69,7 @@ final class Console: Sendable {
     sessions = Sessions(configuration.serve)
     live = Mutex(LiveSettings(configuration.serve, sessions: sessions, log: log))
     certificate = try configuration.serve.tls.map { try LiveCertificate($0) }
-    intake = try Intake(configuration)
+    records = Mutex(try Intake(configuration))
     addressLimiter = RateLimiter(rate: Console.refusalRate, burst: Console.refusalBurst)
     endpoints = Console.makeEndpoints(configuration)
   }
@@ -76,6 +77,16 @@ final class Console: Sendable {
   /// The settings of now.
   var settings: ServeSettings { live.withLock { $0 }.settings }
   var authenticator: Authenticator { live.withLock { $0 }.authenticator }
+
+  /// Records are checked by the tables of now.
+  var intake: Intake { records.withLock { $0 } }
+
+  /// Looks at the tables' files as often as the daemon does.
+  func takeUp(_ tables: TableFiles) throws {
+    guard tables.refresh() else { return }
+    let next = try Intake(tables.configuration)
+    records.withLock { $0 = next }
+  }
 
   static func makeEndpoints(_ configuration: Configuration) -> [Endpoint] {
     operationsEndpoints(configuration) + sessionEndpoints() + breakEndpoints(configuration) + actionEndpoints()

@@ -4,6 +4,7 @@ import Decoding
 import Domain
 import Foundation
 import Matching
+import Pipeline
 import Synchronization
 
 /// The sources that records can be sent to over HTTP. Each record is decoded by the same plan as in the reconciler:
@@ -21,11 +22,19 @@ final class Intake: Sendable {
   fileprivate final class Pool: Sendable {
     static let most = 8
     let plan: MappingPlan
+    let waiting: MappingPlan?
+    let dimensions: [String]
     private let idle = Mutex<[RecordChecker]>([])
 
-    init(_ plan: MappingPlan) { self.plan = plan }
+    init(_ plan: MappingPlan, waiting: MappingPlan?, dimensions: [String]) {
+      self.plan = plan
+      self.waiting = waiting
+      self.dimensions = dimensions
+    }
 
-    func take() -> RecordChecker { idle.withLock { $0.popLast() } ?? RecordChecker(plan) }
+    func take() -> RecordChecker {
+      idle.withLock { $0.popLast() } ?? RecordChecker(plan, waiting: waiting, dimensions: dimensions)
+    }
 
     func giveBack(_ checker: RecordChecker) {
       idle.withLock { if $0.count < Pool.most { $0.append(checker) } }
@@ -39,10 +48,14 @@ final class Intake: Sendable {
   init(_ configuration: Configuration) throws {
     // What tables of topics hold is known to the reconciler alone.
     let topics = Set(configuration.topicTables.map(\.name))
+    let tables = Set(configuration.tableSources.filter { $0.kind == .values }.map(\.name))
     sources = try configuration.sources.filter { $0.mapping.format != .csv && $0.mapping.format.isText }.map { source in
       Source(
         name: source.name, kind: source.mapping.kind, topic: source.originalTopic,
-        pool: Pool(try MappingPlan((topics.isEmpty ? source.mapping : source.routingMapping(topics)).unmasked)))
+        pool: Pool(
+          try MappingPlan((topics.isEmpty ? source.mapping : source.routingMapping(topics)).unmasked),
+          waiting: configuration.hold == nil ? nil : try MappingPlan(source.routingMapping(tables).unmasked),
+          dimensions: configuration.dimensions))
     }
     maximumFuture_ms = configuration.policy.maximumFuture_ms
     maximumRecordBytes = configuration.sources.map(\.mapping.maximumRecordBytes).max() ?? 4 << 20
@@ -81,6 +94,8 @@ final class RecordChecker: @unchecked Sendable {
   enum Outcome {
     /// The key that it is sent under.
     case good([UInt8])
+    /// A table does not know something in it yet, and the reconciler waits for that.
+    case waiting([UInt8])
     /// A filter or a table of the mapping leaves it out.
     case skipped
     case bad(DataFault)
@@ -88,6 +103,9 @@ final class RecordChecker: @unchecked Sendable {
 
   private var orders: OrderLane?
   private var ledger: LedgerLane?
+  /// Reads records as if the tables knew everything.
+  private let waiting: RecordChecker?
+  private let dimensions: [String]
 
   private final class OrderLane {
     var decoder: OrderDecoder
@@ -100,12 +118,28 @@ final class RecordChecker: @unchecked Sendable {
     init(_ plan: MappingPlan) { decoder = PostingDecoder(plan: plan) }
   }
 
-  init(_ plan: MappingPlan) {
+  /// - Parameter waiting: The mapping without its tables, where records wait for these.
+  init(_ plan: MappingPlan, waiting: MappingPlan? = nil, dimensions: [String] = []) {
+    self.waiting = waiting.map { RecordChecker($0) }
+    self.dimensions = dimensions
     if plan.specification.kind == .orders { orders = OrderLane(plan) } else { ledger = LedgerLane(plan) }
   }
 
   /// - Parameter latest_ms: event times beyond it would be quarantined.
   func check(_ payload: UnsafeBufferPointer<UInt8>, key: UnsafeBufferPointer<UInt8>?, latest_ms: Int64) -> Outcome {
+    let outcome = decode(payload, key: key, latest_ms: latest_ms)
+    guard case .bad(let fault) = outcome else { return outcome }
+    if fault.reason == .masterDataMissing, let waiting,
+      case .good(let key) = waiting.decode(payload, key: key, latest_ms: latest_ms)
+    {
+      return .waiting(key)
+    }
+    return .bad(fault.named(dimensions))
+  }
+
+  private func decode(
+    _ payload: UnsafeBufferPointer<UInt8>, key: UnsafeBufferPointer<UInt8>?, latest_ms: Int64
+  ) -> Outcome {
     let keyView = key.map { ByteView($0) } ?? .empty
     let position = RecordPosition(source: 0, partition: 0, offset: 0)
     do throws(DataFault) {

@@ -63,6 +63,8 @@ extension Console {
   /// What became of the records of a request.
   struct IntakeResult: Sendable {
     var accepted = 0
+    /// Of those that are accepted.
+    var waiting = 0
     var skipped = 0
     var rejected = 0
     var errors: [(index: Int, fault: DataFault)] = []
@@ -84,7 +86,8 @@ extension Console {
 
     func json(_ source: String, isReplayed: Bool) -> JSON {
       [
-        "source": .string(source), "accepted": .int(accepted), "skipped": .int(skipped), "rejected": .int(rejected),
+        "source": .string(source), "accepted": .int(accepted), "waiting": .int(waiting), "skipped": .int(skipped),
+        "rejected": .int(rejected),
         "errors": errorsJSON, "replayed": .bool(isReplayed),
       ]
     }
@@ -176,6 +179,9 @@ extension Console {
         }
       switch outcome {
       case .good(let key): messages.append(.init(topic: source.topic, key: key, value: Array(record)))
+      case .waiting(let key):
+        messages.append(.init(topic: source.topic, key: key, value: Array(record)))
+        result.waiting += 1
       case .skipped: result.skipped += 1
       case .bad(let fault): result.refuse(index, fault)
       }
@@ -239,6 +245,10 @@ extension Console {
       case .good(let key):
         piece.append(.init(topic: source.topic, key: key, value: Array(record)))
         pieceBytes += record.count
+      case .waiting(let key):
+        piece.append(.init(topic: source.topic, key: key, value: Array(record)))
+        pieceBytes += record.count
+        result.waiting += 1
       case .skipped: result.skipped += 1
       case .bad(let fault): result.refuse(index, fault)
       }

@@ -19,6 +19,8 @@ struct Principal: Sendable, Equatable {
 enum Permission: String, Sendable, CaseIterable {
   case read
   case assign, comment, explain, reopen, proposeWriteOff, accept, forceClose, approve
+  /// Some action: which, its kind says.
+  case act
   case intake
   case metrics
   /// The audit log, webhooks and their dead letters.
@@ -29,7 +31,7 @@ enum Permission: String, Sendable, CaseIterable {
   var roles: Set<ServeRole> {
     switch self {
     case .read: [.viewer, .analyst, .controller, .admin]
-    case .assign, .comment, .explain, .reopen, .proposeWriteOff: [.analyst, .controller, .admin]
+    case .act, .assign, .comment, .explain, .reopen, .proposeWriteOff: [.analyst, .controller, .admin]
     case .accept, .forceClose, .approve: [.controller, .admin]
     case .intake: [.feed, .admin]
     case .metrics: [.viewer, .analyst, .controller, .admin]

@@ -212,7 +212,15 @@ enum Schemas {
     (
       "IntakeResult",
       object([
-        ("source", text), ("accepted", integer), ("skipped", integer), ("rejected", integer),
+        ("source", text), ("accepted", integer),
+        (
+          "waiting",
+          [
+            "type": "integer",
+            "description":
+              "Of those accepted: they name what a table does not know yet, and the reconciler waits for it.",
+          ]
+        ), ("skipped", integer), ("rejected", integer),
         ("errors", list(of: reference("RecordError"))),
         ("replayed", ["type": "boolean", "description": "The answer to an earlier request with the same key."]),
       ])

@@ -120,6 +120,7 @@ public struct ConsoleServer: Sendable {
     let client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: ConsoleServer.clientConfiguration)
     var application = try console.application(assets: options.assets, onListening: options.onListening)
     application.addServices(WebhookService(console: console, client: client))
+    if configuration.followsTables { application.addServices(TableService(console: console)) }
     do {
       try await application.runService()
     } catch {
@@ -165,6 +166,22 @@ struct HeartbeatService: Service {
       }
     } onGracefulShutdown: {
       hub.stop()
+    }
+  }
+}
+
+/// Follows the files of tables, by which records are checked that are taken in.
+struct TableService: Service {
+  let console: Console
+
+  func run() async throws {
+    guard let tables = TableFiles(console.configuration, log: console.log) else { return }
+    let interval_ms = tables.interval_ms
+    while !Task.isShuttingDownGracefully, !Task.isCancelled {
+      try? await cancelWhenGracefulShutdown { try await Task.sleep(for: .milliseconds(interval_ms)) }
+      do { try console.takeUp(tables) } catch {
+        console.log.error("the tables stay as they are", metadata: ["error": "\(error)"])
+      }
     }
   }
 }

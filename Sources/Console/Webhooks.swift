@@ -12,7 +12,7 @@ import ServiceLifecycle
 /// Tells receivers of breaks that change and pass their filters: signed, again and again with growing pauses, and at
 /// last set aside where a person finds it.
 struct WebhookService: Service {
-  /// Tries before a delivery is set aside: with the pauses below about two hours.
+  /// Tries before a delivery is set aside: with the pauses below after 34 to 51 minutes.
   static let maximumAttempts = 12
   static let firstPause_ms: Int64 = 1_000
   static let longestPause_ms: Int64 = 1_800_000

@@ -191,6 +191,26 @@ public struct BreakDetail: Sendable {
   }
 }
 
+extension BreakDetail {
+  /// The write-off that the ERP has been asked for and that is about the difference of now. One that took effect before the
+  /// difference was another in between is settled, whatever has brought the old one back.
+  public var standingWriteOff: String? {
+    guard let id = workflow.proposed, workflow.proposedBasis == document.basis else { return nil }
+    let isOvertaken = revisions.contains {
+      $0.revision > workflow.proposedRevision ?? 0
+        && ($0.expected != document.expected || $0.posted != document.posted)
+    }
+    return isOvertaken ? nil : id
+  }
+
+  /// Write-offs of the difference of now that wait for a second person.
+  public var pendingWriteOffs: [String] {
+    workflow.pending.filter { id in
+      actions.contains { $0.id == id && $0.kind == .writeOff && $0.basis == document.basis }
+    }
+  }
+}
+
 /// Count and value of open breaks of one kind.
 public struct Tally: Sendable, Equatable {
   public var type: String

@@ -14,6 +14,8 @@ public struct Workflow: Sendable, Equatable {
   /// The newest write-off that has been proposed to the ERP, and what it was about.
   public var proposed: String?
   public var proposedBasis: String?
+  /// The revision of the break when it took effect.
+  public var proposedRevision: Int?
 
   public init() {}
 
@@ -30,23 +32,24 @@ public struct Workflow: Sendable, Equatable {
         }
         waiting[id] = nil
         pending.removeAll { $0 == id }
-        if action.kind == .approve { decide(asked) }
+        if action.kind == .approve { decide(asked, revision: action.revision) }
       default:
         if action.needsApproval {
           waiting[action.id] = action
           pending.append(action.id)
         } else {
-          decide(action)
+          decide(action, revision: action.revision)
         }
       }
       if action.kind != .comment, action.comment?.isEmpty == false { comments += 1 }
     }
   }
 
-  private mutating func decide(_ action: Action) {
+  private mutating func decide(_ action: Action, revision: Int?) {
     if action.kind == .writeOff {
       proposed = action.id
       proposedBasis = action.basis
+      proposedRevision = revision
       reasonCode = action.reasonCode ?? reasonCode
     }
     guard let state = action.kind.decidedState else { return }

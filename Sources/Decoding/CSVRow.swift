@@ -95,3 +95,13 @@ struct CSVRow {
     0x0153, 0xfffd, 0x017e, 0x0178,
   ]
 }
+
+extension CSVDialect {
+  /// The columns that a file's first line names.
+  public func names(of header: ByteView) throws(DataFault) -> [String] {
+    var names: [String] = []
+    var scratch = ScratchArena()
+    try CSVRow(dialect: self).split(header, scratch: &scratch) { _, text in names.append(text.string) }
+    return names
+  }
+}

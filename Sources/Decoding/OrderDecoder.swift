@@ -150,6 +150,15 @@ public struct OrderDecoder: ~Copyable {
     return true
   }
 
+  /// The event time of a record, whatever else is wrong with it; nil where it does not tell one.
+  public mutating func eventTime_ms(key: ByteView, payload: ByteView) -> Int64? {
+    do throws(DataFault) {
+      guard case .record = try extractor.take(key: key, payload: payload) else { return nil }
+      var isSkipped = false
+      return try extractor.time(Index.time, times, isSkipped: &isSkipped)?.ms
+    } catch { return nil }
+  }
+
   private enum Index {
     static let order = 0, id = 1, event = 2, time = 3, documentDate = 4, document = 5, customer = 6, currency = 7
     static let lineCount = 8, quantity = 9, firstAmount = 10

@@ -159,6 +159,15 @@ public struct PostingDecoder: ~Copyable {
     .schemaInvalid, field: "line_id",
     detail: "a change of a row that has no line_id: which line it changes or takes out is not known")
 
+  /// The event time of a record, whatever else is wrong with it; nil where it does not tell one.
+  public mutating func eventTime_ms(key: ByteView, payload: ByteView) -> Int64? {
+    do throws(DataFault) {
+      guard case .record = try extractor.take(key: key, payload: payload) else { return nil }
+      var isSkipped = false
+      return try extractor.time(Index.time, times, isSkipped: &isSkipped)?.ms
+    } catch { return nil }
+  }
+
   private enum Index {
     static let order = 0, id = 1, journal = 2, document = 3, reverses = 4, reversal = 5, customer = 6, account = 7
     static let role = 8, currency = 9, time = 10, postingDate = 11, period = 12

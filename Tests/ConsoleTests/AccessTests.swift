@@ -12,6 +12,7 @@ import Testing
   /// What a role may do, written down once more by hand: route by route, the roles that are let in.
   static let reading: Set<String> = ["viewer", "analyst", "controller", "admin", "norway", "second"]
   static let unscoped: Set<String> = reading.subtracting(["norway"])
+  static let acting: Set<String> = reading.subtracting(["viewer"])
   static let everybody: Set<String> = reading.union(["feed"])
   static let expected: [String: Set<String>] = [
     "GET /healthz": everybody.union(["nobody"]), "GET /readyz": everybody.union(["nobody"]),
@@ -19,7 +20,7 @@ import Testing
     "GET /metrics": unscoped, "GET /v1/status": unscoped, "GET /v1/openapi.json": everybody,
     "GET /v1/session": everybody, "DELETE /v1/session": everybody,
     "GET /v1/breaks": reading, "GET /v1/export/breaks": reading, "GET /v1/breaks/{id}": reading,
-    "GET /v1/summary": reading, "POST /v1/breaks/{id}/actions": reading, "POST /v1/actions": reading,
+    "GET /v1/summary": reading, "POST /v1/breaks/{id}/actions": acting, "POST /v1/actions": acting,
     "GET /v1/orders/{order}": reading, "POST /v1/orders": ["feed", "admin"], "POST /v1/postings": ["feed", "admin"],
     "GET /v1/totals": unscoped, "GET /v1/totals/series": unscoped, "GET /v1/aggregates": unscoped,
     "GET /v1/aggregates/{name}": unscoped, "GET /v1/aggregates/{name}/series": unscoped,

@@ -180,6 +180,98 @@ import Testing
     #expect(other["proposed_by"]?.stringValue == "token:analyst")
   }
 
+  /// One that was asked for, by whomever and in whichever way, refuses the next as long as the difference is that one.
+  @Test func aDifferenceIsWrittenOffOnce() async throws {
+    let test = try TestConsole()
+    try test.add([TestBreak()])
+    let path = "/v1/breaks/\(TestBreak().id)/actions"
+    let ask = Self.body(["kind": "write_off", "reason_code": "rounding"])
+    try await test.run { client in
+      #expect(try await client.send(.post, path, as: "analyst", body: ask).status == 200)
+      let again = try await client.send(.post, path, as: "controller", body: ask)
+      #expect(again.status == 409 && again.code == "written_off", "\(again.body)")
+      let bulk = try await client.send(
+        .post, "/v1/actions", as: "controller",
+        body: Self.body(["breaks": [TestBreak().id], "kind": "write_off", "reason_code": "other"]))
+      #expect(bulk.json["actions"]?.arrayValue?.isEmpty == true)
+      #expect(bulk.json["errors"]?.arrayValue?.first?["code"]?.stringValue == "written_off")
+      // Another difference is another matter, and so is the old one when it comes back after that.
+      try test.add([TestBreak(posted: "95.00", delta: "-5.00", revision: 2)])
+      try test.add([TestBreak(revision: 3)])
+      #expect(try await client.send(.post, path, as: "analyst", body: ask).status == 200)
+      #expect(try await client.send(.post, path, as: "analyst", body: ask).status == 409)
+      try test.add([TestBreak(posted: "95.00", delta: "-5.00", revision: 4)])
+      #expect(try await client.send(.post, path, as: "analyst", body: ask).status == 200)
+    }
+    #expect(try test.cluster.readAll(test.configuration.proposalsTopic, partitions: 2).count == 3)
+  }
+
+  @Test func aWriteOffThatWaitsRefusesTheNext() async throws {
+    let test = try TestConsole()
+    let large = TestBreak(order: "SO-9", posted: "20100.00", delta: "20000.00")
+    try test.add([large])
+    let path = "/v1/breaks/\(large.id)/actions"
+    let ask = Self.body(["kind": "write_off", "reason_code": "other"])
+    try await test.run { client in
+      let first = try await client.send(.post, path, as: "analyst", body: ask)
+      let id = first.json["actions"]!.arrayValue!.first!["id"]!.stringValue!
+      let second = try await client.send(.post, path, as: "controller", body: ask)
+      #expect(second.status == 409 && second.code == "pending_write_off", "\(second.body)")
+      let reject = Self.body(["kind": "reject", "of": id])
+      #expect(try await client.send(.post, path, as: "controller", body: reject).status == 200)
+      #expect(try await client.send(.post, path, as: "analyst", body: ask).status == 200, "what is rejected is over")
+    }
+    #expect(try test.cluster.readAll(test.configuration.proposalsTopic, partitions: 2).isEmpty)
+  }
+
+  /// Where two wait, sent to different servers at the same moment say, one of them can be approved.
+  @Test func ofTwoWriteOffsThatWaitOneIsApproved() async throws {
+    let test = try TestConsole()
+    let large = TestBreak(order: "SO-9", posted: "20100.00", delta: "20000.00")
+    try test.add([large])
+    let before = test.projector.status.records
+    let asked = try ["one", "two"].map { id in
+      var action = Action(
+        id: id, kind: .writeOff, breakID: large.id, order: large.order, actor: "token:analyst",
+        at: "2025-03-09T10:00:00.000Z", revision: 1, basis: "100.00|20100.00|EUR")
+      action.needsApproval = true
+      return (key: large.order, value: String(decoding: try action.encoded(), as: UTF8.self), partition: Int32(0))
+    }
+    try test.cluster.produce(test.configuration.actionsTopic, asked)
+    let until = Date().addingTimeInterval(30)
+    while test.projector.status.records < before + 2, Date() < until { try await Task.sleep(for: .milliseconds(20)) }
+    let path = "/v1/breaks/\(large.id)/actions"
+    try await test.run { client in
+      func send(_ kind: String, _ id: String) async throws -> TestConsole.Answer {
+        try await client.send(.post, path, as: "controller", body: Self.body(["kind": kind, "of": id]))
+      }
+      #expect(try await send("approve", "one").status == 200)
+      let second = try await send("approve", "two")
+      #expect(second.status == 409 && second.code == "written_off", "\(second.body)")
+      #expect(try await send("reject", "two").status == 200)
+    }
+    #expect(try test.cluster.readAll(test.configuration.proposalsTopic, partitions: 2).count == 1)
+  }
+
+  @Test func ofWriteOffsAtTheSameMomentOneIsTaken() async throws {
+    let test = try TestConsole()
+    try test.add([TestBreak()])
+    let path = "/v1/breaks/\(TestBreak().id)/actions"
+    try await test.run { client in
+      let statuses = try await withThrowingTaskGroup(of: Int.self) { group in
+        for _ in 0..<8 {
+          group.addTask {
+            let ask = Self.body(["kind": "write_off", "reason_code": "rounding"])
+            return try await client.send(.post, path, as: "analyst", body: ask).status
+          }
+        }
+        return try await group.reduce(into: []) { $0.append($1) }
+      }
+      #expect(statuses.sorted() == [200] + Array(repeating: 409, count: 7))
+    }
+    #expect(try test.cluster.readAll(test.configuration.proposalsTopic, partitions: 2).count == 1)
+  }
+
   /// What people did is in the topics alone: a store that is made anew shows the same.
   @Test func actionsSurviveARebuild() async throws {
     let test = try TestConsole()

@@ -201,6 +201,17 @@ struct SchemaCheck {
     return nil
   }
 
+  /// Who may do none of the kinds of actions is named by no operation of theirs.
+  @Test func rolesOfActionsAreThoseOfTheirKinds() throws {
+    let root = Console.describe(Console.makeEndpoints(try TestConsole.parsed()), version: "test")
+    let roles = Set(ActionKind.allCases.flatMap(\.permission.roles).map(\.rawValue))
+    for operation in ["actOnBreak", "actOnBreaks"] {
+      let described = try #require(Self.find(operation, root)).1
+      #expect(Set(described["x-roles"]?.arrayValue?.compactMap(\.stringValue) ?? []) == roles)
+    }
+    #expect(!roles.contains("viewer"))
+  }
+
   @Test func theCheckSeesWhatIsWrong() {
     let schema = Schemas.object([("a", Schemas.integer), ("b", Schemas.amount)], optional: ["b"])
     func problems(_ value: JSON) -> Int {

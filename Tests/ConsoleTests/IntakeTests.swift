@@ -2,6 +2,8 @@ import Configuration
 import ConsoleStore
 import Foundation
 import HTTPTypes
+import Logging
+import Pipeline
 import Testing
 
 @testable import Console
@@ -56,6 +58,79 @@ import Testing
       return
     }
     #expect(String(decoding: key, as: UTF8.self) == "SO-1")
+  }
+
+  /// A dimension that a table of a file decides.
+  private static func tabled(_ folder: String, hold: String = "") throws -> Configuration {
+    try Configuration.parse(
+      yaml: """
+        dimensions: [channel, country]
+        master_data: {enabled: true\(hold)}
+        tables: {countries: {file: countries.csv}}
+        calendar: {topic: shop.days}
+        sources:
+          orders:
+            kind: orders
+            fields: {order: id, event: {constant: invoiced}, event_time: at, currency: currency, gross: gross}
+            dimensions: {country: {path: country, table: countries}}
+          ledger: {kind: ledger, fields: {order: o, role: {constant: cash}, currency: c, event_time: t}, amount: a}
+        """, file: "t.yaml", directory: folder, environment: [:])
+  }
+
+  private static func outcome(_ configuration: Configuration, _ record: String) throws -> RecordChecker.Outcome {
+    let intake = try Intake(configuration)
+    return try intake.withChecker(try intake.source(.orders, named: nil)) { checker in
+      Array(record.utf8).withUnsafeBufferPointer { checker.check($0, key: nil, latest_ms: .max) }
+    }
+  }
+
+  /// What a table does not know is refused under the name of the field, or accepted where the reconciler waits for it; and
+  /// goes by the file as it is now.
+  @Test func whatATableDoesNotKnow() throws {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("tieout-\(UUID().uuidString)").path
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    func write(_ rows: String) throws {
+      try ("from,to\n" + rows).write(toFile: folder + "/countries.csv", atomically: true, encoding: .utf8)
+    }
+    try write("SE,Sweden\n")
+    let record = Self.order("A")
+    let configuration = try Self.tabled(folder)
+    guard case .bad(let fault) = try Self.outcome(configuration, record) else {
+      Issue.record("it is not refused")
+      return
+    }
+    #expect(fault.reason == .masterDataMissing && fault.field == "country")
+    let holding = try Self.tabled(folder, hold: ", hold: {time: 1m}")
+    guard case .waiting(let key) = try Self.outcome(holding, record) else {
+      Issue.record("it does not wait")
+      return
+    }
+    #expect(String(decoding: key, as: UTF8.self) == "A")
+    guard case .bad(let other) = try Self.outcome(holding, Self.order("A", gross: "\"ten\"")) else {
+      Issue.record("what is wrong otherwise does not wait")
+      return
+    }
+    #expect(other.field == "gross")
+    let log = LogKeeper()
+    let tables = try #require(
+      TableFiles(configuration, log: Logger(label: "test") { _ in LogKeeper.Handler(keeper: log) }))
+    #expect(!tables.refresh() && log.text.isEmpty, "what comes from topics is not looked at: \(log.text)")
+    try write("SE,Sweden\nNO,Norway\n")
+    #expect(tables.refresh())
+    guard case .good = try Self.outcome(tables.configuration, record) else {
+      Issue.record("the file knows it now")
+      return
+    }
+    try FileManager.default.removeItem(atPath: folder + "/countries.csv")
+    #expect(!tables.refresh() && log.text.contains("a table stays as it is"))
+  }
+
+  @Test func recordsThatWaitAreCounted() {
+    var result = Console.IntakeResult()
+    (result.accepted, result.waiting) = (3, 1)
+    let json = result.json("orders", isReplayed: false)
+    #expect(json["accepted"]?.numberValue == 3 && json["waiting"]?.numberValue == 1)
   }
 
   @Test func everyRecordIsJudgedByItself() async throws {

@@ -15,7 +15,7 @@ import Testing
 @testable import Console
 
 /// Keeps everything that is logged, as text.
-private final class LogKeeper: Sendable {
+final class LogKeeper: Sendable {
   private let lines = Mutex<[String]>([])
   var text: String { lines.withLock { $0.joined(separator: "\n") } }
 

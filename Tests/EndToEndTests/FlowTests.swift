@@ -6,6 +6,7 @@ import Kafka
 import KafkaTesting
 import Matching
 import Pipeline
+import Synchronization
 import Testing
 
 /// `tieout flows` over the wire.
@@ -362,6 +363,60 @@ import Testing
     second.job.stop.stop()
     #expect(second.ended.wait(timeout: .now() + 30) == .success)
     _ = try newest(configuration.cashflowTopic, cluster, partitions: 1)
+  }
+
+  /// A look at another day is printed alone: the topics stay as they are, and the job that runs goes on.
+  @Test func aLookWritesNothing() throws {
+    let cluster = try TestCluster()
+    let configuration = try quickReceivables(cluster)
+    let today = day(ofMilliseconds: wallClock_ms())
+    func send(_ name: String, _ amount: String, _ day: Int32) throws {
+      var records = InvoiceRecords()
+      records.invoice(name, customer: "c", country: "x", amount: amount, day: day, due: nil)
+      try records.send(configuration, cluster)
+    }
+    try send("old", "10.00", today - 40)
+    try send("new", "5.00", today - 20)
+    let job = try FlowsJob.prepared(configuration, options: .init(), stop: StopFlag(), log: silent)
+    let ended = DispatchSemaphore(value: 0)
+    Thread.detachNewThread {
+      job.run()
+      ended.signal()
+    }
+    func wait(_ isDone: () -> Bool) {
+      let until = Date().addingTimeInterval(30)
+      while !isDone(), Date() < until { Thread.sleep(forTimeInterval: 0.02) }
+      #expect(isDone())
+    }
+    wait { job.status.asOf_d == today - 1 }
+    Thread.sleep(forTimeInterval: 1)
+    func stands() throws -> [String] {
+      try [configuration.cashflowTopic, configuration.receivablesTopic].flatMap {
+        try cluster.readAll($0, partitions: 1).map { $0.value! }
+      }
+    }
+    let before = try stands()
+    let shown = Mutex<[(output: Output, message: [UInt8])]>([])
+    var options = FlowsJob.Options()
+    options.endsAtEnd = true
+    options.asOf_d = today - 30
+    options.show = { output, message in shown.withLock { $0.append((output, message)) } }
+    let look = try FlowsJob.prepared(configuration, options: options, stop: StopFlag(), log: silent)
+    look.run()
+    #expect(look.failure == nil)
+    let messages = shown.withLock { $0 }
+    #expect(messages.map(\.output) == [.cashflow, .receivables])
+    let receivables = try JSONSerialization.jsonObject(with: Data(messages[1].message)) as! [String: Any]
+    #expect(receivables["as_of_date"] as? String == formatDate(today - 30) && receivables["open"] as? String == "10.00")
+    #expect(try stands() == before)
+    try send("newest", "1.00", today - 10)
+    let told = job.status.messages
+    wait { job.status.messages > told || job.stop.isStopped }
+    #expect(job.failure == nil)
+    job.stop.stop()
+    #expect(ended.wait(timeout: .now() + 30) == .success)
+    let last = try newest(configuration.receivablesTopic, cluster, partitions: 1)["USD|transaction"]
+    #expect(last?["as_of_date"] as? String == formatDate(today - 1))
   }
 }
 

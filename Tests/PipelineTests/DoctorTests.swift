@@ -118,6 +118,17 @@ private final class FakeProbe: ClusterProbe {
 
   private func error(_ name: String) -> KafkaError { KafkaError(name: name, "said no", context: "asking") }
 
+  /// A section `serve` is enough for a look at the console: that nobody can sign in is one of the things that it says.
+  @Test func aConsoleIsWhatTheConfigurationHas() throws {
+    let sources =
+      "sources: {o: {kind: orders, fields: {order: o, event: {constant: booked}, event_time: t}}, "
+      + "g: {kind: ledger, fields: {order: o, role: r, currency: c, event_time: t}, amount: a}}"
+    for (serve, expected) in [("", false), ("\nserve: {directory: here}", true)] {
+      let configuration = try Configuration.parse(yaml: sources + serve, file: "d.yaml", directory: ".")
+      #expect(Doctor.servesConsole(configuration) == expected)
+    }
+  }
+
   @Test func everythingIsWell() {
     let probe = healthy()
     let report = examine(probe)

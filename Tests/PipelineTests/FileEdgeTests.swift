@@ -135,6 +135,43 @@ import Testing
     #expect(try run(yaml, orders: orders, ledger: [], asOf: "2024-02-01").summary.match.orderEvents == 2)
   }
 
+  /// What is known to be later is left out, whatever is wrong with it: it breaks no rule, and is no dead letter.
+  @Test(arguments: [1, 3]) func whatIsLaterIsHeldAgainstNothing(_ threads: Int) throws {
+    let yaml = """
+      sources:
+        orders:
+          kind: orders
+          fields: {\(Self.fields), customer: c}
+          rules:
+            - {field: customer, required: true, name: customer}
+            - {field: gross, minimum: 1, severity: count, name: positive}
+        ledger:
+          kind: ledger
+          fields: {order: o, role: {constant: receivable}, currency: {constant: EUR}, event_time: t}
+          amount: m
+      policy: {replace_defaults: true, invoiced: {receivable: +gross}}
+      """
+    func order(_ key: String, _ day: String, _ rest: String) -> String {
+      #"{"o":"\#(key)","t":"2024-\#(day)T12:00:00Z",\#(rest)}"#
+    }
+    let orders = [
+      order("A", "01-01", #""g":10,"c":"x""#), order("B", "02-02", #""g":10"#), order("C", "02-02", #""g":0,"c":"x""#),
+      order("D", "02-02", #""g":"no amount","c":"x""#),
+    ]
+    let ledger = [("A", "01-01", "10.00"), ("E", "02-02", "?")].map { order($0.0, $0.1, #""m":"\#($0.2)""#) }
+    let (summary, out) = try run(yaml, orders: orders, ledger: ledger, threads: threads, asOf: "2024-01-31")
+    #expect(summary.later == 4 && summary.decode.records == 6 && summary.deadLetters.isEmpty)
+    #expect(summary.decode.violations.isEmpty && summary.tiesOut, "\(summary.decode.violations)")
+    #expect(try out("dead-letters.jsonl").isEmpty)
+    let all = try run(yaml, orders: orders, ledger: ledger, threads: threads).summary
+    #expect(all.deadLetters == ["SCHEMA_INVALID": 1, "NON_DECIMAL_AMOUNT": 2], "\(all.deadLetters)")
+    #expect(all.decode.violations.values.reduce(0, +) == 2, "\(all.decode.violations)")
+    // Nobody knows when this one was.
+    let unknown = try run(
+      yaml, orders: orders + [#"{"o":"F","g":10,"c":"x"}"#], ledger: ledger, threads: threads, asOf: "2024-01-31")
+    #expect(unknown.summary.deadLetters == ["SCHEMA_INVALID": 1])
+  }
+
   /// Each task has its bounds; what they hold together is not cut a second time.
   @Test(arguments: [1, 3]) func boundsOfDimensionsAreThoseOfTasks(_ threads: Int) throws {
     let yaml = """

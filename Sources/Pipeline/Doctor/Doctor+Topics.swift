@@ -244,6 +244,6 @@ extension Doctor {
 }
 
 extension Configuration {
-  /// Whether somebody is let into the console.
-  var isServed: Bool { !serve.tokens.isEmpty || serve.jwt != nil }
+  /// Whether there is to be a console.
+  var isServed: Bool { serve.presence.isThere || !serve.tokens.isEmpty || serve.jwt != nil }
 }

@@ -67,7 +67,7 @@ public struct Doctor {
     return (report, configuration)
   }
 
-  /// Whether anybody is let into the console, so that it is worth a look.
+  /// Whether there is to be a console, so that it is worth a look.
   public static func servesConsole(_ configuration: Configuration) -> Bool { configuration.isServed }
 
   public func run() -> [DoctorFinding] {

@@ -121,7 +121,7 @@ enum TotalEncoder {
 
 extension DataFault {
   /// The same with the name of a dimension in place of its number, which is all that a decoder knows.
-  func named(_ dimensions: [String]) -> DataFault {
+  public func named(_ dimensions: [String]) -> DataFault {
     let number = field.hasPrefix("dimension ") ? Int(field.dropFirst("dimension ".count)) : nil
     guard let number, dimensions.indices.contains(number - 1) else { return self }
     var fault = self

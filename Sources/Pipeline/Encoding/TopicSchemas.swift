@@ -65,7 +65,10 @@ public enum TopicSchemas {
     name: "break", title: "Break",
     description: "One revision of a break. Amounts are decimal strings, signed debit − credit. Upsert by id.",
     fields: [
-      SchemaField("id", .string, "ORDER:TYPE:role, with :CUR behind it for a second currency"),
+      SchemaField(
+        "id", .string,
+        "ORDER:TYPE:role, with :CUR behind it for a second currency, or := and 16 hexadecimal digits for a value that only "
+          + "one record may have"),
       SchemaField("order", .string, "Order key."),
       SchemaField("type", .enumeration(names(BreakType.self)), "What kind of disagreement it is."),
       SchemaField("role", .enumeration(roles), "Account role."),

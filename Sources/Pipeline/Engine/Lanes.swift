@@ -158,6 +158,10 @@ final class OrderLane {
   private var mayGoOn = false
   /// Keys of messages held against their orders.
   private var keys = DecodeCounters.KeyCounts()
+  /// Event times of records that are left out, whatever is wrong with them; nil: none.
+  var leftOut_ms: ClosedRange<Int64>?
+  /// Records that are left out and could not be decoded.
+  var leftOutCount = 0
   let rules: RuleSet
   /// For rules about nested lines.
   private let lines: LineReader
@@ -194,6 +198,10 @@ final class OrderLane {
       }
       return nil
     } catch {
+      if let leftOut_ms, let time_ms = decoder.eventTime_ms(key: key, payload: payload), leftOut_ms.contains(time_ms) {
+        leftOutCount += 1
+        return nil
+      }
       counters.count(error)
       return error
     }
@@ -203,6 +211,7 @@ final class OrderLane {
   @inline(__always)
   private func check(_ payload: ByteView) -> DataFault? {
     let at = records.count - 1
+    if let leftOut_ms, leftOut_ms.contains(records[at].time_ms) { return nil }
     if hasLines { lines.read(payload, into: rules.lineSums) }
     let flags = rules.flagCount
     if let fault = rules.check(records[at]) {
@@ -286,6 +295,10 @@ final class LedgerLane {
   private var mayGoOn = false
   /// Keys of messages held against their orders.
   private var keys = DecodeCounters.KeyCounts()
+  /// Event times of records that are left out, whatever is wrong with them; nil: none.
+  var leftOut_ms: ClosedRange<Int64>?
+  /// Records that are left out and could not be decoded.
+  var leftOutCount = 0
   let rules: RuleSet
   /// For rules about nested lines.
   private let lines: LineReader
@@ -322,6 +335,10 @@ final class LedgerLane {
       }
       return nil
     } catch {
+      if let leftOut_ms, let time_ms = decoder.eventTime_ms(key: key, payload: payload), leftOut_ms.contains(time_ms) {
+        leftOutCount += 1
+        return nil
+      }
       counters.count(error)
       return error
     }
@@ -331,6 +348,7 @@ final class LedgerLane {
   @inline(__always)
   private func check(_ payload: ByteView) -> DataFault? {
     let at = records.count - 1
+    if let leftOut_ms, leftOut_ms.contains(records[at].time_ms) { return nil }
     if hasLines { lines.read(payload, into: rules.lineSums) }
     let flags = rules.flagCount
     if let fault = rules.check(records[at]) {
@@ -437,6 +455,26 @@ enum Lane {
     switch self {
     case .orders(let lane): lane.goOn(message, source: source, isRouted: isRouted)
     case .ledger(let lane): lane.goOn(message, source: source, isRouted: isRouted)
+    }
+  }
+
+  /// Leaves records of these event times out: they are held against no rule, and what is wrong with them is no fault.
+  func leaveOut(_ times_ms: ClosedRange<Int64>?) {
+    switch self {
+    case .orders(let lane): lane.leftOut_ms = times_ms
+    case .ledger(let lane): lane.leftOut_ms = times_ms
+    }
+  }
+
+  /// How many of them could not be decoded since the last time.
+  func takeLeftOut() -> Int {
+    switch self {
+    case .orders(let lane):
+      defer { lane.leftOutCount = 0 }
+      return lane.leftOutCount
+    case .ledger(let lane):
+      defer { lane.leftOutCount = 0 }
+      return lane.leftOutCount
     }
   }
 

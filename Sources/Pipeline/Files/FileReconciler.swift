@@ -124,6 +124,10 @@ public final class FileReconciler {
     lanes = (0..<options.threads).map { _ in
       zip(plans, configuration.sources).map { Lane($0, rules: $1.rules) }
     }
+    let latest_ms = options.now_ms.addingReportingOverflow(configuration.policy.maximumFuture_ms).partialValue
+    if let asOf_ms = options.asOf_ms, asOf_ms < latest_ms {
+      for lane in lanes { for lane in lane { lane.leaveOut(asOf_ms + 1...latest_ms) } }
+    }
     tasks = (0..<FileReconciler.taskCount).map { _ in Task(configuration) }
     try FileReconciler.makeDirectory(options.directory)
     spool = try BreakSpool(directory: options.directory)
@@ -349,6 +353,7 @@ public final class FileReconciler {
             faults[thread].append((index, fault))
           }
         }
+        later[thread] += lane.takeLeftOut()
         func note(_ key: ByteView, _ time_ms: Int64) {
           let isLater = time_ms > asOf_ms && time_ms <= latest
           if isLater { later[thread] += 1 }

@@ -21,6 +21,9 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
     /// Ends when the topics have been read to their end and the figures told. Without `asOf_d` these are of the last
     /// day of which anything is known.
     public var endsAtEnd = false
+    /// Gets all figures in place of the topics, as JSON: a look that writes nothing, reads nothing of what was told, and
+    /// ends no other job. Goes with `endsAtEnd`.
+    public var show: (@Sendable (Output, [UInt8]) -> Void)?
 
     public init() {}
   }
@@ -81,13 +84,14 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
     current = configuration
     topics =
       configuration.sources.map(\.originalTopic)
-      + [configuration.breaksTopic, configuration.cashflowTopic, configuration.receivablesTopic]
+      + [configuration.breaksTopic]
+      + (options.show == nil ? [configuration.cashflowTopic, configuration.receivablesTopic] : [])
     ledger = FlowLedger(settings: settings, dimensions: configuration.dimensions)
     watermarks = FlowsJob.watermarks(configuration)
     encoder = FinanceEncoder(dimensionNames: settings.by)
     try super.init(
       "flows", outputs: [.cashflow, .receivables], configuration: configuration, stop: stop, log: log,
-      environment: environment)
+      environment: environment, show: options.show)
   }
 
   private static func watermarks(_ configuration: Configuration) -> Watermarks {
@@ -402,7 +406,7 @@ extension FlowsJob {
     let configuration = try configuration.readingTopicTables(log: log)
     // What is wrong with the configuration is said before the cluster is asked.
     let job = try FlowsJob(configuration: configuration, options: options, stop: stop, log: log)
-    let settled = try settled(configuration, log: log)
+    let settled = try settled(configuration, createsOutputs: options.show == nil, log: log)
     if settled.kafka.delivery == configuration.kafka.delivery { return job }
     return try FlowsJob(configuration: settled, options: options, stop: stop, log: log)
   }

@@ -38,18 +38,22 @@ public class TellingStage: Stage, @unchecked Sendable {
   var consumer: (any GroupConsumer)!
   private var producer: (any RecordProducer)!
   private var transactionalID: String?
+  /// Gets the messages in place of the topics; nil: they are sent.
+  private let show: (@Sendable (Output, [UInt8]) -> Void)?
   /// The formats of its outputs; nil where all are JSON.
   private let outputs: OutputEncoding?
   private let outputReader: OutputReader
   /// A registry of schemas that did not answer.
   var schemaProblem: SchemaRegistryError?
 
+  /// - Parameter show: Gets the messages in place of the topics: then nothing is written, and no other job ended.
   /// - Throws: where the registry does not take the schemas of its topics.
   init(
     _ name: String, outputs: [Output], configuration: Configuration, stop: StopFlag, log: Logger,
-    environment: any WorkerEnvironment
+    environment: any WorkerEnvironment, show: (@Sendable (Output, [UInt8]) -> Void)? = nil
   ) throws {
-    self.outputs = try OutputEncoding(configuration, outputs)
+    self.show = show
+    self.outputs = try OutputEncoding(configuration, show == nil ? outputs : [])
     outputReader = OutputReader(configuration)
     super.init(name, configuration: configuration, stop: stop, log: log, environment: environment)
   }
@@ -73,7 +77,7 @@ public class TellingStage: Stage, @unchecked Sendable {
   /// - Parameter role: Behind the group's name; of the transactional id too, so that a second job fences the first.
   func open(role: String, topics: [String]) throws {
     transactionalID = isExactlyOnce ? "\(configuration.kafka.group)-\(role)" : nil
-    try openProducer()
+    if show == nil { try openProducer() }
     let group = "\(configuration.kafka.group)-\(role)-\(String(environment.identity(), radix: 36))"
     consumer = try environment.makeConsumer(configuration, group: group, topics: topics, member: "")
   }
@@ -96,6 +100,12 @@ public class TellingStage: Stage, @unchecked Sendable {
   /// - Returns: whether they are there. What is not is told the next time.
   func send(_ messages: [Message]) throws -> Bool {
     guard !messages.isEmpty else { return true }
+    if let show {
+      for message in messages {
+        if case .output(let output) = message.place { show(output, message.value) }
+      }
+      return true
+    }
     let began_ms = environment.monotonic_ms()
     do throws(KafkaError) {
       if isExactlyOnce { try producer.beginTransaction() }
@@ -140,10 +150,16 @@ public class TellingStage: Stage, @unchecked Sendable {
 
   /// The configuration as it holds for the cluster that is there, with the topics looked at: so many tasks, and the
   /// embedded broker is told at least once.
-  static func settled(_ configuration: Configuration, log: Logger) throws -> Configuration {
+  static func settled(
+    _ configuration: Configuration, createsOutputs: Bool = true, log: Logger
+  ) throws -> Configuration {
     let check = TopicCheck(configuration)
     var settled = configuration
-    settled.setTaskCount(try check.run(log: log))
+    let counts = try check.run(log: log, createsOutputs: createsOutputs)
+    guard createsOutputs || counts[configuration.breaksTopic] != nil else {
+      throw FileRunError("there is no topic '\(configuration.breaksTopic)' yet: `tieout run` makes it")
+    }
+    settled.setTaskCount(counts)
     let isEmbedded = try check.isEmbeddedBroker()
     if !isEmbedded { settled.letFetchesWait() }
     guard configuration.kafka.delivery == .exactlyOnce, isEmbedded else { return settled }

@@ -26,14 +26,16 @@ final class TableTrial {
   /// - Parameters:
   ///   - held: What the topics hold.
   ///   - isStart: Nothing has been judged yet, and no sums are there that other periods would break.
+  ///   - isRead: Which tables are looked at.
   /// - Returns: the configuration with all that could be taken up, and why each table that could not stays as it is.
   func take(
-    _ old: Configuration, _ held: TableEntries, _ topics: TopicTables?, isStart: Bool = false
+    _ old: Configuration, _ held: TableEntries, _ topics: TopicTables?, isStart: Bool = false,
+    isRead: (TableSource) -> Bool = { _ in true }
   ) -> (configuration: Configuration, problems: [TableProblem]) {
     var entries = old.tableEntries
     let before = entries
     var problems: [TableProblem] = []
-    for source in old.tableSources {
+    for source in old.tableSources where isRead(source) {
       if let problem = topics?.problems[source.name] {
         problems.append(TableProblem(source: source, text: problem))
         continue
