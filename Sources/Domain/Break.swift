@@ -67,7 +67,7 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
     case .freightMismatch: "The freight explains the whole difference."
     case .discountMismatch: "The discount explains the whole difference."
     case .quantityMismatch:
-      "Delivered, issued and billed quantities are all there and differ; or the posted quantity explains the whole difference of the revenue, line by line where both sides tell lines; or it differs in lines of a document whose total agrees (`matching.quantities.lines`)."
+      "Delivered and billed quantities are both there and differ, or delivered and issued ones do, nothing issued included; or the posted quantity explains the whole difference of the revenue, line by line where both sides tell lines; or it differs in lines of a document whose total agrees (`matching.quantities.lines`)."
     case .rounding:
       "A difference of at most half a minor unit a line, or of one minor unit within tolerance: accepted and counted."
     case .currencyMismatch: "Posted in another currency than the order's."
