@@ -13,6 +13,10 @@ extension Configuration {
     add("numbers") { source in
       source.mapping.format != .csv && source.mapping.namedFields.contains { $0.field.decimal.readsTextOnly }
     }
+    // Spaces that do not break stand between thousands too.
+    add("spaces") { source in
+      source.mapping.namedFields.contains { $0.field.decimal.groupingSeparator == UInt8(ascii: " ") }
+    }
     add("days") { source in source.mapping.fields.values.contains { $0.timeZoneOffset_min != nil } }
     add("ids") { source in
       [OrderField.eventID.rawValue, PostingField.lineID.rawValue].contains {

@@ -97,7 +97,6 @@ public struct ServeWebhook: Sendable, Equatable {
   }
 }
 
-/// The console's part of the configuration.
 /// Whether something stands in the file. What holds is the same without, so that it makes no difference.
 public struct Presence: Sendable, Equatable {
   public var isThere = false
@@ -107,6 +106,7 @@ public struct Presence: Sendable, Equatable {
   public static func == (_: Presence, _: Presence) -> Bool { true }
 }
 
+/// The console's part of the configuration.
 public struct ServeSettings: Sendable, Equatable {
   public var presence = Presence()
   public var host = "127.0.0.1"

@@ -138,12 +138,14 @@ extension Console {
     var claimed: [String] = []
     defer { writeOffs.release(claimed) }
     for id in ids {
+      var isClaimedElsewhere = false
       do {
         if [.writeOff, .approve].contains(asked.kind) {
-          guard writeOffs.claim(id, now_ms: wallClock_ms()) else {
-            throw Problem(.conflict, "in_progress", "another request about this break is being worked on")
+          if writeOffs.claim(id, now_ms: wallClock_ms()) {
+            claimed.append(id)
+          } else {
+            isClaimedElsewhere = true
           }
-          claimed.append(id)
         }
         let detail = try await detail(id, context)
         var action = Action(
@@ -162,9 +164,13 @@ extension Console {
           done.append(earlier)
           continue
         }
+        guard !isClaimedElsewhere else {
+          throw Problem(.conflict, "in_progress", "another request about this break is being worked on")
+        }
         let original = try permit(action, asked, detail, principal)
         made.append((action, detail, original))
       } catch let problem as Problem where isBulk {
+        if claimed.last == id { writeOffs.release([claimed.removeLast()]) }
         errors.append(
           ["break": .string(id), "code": .string(problem.code), "detail": .string(problem.detail)])
       }
@@ -178,14 +184,19 @@ extension Console {
         made[index].action.needsApproval = true
       }
     }
-    if !made.isEmpty { try await deliver(&made, principal, context) }
+    // From here on the action may have been sent, whatever comes of the request: until the store shows it, or for a minute.
+    let held = made.isEmpty ? [] : claimed
+    if !made.isEmpty {
+      claimed = []
+      try await deliver(&made, principal, context)
+    }
     let all = done + made.map(\.action)
     var applied = true
     // Of several partitions each has its own pace.
-    for entry in claimed.isEmpty ? made.suffix(1) : made[...] where applied {
+    for entry in held.isEmpty ? made.suffix(1) : made[...] where applied {
       applied = try await isApplied(entry.action.id)
     }
-    if !applied { claimed = [] }
+    if applied { writeOffs.release(held) }
     let actions = all.map { action -> JSON in
       [
         "id": .string(action.id), "break": .string(action.breakID), "kind": .string(action.kind.rawValue),

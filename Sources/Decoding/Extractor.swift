@@ -195,7 +195,11 @@ struct Extractor: ~Copyable {
       try avro!.read(payload, values: scanner.values, scratch: &scratch)
       if format == .debeziumAvro, let taken = try takeEnvelope() { return taken }
     }
-    if hasFilters, !(try passesFilters()) { return isUpdate ? .leaving : try mayHavePassed() ? .unfiltered : .skipped }
+    if hasFilters, !(try passesFilters()) {
+      if isUpdate { return .leaving }
+      if isDelete, try mayHavePassed() { return .unfiltered }
+      return .skipped
+    }
     untilLook &-= 1
     if untilLook == 0 { look() }
     return .record
@@ -218,9 +222,8 @@ struct Extractor: ~Copyable {
     return true
   }
 
-  /// Whether a deletion may be one of a row that passed the filters: all that they say of its image is that something lacks.
-  private mutating func mayHavePassed() throws(DataFault) -> Bool {
-    guard isDelete else { return false }
+  /// Whether the row may be one that passed the filters: all that they say of its image is that something lacks.
+  mutating func mayHavePassed() throws(DataFault) -> Bool {
     for filter in plan.filters {
       let text = try text(filter.value)
       if !text.isEmpty, filter.texts.contains(where: { $0.elementsEqual(text) }) == filter.negated { return false }

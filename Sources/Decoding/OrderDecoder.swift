@@ -66,7 +66,8 @@ public struct OrderDecoder: ~Copyable {
     let event = events.reserve()
     let isTaken: Bool
     do throws(DataFault) { isTaken = try fill(event, position) } catch {
-      guard extractor.isDelete else { throw error }
+      // One that waits for its master data stays behind what it takes out.
+      guard extractor.isDelete, error.reason != .masterDataMissing else { throw error }
       return try takeOutByIdentity(position, &events, error)
     }
     guard isTaken else { return extractor.isUpdate ? try takeOut(position, &events) : .skipped }
@@ -84,8 +85,7 @@ public struct OrderDecoder: ~Copyable {
   ) throws(DataFault) -> DecodeOutcome {
     extractor.readBefore()
     let before = events.reserve()
-    var hasMoved = try extractor.passesFilters()
-    if hasMoved { hasMoved = try fill(before, after.position) && !before.pointee.order.elementsEqual(after.order) }
+    let hasMoved = try fillBefore(before, after.position) && !before.pointee.order.elementsEqual(after.order)
     if hasMoved {
       before.pointee.isDelete = true
       events.commit()
@@ -103,13 +103,26 @@ public struct OrderDecoder: ~Copyable {
     let event = events.reserve()
     if extractor.hasBefore {
       extractor.readBefore()
-      guard try extractor.passesFilters(), try fill(event, position) else { return .skipped }
+      guard try fillBefore(event, position) else { return .skipped }
     } else {
       guard fillIdentity(event, position) else { return .skipped }
     }
     event.pointee.isDelete = true
     events.commit()
     return .appended(1)
+  }
+
+  /// The image before a change, where it passed the filters. Where it does not tell all that a record needs, or tells what
+  /// was refused, which row it is.
+  private mutating func fillBefore(
+    _ event: UnsafeMutablePointer<OrderEvent>, _ position: RecordPosition
+  ) throws(DataFault) -> Bool {
+    let hasPassed = try extractor.passesFilters()
+    if !hasPassed, !(try extractor.mayHavePassed()) { return false }
+    do throws(DataFault) {
+      // A whole image lacks only what was not there.
+      return try fill(event, position) && hasPassed
+    } catch { return fillIdentity(event, position) }
   }
 
   /// A deletion whose image of the row does not tell all that a record needs, often nothing but its key: which row it takes out is
@@ -153,7 +166,10 @@ public struct OrderDecoder: ~Copyable {
   /// The event time of a record, whatever else is wrong with it; nil where it does not tell one.
   public mutating func eventTime_ms(key: ByteView, payload: ByteView) -> Int64? {
     do throws(DataFault) {
-      guard case .record = try extractor.take(key: key, payload: payload) else { return nil }
+      switch try extractor.take(key: key, payload: payload) {
+      case .record, .leaving, .unfiltered: break
+      case .skipped, .tombstone: return nil
+      }
       var isSkipped = false
       return try extractor.time(Index.time, times, isSkipped: &isSkipped)?.ms
     } catch { return nil }

@@ -64,7 +64,8 @@ public struct PostingDecoder: ~Copyable {
     let posting = postings.reserve()
     let isTaken: Bool
     do throws(DataFault) { isTaken = try fill(posting, position) } catch {
-      guard extractor.isDelete else { throw error }
+      // One that waits for its master data stays behind what it takes out.
+      guard extractor.isDelete, error.reason != .masterDataMissing else { throw error }
       return try takeOutByIdentity(position, &postings, error)
     }
     guard isTaken else { return extractor.isUpdate ? try takeOut(position, &postings) : .skipped }
@@ -83,12 +84,9 @@ public struct PostingDecoder: ~Copyable {
   ) throws(DataFault) -> DecodeOutcome {
     extractor.readBefore()
     let before = postings.reserve()
-    var hasMoved = try extractor.passesFilters()
-    if hasMoved {
-      hasMoved =
-        try fill(before, after.position)
-        && !(before.pointee.order.elementsEqual(after.order) && before.pointee.id.elementsEqual(after.id))
-    }
+    let hasMoved =
+      try fillBefore(before, after.position)
+      && !(before.pointee.order.elementsEqual(after.order) && before.pointee.id.elementsEqual(after.id))
     if hasMoved {
       before.pointee.isDelete = true
       postings.commit()
@@ -106,7 +104,7 @@ public struct PostingDecoder: ~Copyable {
     let posting = postings.reserve()
     if extractor.hasBefore {
       extractor.readBefore()
-      guard try extractor.passesFilters(), try fill(posting, position) else { return .skipped }
+      guard try fillBefore(posting, position) else { return .skipped }
       if posting.pointee.id.isEmpty { throw PostingDecoder.changeWithoutID }
     } else {
       guard fillIdentity(posting, position) else { return .skipped }
@@ -114,6 +112,19 @@ public struct PostingDecoder: ~Copyable {
     posting.pointee.isDelete = true
     postings.commit()
     return .appended(1)
+  }
+
+  /// The image before a change, where it passed the filters. Where it does not tell all that a record needs, or tells what
+  /// was refused, which row it is.
+  private mutating func fillBefore(
+    _ posting: UnsafeMutablePointer<Posting>, _ position: RecordPosition
+  ) throws(DataFault) -> Bool {
+    let hasPassed = try extractor.passesFilters()
+    if !hasPassed, !(try extractor.mayHavePassed()) { return false }
+    do throws(DataFault) {
+      // A whole image lacks only what was not there.
+      return try fill(posting, position) && hasPassed
+    } catch { return fillIdentity(posting, position) }
   }
 
   /// A deletion whose image of the row does not tell all that a record needs, often nothing but its key: which row it takes out is
@@ -162,7 +173,10 @@ public struct PostingDecoder: ~Copyable {
   /// The event time of a record, whatever else is wrong with it; nil where it does not tell one.
   public mutating func eventTime_ms(key: ByteView, payload: ByteView) -> Int64? {
     do throws(DataFault) {
-      guard case .record = try extractor.take(key: key, payload: payload) else { return nil }
+      switch try extractor.take(key: key, payload: payload) {
+      case .record, .leaving, .unfiltered: break
+      case .skipped, .tombstone: return nil
+      }
       var isSkipped = false
       return try extractor.time(Index.time, times, isSkipped: &isSkipped)?.ms
     } catch { return nil }

@@ -188,7 +188,7 @@ extension Matcher {
       let (image, last) = (gathered[at], gathered[newest])
       let isNewer =
         switch (image.isChange, last.isChange) {
-        case (true, true): isPositioned || image.offset >= last.offset
+        case (true, true): image.offset >= last.offset
         case (true, false): true
         case (false, true): read[last.place].flags & Fact.Flag.delete != 0
         case (false, false): image.payloadHash > last.payloadHash

@@ -389,13 +389,19 @@ import Testing
       #expect(isDone())
     }
     wait { job.status.asOf_d == today - 1 }
-    Thread.sleep(forTimeInterval: 1)
     func stands() throws -> [String] {
       try [configuration.cashflowTopic, configuration.receivablesTopic].flatMap {
         try cluster.readAll($0, partitions: 1).map { $0.value! }
       }
     }
-    let before = try stands()
+    // Until it has nothing more to tell.
+    var before: [String] = []
+    for _ in 0..<20 {
+      let now = try stands()
+      if !now.isEmpty, now == before { break }
+      before = now
+      Thread.sleep(forTimeInterval: 1)
+    }
     let shown = Mutex<[(output: Output, message: [UInt8])]>([])
     var options = FlowsJob.Options()
     options.endsAtEnd = true

@@ -138,6 +138,22 @@ import Testing
     #expect(try open([change("u", 2, wrong, right), change("c", 2, nil, wrong)]) == 0)
   }
 
+  /// An image before the change that has the key columns alone, or what was refused, says which row it is.
+  @Test func imagesBeforeNeedNoMoreThanTheKey() throws {
+    let key = #"{"o":"B","id":"1","j":null,"r":null,"m":null,"st":null,"co":null}"#
+    let wrong = line("B", "1", 10)
+    // Moved to another order: B has nothing then, and is not told of.
+    #expect(try open([change("c", 1, nil, wrong), change("u", 2, key, line("A", "1", 10))]) == 0)
+    // Out of the filters, and never in.
+    #expect(
+      try open([
+        change("c", 1, nil, line("A", "2", 10)), change("c", 1, nil, wrong),
+        change("u", 2, key, line("B", "1", 10, "parked")),
+      ]) == 0)
+    let unknown = line("B", "1", 10, "ok").replacing("receivable", with: "nonsense")
+    #expect(try open([change("u", 2, unknown, line("A", "1", 10))]) == 0)
+  }
+
   /// Where the event time is a column of the row it may go back: the feed tells which image is the newest.
   @Test(arguments: ["{path: at, format: rfc3339}", "{path: $.after.at, format: rfc3339}"])
   func theFeedTellsWhichImageIsTheNewest(time: String) throws {
@@ -161,6 +177,14 @@ import Testing
     let updated = orders.map { change("u", 1, row(9, "08", order: $0), row(10, "08", order: $0)) }
     #expect(
       try open([created + updated[..<19_000], Array(updated[19_000...])], orders: orders, time: time) == 0)
+    // The second file begins to count its lines anew.
+    let some = orders[..<2_000].map { ($0, row(9, "08", order: $0), row(8, "08", order: $0), row(10, "08", order: $0)) }
+    #expect(
+      try open(
+        [
+          some.map { change("c", 1, nil, $0.1) } + some.map { change("u", 1, $0.1, $0.2) },
+          some.map { change("u", 1, $0.2, $0.3) },
+        ], orders: orders[..<2_000].map { $0 }, time: time) == 0)
   }
 
   /// A change feed that tells a deletion by the key of the row alone, and a table that was emptied.

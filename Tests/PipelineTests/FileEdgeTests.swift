@@ -101,6 +101,22 @@ import Testing
     }
   }
 
+  /// Where waiting takes more memory than there may be, what can be said without is said.
+  @Test func filesInAnyOrderKeepWithinTheMemory() throws {
+    let (orders, ledger) = sixtyDays(60_000)
+    let halves = Array(ledger[30_000...] + ledger[..<30_000])
+    let waited = try run(Self.plain, orders: orders, ledger: halves).summary
+    #expect(waited.match.late == 0 && waited.disorder.map(\.isWaitedFor) == [true])
+    let limit = waited.peakStateBytes * 19 / 20
+    let (summary, _) = try run(Self.plain + "\nlimits: {memory: \(limit)}", orders: orders, ledger: halves)
+    #expect(summary.match.late > 0 && summary.peakStateBytes <= limit)
+    #expect(summary.disorder.map(\.isWaitedFor) == [false])
+    let error = #expect(throws: FileRunError.self) {
+      _ = try run(Self.plain + "\nlimits: {memory: \(limit * 3 / 4)}", orders: orders, ledger: halves)
+    }
+    #expect(error?.description.contains("in another order: ") == true, "\(error?.description ?? "")")
+  }
+
   /// A few that come too late are late, as they are from a topic.
   @Test func fewThatComeTooLateAreLate() throws {
     var (orders, ledger) = sixtyDays(24_000)

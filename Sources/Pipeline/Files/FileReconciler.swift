@@ -84,6 +84,9 @@ public final class FileReconciler {
     var largest_ms = Int64.min
     var isEnded = false
     var needsHeader: Bool
+    /// Lines of the files that were read before it where files are read one after the other: its places are behind theirs.
+    var linesBefore: Int64 = 0
+    var lastLine: Int64 = 0
     var records = 0
     /// Records that lie so far behind one before them that their tie may have been judged, and how far at the most.
     var behind = 0
@@ -207,6 +210,11 @@ public final class FileReconciler {
       block.removeAll()
       guard try inputs[at].file.next(into: &block, records: FileReconciler.roundRecords) else {
         inputs[at].isEnded = true
+        if configuration.sources[inputs[at].source].mapping.tellsRowTimes {
+          for later in inputs.indices where later > at && inputs[later].source == inputs[at].source {
+            inputs[later].linesBefore = inputs[at].linesBefore + inputs[at].lastLine
+          }
+        }
         for task in tasks {
           task.matcher.watermarks.end(
             source: UInt16(inputs[at].source), partition: inputs[at].partition, now_ms: options.now_ms)
@@ -217,17 +225,22 @@ public final class FileReconciler {
       let state = tasks.reduce(0) { $0 + $1.matcher.liveBytes }
       summary.peakStateBytes = max(summary.peakStateBytes, state)
       guard state <= configuration.memoryLimit else {
-        let files = disorder.map(\.file).joined(separator: ", ")
+        if disorder.contains(where: \.isWaitedFor) { throw StateLimitError() }
         throw FileRunError(
           "the state of open ties reached \(state >> 20) MiB, the limit is \(configuration.memoryLimit >> 20) MiB: "
-            + (files.isEmpty
-              ? "raise limits.memory, or shorten matching.window or matching.retention"
-              : "raise limits.memory, or sort by event time what is in another order: \(files)"))
+            + "raise limits.memory, or shorten matching.window or matching.retention"
+            + (disorder.isEmpty
+              ? ""
+              : ", or sort by event time what is in another order: " + disorder.map(\.file).joined(separator: ", ")))
       }
       onProgress?(summary.decode.records + block.count, progress)
     }
     if let again = try inOrder() {
-      summary = try again.run()
+      do {
+        summary = try again.run()
+      } catch is StateLimitError {
+        summary = try asItCame().run()
+      }
       return summary
     }
     try finish()
@@ -272,16 +285,29 @@ public final class FileReconciler {
     }
     var configuration = configuration
     configuration.policy.outOfOrderness_ms = most
+    return try another(configuration, isWaitedFor: { $0 <= most })
+  }
+
+  /// The run once more as it was, where waiting takes more memory than there may be.
+  private func asItCame() throws -> FileReconciler { try another(configuration, isWaitedFor: { _ in false }) }
+
+  private func another(
+    _ configuration: Configuration, isWaitedFor: (Int64) -> Bool
+  ) throws -> FileReconciler {
     (tasks, lanes) = ([], [])
-    let again = try FileReconciler(configuration: configuration, options: options)
-    again.disorder = found.map {
+    unique = UniqueValues(maximum: 0)
+    let another = try FileReconciler(configuration: configuration, options: options)
+    another.disorder = summary.disorder.map {
       var found = $0
-      found.isWaitedFor = found.mostBehind_ms <= most
+      found.isWaitedFor = isWaitedFor(found.mostBehind_ms)
       return found
     }
-    again.onProgress = onProgress
-    return again
+    another.onProgress = onProgress
+    return another
   }
+
+  /// More ties would have to be held than there is memory for.
+  private struct StateLimitError: Error {}
 
   private var progress: Double? {
     var read: Int64 = 0
@@ -319,6 +345,8 @@ public final class FileReconciler {
     let threads = options.threads
     let isCSV = mapping.format == .csv
     let isEnvelope = mapping.format.isEnvelope
+    let linesBefore = inputs[at].linesBefore
+    inputs[at].lastLine = block.lines.last?.number ?? inputs[at].lastLine
     let faults = Slots<[(Int, DataFault)]>(repeating: [], count: threads)
     let largest = Slots<Int64>(repeating: .min, count: threads)
     let routes = Slots<[UInt8]>(repeating: [], count: threads)
@@ -348,7 +376,8 @@ public final class FileReconciler {
           }
           let view = ByteView(base: base.value.map { $0 + line.start }, count: line.length)
           let (key, payload) = isCSV ? (.empty, view) : splitKey(view, isEnvelope: isEnvelope)
-          let position = RecordPosition(source: UInt16(source), partition: partition, offset: line.number)
+          let position = RecordPosition(
+            source: UInt16(source), partition: partition, offset: linesBefore + line.number)
           if let fault = lane.decode(key: key, payload: payload, position: position) {
             faults[thread].append((index, fault))
           }
@@ -474,7 +503,9 @@ public final class FileReconciler {
     var all = faults
     for task in tasks where !task.quarantined.isEmpty {
       for line in task.quarantined {
-        guard let index = block.lines.firstIndex(where: { $0.number == line }) else { continue }
+        guard let index = block.lines.firstIndex(where: { $0.number + inputs[at].linesBefore == line }) else {
+          continue
+        }
         let fault = DataFault(
           .futureDated, field: "event_time", detail: "the event time lies further ahead of the clock than allowed")
         all.append((index, fault))

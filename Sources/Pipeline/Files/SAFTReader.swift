@@ -319,7 +319,8 @@ extension SAFTReader: XMLParserDelegate {
     case ("DebitAmount", "CurrencyCode"), ("CreditAmount", "CurrencyCode"): line!.foreignCurrency = value
     case ("DebitAmount", "CurrencyAmount"): line!.foreignAmount = value
     case ("CreditAmount", "CurrencyAmount"):
-      line!.foreignAmount = value.hasPrefix("-") ? String(value.dropFirst()) : "-" + value
+      let size = value.drop { $0 == "-" || $0 == "+" }
+      line!.foreignAmount = value.hasPrefix("-") || size.isEmpty ? String(size) : "-" + size
     case ("Line", "DebitAmount"), ("Line", "CreditAmount"):
       if !isAmountInside, !value.isEmpty { add(parser, name, value) }
     case (_, _) where SAFTReader.isLine(name):

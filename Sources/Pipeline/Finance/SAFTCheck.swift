@@ -87,6 +87,8 @@ public struct SAFTCheck: Sendable {
 public struct SAFTPostingWriter: Sendable {
   private var writer = JSONWriter()
   private var documents = Set<Fingerprint>()
+  /// By the name that documents have of their own: the number of the last one.
+  private var lastNumbers: [String: Int] = [:]
   /// Documents with the journal and the number of another.
   public private(set) var repeated = 0
   /// Documents of whose lines some have no number, or one that another has.
@@ -140,12 +142,14 @@ public struct SAFTPostingWriter: Sendable {
   /// What no other document of the file is called.
   private mutating func name(_ document: SAFTDocument) -> String {
     let own = "\(document.journal)-\(document.id)"
-    var (name, count) = (own, 1)
+    var (name, count) = (own, lastNumbers[own, default: 1])
+    if count > 1 { name = "\(own)#\(count)" }
     while !insert(name) {
       count += 1
       name = "\(own)#\(count)"
     }
     if count > 1 { repeated += 1 }
+    lastNumbers[own] = count
     return name
   }
 
