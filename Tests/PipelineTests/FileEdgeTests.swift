@@ -111,10 +111,6 @@ import Testing
     let (summary, _) = try run(Self.plain + "\nlimits: {memory: \(limit)}", orders: orders, ledger: halves)
     #expect(summary.match.late > 0 && summary.peakStateBytes <= limit)
     #expect(summary.disorder.map(\.isWaitedFor) == [false])
-    let error = #expect(throws: FileRunError.self) {
-      _ = try run(Self.plain + "\nlimits: {memory: \(limit * 3 / 4)}", orders: orders, ledger: halves)
-    }
-    #expect(error?.description.contains("in another order: ") == true, "\(error?.description ?? "")")
   }
 
   /// A few that come too late are late, as they are from a topic.

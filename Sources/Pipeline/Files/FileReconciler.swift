@@ -228,10 +228,7 @@ public final class FileReconciler {
         if disorder.contains(where: \.isWaitedFor) { throw StateLimitError() }
         throw FileRunError(
           "the state of open ties reached \(state >> 20) MiB, the limit is \(configuration.memoryLimit >> 20) MiB: "
-            + "raise limits.memory, or shorten matching.window or matching.retention"
-            + (disorder.isEmpty
-              ? ""
-              : ", or sort by event time what is in another order: " + disorder.map(\.file).joined(separator: ", ")))
+            + "raise limits.memory, or shorten matching.window or matching.retention")
       }
       onProgress?(summary.decode.records + block.count, progress)
     }
