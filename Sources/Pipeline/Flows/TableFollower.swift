@@ -35,17 +35,7 @@ final class TableFollower {
     nextLook_ms = now_ms + interval_ms
     do {
       let (next, problems) = trial.take(configuration, try topics?.read() ?? [:], topics)
-      let all = problems.map(\.text).joined(separator: "; ")
-      if all != lastProblem {
-        for problem in problems { log.error("a table stays as it is", metadata: problem.metadata) }
-      }
-      lastProblem = all
-      let (old, entries) = (configuration.tableEntries, next.tableEntries)
-      let changed = configuration.tableSources.filter { entries[$0.name] != old[$0.name] }
-      guard !changed.isEmpty else { return nil }
-      configuration = next
-      log.notice("tables read again", metadata: ["changed": "\(changed.map(\.words).joined(separator: ", "))"])
-      return changed
+      return configuration.take(next, problems, &lastProblem, log)
     } catch {
       // Said once, not at every look.
       if "\(error)" != lastProblem { log.error("the tables stay as they are", metadata: ["error": "\(error)"]) }

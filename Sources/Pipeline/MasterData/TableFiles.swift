@@ -23,16 +23,6 @@ public final class TableFiles {
   /// - Returns: whether a table holds something else.
   public func refresh() -> Bool {
     let (next, problems) = trial.take(configuration, [:], nil) { $0.kind == .values && $0.topic == nil }
-    let all = problems.map(\.text).joined(separator: "; ")
-    if all != lastProblem {
-      for problem in problems { log.error("a table stays as it is", metadata: problem.metadata) }
-    }
-    lastProblem = all
-    let (old, entries) = (configuration.tableEntries, next.tableEntries)
-    let changed = configuration.tableSources.filter { entries[$0.name] != old[$0.name] }
-    guard !changed.isEmpty else { return false }
-    configuration = next
-    log.notice("tables read again", metadata: ["changed": "\(changed.map(\.words).joined(separator: ", "))"])
-    return true
+    return configuration.take(next, problems, &lastProblem, log) != nil
   }
 }

@@ -105,3 +105,24 @@ final class TableTrial {
     return row + " of \(source.path)"
   }
 }
+
+extension Configuration {
+  /// Goes on with what tables hold now, and says so; and why others stay as they are, once and not at every look.
+  /// - Parameter told: What was said last.
+  /// - Returns: the tables that hold something else; nil where none does.
+  mutating func take(
+    _ next: Configuration, _ problems: [TableProblem], _ told: inout String, _ log: Logger
+  ) -> [TableSource]? {
+    let all = problems.map(\.text).joined(separator: "; ")
+    if all != told {
+      for problem in problems { log.error("a table stays as it is", metadata: problem.metadata) }
+    }
+    told = all
+    let (old, entries) = (tableEntries, next.tableEntries)
+    let changed = tableSources.filter { entries[$0.name] != old[$0.name] }
+    guard !changed.isEmpty else { return nil }
+    self = next
+    log.notice("tables read again", metadata: ["changed": "\(changed.map(\.words).joined(separator: ", "))"])
+    return changed
+  }
+}
