@@ -429,7 +429,7 @@ public final class Checkpointer {
       manifest.held = done.held
       manifest.policies = done.policies
       manifest.inheritedDimensions = matcher.inheritedDimensions
-      manifest.stateVersion = matcher.stateVersion
+      manifest.stateVersion = Matcher.stateVersion
       if matcher.hasAggregates {
         scratch.removeAll()
         matcher.exportAggregates(into: &scratch)

@@ -45,8 +45,9 @@ public struct ShardDigest: Sendable, Equatable {
 /// offsets. An epoch is valid where it is on the chain that ends at the committed one: numbers rise by one, and each
 /// record names the incarnation that wrote the one before.
 public struct EpochRecord: Sendable, Equatable {
-  /// Versions that can be read; 2 has the next action. Where actions are not read, 1 is written.
-  public static let versions: ClosedRange<UInt8> = 1...2
+  /// Versions that can be read; 2 has the next action, 3 digests of shards as this version writes them. Where actions are not
+  /// read, 1 is written, and 3 only where there are digests.
+  public static let versions: ClosedRange<UInt8> = 1...3
   static let magic: UInt32 = 0x4550_4954  // "TIPE"
 
   public var task: Int32
@@ -98,7 +99,8 @@ public struct EpochRecord: Sendable, Equatable {
   public func encode(into writer: inout ByteWriter) {
     let start = writer.count
     writer.write(EpochRecord.magic)
-    writer.write(UInt8(actionsNext == nil ? 1 : 2))
+    let version: UInt8 = shards.isEmpty ? actionsNext == nil ? 1 : 2 : 3
+    writer.write(version)
     writer.write(task)
     writer.writeVarint(number)
     writer.write(incarnation)
@@ -144,6 +146,7 @@ public struct EpochRecord: Sendable, Equatable {
       writer.writeVarint(UInt64(shard.shard))
       writer.write(shard.digest)
     }
+    if version >= 3 { writer.write(UInt8(actionsNext == nil ? 0 : 1)) }
     if let actionsNext { writer.writeSigned(actionsNext) }
     writer.write(Checksum.of(UnsafeRawBufferPointer(rebasing: writer.bytes[start...])))
   }
@@ -204,7 +207,13 @@ public struct EpochRecord: Sendable, Equatable {
           bits: Int(try reader.read(UInt8.self)), shard: try reader.readCount(atMost: 1 << 20),
           digest: try reader.read()))
     }
-    if version >= 2 { actionsNext = try reader.readSigned() }
+    if version == 2 { actionsNext = try reader.readSigned() }
+    if version >= 3 {
+      if try reader.read(UInt8.self) != 0 { actionsNext = try reader.readSigned() }
+    } else {
+      // Of bodies as earlier versions wrote them: what is derived again now has other bytes.
+      shards = []
+    }
   }
 }
 

@@ -37,6 +37,16 @@ public func daysInMonth(year: Int, month: Int) -> Int {
 /// The calendar-month accounting period of a date: year × 100 + month, 199607.
 @inlinable
 public func calendarPeriod(ofDay days: Int32) -> Int32 {
+  if UInt32(bitPattern: days) < 47_482 {
+    // From 1970 to 2099 every fourth year is a leap year. Counted from 1968-03-01, so that the day in question ends a year.
+    // Source: Neri and Schneider, "Euclidean affine functions and their application to calendar algorithms".
+    let quarters = 4 &* (UInt32(bitPattern: days) &+ 671) &+ 3
+    let (years, rest) = (quarters / 1_461, quarters % 1_461)
+    let dayOfYear = rest >> 2
+    let month = (2_141 &* dayOfYear &+ 197_913) >> 16
+    let isNext: UInt32 = dayOfYear >= 306 ? 1 : 0
+    return Int32(bitPattern: (1_968 &+ years &+ isNext) &* 100 &+ month &- 12 &* isNext)
+  }
   let (year, month, _) = civilFromDays(Int(days))
   return Int32(year * 100 + month)
 }

@@ -9,17 +9,25 @@ import Domain
 /// are differences and amounts take the bytes that they need. Four postings of one journal so take some ten bytes each.
 ///
 ///     heads    UInt32: code(5) isPosting(1) sameCurrency(1) hasMore(1)
-///                      document(2) customer(2) dimensions(2) id(2) date(2) period(2) sameSource(1) –(1) journal(2)
-///                      width of the time's difference(4), of each amount(4), in bytes
+///                      document(2) customer(2) dimensions(2) id(2) date(2) period(2) sameSource(1) isShort(1)
+///                      journal(2) (order events: –(1) shortLines(1))
+///                      width of the time's difference(4), of each amount(4), in bytes (postings: 15 where the amount is
+///                      the one of the order event before that is posted to such an account, `ShortForm.counterpart`)
 ///     more     UInt16, where hasMore: flags(5) hasReverses(1) hasLines(1) isAbsolute(1) hasOffset(1) hasIdentity(1)
 ///              hasMask(1) flagged(1) hasLine(1) –(3)
-///     mask     UInt16, order events
-///     currency UInt16, source UInt16, lines UInt16, offset Int64, identity UInt64, mask UInt16 (of a posting with more
-///              than its amount), broken rules UInt16: each where it is wanted
-///     time, date Int32, period Int32, amounts
+///     mask     UInt16, order events: the amounts that there are(12), and which of them follow from the others(4)
+///     lines    UInt8, where shortLines
+///     currency UInt16, source UInt16 (isShort: UInt8), lines UInt16, offset Int64, identity UInt64, mask UInt16 (of a posting
+///              with more than its amount), broken rules UInt16: each where it is wanted
+///     time, date Int32 (isShort: UInt16), period Int32, amounts
 ///     texts    document, customer, dimensions, journal, id, reverses, line: UInt8 length (255: UInt16 follows), bytes
 ///
 /// An absolute fact refers to nothing before it: what a large body ends with, so that appending never reads it all.
+///
+/// The first time is what it is from `ShortForm.time_ms` on. Earlier versions told it from 1970 on, and wrote neither short
+/// facts nor periods that follow from dates, amounts that follow from others or are posted, or short lines. What they have written is
+/// written anew when it comes from a checkpoint (`Matcher.importShard`), so that the bytes of a body are a function of its
+/// facts.
 struct FactCursor {
   private(set) var at: UnsafePointer<UInt8>
   private(set) var end: UnsafePointer<UInt8>
@@ -29,6 +37,8 @@ struct FactCursor {
   private(set) var heads: UInt32 = 0
   private var more: UInt16 = 0
   private(set) var mask: UInt16 = 1
+  /// The amounts of `mask` that are written out.
+  private var stored: UInt16 = 1
   private(set) var lineCount: UInt16 = 0
   private var amountsAt: UnsafePointer<UInt8>
   private(set) var identity: UInt64 = 0
@@ -41,7 +51,7 @@ struct FactCursor {
   // What the next one may refer to. Currency and source stand apart: side by side they are compared in one load, which
   // waits for the stores of both.
   private(set) var currency = Currency.none
-  private(set) var time_ms: Int64 = 0
+  private(set) var time_ms: Int64
   private(set) var source: UInt16 = FactCursor.noSource
   private(set) var date_d: Int32 = absentDate
   private(set) var lastPeriod: Int32 = 0
@@ -49,16 +59,30 @@ struct FactCursor {
   private(set) var lastCustomer: ByteView = .empty
   private(set) var lastDimensions: ByteView = .empty
   private(set) var lastJournal: ByteView = .empty
+  /// The order event that was read last: its amounts, which of them there are and are written out, their width.
+  private var eventAmountsAt: UnsafePointer<UInt8>
+  private var eventMask: UInt16 = 0
+  private var eventStored: UInt16 = 0
+  private var eventWidth = 0
 
   /// No configuration has as many sources.
   static let noSource: UInt16 = 0xffff
 
+  /// What the first time is told from.
+  private let firstTime_ms: Int64
+
   /// - Parameters:
   ///   - start: The first fact; 64 bytes behind `end` may be read, whatever they hold.
+  ///   - firstTime_ms: 0 where an earlier version has written them.
   @inline(__always)
-  init(_ start: UnsafePointer<UInt8>, end: UnsafePointer<UInt8>, key: ByteView) {
+  init(
+    _ start: UnsafePointer<UInt8>, end: UnsafePointer<UInt8>, key: ByteView, firstTime_ms: Int64 = ShortForm.time_ms
+  ) {
     at = start
     amountsAt = start
+    eventAmountsAt = start
+    time_ms = firstTime_ms
+    self.firstTime_ms = firstTime_ms
     self.end = end
     self.key = key
   }
@@ -68,6 +92,9 @@ struct FactCursor {
     static let sameCurrency: UInt32 = 1 << 6
     static let hasMore: UInt32 = 1 << 7
     static let sameSource: UInt32 = 1 << 20
+    static let isShort: UInt32 = 1 << 21
+    /// Order events, which have no journal: a byte says how many lines there are.
+    static let shortLines: UInt32 = 1 << 23
     /// Where any of the four texts is written out.
     static let literals: UInt32 = 1 << 8 | 1 << 10 | 1 << 12 | 1 << 22
   }
@@ -108,6 +135,8 @@ struct FactCursor {
     static let none: UInt32 = 0
     static let same: UInt32 = 1
     static let literal: UInt32 = 2
+    /// The calendar month of the date.
+    static let ofDate: UInt32 = 3
   }
 
   @inline(__always) var code: UInt8 { UInt8(truncatingIfNeeded: heads & 31) }
@@ -116,10 +145,18 @@ struct FactCursor {
   @inline(__always) var document: ByteView { heads >> 8 & 3 == Text.none ? .empty : lastDocument }
   @inline(__always) var customer: ByteView { heads >> 10 & 3 == Text.none ? .empty : lastCustomer }
   @inline(__always) var dimensions: ByteView { heads >> 12 & 3 == Text.none ? .empty : lastDimensions }
-  @inline(__always) var journal: ByteView { heads >> 22 & 3 == Text.none ? .empty : lastJournal }
+  @inline(__always) var journal: ByteView { isPosting && heads >> 22 & 3 != Text.none ? lastJournal : .empty }
   @inline(__always) var hasId: Bool { heads >> 14 & 3 != Text.none }
   @inline(__always) var period: Int32 { heads >> 18 & 3 == Period.none ? 0 : lastPeriod }
   @inline(__always) var amountWidth: Int { Int(heads >> 28) }
+  /// Whether the amounts can be read.
+  var isSound: Bool {
+    if amountWidth == ShortForm.counterpart {
+      guard isPosting, mask == 1 else { return false }
+      return counterpart(code) != nil
+    }
+    return amountWidth <= 8 && mask <= Fact.knownBits
+  }
 
   /// What stands before the id's tail.
   @inline(__always)
@@ -158,22 +195,39 @@ struct FactCursor {
     return text
   }
 
-  /// One of the amounts, by its place among those that there are.
+  /// The amount of a posting.
+  @inline(__always)
+  var amount: Int64 {
+    amountWidth == ShortForm.counterpart ? counterpart(code).unsafelyUnwrapped : amount(at: 0)
+  }
+
+  /// What the order event before a posting has for its role.
+  @inline(__always)
+  func counterpart(_ role: UInt8) -> Int64? {
+    ShortForm.counterpart(
+      role, mask: eventMask, WrittenAmounts(at: eventAmountsAt, stored: eventStored, width: eventWidth))
+  }
+
+  /// One of the amounts, by its place among those that are written out: of a posting, all that there are.
   @inline(__always)
   func amount(at place: Int) -> Int64 { FactCursor.number(amountsAt + place &* amountWidth, width: amountWidth) }
 
   /// The amount of a component of an order event, 0 where it has none.
   @inline(__always)
-  func amount(_ component: AmountComponent) -> Int64 {
-    let bit = UInt16(1) &<< UInt16(component.rawValue)
-    guard mask & bit != 0 else { return 0 }
-    return amount(at: Int(tieout_bit_count(mask & (bit &- 1))))
+  func amount(_ component: AmountComponent) -> Int64 { amount(ofBit: UInt16(1) &<< UInt16(component.rawValue)) }
+
+  /// The amount that a bit of the mask stands for, 0 where there is none.
+  @inline(__always)
+  func amount(ofBit bit: UInt16) -> Int64 {
+    if stored & bit != 0 { return amount(at: Int(tieout_bit_count(stored & (bit &- 1)))) }
+    guard mask & ~stored & ShortForm.net & bit != 0 else { return 0 }
+    return ShortForm.net(of: WrittenAmounts(at: amountsAt, stored: stored, width: amountWidth))
   }
 
   /// First and last day of the service that an order event bills.
   var service: (first_d: Int32, last_d: Int32)? {
     guard !isPosting, mask & Fact.serviceBits != 0 else { return nil }
-    let count = mask.nonzeroBitCount
+    let count = stored.nonzeroBitCount
     return (Int32(clamping: amount(at: count - 2)), Int32(clamping: amount(at: count - 1)))
   }
 
@@ -190,14 +244,23 @@ struct FactCursor {
       if more & More.isAbsolute != 0 { forget() }
     }
     mask = 1
-    if heads & Bit.isPosting == 0 { mask = FactCursor.load(&place, UInt16.self) }
+    stored = 1
+    if heads & Bit.isPosting == 0 {
+      let word = FactCursor.load(&place, UInt16.self)
+      mask = word & Fact.knownBits
+      stored = mask & ~(word &>> ShortForm.derivedShift)
+      if heads & Bit.shortLines != 0 { lineCount = UInt16(FactCursor.load(&place, UInt8.self)) }
+    }
     if heads & Bit.sameCurrency == 0 { currency = Currency(rawValue: FactCursor.load(&place, UInt16.self) & 0x7fff) }
-    if heads & Bit.sameSource == 0 { source = FactCursor.load(&place, UInt16.self) }
+    if heads & Bit.sameSource == 0 { source = ShortForm.source(&place, heads) }
     if more & ~More.bare != 0 {
-      lineCount = more & More.hasLines != 0 ? FactCursor.load(&place, UInt16.self) : 0
+      if more & More.hasLines != 0 { lineCount = FactCursor.load(&place, UInt16.self) }
       if more & More.hasOffset != 0 { offset = FactCursor.load(&place, Int64.self) }
       if more & More.hasIdentity != 0 { identity = FactCursor.load(&place, UInt64.self) }
-      if more & More.hasMask != 0 { mask = FactCursor.load(&place, UInt16.self) }
+      if more & More.hasMask != 0 {
+        mask = FactCursor.load(&place, UInt16.self)
+        stored = mask
+      }
       if more & Fact.Flag.flagged != 0 { brokenRules = FactCursor.load(&place, UInt16.self) }
     }
     let timeWidth = Int(heads >> 24 & 15)
@@ -206,12 +269,16 @@ struct FactCursor {
     switch heads >> 16 & 3 {
     case Date.same: break
     case Date.ofTime: date_d = day(ofMilliseconds: time_ms)
-    case Date.literal: date_d = FactCursor.load(&place, Int32.self)
+    case Date.literal: date_d = ShortForm.date_d(&place, heads)
     default: date_d = absentDate
     }
-    if heads >> 18 & 3 == Period.literal { lastPeriod = FactCursor.load(&place, Int32.self) }
+    if heads >> 18 & 2 != 0 { lastPeriod = ShortForm.period(&place, heads, date_d: date_d) }
     amountsAt = place
-    place += Int(heads >> 28) &* Int(tieout_bit_count(mask))
+    let width = amountWidth
+    if heads & Bit.isPosting == 0 {
+      (eventAmountsAt, eventMask, eventStored, eventWidth) = (place, mask, stored, width)
+    }
+    if width != ShortForm.counterpart { place += width &* Int(tieout_bit_count(stored)) }
     if heads & Bit.literals != 0 {
       if heads & 1 << 8 != 0 { lastDocument = FactCursor.literal(&place) }
       if heads & 1 << 10 != 0 { lastCustomer = FactCursor.literal(&place) }
@@ -235,13 +302,14 @@ struct FactCursor {
   private mutating func forget() {
     currency = .none
     source = FactCursor.noSource
-    time_ms = 0
+    time_ms = firstTime_ms
     date_d = absentDate
     lastPeriod = 0
     lastDocument = .empty
     lastCustomer = .empty
     lastDimensions = .empty
     lastJournal = .empty
+    (eventMask, eventStored) = (0, 0)
   }
 }
 
@@ -249,6 +317,8 @@ struct FactCursor {
 struct FactPlan {
   private var heads: UInt32 = 0
   private var more: UInt16 = 0
+  /// Order events: `Fact.mask`, and which of the amounts follow from others.
+  private var maskWord: UInt16 = 0
   private var timeDelta: UInt64 = 0
   private var idTail: ByteView = .empty
   /// Bytes that it takes.
@@ -282,8 +352,14 @@ struct FactPlan {
     let isPosting = fact.pointee.isPosting
     heads = UInt32(fact.pointee.code & 31)
     if isPosting { heads |= FactCursor.Bit.isPosting } else { size &+= 2 }
+    let short = ShortForm.bit(source: fact.pointee.source, date_d: fact.pointee.date_d)
+    heads |= short
     if fact.pointee.currency == cursor.currency { heads |= FactCursor.Bit.sameCurrency } else { size &+= 2 }
-    if fact.pointee.source == cursor.source { heads |= FactCursor.Bit.sameSource } else { size &+= 2 }
+    if fact.pointee.source == cursor.source {
+      heads |= FactCursor.Bit.sameSource
+    } else {
+      size &+= ShortForm.sourceSize(short)
+    }
     put(fact.pointee.document, cursor.lastDocument, 8)
     put(fact.pointee.customer, cursor.lastCustomer, 10)
     put(fact.pointee.dimensionBytes, cursor.lastDimensions, 12)
@@ -298,9 +374,12 @@ struct FactPlan {
       more |= FactCursor.More.hasReverses
       size &+= FactPlan.literalSize(fact.pointee.reverses)
     }
-    if fact.pointee.lineCount != 0 {
+    if fact.pointee.lineCount > UInt16(UInt8.max) {
       more |= FactCursor.More.hasLines
       size &+= 2
+    } else if fact.pointee.lineCount != 0 {
+      heads |= FactCursor.Bit.shortLines
+      size &+= 1
     }
     if isPosting, fact.pointee.mask != 1 {
       more |= FactCursor.More.hasMask
@@ -344,32 +423,49 @@ struct FactPlan {
         heads |= FactCursor.Date.ofTime << 16
       } else {
         heads |= FactCursor.Date.literal << 16
-        size &+= 4
+        size &+= ShortForm.dateSize(short)
       }
     }
     if fact.pointee.statedPeriod != 0 {
       if fact.pointee.statedPeriod == cursor.lastPeriod {
         heads |= FactCursor.Period.same << 18
+      } else if fact.pointee.statedPeriod == ShortForm.period(ofDay: date_d) {
+        heads |= FactCursor.Period.ofDate << 18
       } else {
         heads |= FactCursor.Period.literal << 18
         size &+= 4
       }
     }
-    let amountCount = fact.pointee.amountCount
+    maskWord = fact.pointee.mask
+    if !isPosting {
+      maskWord |= ShortForm.derived(fact.pointee.mask) { fact.amount($0) } &<< ShortForm.derivedShift
+    }
     // One by one, as they have just been written: a loop over places is made to load them in pairs, which waits for the
     // stores.
     var all: UInt64 = 0
+    let (derived, count) = (derived, amountCount(fact))
     var rest = fact.pointee.mask
     var place = 0
     while rest != 0 {
-      all |= FactPlan.zigzag(fact.pointee.amounts[unchecked: place])
+      if rest & (0 &- rest) & derived == 0 { all |= FactPlan.zigzag(fact.pointee.amounts[unchecked: place]) }
       place &+= 1
       rest &= rest &- 1
     }
+    if isPosting, fact.pointee.mask == 1, cursor.counterpart(fact.pointee.code) == fact.pointee.amount {
+      heads |= UInt32(truncatingIfNeeded: ShortForm.counterpart) << 28
+      return
+    }
     let amountWidth = FactPlan.width(all)
     heads |= UInt32(amountWidth) << 28
-    size &+= amountWidth &* amountCount
+    size &+= amountWidth &* count
   }
+
+  /// The amounts that are not written out.
+  @inline(__always)
+  private var derived: UInt16 { heads & FactCursor.Bit.isPosting != 0 ? 0 : maskWord &>> ShortForm.derivedShift }
+
+  @inline(__always)
+  private func amountCount(_ fact: UnsafePointer<Fact>) -> Int { Int(tieout_bit_count(fact.pointee.mask & ~derived)) }
 
   /// What stands before the id's tail.
   @inline(__always)
@@ -387,9 +483,12 @@ struct FactPlan {
     var bytes = FactWriter(start, size)
     bytes.put(heads)
     if more != 0 { bytes.put(more) }
-    if heads & FactCursor.Bit.isPosting == 0 { bytes.put(fact.pointee.mask) }
+    if heads & FactCursor.Bit.isPosting == 0 {
+      bytes.put(maskWord)
+      if heads & FactCursor.Bit.shortLines != 0 { bytes.put(UInt8(truncatingIfNeeded: fact.pointee.lineCount)) }
+    }
     if heads & FactCursor.Bit.sameCurrency == 0 { bytes.put(fact.pointee.currency.rawValue) }
-    if heads & FactCursor.Bit.sameSource == 0 { bytes.put(fact.pointee.source) }
+    if heads & FactCursor.Bit.sameSource == 0 { bytes.put(source: fact.pointee.source, heads) }
     if more & ~FactCursor.More.bare != 0 {
       if more & FactCursor.More.hasLines != 0 { bytes.put(fact.pointee.lineCount) }
       if more & FactCursor.More.hasOffset != 0 { bytes.put(fact.pointee.offset) }
@@ -398,11 +497,18 @@ struct FactPlan {
       if more & Fact.Flag.flagged != 0 { bytes.put(fact.pointee.brokenRules) }
     }
     bytes.put(timeDelta, width: Int(heads >> 24 & 15))
-    if heads >> 16 & 3 == FactCursor.Date.literal { bytes.put(fact.pointee.date_d) }
+    if heads >> 16 & 3 == FactCursor.Date.literal { bytes.put(date_d: fact.pointee.date_d, heads) }
     if heads >> 18 & 3 == FactCursor.Period.literal { bytes.put(fact.pointee.statedPeriod) }
     let amountWidth = Int(heads >> 28)
-    for place in 0..<fact.pointee.amountCount {
-      bytes.put(FactPlan.zigzag(fact.pointee.amounts[unchecked: place]), width: amountWidth)
+    let derived = derived
+    var rest = amountWidth == ShortForm.counterpart ? 0 : fact.pointee.mask
+    var place = 0
+    while rest != 0 {
+      if rest & (0 &- rest) & derived == 0 {
+        bytes.put(FactPlan.zigzag(fact.pointee.amounts[unchecked: place]), width: amountWidth)
+      }
+      place &+= 1
+      rest &= rest &- 1
     }
     if heads & FactCursor.Bit.literals != 0 {
       if heads & 1 << 8 != 0 { bytes.put(fact.pointee.document) }
@@ -433,6 +539,18 @@ struct FactWriter {
   mutating func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value) {
     UnsafeMutableRawPointer(at).storeBytes(of: value.littleEndian, as: Value.self)
     at += MemoryLayout<Value>.size
+  }
+
+  /// As the heads of the fact say.
+  @inline(__always)
+  mutating func put(source: UInt16, _ heads: UInt32) {
+    if heads & FactCursor.Bit.isShort != 0 { put(UInt8(truncatingIfNeeded: source)) } else { put(source) }
+  }
+
+  /// As the heads of the fact say.
+  @inline(__always)
+  mutating func put(date_d: Int32, _ heads: UInt32) {
+    if heads & FactCursor.Bit.isShort != 0 { put(UInt16(truncatingIfNeeded: date_d)) } else { put(date_d) }
   }
 
   /// The bytes of a number that count, so many.
@@ -553,7 +671,16 @@ extension Fact {
     time_ms = cursor.time_ms
     date_d = cursor.date_d
     statedPeriod = cursor.period
-    for place in 0..<amountCount { amounts[place] = cursor.amount(at: place) }
+    var (rest, place) = (mask, 0)
+    while rest != 0 {
+      if isPosting {
+        amounts[place] = place == 0 ? cursor.amount : cursor.amount(at: place)
+      } else {
+        amounts[place] = cursor.amount(ofBit: rest & (0 &- rest))
+      }
+      place += 1
+      rest &= rest &- 1
+    }
     document = cursor.document
     customer = cursor.customer
     dimensionBytes = cursor.dimensions
@@ -563,7 +690,7 @@ extension Fact {
       id = base.isEmpty ? cursor.idTail : texts.joined(base, cursor.idTail)
     }
     if cursor.hasMore(Fact.Flag.flagged) { brokenRules = cursor.brokenRules }
-    if cursor.hasMore(FactCursor.More.hasLines) { lineCount = cursor.lineCount }
+    if cursor.hasLines { lineCount = cursor.lineCount }
     if cursor.hasMore(FactCursor.More.hasOffset) { offset = cursor.offset }
     if cursor.hasMore(FactCursor.More.hasIdentity) { idHash = cursor.identity }
     if cursor.hasMore(FactCursor.More.hasReverses) { reverses = cursor.reverses }
@@ -574,6 +701,8 @@ extension Fact {
 
 extension FactCursor {
   func hasMore(_ bit: UInt16) -> Bool { more & bit != 0 }
+
+  var hasLines: Bool { hasMore(More.hasLines) || !isPosting && heads & Bit.shortLines != 0 }
 }
 
 /// Space for texts that live as long as one judgement. Blocks never move.

@@ -272,7 +272,6 @@ extension Matcher {
 extension RecordStore {
   /// Keeps charges as an entry among the breaks of a tie.
   mutating func appendCharges(_ list: ChargeList, next: StoreRef) -> StoreRef {
-    knowsPlaces = true
     let head = MemoryLayout<BreakRecord>.size.roundedUpTo8
     let bytes = head + list.charges.count * MemoryLayout<Charge>.stride + list.dimensions.count
     let ref = allocate(bytes)

@@ -13,6 +13,8 @@ protocol FactsBefore {
   var lastCustomer: ByteView { get }
   var lastDimensions: ByteView { get }
   var lastJournal: ByteView { get }
+  /// What the order event that was read last has for a role; nil where there is none, or it says nothing of that.
+  func counterpart(_ role: UInt8) -> Int64?
 }
 
 extension FactCursor: FactsBefore {}
@@ -44,7 +46,8 @@ extension PlainPosting: OnePosting {}
 struct LoneEvent: FactsBefore, OneEvent {
   let key: ByteView
   let code: UInt8
-  let mask: UInt16
+  private let mask: UInt16
+  private let stored: UInt16
   let currency: Currency
   let source: UInt16
   let time_ms: Int64
@@ -63,25 +66,29 @@ struct LoneEvent: FactsBefore, OneEvent {
   init?(_ start: UnsafePointer<UInt8>, end: UnsafePointer<UInt8>, key: ByteView) {
     var at = start
     let heads = FactCursor.load(&at, UInt32.self)
+    // Orders with lines are posted by several postings, as a rule.
     let odd =
       FactCursor.Bit.isPosting | FactCursor.Bit.hasMore | FactCursor.Bit.sameCurrency | FactCursor.Bit.sameSource
+      | FactCursor.Bit.shortLines
     guard heads & odd == 0 else { return nil }
     self.key = key
     code = UInt8(truncatingIfNeeded: heads & 31)
-    mask = FactCursor.load(&at, UInt16.self)
+    let word = FactCursor.load(&at, UInt16.self)
+    mask = word & Fact.knownBits
+    stored = word & Fact.knownBits & ~(word &>> ShortForm.derivedShift)
     currency = Currency(rawValue: FactCursor.load(&at, UInt16.self) & 0x7fff)
-    source = FactCursor.load(&at, UInt16.self)
+    source = ShortForm.source(&at, heads)
     let timeWidth = Int(heads >> 24 & 15)
-    time_ms = FactCursor.number(at, width: timeWidth)
+    time_ms = ShortForm.time_ms &+ FactCursor.number(at, width: timeWidth)
     at += timeWidth
     switch heads >> 16 & 3 {
     case FactCursor.Date.ofTime: date_d = day(ofMilliseconds: time_ms)
-    case FactCursor.Date.literal: date_d = FactCursor.load(&at, Int32.self)
+    case FactCursor.Date.literal: date_d = ShortForm.date_d(&at, heads)
     default: date_d = absentDate
     }
     amountsAt = at
     amountWidth = Int(heads >> 28)
-    at += amountWidth &* Int(tieout_bit_count(mask))
+    at += amountWidth &* Int(tieout_bit_count(stored))
     lastDocument = heads & 1 << 8 != 0 ? FactCursor.literal(&at) : .empty
     lastCustomer = heads & 1 << 10 != 0 ? FactCursor.literal(&at) : .empty
     lastDimensions = heads & 1 << 12 != 0 ? FactCursor.literal(&at) : .empty
@@ -93,9 +100,14 @@ struct LoneEvent: FactsBefore, OneEvent {
   @inline(__always)
   func amount(_ component: AmountComponent) -> Int64 {
     let bit = UInt16(1) &<< UInt16(component.rawValue)
-    guard mask & bit != 0 else { return 0 }
-    let place = Int(tieout_bit_count(mask & (bit &- 1)))
-    return FactCursor.number(amountsAt + place &* amountWidth, width: amountWidth)
+    let amounts = WrittenAmounts(at: amountsAt, stored: stored, width: amountWidth)
+    if stored & bit != 0 { return amounts[bit] }
+    return mask & ~stored & ShortForm.net & bit != 0 ? ShortForm.net(of: amounts) : 0
+  }
+
+  @inline(__always)
+  func counterpart(_ role: UInt8) -> Int64? {
+    ShortForm.counterpart(role, mask: mask, WrittenAmounts(at: amountsAt, stored: stored, width: amountWidth))
   }
 }
 
@@ -115,6 +127,7 @@ struct LonePosting: FactsBefore, OnePosting {
   let lastJournal: ByteView
   @inline(__always) var customer: ByteView { lastCustomer }
   @inline(__always) var statedPeriod: Int32 { lastPeriod }
+  @inline(__always) func counterpart(_ role: UInt8) -> Int64? { nil }
 
   /// nil where the facts are others, or more. Bounds as those of `FactCursor`.
   @inline(__always)
@@ -126,16 +139,16 @@ struct LonePosting: FactsBefore, OnePosting {
     self.key = key
     code = UInt8(truncatingIfNeeded: heads & 31)
     currency = Currency(rawValue: FactCursor.load(&at, UInt16.self) & 0x7fff)
-    source = FactCursor.load(&at, UInt16.self)
+    source = ShortForm.source(&at, heads)
     let timeWidth = Int(heads >> 24 & 15)
-    time_ms = FactCursor.number(at, width: timeWidth)
+    time_ms = ShortForm.time_ms &+ FactCursor.number(at, width: timeWidth)
     at += timeWidth
     switch heads >> 16 & 3 {
     case FactCursor.Date.ofTime: date_d = day(ofMilliseconds: time_ms)
-    case FactCursor.Date.literal: date_d = FactCursor.load(&at, Int32.self)
+    case FactCursor.Date.literal: date_d = ShortForm.date_d(&at, heads)
     default: date_d = absentDate
     }
-    lastPeriod = heads >> 18 & 3 == FactCursor.Period.literal ? FactCursor.load(&at, Int32.self) : 0
+    lastPeriod = heads >> 18 & 2 != 0 ? ShortForm.period(&at, heads, date_d: date_d) : 0
     let amountWidth = Int(heads >> 28)
     amount = FactCursor.number(at, width: amountWidth)
     at += amountWidth

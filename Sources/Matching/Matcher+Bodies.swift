@@ -53,11 +53,14 @@ extension Matcher {
   }
 
   @inline(__always)
-  static func facts(_ body: UnsafePointer<UInt8>, length: Int, isValued: Bool) -> FactCursor {
+  static func facts(
+    _ body: UnsafePointer<UInt8>, length: Int, isValued: Bool, firstTime_ms: Int64 = ShortForm.time_ms
+  ) -> FactCursor {
     let key = key(body)
     let end = body + length
     return FactCursor(
-      body + keySize(key.count), end: isValued ? end - TieValue.size(endingAt: end) : end, key: key)
+      body + keySize(key.count), end: isValued ? end - TieValue.size(endingAt: end) : end, key: key,
+      firstTime_ms: firstTime_ms)
   }
 
   /// A body with nothing but the key.
@@ -231,7 +234,30 @@ extension Matcher {
   /// The size of the tie as last judged; zero where it has not been. Inlined: a call would copy the matcher.
   @inline(__always)
   func value(_ slot: Int) -> TieValue {
-    ties[slot].has(Tie.Flag.valued) ? TieValue(endingAt: bodyStart(slot) + bodyLength(slot)) : TieValue()
+    guard ties[slot].has(Tie.Flag.valued) else { return TieValue() }
+    let body = bodyStart(slot)
+    return TieValue(endingAt: body + bodyLength(slot), of: body)
+  }
+
+  /// The currency that the first fact of a body is written with; nil where there is no fact, or it has none.
+  /// - Parameter factsEnd: Where the facts end.
+  @inline(__always)
+  static func firstCurrency(_ body: UnsafePointer<UInt8>, factsEnd: Int) -> Currency? {
+    let first = body + keySize(key(body).count)
+    guard first < body + factsEnd,
+      UnsafeRawPointer(first).loadUnaligned(as: UInt32.self) & FactCursor.Bit.sameCurrency == 0
+    else { return nil }
+    return writtenCurrency(body)
+  }
+
+  /// As `firstCurrency`, of a body of which that is known to be there.
+  @inline(__always)
+  static func writtenCurrency(_ body: UnsafePointer<UInt8>) -> Currency {
+    var at = body + keySize(key(body).count)
+    let heads = FactCursor.load(&at, UInt32.self)
+    if heads & FactCursor.Bit.hasMore != 0 { at += 2 }
+    if heads & FactCursor.Bit.isPosting == 0 { at += 2 &+ Int(heads >> 23 & 1) }
+    return Currency(rawValue: FactCursor.load(&at, UInt16.self) & 0x7fff)
   }
 
   /// Writes the value at the end of the body.
@@ -239,8 +265,9 @@ extension Matcher {
     let length = bodyLength(slot)
     var old = 0
     if ties[slot].has(Tie.Flag.valued) { old = TieValue.size(endingAt: bodyStart(slot) + length) }
-    resizeBody(slot, from: length, to: length - old + value.size)
-    value.write(at: bodyStart(slot) + (length - old))
+    let first = Matcher.firstCurrency(bodyStart(slot), factsEnd: length - old)
+    resizeBody(slot, from: length, to: length - old + value.size(first: first))
+    value.write(at: bodyStart(slot) + (length - old), first: first)
     ties[slot].set(Tie.Flag.valued)
   }
 }

@@ -178,11 +178,13 @@ extension Matcher {
   ) -> LongerBody {
     let plan = PlainPlan(record, after: &first, dimensionCount: dimensionCount, dimensionSize: dimensionSize)
     let end = length &+ plan.size
-    let (body, room) = settleBody(slot, from: length, to: end &+ value.size)
+    // The two are of one currency, which the first is written with.
+    let size = value.size(first: value.currency)
+    let (body, room) = settleBody(slot, from: length, to: end &+ size)
     plan.write(record, at: body + length)
-    value.write(at: body + end)
+    value.write(at: body + end, first: value.currency)
     Matcher.rebalance(body, by: balance)
-    return LongerBody(length: end &+ value.size, room: room, isAgreed: true)
+    return LongerBody(length: end &+ size, room: room, isAgreed: true)
   }
 
   @inline(never)
@@ -206,11 +208,13 @@ extension Matcher {
       Matcher.rebalance(body, by: balance)
       return LongerBody(length: end, room: room)
     }
-    let (body, room) = settleBody(slot, from: length, to: end &+ value.size)
+    let first = Matcher.firstCurrency(start, factsEnd: length)
+    let size = value.size(first: first)
+    let (body, room) = settleBody(slot, from: length, to: end &+ size)
     plan.write(record, at: body + length)
-    value.write(at: body + end)
+    value.write(at: body + end, first: first)
     Matcher.rebalance(body, by: balance)
-    return LongerBody(length: end &+ value.size, room: room, isAgreed: true)
+    return LongerBody(length: end &+ size, room: room, isAgreed: true)
   }
 
   /// The facts of a plain tie.

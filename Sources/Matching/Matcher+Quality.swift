@@ -46,7 +46,7 @@ extension Matcher {
     guard fact.flags & (Fact.Flag.rejected | Fact.Flag.delete) == 0 else { return }
     var value: Int128 = 0
     if fact.isPosting {
-      value = Int128(max(0, fact.amount(at: 0)))
+      value = Int128(max(0, fact.amount))
     } else {
       for entry in expectations.of(fact.code, date_d: fact.date_d, time_ms: fact.time_ms) {
         value += Int128(max(0, Int64(entry.sign) &* fact.amount(entry.component)))

@@ -8,15 +8,11 @@ import Domain
 extension Matcher {
   /// Versions of the format of shards and of the rest that can be read. 3 has people's decisions, 4 where differences lie:
   /// what they put into the aggregates, and their periods. 5 has sums by source, or sums in which postings stand under
-  /// dimensions of their orders: an earlier version would take them back from where they are not. Without any of these the
-  /// bytes are those of 2.
-  public static let stateVersions: ClosedRange<UInt8> = 2...5
+  /// dimensions of their orders: an earlier version would take them back from where they are not. From 6 on facts are short
+  /// (`FactCursor`).
+  public static let stateVersions: ClosedRange<UInt8> = 2...6
   /// The version that is written.
-  public var stateVersion: UInt8 {
-    if sourceTotals != nil || inheritedDimensions != 0 { return 5 }
-    if chargesDisputes || tracksPeriods || store.knowsPlaces { return 4 }
-    return takesActions || !decisions.isEmpty ? 3 : 2
-  }
+  public static var stateVersion: UInt8 { stateVersions.upperBound }
 
   /// A shard of this many bits of the fingerprint's head: `fingerprint >> (64 − bits) == shard`.
   @inline(__always)
@@ -69,6 +65,9 @@ extension Matcher {
     return summary
   }
 
+  /// Beside the flags of a tie: its body is as `FactCursor` says. Earlier versions wrote longer ones, without this.
+  private static let shortBodies: UInt16 = 1 << 15
+
   /// Ties of a shard whose slots, and whose bodies, are being brought close while one is written.
   private static let slotsAhead = 32
   private static let bodiesAhead = 16
@@ -79,7 +78,7 @@ extension Matcher {
     // The head in one go: flags, three times, the body's length.
     writer.write(atMost: 36) { head in
       let raw = UnsafeMutableRawPointer(head)
-      raw.storeBytes(of: tie.flags.littleEndian, as: UInt16.self)
+      raw.storeBytes(of: (tie.flags | Matcher.shortBodies).littleEndian, as: UInt16.self)
       raw.storeBytes(of: tie.deadline_ms.littleEndian, toByteOffset: 2, as: Int64.self)
       raw.storeBytes(of: tie.timer_ms.littleEndian, toByteOffset: 10, as: Int64.self)
       raw.storeBytes(of: tie.quiet_ms.littleEndian, toByteOffset: 18, as: Int64.self)
@@ -152,7 +151,8 @@ extension Matcher {
   }
 
   private mutating func importTie(_ shard: Int, _ bits: Int, _ reader: inout ByteReader) throws(ByteCodingError) {
-    let flags: UInt16 = try reader.read()
+    let head: UInt16 = try reader.read()
+    let (flags, isOfThisVersion) = (head & ~Matcher.shortBodies, head & Matcher.shortBodies != 0)
     let deadline_ms: Int64 = try reader.read()
     let timer_ms: Int64 = try reader.read()
     let quiet_ms: Int64 = try reader.read()
@@ -172,6 +172,7 @@ extension Matcher {
     bodyStart(slot).update(from: base, count: length)
     ties[slot].flags = flags
     guard isBodyWhole(slot) else { throw ByteCodingError("facts that cannot be read, at \(reader.offset)") }
+    if !isOfThisVersion { renewBody(slot) }
     if sourceTotals != nil { readSources(slot) }
     let breaks = try reader.readCount(atMost: 1 << 16)
     var lastBreak: StoreRef = 0
@@ -228,15 +229,35 @@ extension Matcher {
     let isValued = ties[slot].has(Tie.Flag.valued)
     let keyBytes = Matcher.keySize(Matcher.key(start).count)
     if isValued {
-      guard start[length - 1] <= 8, keyBytes + TieValue.size(endingAt: start + length) <= length else { return false }
+      let size = TieValue.size(endingAt: start + length)
+      guard keyBytes + size <= length,
+        TieValue.isSound(last: start[length - 1], first: Matcher.firstCurrency(start, factsEnd: length - size))
+      else { return false }
     }
     var facts = facts(slot)
     while facts.next() {
       let isKnown =
         facts.isPosting ? AccountRole(rawValue: facts.code) != nil : OrderEventKind(rawValue: facts.code) != nil
-      guard isKnown, facts.mask <= Fact.knownBits, facts.amountWidth <= 8 else { return false }
+      guard isKnown, facts.isSound else { return false }
     }
     return facts.at == facts.end
+  }
+
+  /// Writes a body of an earlier version as this one does: the bytes of what is known of an order are the same wherever it
+  /// comes from.
+  private mutating func renewBody(_ slot: Int) {
+    texts.reset()
+    let length = bodyLength(slot)
+    let copy = texts.take(length + RecordStore.slackBytes)
+    copy.update(from: bodyStart(slot), count: length + RecordStore.slackBytes)
+    let (balance, value, isValued) = (balance(slot), value(slot), ties[slot].has(Tie.Flag.valued))
+    var facts = Matcher.facts(copy, length: length, isValued: isValued, firstTime_ms: 0)
+    var all: [Fact] = []
+    while facts.next() { all.append(Fact(facts, number: Int32(all.count), texts: &texts)) }
+    rewriteBody(slot, all) { _ in true }
+    // As the policies had it by which it was kept.
+    UnsafeMutableRawPointer(bodyStart(slot)).storeBytes(of: balance, as: UInt16.self)
+    if isValued { setValue(slot, value) }
   }
 
   /// Begins a restore from shards that were written at different epochs: until `endRestore`, records of shards that

@@ -138,6 +138,8 @@ extension PlainRecord {
 /// As `FactPlan`, of a plain record.
 struct PlainPlan<Record: PlainRecord> {
   private var heads: UInt32
+  /// Order events: the mask, and which of the amounts follow from others.
+  private var maskWord: UInt16 = 0
   private var timeDelta: UInt64
   /// Bytes of the id that stand elsewhere already.
   private var idDropped = 0
@@ -175,12 +177,13 @@ struct PlainPlan<Record: PlainRecord> {
   @inline(__always)
   init(_ record: Record, dimensionCount: Int, dimensionSize: Int, key: ByteView) {
     (self.dimensionCount, self.dimensionSize) = (dimensionCount, dimensionSize)
-    heads = UInt32(record.code)
-    timeDelta = PlainPlan.zigzag(record.time_ms)
+    let short = ShortForm.bit(source: record.source, date_d: record.date_d)
+    heads = UInt32(record.code) | short
+    timeDelta = PlainPlan.zigzag(record.time_ms &- ShortForm.time_ms)
     begin(record)
     // A currency of its own is 0 for none, which is what stands before the first.
     if record.currency == .none { heads |= FactCursor.Bit.sameCurrency } else { end &+= 2 }
-    end &+= 2
+    end &+= ShortForm.sourceSize(short)
     put(record.document, 8)
     put(record.customer, 10)
     if dimensionSize != 0 {
@@ -188,18 +191,23 @@ struct PlainPlan<Record: PlainRecord> {
       end &+= dimensionSize &+ (dimensionSize < 255 ? 1 : 3)
     }
     if Record.isPosting { put(record.journal, 22) }
-    putNumbers(record, lastDate_d: absentDate, lastPeriod: 0, key)
+    putNumbers(record, lastDate_d: absentDate, lastPeriod: 0, counterpart: nil, key)
   }
 
   /// A fact behind others. They stay as they are: by value they would be copied.
   @inline(__always)
   init<Before: FactsBefore>(_ record: Record, after cursor: inout Before, dimensionCount: Int, dimensionSize: Int) {
     (self.dimensionCount, self.dimensionSize) = (dimensionCount, dimensionSize)
-    heads = UInt32(record.code)
+    let short = ShortForm.bit(source: record.source, date_d: record.date_d)
+    heads = UInt32(record.code) | short
     timeDelta = PlainPlan.zigzag(record.time_ms &- cursor.time_ms)
     begin(record)
     if record.currency == cursor.currency { heads |= FactCursor.Bit.sameCurrency } else { end &+= 2 }
-    if record.source == cursor.source { heads |= FactCursor.Bit.sameSource } else { end &+= 2 }
+    if record.source == cursor.source {
+      heads |= FactCursor.Bit.sameSource
+    } else {
+      end &+= ShortForm.sourceSize(short)
+    }
     put(record.document, cursor.lastDocument, 8)
     put(record.customer, cursor.lastCustomer, 10)
     if dimensionSize != 0 {
@@ -211,7 +219,9 @@ struct PlainPlan<Record: PlainRecord> {
       }
     }
     if Record.isPosting { put(record.journal, cursor.lastJournal, 22) }
-    putNumbers(record, lastDate_d: cursor.date_d, lastPeriod: cursor.lastPeriod, cursor.key)
+    putNumbers(
+      record, lastDate_d: cursor.date_d, lastPeriod: cursor.lastPeriod,
+      counterpart: Record.isPosting ? cursor.counterpart(record.code) : nil, cursor.key)
   }
 
   /// What has a place in every fact of the side.
@@ -220,13 +230,20 @@ struct PlainPlan<Record: PlainRecord> {
     end = Record.isPosting ? 4 : 6
     if Record.isPosting { heads |= FactCursor.Bit.isPosting }
     if !Record.isPosting, record.lineCount != 0 {
-      heads |= FactCursor.Bit.hasMore
-      end &+= 4
+      if record.lineCount <= UInt16(UInt8.max) {
+        heads |= FactCursor.Bit.shortLines
+        end &+= 1
+      } else {
+        heads |= FactCursor.Bit.hasMore
+        end &+= 4
+      }
     }
   }
 
   @inline(__always)
-  private mutating func putNumbers(_ record: Record, lastDate_d: Int32, lastPeriod: Int32, _ key: ByteView) {
+  private mutating func putNumbers(
+    _ record: Record, lastDate_d: Int32, lastPeriod: Int32, counterpart: Int64?, _ key: ByteView
+  ) {
     let id = record.id
     let base = Record.isPosting ? record.journal : record.document
     if !base.isEmpty, id.starts(with: base) {
@@ -249,24 +266,33 @@ struct PlainPlan<Record: PlainRecord> {
         heads |= FactCursor.Date.ofTime << 16
       } else {
         heads |= FactCursor.Date.literal << 16
-        end &+= 4
+        end &+= ShortForm.dateSize(heads)
       }
     }
     if Record.isPosting, record.statedPeriod != 0 {
       if record.statedPeriod == lastPeriod {
         heads |= FactCursor.Period.same << 18
+      } else if record.statedPeriod == ShortForm.period(ofDay: date_d) {
+        heads |= FactCursor.Period.ofDate << 18
       } else {
         heads |= FactCursor.Period.literal << 18
         end &+= 4
       }
     }
     if Record.isPosting {
-      let amountWidth = PlainPlan.width(PlainPlan.zigzag(record.amount))
-      heads |= UInt32(truncatingIfNeeded: amountWidth) &<< 28
-      end &+= amountWidth
+      if record.amount == counterpart {
+        heads |= UInt32(truncatingIfNeeded: ShortForm.counterpart) &<< 28
+      } else {
+        let amountWidth = PlainPlan.width(PlainPlan.zigzag(record.amount))
+        heads |= UInt32(truncatingIfNeeded: amountWidth) &<< 28
+        end &+= amountWidth
+      }
     } else {
+      let mask = record.amountMask
+      let derived = ShortForm.derived(mask) { record.amount($0) }
+      maskWord = mask | derived &<< ShortForm.derivedShift
       var (all, count) = (UInt64(0), 0)
-      var rest = record.amountMask
+      var rest = mask & ~derived
       while rest != 0 {
         all |= PlainPlan.zigzag(record.amount(at: rest.trailingZeroBitCount))
         count &+= 1
@@ -300,19 +326,20 @@ struct PlainPlan<Record: PlainRecord> {
     bytes.put(heads)
     if !Record.isPosting {
       if heads & FactCursor.Bit.hasMore != 0 { bytes.put(FactCursor.More.hasLines) }
-      bytes.put(record.amountMask)
+      bytes.put(maskWord)
+      if heads & FactCursor.Bit.shortLines != 0 { bytes.put(UInt8(truncatingIfNeeded: record.lineCount)) }
     }
     if heads & FactCursor.Bit.sameCurrency == 0 { bytes.put(record.currency.rawValue) }
-    if heads & FactCursor.Bit.sameSource == 0 { bytes.put(record.source) }
+    if heads & FactCursor.Bit.sameSource == 0 { bytes.put(source: record.source, heads) }
     if !Record.isPosting, heads & FactCursor.Bit.hasMore != 0 { bytes.put(record.lineCount) }
     bytes.put(timeDelta, width: Int(heads >> 24 & 15))
-    if heads >> 16 & 3 == FactCursor.Date.literal { bytes.put(record.date_d) }
+    if heads >> 16 & 3 == FactCursor.Date.literal { bytes.put(date_d: record.date_d, heads) }
     if Record.isPosting, heads >> 18 & 3 == FactCursor.Period.literal { bytes.put(record.statedPeriod) }
     let amountWidth = Int(heads >> 28)
     if Record.isPosting {
-      bytes.put(PlainPlan.zigzag(record.amount), width: amountWidth)
+      if amountWidth != ShortForm.counterpart { bytes.put(PlainPlan.zigzag(record.amount), width: amountWidth) }
     } else {
-      var rest = record.amountMask
+      var rest = maskWord & Fact.knownBits & ~(maskWord &>> ShortForm.derivedShift)
       while rest != 0 {
         bytes.put(PlainPlan.zigzag(record.amount(at: rest.trailingZeroBitCount)), width: amountWidth)
         rest &= rest &- 1

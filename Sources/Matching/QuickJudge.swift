@@ -135,9 +135,7 @@ protocol FactView {
   func amount(_ component: AmountComponent) -> Int64
 }
 
-extension FactCursor: FactView {
-  @inline(__always) var amount: Int64 { amount(at: 0) }
-}
+extension FactCursor: FactView {}
 
 /// A fact that has been planned and not yet written.
 struct IncomingFact: FactView {
@@ -224,10 +222,11 @@ extension Matcher {
       return (false, write(fact, plan, to: slot, balance: balance, length: length, trailer: trailer))
     }
     let end = length &- trailer
-    resizeBody(slot, from: length, to: end &+ plan.size &+ value.size)
+    let first = Matcher.firstCurrency(start, factsEnd: end)
+    resizeBody(slot, from: length, to: end &+ plan.size &+ value.size(first: first))
     let body = bodyStart(slot)
     plan.write(fact, at: body + end)
-    value.write(at: body + (end &+ plan.size))
+    value.write(at: body + (end &+ plan.size), first: first)
     ties[slot].set(Tie.Flag.valued)
     Matcher.rebalance(body, by: balance)
     return (true, false)

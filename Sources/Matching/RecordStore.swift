@@ -35,8 +35,6 @@ struct RecordStore: ~Copyable {
   private static let stackCount = exactClasses + powerClasses
   /// Bytes handed out and not yet freed.
   private(set) var liveBytes = 0
-  /// Whether a break ever had a period, or a charge to the aggregates.
-  var knowsPlaces = false
 
   init() {
     region = Region(reserving: 1 << 35)

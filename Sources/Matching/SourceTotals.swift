@@ -168,7 +168,7 @@ struct SourceTotals: ~Copyable {
     _ fact: FactCursor, _ entries: UnsafeBufferPointer<PolicyEntry>, source: Int, sign: Int64
   ) {
     if fact.isPosting {
-      row(source, fact.currency)[SourceTotals.place(.posted, fact.code)] += Int128(sign &* fact.amount(at: 0))
+      row(source, fact.currency)[SourceTotals.place(.posted, fact.code)] += Int128(sign &* fact.amount)
       return
     }
     guard !entries.isEmpty else { return }

@@ -193,14 +193,20 @@ struct FreeSlots {
 }
 
 /// Size of the main role when the tie was last judged, minor units. Stands at the end of a body: the amount in as few
-/// bytes as it needs, the currency, and how many bytes those were.
+/// bytes as it needs, the currency unless it is that of the tie's first fact, and a byte that says how many bytes the amount
+/// takes, and whether the currency is that.
 struct TieValue: Equatable {
   var amount: Int64 = 0
   var currency = Currency.none
 
   private var width: Int { (71 &- UInt64(bitPattern: amount).leadingZeroBitCount) >> 3 }
-  var size: Int { width &+ 3 }
+  private static let widthMask: UInt8 = 0xf
+  private static let isOfFirst: UInt8 = 0x40
   static let mostBytes = 11
+
+  /// - Parameter first: The currency of the tie's first fact (`Matcher.firstCurrency`).
+  @inline(__always)
+  func size(first: Currency?) -> Int { width &+ (currency == first ? 1 : 3) }
 
   init(amount: Int64 = 0, currency: Currency = .none) {
     self.amount = amount
@@ -209,24 +215,43 @@ struct TieValue: Equatable {
 
   /// Reads the value that a body ends with; in front of it are eight bytes and more of other things.
   @inline(__always)
-  init(endingAt end: UnsafePointer<UInt8>) {
-    let width = Int(end[-1])
-    currency = Currency(rawValue: UInt16(end[-3]) | UInt16(end[-2]) << 8)
-    let bits = UInt64(littleEndian: (UnsafeRawPointer(end) - 11).loadUnaligned(as: UInt64.self))
+  init(endingAt end: UnsafePointer<UInt8>, of body: UnsafePointer<UInt8>) {
+    let last = end[-1]
+    let width = Int(last & TieValue.widthMask)
+    let size = TieValue.size(endingAt: end)
+    if last & TieValue.isOfFirst != 0 {
+      currency = Matcher.writtenCurrency(body)
+    } else {
+      currency = Currency(rawValue: UInt16(end[-3]) | UInt16(end[-2]) << 8)
+    }
+    let bits = UInt64(littleEndian: (UnsafeRawPointer(end) - (size &- width) - 8).loadUnaligned(as: UInt64.self))
     amount = width == 0 ? 0 : Int64(bitPattern: bits &>> UInt64(truncatingIfNeeded: 64 &- 8 &* width))
   }
 
   /// Bytes of the value that a body ends with.
   @inline(__always)
-  static func size(endingAt end: UnsafePointer<UInt8>) -> Int { Int(end[-1]) &+ 3 }
+  static func size(endingAt end: UnsafePointer<UInt8>) -> Int {
+    Int(end[-1] & widthMask) &+ (end[-1] & isOfFirst != 0 ? 1 : 3)
+  }
 
+  /// Whether a value can end with such a byte.
+  /// - Parameter first: As of `size(first:)`.
+  static func isSound(last: UInt8, first: Currency?) -> Bool {
+    last & widthMask <= 8 && last & ~(widthMask | isOfFirst) == 0 && (last & isOfFirst == 0 || first != nil)
+  }
+
+  /// - Parameter first: As of `size(first:)`.
   @inline(__always)
-  func write(at start: UnsafeMutablePointer<UInt8>) {
+  func write(at start: UnsafeMutablePointer<UInt8>, first: Currency?) {
     let width = width
     storeShort(UInt64(bitPattern: amount), width: width, at: start)
-    start[width] = UInt8(truncatingIfNeeded: currency.rawValue)
-    start[width &+ 1] = UInt8(truncatingIfNeeded: currency.rawValue >> 8)
-    start[width &+ 2] = UInt8(truncatingIfNeeded: width)
+    if currency == first {
+      start[width] = UInt8(truncatingIfNeeded: width) | TieValue.isOfFirst
+    } else {
+      start[width] = UInt8(truncatingIfNeeded: currency.rawValue)
+      start[width &+ 1] = UInt8(truncatingIfNeeded: currency.rawValue >> 8)
+      start[width &+ 2] = UInt8(truncatingIfNeeded: width)
+    }
   }
 }
 
@@ -278,7 +303,6 @@ extension RecordStore {
     base.assumingMemoryBound(to: BreakRecord.self).initialize(to: record)
     var slot = base + MemoryLayout<BreakRecord>.size.roundedUpTo8
     for part in parts {
-      if part.period != 0 { knowsPlaces = true }
       slot.assumingMemoryBound(to: BreakRecord.Part.self).initialize(
         to: .init(
           delta: part.delta, currency: part.currency.rawValue, role: part.role.rawValue, period: part.period))

@@ -22,7 +22,7 @@ struct TieIndex: ~Copyable {
   private static let endOffset = 60
   /// Entries a line, in halves, at the most, over all lines. Lines that have not been divided yet hold more, those that
   /// have been less.
-  private static let mostHalves = 12
+  private static let mostHalves = 13
   private static let leastLines = 16
 
   private typealias Line = UnsafeMutableRawPointer

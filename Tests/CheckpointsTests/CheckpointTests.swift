@@ -53,20 +53,38 @@ private func filled(_ orders: Range<Int>, into matcher: inout Matcher, outputs: 
     #expect(again.clock_ms == 1_768_000_000_200)
   }
 
-  /// The next action makes the record one of version 2; without it the bytes are those of version 1.
+  /// The next action makes the record one of version 2, digests of shards one of version 3; without both the bytes are those of
+  /// version 1.
   @Test func epochRecordsKnowTheNextAction() throws {
     var record = record()
-    let plain = record.bytes
-    #expect(plain[4] == 1)
+    #expect(record.bytes[4] == 3)
+    let digests = record.shards
+    record.shards = []
+    #expect(record.bytes[4] == 1)
     record.actionsNext = 17
     record.events.append(.run(source: EpochEvent.actions, first: 3, last: 16, count: 5, now_ms: 1_768_000_000_300))
     #expect(record.bytes[4] == 2)
     #expect(try record.bytes.withUnsafeBytes { try EpochRecord(bytes: $0) } == record)
+    record.shards = digests
+    #expect(record.bytes[4] == 3)
+    #expect(try record.bytes.withUnsafeBytes { try EpochRecord(bytes: $0) } == record)
     var newer = Array(record.bytes.dropLast(8))
-    newer[4] = 3
+    newer[4] = 4
     newer += newer.withUnsafeBytes { withUnsafeBytes(of: Checksum.of($0).littleEndian) { Array($0) } }
     let error = #expect(throws: ByteCodingError.self) { try newer.withUnsafeBytes { _ = try EpochRecord(bytes: $0) } }
-    #expect("\(error!)".contains("version 3; this program reads up to 2"))
+    #expect("\(error!)".contains("version 4; this program reads up to 3"))
+  }
+
+  /// What an earlier version says of its shards is of other bytes: it is passed over.
+  @Test func digestsOfEarlierVersionsAreNotCompared() throws {
+    var record = record()
+    // An earlier version wrote the digests into a record of version 1: the same bytes, without the one that says whether
+    // there is a next action.
+    var earlier = Array(record.bytes.dropLast(9))
+    earlier[4] = 1
+    earlier += earlier.withUnsafeBytes { withUnsafeBytes(of: Checksum.of($0).littleEndian) { Array($0) } }
+    record.shards = []
+    #expect(try earlier.withUnsafeBytes { try EpochRecord(bytes: $0) } == record)
   }
 
   /// Every single damaged bit and every shortening is noticed.

@@ -161,7 +161,6 @@ import Testing
     var matcher = Matcher(policy: testPolicy(), dimensionCount: 0)
     var outputs = MatchOutputs()
     broken(&matcher, &outputs)
-    #expect(matcher.stateVersion == 3)
     _ = matcher.apply(action("a1", .explain), now_ms: now, outputs: &outputs)
     _ = matcher.apply(action("w1", .forceClose, waits: true), now_ms: now, outputs: &outputs)
     _ = matcher.apply(action("n1", .accept, order: "NONE"), now_ms: now, outputs: &outputs)

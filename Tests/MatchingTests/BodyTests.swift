@@ -151,6 +151,88 @@ import Testing
     }
   }
 
+  /// What earlier versions have left in checkpoints is read, and kept in the bytes in which it would stand had it come now.
+  @Test(arguments: 0..<100 as Range<UInt64>) func earlierBodiesAreWrittenAnew(seed: UInt64) throws {
+    var generator = SeededGenerator(state: seed)
+    let r = Records()
+    let key = seed % 11 == 0 ? String(repeating: "k", count: 300) : "ORDER-1"
+    var scratch = [UInt8](repeating: 0, count: 4_096)
+    var now = Matcher(policy: testPolicy(), dimensionCount: 2)
+    let slot = now.insert(Fingerprint(r.view(key)), r.view(key))
+    var earlier = EarlierBody(key: r.view(key))
+    var written: [String] = []
+    for _ in 0..<(seed % 20 == 0 ? 2_000 : Int.random(in: 1...60, using: &generator)) {
+      var fact = fact(r, &generator, key, long: seed % 5 == 0, scratch: &scratch)
+      earlier.append(fact)
+      withUnsafePointer(to: &fact) { _ = now.append($0, to: slot, balance: 0) }
+      written.append(described(fact))
+    }
+    var flags = Tie.Flag.live | Tie.Flag.hasOrder | Tie.Flag.hasPosting
+    if seed % 3 != 0 {
+      let value = TieValue(
+        amount: Int64(seed) << Int64(seed % 50), currency: [Currency("USD")!, Currency("EUR")!][Int(seed % 2)])
+      earlier.end(value)
+      now.setValue(slot, value)
+      flags |= Tie.Flag.valued
+    }
+    var shard = ByteWriter()
+    shard.write(flags)
+    for time_ms in [t0, t0 + hour, t0] { shard.write(time_ms) }
+    shard.writeVarint(UInt64(earlier.bytes.count))
+    for byte in earlier.bytes { shard.write(byte) }
+    shard.writeVarint(0)
+    var restored = Matcher(policy: testPolicy(), dimensionCount: 2)
+    try restored.read(shard: shard)
+    let held = try #require(slots(restored).first)
+    var texts = TextArena()
+    var facts = restored.facts(held)
+    var read: [String] = []
+    while facts.next() { read.append(described(Fact(facts, number: 0, texts: &texts))) }
+    #expect(read == written, "seed \(seed)")
+    #expect(restored.value(held) == now.value(slot))
+    #expect(body(restored, held) == body(now, slot), "seed \(seed)")
+    #expect(restored.ties[held].deadline_ms == t0 && restored.ties[held].timer_ms == t0 + hour)
+    // As it is written now it comes back as it is.
+    var state = ByteWriter()
+    restored.exportShard(0, bits: 0, into: &state)
+    var again = Matcher(policy: testPolicy(), dimensionCount: 2)
+    try again.read(shard: state)
+    let other = try #require(slots(again).first)
+    #expect(body(again, other) == body(now, slot))
+  }
+
+  func slots(_ matcher: borrowing Matcher) -> [Int] {
+    var slots: [Int] = []
+    matcher.forEachSlot(shard: 0, bits: 0) { slots.append($0) }
+    return slots
+  }
+
+  func body(_ matcher: borrowing Matcher, _ slot: Int) -> [UInt8] {
+    Array(UnsafeBufferPointer(start: matcher.bodyStart(slot), count: matcher.bodyLength(slot)))
+  }
+
+  /// Amounts that follow from others, and those that are posted as the order has them, take no bytes.
+  @Test func whatFollowsIsNotWritten() {
+    let r = Records()
+    func length(net: Int64, tax: Int64, posted: Int64, period: Int32) -> Int {
+      var matcher = Matcher(policy: testPolicy(), dimensionCount: 0)
+      var outputs = MatchOutputs()
+      matcher.take(
+        [
+          .order(r.event("A", document: "D", net: net, tax: tax, freight: 0, gross: 300_00)),
+          .posting(r.posting("A", .receivable, posted, document: "D", period: period)),
+        ], into: &outputs)
+      return matcher.bodyLength(1)
+    }
+    let month = calendarPeriod(ofDay: day(ofMilliseconds: t0))
+    let least = length(net: 300_00, tax: 0, posted: 300_00, period: month)
+    // Two bytes an amount of less than 327.68.
+    #expect(length(net: 299_00, tax: 0, posted: 300_00, period: month) == least + 2)
+    #expect(length(net: 200_00, tax: 100_00, posted: 300_00, period: month) == least + 2)
+    #expect(length(net: 300_00, tax: 0, posted: 300_00, period: month + 1) > least)
+    #expect(length(net: 300_00, tax: 0, posted: 301_00, period: month) == least + 2)
+  }
+
   @Test func aPostingOfTheSameJournalTakesFewBytes() {
     let r = Records()
     var matcher = Matcher(policy: testPolicy(), dimensionCount: 0)

@@ -198,31 +198,6 @@ import Testing
         == ["0 revenue: -100 0 0 0 100", "202603 revenue: 0 -100 0 0 -100"])
   }
 
-  /// An older program refuses a state that says where differences lie, as it would misread it.
-  @Test func aStateThatKnowsPlacesHasAVersionOfItsOwn() throws {
-    let sale = [Input.order(r.event("O1", document: "D1", net: 100, gross: 100))]
-    func made(_ change: (inout Matcher) -> Void) -> Matcher {
-      var matcher = Matcher(policy: DisputeTests.policy(), dimensionCount: 0)
-      change(&matcher)
-      var outputs = MatchOutputs()
-      matcher.take(sale, now_ms: now, into: &outputs)
-      matcher.finish(outputs: &outputs)
-      return matcher
-    }
-    #expect(made { _ in }.stateVersion == 2)
-    for change in [{ $0.tracksPeriods = true }, { $0.tracksDisputes = true }] as [(inout Matcher) -> Void] {
-      let matcher = made(change)
-      #expect(matcher.stateVersion == 4)
-      // Also where they are wanted no longer, as long as ties have them.
-      var shard = ByteWriter()
-      matcher.exportShard(0, bits: 0, into: &shard)
-      var second = Matcher(policy: DisputeTests.policy(), dimensionCount: 0)
-      var reader = ByteReader(shard.bytes)
-      try second.importShard(0, bits: 0, from: &reader)
-      #expect(second.stateVersion == 4)
-    }
-  }
-
   /// Periods are told when something in them has changed, whole, and again where it was not sent.
   @Test func changesAreToldOnce() {
     var matcher = Self.matcher(DisputeTests.policy())
