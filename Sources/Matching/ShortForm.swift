@@ -52,9 +52,8 @@ enum ShortForm {
   // MARK: - Amounts of order events
 
   /// Where in the mask of an order event the bits stand of those of its first four amounts that follow from others.
+  /// The net amount is what remains of the gross one without the others; tax, freight and discount are nothing at all.
   static let derivedShift: UInt16 = 12
-  /// The net amount: what remains of the gross one without the others. Tax, freight, discount: nothing at all.
-  static let derivable: UInt16 = 0xf
   @inline(__always) static var net: UInt16 { bit(.net) }
 
   @inline(__always)
