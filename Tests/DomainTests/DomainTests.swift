@@ -72,6 +72,11 @@ import Testing
       #expect(formatDate(day) == String(formatTimestamp(Int64(day) * millisecondsPerDay).prefix(10)))
     }
     #expect(calendarPeriod(ofDay: 9_687) == 199607)
+    // Also where it is found in a shorter way, and at the ends of that.
+    for day in -1_000...90_000 as ClosedRange<Int32> {
+      let (year, month, _) = civilFromDays(Int(day))
+      #expect(calendarPeriod(ofDay: day) == Int32(year * 100 + month))
+    }
   }
 
   /// File partitioning and break order depend on these values: they may never change.
