@@ -134,6 +134,7 @@ public final class Daemon: @unchecked Sendable {
       sum.restarts += one.restarts
       sum.recoveries += one.recoveries
       sum.replayedRecords += one.replayedRecords
+      sum.foreignEpochs += one.foreignEpochs
       sum.recoveryProblems += one.recoveryProblems
       sum.trimmedRecords += one.trimmedRecords
       sum.checkpoints += one.checkpoints

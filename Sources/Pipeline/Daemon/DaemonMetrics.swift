@@ -120,6 +120,10 @@ public struct DaemonMetrics {
     tell("recoveries_total", .counter, "Tasks brought back from checkpoint and epochs.", status.recoveries)
     tell("recovery_problems_total", .counter, "Checkpoints that could not be used.", status.recoveryProblems)
     tell("replayed_records_total", .counter, "Records replayed to bring tasks back.", status.replayedRecords)
+    tell(
+      "foreign_epochs_total", .counter,
+      "Epochs recorded under other settings and replayed under those of now: the breaks told may be others than the state has.",
+      status.foreignEpochs)
     tell("worker_restarts_total", .counter, "Workers that failed and started anew.", status.restarts)
     tell("start_time_seconds", .gauge, "When the process started.", [("", Double(startedAt_ms) / 1_000)])
     tell(

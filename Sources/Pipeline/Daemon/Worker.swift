@@ -37,6 +37,8 @@ public final class Worker: @unchecked Sendable {
     let checkpointer: Checkpointer
     var shardsPerEpoch = 1
     var nextRound_ms = Int64.min
+    /// It is given back, and its checkpoint is written to the end.
+    var isClosing = false
     /// Keys to be deleted with the next epoch, and with the next checkpoint.
     var unneeded: (now: [String], later: [String])
     /// By source: where it ended when it was last read to its end, and the last time (wall clock) for which the broker
@@ -212,14 +214,7 @@ public final class Worker: @unchecked Sendable {
         isRecoveryDue = true
       }
     }
-    do {
-      try commitEpoch(isForced: true)
-      try markSent()
-    } catch let rewind as Rewind {
-      // Whoever comes next takes those records in again.
-      log.notice("the last epoch was not committed", metadata: ["error": "\(rewind.reason)"])
-      status.abortedEpochs += 1
-    }
+    _ = try close(within_ms: Worker.closingTime_ms)
     // From here on the partitions are given back, and with them what the status speaks of.
     isLeaving = true
     log.info("worker left the group", metadata: ["records": "\(status.decode.records)"])

@@ -70,6 +70,8 @@ public struct WorkerStatus: Sendable {
   public var restarts = 0
   public var recoveries = 0
   public var replayedRecords = 0
+  /// Epochs that were recorded under other settings and replayed under those of now.
+  public var foreignEpochs = 0
   /// Checkpoints that could not be used.
   public var recoveryProblems = 0
   /// Records that were deleted before they were read (retention); the offsets between, at the most.

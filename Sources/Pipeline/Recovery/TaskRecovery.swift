@@ -18,6 +18,8 @@ public struct RecoveryReport: Sendable, Equatable {
   public var epochs = 0
   public var records = 0
   public var ties = 0
+  /// Of the epochs, those recorded under other settings than those they were replayed under.
+  public var foreignEpochs = 0
   /// What was found unusable on the way.
   public var problems: [String] = []
 }
@@ -208,6 +210,7 @@ final class TaskRecovery {
     engine.held.isRetryDue = true
     engine.held.counts = HoldCounts()
     report.ties = engine.matcher.tieCount
+    report.foreignEpochs = replayer.foreignEpochs
     let kept = manifests.filter { $0.epoch <= (manifest?.epoch ?? 0) }
     return Recovered(
       engine: engine, kept: Array(kept.prefix(2)), unneeded: contents.unneeded(by: Array(kept.prefix(2))),
