@@ -374,12 +374,15 @@ public final class Checkpointer {
   /// Remembers how far the checkpoint is, for `rollback`.
   public func save() { saved = progress }
 
+  /// Whether a checkpoint has become complete since `save`.
+  public var isFinishedSinceSave: Bool { finished > saved.finished }
+
   /// What was written since `save` has not been stored: it is as if it had not been written.
   public func rollback() { progress = saved }
 
   /// What was written since `save` could not be stored, and the epoch is committed all the same: the round is given up.
   public func abandon() {
-    let lost = finished > saved.finished ? kept.last?.keys : round?.keys
+    let lost = isFinishedSinceSave ? kept.last?.keys : round?.keys
     progress = saved
     for keys in [lost, round?.keys, progress.interrupted?.keys] { progress.dropped.formUnion(keys ?? []) }
     progress.round = nil
@@ -535,6 +538,8 @@ public final class ShardOpener {
 public struct CheckpointContents: Sendable {
   /// The newest value of each key.
   public var values: [String: [UInt8]] = [:]
+  /// What of the store could not be read.
+  public var problems: [String] = []
 
   public init() {}
 
@@ -543,7 +548,7 @@ public struct CheckpointContents: Sendable {
   /// The manifests that can be read and lie at or before an epoch, the newest first; and what is wrong with others.
   public func manifests(upTo epoch: UInt64) -> (usable: [CheckpointManifest], problems: [String]) {
     var usable: [CheckpointManifest] = []
-    var problems: [String] = []
+    var problems = problems
     for (key, value) in values.sorted(by: { $0.key < $1.key }) where key.hasPrefix("m.") {
       do throws(ByteCodingError) {
         var failure: ByteCodingError?

@@ -138,6 +138,8 @@ public final class Daemon: @unchecked Sendable {
       sum.recoveryProblems += one.recoveryProblems
       sum.trimmedRecords += one.trimmedRecords
       sum.checkpoints += one.checkpoints
+      sum.checkpointFailures += one.checkpointFailures
+      if let time = one.checkpointed_ms { sum.checkpointed_ms = min(sum.checkpointed_ms ?? .max, time) }
       sum.checkpointBytes += one.checkpointBytes
       sum.abortedEpochs += one.abortedEpochs
       sum.commits += one.commits

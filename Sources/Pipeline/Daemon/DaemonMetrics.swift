@@ -112,6 +112,15 @@ public struct DaemonMetrics {
       status.sourcesWaiting)
     tell("throttled", .gauge, "1 where intake is slowed down at the bound of memory.", status.isThrottled ? 1 : 0)
     tell("checkpoints", .gauge, "Checkpoints that the tasks here have completed.", status.checkpoints)
+    tell(
+      "checkpoint_failures_total", .counter, "Checkpoints that could not be written: the log says why.",
+      status.checkpointFailures)
+    if let time_ms = status.checkpointed_ms {
+      tell(
+        "checkpoint_timestamp_seconds", .gauge,
+        "When the newest checkpoint was complete, or the task brought back, of the task for which that is longest ago.",
+        [("", Double(time_ms) / 1_000)])
+    }
     tell("checkpoint_bytes", .gauge, "Bytes that the tasks here have written to checkpoints.", status.checkpointBytes)
     tell(
       "checkpoint_pause_seconds", .gauge, "Longest pause that checkpointing has put between two batches.",

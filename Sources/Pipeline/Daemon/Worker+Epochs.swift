@@ -115,11 +115,10 @@ extension Worker {
           || engine.hasEvents && task.checkpointer.isWriting || task.isClosing
       else { continue }
       task.checkpointer.save()
-      let finished = task.checkpointer.finished
       var (writes, digests) = try checkpoint(task)
       writes += task.unneeded.now.map { CheckpointWrite(key: $0, value: nil) }
       task.unneeded.now = []
-      if task.checkpointer.finished > finished {
+      if task.checkpointer.isFinishedSinceSave {
         writes += task.unneeded.later.map { CheckpointWrite(key: $0, value: nil) }
         task.unneeded.later = []
       }
@@ -184,11 +183,18 @@ extension Worker {
           throw error
         } catch {
           // A full disk stops checkpoints, and nothing else: the epoch is committed.
-          log.error("the checkpoint is given up", metadata: ["partition": "\(record.task)", "error": "\(error)"])
+          status.checkpointFailures += 1
+          log.error(
+            "the checkpoint cannot be written: when the epochs since the last one have expired, the state cannot be rebuilt",
+            metadata: [
+              "partition": "\(record.task)", "directory": "\(path)", "error": "\(error)",
+              "last": "\(formatTimestamp(task.checkpointed_ms))",
+            ])
           task.checkpointer.abandon()
           task.isClosing = false
         }
       }
+      if task.checkpointer.isFinishedSinceSave { task.checkpointed_ms = environment.wallClock_ms() }
       task.engine.finishEpoch(record)
     }
     let end_us = environment.monotonic_us()

@@ -174,7 +174,8 @@ extension Worker {
         task: partition, sources: configuration.sources.map(\.name), kept: recovered.kept,
         tiesPerShard: configuration.shardTies)
       if environment.defect == .shardOneEpochLate { checkpointer.plantedShift = 1 }
-      let task = Task(recovered.engine, checkpointer, unneeded: recovered.unneeded)
+      let task = Task(
+        recovered.engine, checkpointer, unneeded: recovered.unneeded, now_ms: environment.wallClock_ms())
       tasks[partition] = task
       if recovered.report.foreignEpochs > 0 {
         status.foreignEpochs += recovered.report.foreignEpochs

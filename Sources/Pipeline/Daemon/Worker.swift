@@ -39,6 +39,8 @@ public final class Worker: @unchecked Sendable {
     var nextRound_ms = Int64.min
     /// It is given back, and its checkpoint is written to the end.
     var isClosing = false
+    /// By the wall clock: when its newest checkpoint was complete, or when it was brought back.
+    var checkpointed_ms: Int64
     /// Keys to be deleted with the next epoch, and with the next checkpoint.
     var unneeded: (now: [String], later: [String])
     /// By source: where it ended when it was last read to its end, and the last time (wall clock) for which the broker
@@ -48,8 +50,11 @@ public final class Worker: @unchecked Sendable {
     /// By source.
     var advances: [SourceAdvance]
 
-    init(_ engine: TaskEngine, _ checkpointer: Checkpointer, unneeded: (now: [String], later: [String])) {
+    init(
+      _ engine: TaskEngine, _ checkpointer: Checkpointer, unneeded: (now: [String], later: [String]), now_ms: Int64
+    ) {
       self.engine = engine
+      checkpointed_ms = now_ms
       self.checkpointer = checkpointer
       self.unneeded = unneeded
       ends = Array(repeating: 0, count: engine.isAtEnd.count)
@@ -163,6 +168,7 @@ public final class Worker: @unchecked Sendable {
     status.restarts = before.restarts
     status.abortedEpochs = before.abortedEpochs
     status.rebalances = before.rebalances
+    status.checkpointFailures = before.checkpointFailures
     replayedDecode = DecodeCounters()
     tasks = [:]
     parked = [:]
@@ -415,6 +421,7 @@ public final class Worker: @unchecked Sendable {
     status.lag = 0
     status.checkpoints = 0
     status.checkpointBytes = 0
+    status.checkpointed_ms = nil
     status.watermark_ms = nil
     status.waiting = 0
     status.sourcesWaiting = sourcesWaiting.count
@@ -441,6 +448,9 @@ public final class Worker: @unchecked Sendable {
       status.stateBytes += engine.matcher.liveBytes
       status.checkpoints += task.checkpointer.finished
       status.checkpointBytes += task.checkpointer.writtenBytes
+      if configuration.checkpoints != .off {
+        status.checkpointed_ms = min(status.checkpointed_ms ?? .max, task.checkpointed_ms)
+      }
       let watermark = engine.matcher.watermarks.current_ms
       if watermark > .min { status.watermark_ms = min(status.watermark_ms ?? .max, watermark) }
       for (index, (topic, next)) in zip(configuration.inputTopics, engine.next).enumerated() {

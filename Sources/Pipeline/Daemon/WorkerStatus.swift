@@ -77,6 +77,11 @@ public struct WorkerStatus: Sendable {
   /// Records that were deleted before they were read (retention); the offsets between, at the most.
   public var trimmedRecords: Int64 = 0
   public var checkpoints = 0
+  /// Those that could not be written.
+  public var checkpointFailures = 0
+  /// By the wall clock: of the task whose newest checkpoint is the oldest, when that was complete, or when the task was
+  /// brought back; nil without tasks or checkpoints.
+  public var checkpointed_ms: Int64?
   public var checkpointBytes = 0
   public var abortedEpochs = 0
   /// Epochs that had something to commit, the time from their beginning to their end, and of it the time for committing.

@@ -98,6 +98,9 @@ final class TaskRecovery {
         problems.append(manifest.map { "checkpoint of epoch \($0.epoch): \(error)" } ?? "\(error)")
       }
     }
+    if manifests.isEmpty, let place = checkpointsPlace(partition) {
+      problems.insert("there is no checkpoint of it in \(place)", at: 0)
+    }
     throw RecoveryError(
       "the state of partition \(partition) at epoch \(mark.number) cannot be rebuilt: "
         + problems.joined(separator: "; ") + ". Nothing was skipped; start anew with another kafka.group and prefix, "
@@ -215,6 +218,15 @@ final class TaskRecovery {
     return Recovered(
       engine: engine, kept: Array(kept.prefix(2)), unneeded: contents.unneeded(by: Array(kept.prefix(2))),
       report: report, unsent: unsent)
+  }
+
+  /// Where the checkpoints of a task lie; nil where there are none.
+  private func checkpointsPlace(_ partition: Int32) -> String? {
+    switch configuration.checkpoints {
+    case .off: nil
+    case .directory(let path): "\(path)/\(partition)"
+    case .topic: "\(TopicPartition(configuration.checkpointsTopic, partition))"
+    }
   }
 
   func loadCheckpoints(_ partition: Int32) throws -> CheckpointContents {
