@@ -49,6 +49,8 @@ public struct CheckpointManifest: Sendable, Equatable {
   public var policies: [UInt8] = []
   /// Dimensions that postings have from their orders in the aggregates and in what is in dispute, a bit each.
   public var inheritedDimensions: UInt8 = 0
+  /// Names of the dimensions in their order; nil where an earlier version has written it.
+  public var dimensions: [String]?
   /// Format of the shards and the sums.
   public var stateVersion = Matcher.stateVersions.lowerBound
   /// The aggregates at `epoch`, in chunks of their own; 0 chunks where there are none.
@@ -139,6 +141,11 @@ public struct CheckpointManifest: Sendable, Equatable {
       writer.write(bytes: policies)
     }
     if stateVersion >= 5 { writer.write(inheritedDimensions) }
+    // Earlier versions do not read on.
+    if stateVersion >= 5, let dimensions {
+      writer.writeVarint(UInt64(dimensions.count))
+      for dimension in dimensions { writer.write(text: dimension) }
+    }
     writer.write(Checksum.of(writer.bytes))
     return writer.array
   }
@@ -188,6 +195,11 @@ public struct CheckpointManifest: Sendable, Equatable {
     }
     if !reader.isAtEnd { policies = try part() }
     if stateVersion >= 5 { inheritedDimensions = try reader.read() }
+    if !reader.isAtEnd {
+      var names: [String] = []
+      for _ in 0..<(try reader.readCount(atMost: content.count)) { names.append(try reader.readText()) }
+      dimensions = names
+    }
   }
 
   init(
@@ -307,6 +319,7 @@ public final class Checkpointer {
 
   private let task: Int32
   private let sources: [String]
+  private let dimensions: [String]
   private let context: OpaquePointer
   private var scratch = ByteWriter(capacity: 1 << 16)
 
@@ -353,12 +366,13 @@ public final class Checkpointer {
 
   /// - Parameter kept: Checkpoints found in the store, so that they are deleted when newer ones take their place.
   public init(
-    task: Int32, sources: [String], kept: [CheckpointManifest] = [],
+    task: Int32, sources: [String], dimensions: [String] = [], kept: [CheckpointManifest] = [],
     tiesPerShard: Int = Checkpointer.tiesPerShard
   ) {
     self.tiesPerShard = tiesPerShard
     self.task = task
     self.sources = sources
+    self.dimensions = dimensions
     progress.kept = kept.sorted { $0.epoch < $1.epoch }
     context = ZSTD_createCCtx()
   }
@@ -470,6 +484,7 @@ public final class Checkpointer {
       manifest.actionsNext = actionsNext
       manifest.held = done.held
       manifest.policies = done.policies
+      manifest.dimensions = dimensions
       manifest.inheritedDimensions = matcher.inheritedDimensions
       manifest.stateVersion = Matcher.stateVersion
       if matcher.hasAggregates {

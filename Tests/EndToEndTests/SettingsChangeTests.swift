@@ -1,7 +1,9 @@
+import Aggregates
 import Configuration
 import Foundation
 import Kafka
 import KafkaTesting
+import Logging
 import Pipeline
 import Testing
 
@@ -66,5 +68,57 @@ extension EndToEndTests {
         daemon.metricsPage().contains("tieout_daemon_foreign_epochs_total \(daemon.status.foreignEpochs)\n"))
     }
     #expect(after.foreignEpochs > 0 && after.replayedRecords == sent)
+  }
+
+  /// Starts a daemon that cannot take the state up, and returns what it says.
+  private func refusal(_ configuration: Configuration) throws -> String {
+    let lines = LogLines()
+    let daemon = Daemon(configuration: configuration, log: Logger(label: "test") { _ in lines })
+    try daemon.start()
+    let until = Date().addingTimeInterval(30)
+    while lines.all.allSatisfy({ !$0.contains("the state was made") && !$0.contains("epochs were recorded") }),
+      Date() < until
+    { Thread.sleep(forTimeInterval: 0.02) }
+    #expect(daemon.status.decode.records == 0)
+    daemon.stop.stop()
+    #expect(daemon.waitUntilStopped())
+    return lines.all.joined(separator: "\n")
+  }
+
+  /// The state knows its sources and dimensions: others are named, whether its epochs are still there or not, and with those of
+  /// before it goes on.
+  @Test func otherSourcesAndDimensionsAreNamed() throws {
+    let cluster = try TestCluster()
+    var configuration = try prepared(cluster)
+    configuration.aggregates = AggregateSettings()
+    configuration.dimensions = ["region"]
+    let (sent, _) = try load(configuration, cluster, orders: 50)
+    let first = try reconcile(configuration, records: sent)
+    let names = configuration.sources.map(\.name)
+    let advice = "put them back as they were, or begin anew with another kafka.group and prefix"
+
+    var changed = configuration
+    changed.sources.reverse()
+    let reversed = names.reversed().joined(separator: ", ")
+    let reordered = try refusal(changed)
+    #expect(
+      reordered.contains(
+        "the state was made with the sources \(names.joined(separator: ", ")), and configured are \(reversed)"))
+    #expect(reordered.contains(advice))
+    // Without a checkpoint their offsets tell.
+    changed.checkpoints = .off
+    #expect(try refusal(changed).contains("the epochs were recorded with the sources in another order than \(reversed)"))
+
+    changed = configuration
+    changed.sources[0].name = "other"
+    #expect(try refusal(changed).contains("and configured are other, \(names[1])"))
+
+    changed = configuration
+    changed.dimensions = ["region", "channel"]
+    let widened = try refusal(changed)
+    #expect(widened.contains("the state was made with the dimensions region, and configured are region, channel"))
+    #expect(widened.contains(advice))
+    let after = try running(configuration, until: isBack)
+    #expect(after.match.open.reduce(0, +) == first.values.count { $0.state == "open" })
   }
 }

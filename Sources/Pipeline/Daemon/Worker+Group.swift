@@ -171,7 +171,8 @@ extension Worker {
         }
       }
       let checkpointer = Checkpointer(
-        task: partition, sources: configuration.sources.map(\.name), kept: recovered.kept,
+        task: partition, sources: configuration.sources.map(\.name), dimensions: configuration.dimensions,
+        kept: recovered.kept,
         tiesPerShard: configuration.shardTies)
       if environment.defect == .shardOneEpochLate { checkpointer.plantedShift = 1 }
       let task = Task(

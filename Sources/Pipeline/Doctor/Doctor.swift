@@ -80,6 +80,7 @@ public struct Doctor {
       findings += topics(probe, cluster)
       findings += periods(probe, cluster)
       findings += rights(probe, cluster, &newest)
+      findings += state(probe, cluster)
     }
     findings += messageSizes()
     findings += data(now_ms: wallClock_ms())

@@ -68,6 +68,7 @@ public final class Auditor {
       do {
         let chain = try log.chain(
           to: mark, after: manifest?.from ?? 0, offset: manifest?.epochsOffset, manifest: manifest)
+        if let manifest { try manifest.check(configuration) } else { try chain.last?.check(configuration, committed) }
         let engine = TaskEngine(stage, partition: partition)
         let replayer = EpochReplayer(engine, configuration, reader, environment, versions: versions)
         let wanted = chain.prefix { $0.number <= epochs.upperBound }

@@ -25,7 +25,8 @@ struct CheckpointDirectory {
 
   private static let unfinished = "tmp."
 
-  func load() throws -> CheckpointContents {
+  /// - Parameter kinds: What is read.
+  func load(_ kinds: [Substring] = ["m.", "s.", "a."]) throws -> CheckpointContents {
     var contents = CheckpointContents()
     /// What cannot be read is as good as missing: an older checkpoint or the epochs may do without it.
     func reading<Value>(_ body: () throws -> Value) throws -> Value? {
@@ -35,7 +36,7 @@ struct CheckpointDirectory {
       }
     }
     for name in try reading({ try files.names(in: path) })?.sorted() ?? [] {
-      if ["m.", "s.", "a."].contains(name.prefix(2)) {
+      if kinds.contains(name.prefix(2)) {
         if let bytes = try reading({ try files.read(path + "/" + name) }) { contents.put(name, bytes) }
       } else if name.hasPrefix(CheckpointDirectory.unfinished) {
         // Left by a process that died while it wrote: nothing needs it, so that it is removed with the next epoch.

@@ -83,17 +83,20 @@ final class TaskRecovery {
       problems.append("checkpoint of epoch \(other.epoch): it is of task \(other.task)")
     }
     manifests.removeAll { $0.task != partition }
-    manifests.removeAll { $0.sources != Array(configuration.sources.map(\.name).prefix($0.sources.count)) }
     let log = EpochLog(reader, TopicPartition(configuration.epochsTopic, partition), environment, keepAlive)
     for manifest in manifests.map(Optional.some) + [nil] {
       do {
         let chain = try log.chain(
           to: mark, after: manifest?.from ?? 0, offset: manifest?.epochsOffset, manifest: manifest)
+        if let manifest { try manifest.check(configuration) } else { try chain.last?.check(configuration, committed) }
         return try replay(partition, mark, manifest, chain, contents, committed, manifests, problems)
       } catch let error as KafkaError where error.isFatal || error.isRetriable {
         throw error
       } catch let error as Worker.Interrupted {
         throw error
+      } catch let error as StateMisfit {
+        // Whatever else there is, is of the same task.
+        throw RecoveryError("partition \(partition): \(error)")
       } catch {
         problems.append(manifest.map { "checkpoint of epoch \($0.epoch): \(error)" } ?? "\(error)")
       }
