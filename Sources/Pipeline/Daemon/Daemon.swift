@@ -30,6 +30,7 @@ public final class Daemon: @unchecked Sendable {
   /// Checks the topics and starts the workers.
   public func start() throws {
     keepFetchMemory()
+    try configuration.checkClients()
     let check = TopicCheck(configuration)
     let counts = try check.run(log: log)
     configuration.partialsPartitions = counts[configuration.partialsTopic] ?? 1

@@ -114,6 +114,14 @@ public struct Doctor {
           .warning, "configuration", "checkpoints.store", "off",
           advice: "A restart reads all epochs anew, as far as their topics go back. Use topic, or directory."))
     }
+    do throws(KafkaError) {
+      try configuration.checkClients()
+    } catch {
+      findings.append(
+        DoctorFinding(
+          .failed, "configuration", error.context, error.message,
+          advice: "The client library does not take these properties together: the daemon does not start."))
+    }
     findings += configuration.mappingWarnings.map {
       DoctorFinding(.warning, "configuration", "sources", $0, advice: "Correct the mapping.")
     }

@@ -18,6 +18,8 @@ final class EpochReplayer {
   private let versions: TableVersions?
   /// Epochs in which something happened under other settings.
   private(set) var foreignEpochs = 0
+  /// The last epoch under other settings, whether anything happened in it or not.
+  private(set) var lastForeign: UInt64?
 
   /// - Parameter versions: Where the tables have changed over time.
   init(
@@ -99,6 +101,7 @@ final class EpochReplayer {
     // Under other settings another result is no error; the facts are taken in all the same.
     guard record.configuration == engine.configurationHash else {
       foreignEpochs += record.events.isEmpty ? 0 : 1
+      lastForeign = record.number
       return
     }
     func expect(_ isSame: Bool, _ what: String) throws {
