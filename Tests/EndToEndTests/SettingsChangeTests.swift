@@ -107,7 +107,8 @@ extension EndToEndTests {
     #expect(reordered.contains(advice))
     // Without a checkpoint their offsets tell.
     changed.checkpoints = .off
-    #expect(try refusal(changed).contains("the epochs were recorded with the sources in another order than \(reversed)"))
+    #expect(
+      try refusal(changed).contains("the epochs were recorded with the sources in another order than \(reversed)"))
 
     changed = configuration
     changed.sources[0].name = "other"

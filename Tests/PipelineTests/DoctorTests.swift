@@ -191,7 +191,7 @@ private final class FakeProbe: ClusterProbe {
     // Of the epochs 3 to 5 the third is in the checkpoint, and the fifth is not committed.
     #expect(
       findings(sources: ["orders", "ledger"], epochHash: 1) == [
-        "warning 1 epoch since the newest checkpoints were recorded under other settings or tables"
+        "warning since the newest checkpoints 1 epoch of other settings or tables"
       ])
   }
 

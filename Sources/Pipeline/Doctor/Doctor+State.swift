@@ -39,9 +39,9 @@ extension Doctor {
       return [
         DoctorFinding(
           .warning, "state", subject,
-          "\(DoctorText.count(foreign, "epoch")) since the newest checkpoints were recorded under other settings or tables",
-          advice: "The next start would replay them under those of now, and what was told of their orders would stay as it is. "
-            + "Start once with the old settings and files, stop with SIGTERM, and change them then.")
+          "since the newest checkpoints \(DoctorText.count(foreign, "epoch")) of other settings or tables",
+          advice: "The next start would replay them under those of now, and what was told of their orders would stay "
+            + "as it is. Start once with the old settings and files, stop with SIGTERM, and change them then.")
       ]
     }
     guard known > 0 else { return [] }
