@@ -100,6 +100,9 @@ public struct DaemonMetrics {
       "period_overflow", .gauge,
       "Amounts of the control totals whose period is counted as (other): \(PeriodTotals.maximum) periods and currencies a task are kept apart.",
       status.periodOverflow)
+    tell(
+      "tombstones_total", .counter, "Records without a value, which say nothing outside of change feeds.",
+      status.decode.tombstones)
     tell("dead_letters_total", .counter, "Records that could not be taken in.", status.deadLetters)
     tell(
       "trimmed_records_total", .counter, "Records deleted before they were read, at most.", Int(status.trimmedRecords))

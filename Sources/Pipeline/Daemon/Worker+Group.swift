@@ -9,6 +9,7 @@ import Matching
 extension Worker {
   func rebalance(_ change: Rebalance) throws {
     status.rebalances += 1
+    defer { if group == nil { publishNotReady() } }
     switch change {
     case .assigned(let places):
       log.info(
@@ -26,6 +27,7 @@ extension Worker {
         return try consumer.assign([:])
       }
       isRecoveryDue = true
+      publishNotReady()
       try recover()
     case .revoked(let places):
       log.info(

@@ -406,6 +406,9 @@ public final class Worker: @unchecked Sendable {
 
   // MARK: - Status
 
+  /// Tasks are not there yet, or not any more: at once, and not with the next epoch.
+  func publishNotReady() { state.withLock { $0.isReady = false } }
+
   func publish() {
     guard !isLeaving else { return }
     status.decode = stage?.counters ?? DecodeCounters()
