@@ -153,7 +153,7 @@ func makeClient(
   return client
 }
 
-/// Whether the client library takes settings; no broker is asked.
+/// Whether the client library takes settings; no broker is asked, and no file is read, which may be on another machine.
 public enum ClientSettings {
   public static func check(producer properties: [KafkaProperty]) throws(KafkaError) {
     try check(RD_KAFKA_PRODUCER, Producer.defaults + properties)
@@ -167,7 +167,8 @@ public enum ClientSettings {
     let context = ClientContext { _, _, _ in }
     // Without an address it connects to nobody.
     let client = try makeClient(
-      type, properties: properties.filter { $0.name != "bootstrap.servers" }, context: context)
+      type, properties: properties.filter { $0.name != "bootstrap.servers" && !$0.name.hasSuffix(".location") },
+      context: context)
     rd_kafka_destroy(client)
     withExtendedLifetime(context) {}
   }

@@ -5,10 +5,10 @@ import Kafka
 /// The state was made under settings that those of now cannot take it up from.
 struct StateMisfit: Error, CustomStringConvertible {
   var found: String
-  var description: String { "\(found). \(StateMisfit.advice)" }
+  var description: String { "\(found). Nothing was skipped. \(StateMisfit.advice)" }
 
   static let advice =
-    "Nothing was skipped. Sources are only ever appended, and dimensions stay as they are while there are aggregates: put them back as they "
+    "Sources are only ever appended, and dimensions stay as they are while there are aggregates: put them back as they "
     + "were, or begin anew with another kafka.group and prefix"
 }
 
