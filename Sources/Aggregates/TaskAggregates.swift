@@ -153,7 +153,8 @@ public struct TaskAggregates: ~Copyable {
     for _ in 0..<(try reader.readCount(atMost: 1 << 16)) { times.append(try reader.read()) }
     let restored = try CellTable.restored(from: &reader, limits: settings.limits)
     guard restored.dimensionCount == table.dimensionCount else {
-      throw ByteCodingError("aggregates of other dimensions")
+      throw ByteCodingError(
+        "aggregates of \(restored.dimensionCount) dimensions, and \(table.dimensionCount) are configured")
     }
     table = restored
     (toldAt_ms, toldTimes) = (told, times)

@@ -49,6 +49,8 @@ public struct CheckpointManifest: Sendable, Equatable {
   public var policies: [UInt8] = []
   /// Dimensions that postings have from their orders in the aggregates and in what is in dispute, a bit each.
   public var inheritedDimensions: UInt8 = 0
+  /// Names of the dimensions in their order; nil where an earlier version has written it.
+  public var dimensions: [String]?
   /// Format of the shards and the sums.
   public var stateVersion = Matcher.stateVersions.lowerBound
   /// The aggregates at `epoch`, in chunks of their own; 0 chunks where there are none.
@@ -81,8 +83,15 @@ public struct CheckpointManifest: Sendable, Equatable {
 
   /// Every key that the checkpoint needs.
   public var keys: [String] {
-    shards.indices.flatMap { shard in (0..<shards[shard].chunks).map { chunkKey(shard, $0) } }
-      + (0..<aggregateChunks).map { aggregateKey($0) } + [key]
+    CheckpointManifest.chunkKeys(shards, bits: bits) + (0..<aggregateChunks).map { aggregateKey($0) } + [key]
+  }
+
+  static func chunkKeys(_ shards: [Shard], bits: Int) -> [String] {
+    shards.enumerated().flatMap { shard, entry in
+      (0..<entry.chunks).map {
+        chunkKey(bits: bits, shard: shard, epoch: entry.writtenAt, incarnation: entry.writer, chunk: $0)
+      }
+    }
   }
 
   public var ties: Int { shards.reduce(0) { $0 + $1.ties } }
@@ -132,6 +141,11 @@ public struct CheckpointManifest: Sendable, Equatable {
       writer.write(bytes: policies)
     }
     if stateVersion >= 5 { writer.write(inheritedDimensions) }
+    // Earlier versions do not read on.
+    if stateVersion >= 5, let dimensions {
+      writer.writeVarint(UInt64(dimensions.count))
+      for dimension in dimensions { writer.write(text: dimension) }
+    }
     writer.write(Checksum.of(writer.bytes))
     return writer.array
   }
@@ -181,6 +195,11 @@ public struct CheckpointManifest: Sendable, Equatable {
     }
     if !reader.isAtEnd { policies = try part() }
     if stateVersion >= 5 { inheritedDimensions = try reader.read() }
+    if !reader.isAtEnd {
+      var names: [String] = []
+      for _ in 0..<(try reader.readCount(atMost: content.count)) { names.append(try reader.readText()) }
+      dimensions = names
+    }
   }
 
   init(
@@ -293,11 +312,14 @@ public final class Checkpointer {
   /// Uncompressed bytes of a chunk; compressed, and even if they do not compress, they stay under Kafka's default
   /// message limit of 1 MiB.
   public static let chunkBytes = 768 << 10
+  /// Uncompressed bytes that are written between two batches.
+  public static let epochBytes = 1 << 19
   /// The most bytes that a message with a chunk has: one that does not compress, with its frame and its key.
   public static var largestMessage: Int { ZSTD_compressBound(chunkBytes) + 512 }
 
   private let task: Int32
   private let sources: [String]
+  private let dimensions: [String]
   private let context: OpaquePointer
   private var scratch = ByteWriter(capacity: 1 << 16)
 
@@ -310,25 +332,48 @@ public final class Checkpointer {
     var policies: [UInt8]
     var bits: Int
     var shards: [CheckpointManifest.Shard] = []
+
+    var keys: [String] { CheckpointManifest.chunkKeys(shards, bits: bits) }
   }
-  private var round: Round?
-  /// Finished checkpoints that are kept, the older first.
-  private var kept: [CheckpointManifest] = []
-  public private(set) var finished = 0
+
+  /// How far it is; taken back where nothing of it has been stored.
+  private struct Progress {
+    var round: Round?
+    /// The round that was running when one of the whole state began.
+    var interrupted: Round?
+    /// Finished checkpoints that are kept, the older first.
+    var kept: [CheckpointManifest] = []
+    /// Keys of rounds that were given up, to be deleted with the next checkpoint.
+    var dropped: Set<String> = []
+    var finished = 0
+    var writtenBytes = 0
+  }
+  private var progress = Progress()
+  private var saved = Progress()
+  private var round: Round? {
+    get { progress.round }
+    _modify { yield &progress.round }
+  }
+  private var kept: [CheckpointManifest] {
+    get { progress.kept }
+    _modify { yield &progress.kept }
+  }
+  public var finished: Int { progress.finished }
+  public var writtenBytes: Int { progress.writtenBytes }
   /// Epochs by which shards are said to be older than they are. Only the simulator plants this defect.
   public var plantedShift: UInt64 = 0
-  public private(set) var writtenBytes = 0
   public private(set) var reusedShards = 0
 
   /// - Parameter kept: Checkpoints found in the store, so that they are deleted when newer ones take their place.
   public init(
-    task: Int32, sources: [String], kept: [CheckpointManifest] = [],
+    task: Int32, sources: [String], dimensions: [String] = [], kept: [CheckpointManifest] = [],
     tiesPerShard: Int = Checkpointer.tiesPerShard
   ) {
     self.tiesPerShard = tiesPerShard
     self.task = task
     self.sources = sources
-    self.kept = kept.sorted { $0.epoch < $1.epoch }
+    self.dimensions = dimensions
+    progress.kept = kept.sorted { $0.epoch < $1.epoch }
     context = ZSTD_createCCtx()
   }
 
@@ -340,25 +385,36 @@ public final class Checkpointer {
   /// Shards of the running round.
   public var shardCount: Int { round.map { 1 << $0.bits } ?? 0 }
 
-  private var savedRound: Round?
-  private var savedKept: [CheckpointManifest] = []
-
   /// Remembers how far the checkpoint is, for `rollback`.
-  public func save() {
-    savedRound = round
-    savedKept = kept
-  }
+  public func save() { saved = progress }
+
+  /// Whether a checkpoint has become complete since `save`.
+  public var isFinishedSinceSave: Bool { finished > saved.finished }
 
   /// What was written since `save` has not been stored: it is as if it had not been written.
-  public func rollback() {
-    round = savedRound
-    kept = savedKept
-  }
+  public func rollback() { progress = saved }
 
   /// What was written since `save` could not be stored, and the epoch is committed all the same: the round is given up.
   public func abandon() {
+    let lost = isFinishedSinceSave ? kept.last?.keys : round?.keys
+    progress = saved
+    for keys in [lost, round?.keys, progress.interrupted?.keys] { progress.dropped.formUnion(keys ?? []) }
+    progress.round = nil
+    progress.interrupted = nil
+  }
+
+  /// A running round, whose first shards are of earlier epochs, waits for one that begins now.
+  public func interrupt() {
+    progress.interrupted = round
     round = nil
-    kept = savedKept
+  }
+
+  /// The round that has waited goes on, where the one for which it did is not finished.
+  public func resume() {
+    guard let interrupted = progress.interrupted else { return }
+    progress.dropped.formUnion(round?.keys ?? [])
+    progress.round = interrupted
+    progress.interrupted = nil
   }
 
   /// Begins a round with the state at the end of an epoch.
@@ -380,7 +436,7 @@ public final class Checkpointer {
   public func advance(
     _ matcher: borrowing Matcher, epoch: UInt64, incarnation: UInt64, next: [Int64], actionsNext: Int64? = nil,
     configuration: UInt64, most: Int,
-    bytes limit: Int = 1 << 19
+    bytes limit: Int = Checkpointer.epochBytes
   ) -> (writes: [CheckpointWrite], digests: [ShardDigest]) {
     guard round != nil else { return ([], []) }
     var writes: [CheckpointWrite] = []
@@ -428,6 +484,7 @@ public final class Checkpointer {
       manifest.actionsNext = actionsNext
       manifest.held = done.held
       manifest.policies = done.policies
+      manifest.dimensions = dimensions
       manifest.inheritedDimensions = matcher.inheritedDimensions
       manifest.stateVersion = Matcher.stateVersion
       if matcher.hasAggregates {
@@ -441,9 +498,11 @@ public final class Checkpointer {
       }
       writes.append(CheckpointWrite(key: manifest.key, value: manifest.bytes))
       kept.append(manifest)
+      progress.dropped.formUnion(progress.interrupted?.keys ?? [])
+      progress.interrupted = nil
       writes += trim()
       round = nil
-      finished += 1
+      progress.finished += 1
     }
     return (writes, digests)
   }
@@ -455,19 +514,20 @@ public final class Checkpointer {
     while start < scratch.count {
       let end = min(scratch.count, start + Checkpointer.chunkBytes)
       chunks.append(Chunk.encode(UnsafeRawBufferPointer(rebasing: scratch.bytes[start..<end]), context: context))
-      writtenBytes += chunks.last!.count
+      progress.writtenBytes += chunks.last!.count
       start = end
     }
     return chunks
   }
 
-  /// Keeps the two newest checkpoints, deletes what only older ones need.
+  /// Keeps the two newest checkpoints, deletes what only older ones and rounds that were given up need.
   private func trim() -> [CheckpointWrite] {
-    guard kept.count > 2 else { return [] }
-    let needed = Set(kept.suffix(2).flatMap(\.keys))
-    var gone: Set<String> = []
+    var gone = progress.dropped
     for old in kept.dropLast(2) { gone.formUnion(old.keys) }
-    kept.removeFirst(kept.count - 2)
+    guard !gone.isEmpty else { return [] }
+    let needed = Set(kept.suffix(2).flatMap(\.keys))
+    kept = kept.suffix(2)
+    progress.dropped = []
     return gone.subtracting(needed).sorted().map { CheckpointWrite(key: $0, value: nil) }
   }
 
@@ -493,6 +553,8 @@ public final class ShardOpener {
 public struct CheckpointContents: Sendable {
   /// The newest value of each key.
   public var values: [String: [UInt8]] = [:]
+  /// What of the store could not be read.
+  public var problems: [String] = []
 
   public init() {}
 
@@ -501,7 +563,7 @@ public struct CheckpointContents: Sendable {
   /// The manifests that can be read and lie at or before an epoch, the newest first; and what is wrong with others.
   public func manifests(upTo epoch: UInt64) -> (usable: [CheckpointManifest], problems: [String]) {
     var usable: [CheckpointManifest] = []
-    var problems: [String] = []
+    var problems = problems
     for (key, value) in values.sorted(by: { $0.key < $1.key }) where key.hasPrefix("m.") {
       do throws(ByteCodingError) {
         var failure: ByteCodingError?

@@ -28,10 +28,10 @@ extension Configuration {
         let file = reader.name(fileNode, path + ["file"], "")
         let key = parts["key"].map { (name: reader.name($0, path + ["key"], ""), node: $0) }
         let value = parts["value"].map { (name: reader.name($0, path + ["value"], ""), node: $0) }
+        tableSources.append(
+          TableSource(name: name, path: reader.resolve(file), key: key?.name, value: value?.name, inline: entries))
         do throws(TableFile.Fault) {
           let table = try TableFile(path: reader.resolve(file))
-          tableSources.append(
-            TableSource(name: name, path: reader.resolve(file), key: key?.name, value: value?.name, inline: entries))
           // Entries in the configuration itself win over those of the file.
           entries.merge(try table.entries(key: key?.name, value: value?.name)) { inline, _ in inline }
           tableContents[name] = entries

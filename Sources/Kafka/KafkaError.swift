@@ -153,6 +153,27 @@ func makeClient(
   return client
 }
 
+/// Whether the client library takes settings; no broker is asked, and no file is read, which may be on another machine.
+public enum ClientSettings {
+  public static func check(producer properties: [KafkaProperty]) throws(KafkaError) {
+    try check(RD_KAFKA_PRODUCER, Producer.defaults + properties)
+  }
+
+  public static func check(consumer properties: [KafkaProperty]) throws(KafkaError) {
+    try check(RD_KAFKA_CONSUMER, Consumer.defaults + properties)
+  }
+
+  private static func check(_ type: rd_kafka_type_t, _ properties: [KafkaProperty]) throws(KafkaError) {
+    let context = ClientContext { _, _, _ in }
+    // Without an address it connects to nobody.
+    let client = try makeClient(
+      type, properties: properties.filter { $0.name != "bootstrap.servers" && !$0.name.hasSuffix(".location") },
+      context: context)
+    rd_kafka_destroy(client)
+    withExtendedLifetime(context) {}
+  }
+}
+
 func text(_ space: [CChar]) -> String {
   String(decoding: space.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
 }

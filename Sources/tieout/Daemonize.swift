@@ -150,6 +150,8 @@ struct Run: ParsableCommand {
       if !isClean { throw ExitCode(2) }
     } catch let code as ExitCode {
       throw code
+    } catch let error as KafkaError {
+      fail("\(error). 'tieout doctor --config \(config)' looks for the cause")
     } catch { fail(error) }
   }
 }

@@ -96,6 +96,7 @@ struct Check: ParsableCommand {
       {
         FileHandle.standardError.write(Data("warning: \(words)\n".utf8))
       }
+      try configuration.checkClients()
       if topics {
         let counts = try TopicCheck(configuration).run(log: Logger(label: "tieout"), createsOutputs: false)
         var table = TextTable(["topic", "partitions"], numeric: [1])

@@ -13,7 +13,8 @@ struct Replay: ParsableCommand {
       Reads the recorded epochs and exactly the records that they took in, in their order and with their clock \
       readings, and compares every message that comes of it with what the breaks topic holds. It writes nothing and is \
       no member of the group. A task is replayed from its first epoch if Kafka still has it, else from the oldest \
-      checkpoint.
+      checkpoint. Epochs that were recorded under other settings or tables are named: they are proven with the \
+      configuration of then.
 
       Exit code 0: everything is reproduced; 1: something is not; 2: the replay could not run.
 
@@ -70,6 +71,7 @@ struct Replay: ParsableCommand {
       let (from, to) = (try Bound(from, "--from"), try Bound(to, "--to"))
       var (reproduced, replaced, missing) = (0, 0, 0)
       var derived: Set<Emitted> = []
+      var settings: [String] = []
       var table = TextTable(["partition", "epochs", "first", "last", "records", "outputs"], numeric: [1, 2, 3, 4, 5])
       for partition in Int32(0)..<Int32(tasks) where self.partition ?? partition == partition {
         let places = configuration.sources.map { TopicPartition($0.topic, partition) }
@@ -105,6 +107,7 @@ struct Replay: ParsableCommand {
             print("epoch \(output.epoch): \(String(decoding: key, as: UTF8.self)) \(state)")
           }
         }
+        if let words = summary.settings { settings.append("partition \(partition): \(words)") }
         table.add(
           "\(partition)", "\(summary.epochs)", "\(summary.firstEpoch)", "\(summary.lastEpoch)", "\(summary.records)",
           "\(summary.outputs)")
@@ -117,6 +120,7 @@ struct Replay: ParsableCommand {
         }
       }
       print(table.text)
+      for words in settings { print(words) }
       print(
         "\n\(reproduced) messages of \(configuration.breaksTopic) reproduced byte for byte, \(replaced) compacted away "
           + "since, \(missing) missing, \(unexplained) that no epoch explains")

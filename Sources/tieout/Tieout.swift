@@ -30,7 +30,7 @@ struct Tieout: ParsableCommand {
 let version = "0.1.0"
 
 /// Ends the program the way all commands fail: a message on standard error, exit code 2.
-func fail(_ error: any Error) -> Never {
+func fail(_ error: Any) -> Never {
   FileHandle.standardError.write(Data("tieout: \(error)\n".utf8))
   Foundation.exit(2)
 }

@@ -261,4 +261,53 @@ private func filled(_ orders: Range<Int>, into matcher: inout Matcher, outputs: 
     let damaged = #expect(throws: ByteCodingError.self) { try broken.shard(3, of: usable[0]) }
     #expect(damaged?.description.contains("checksum") == true)
   }
+
+  /// A round of the whole state takes the place of a running one, whose pieces go with the next checkpoint; where it cannot
+  /// be finished, the running one goes on. What could not be stored counts for nothing.
+  @Test func runningRoundsAreInterrupted() throws {
+    var matcher = Matcher(policy: MatchingPolicy(), dimensionCount: 0)
+    var outputs = MatchOutputs()
+    matcher.epoch = 1
+    filled(0..<1_000, into: &matcher, outputs: &outputs)
+    let checkpointer = Checkpointer(task: 0, sources: ["a"], tiesPerShard: 100)
+    var contents = CheckpointContents()
+    func advance(_ epoch: UInt64, _ most: Int) {
+      checkpointer.save()
+      let (writes, _) = checkpointer.advance(
+        matcher, epoch: epoch, incarnation: 9, next: [1], configuration: 1, most: most)
+      for write in writes { contents.put(write.key, write.value) }
+    }
+    checkpointer.begin(matcher, epoch: 1, epochsOffset: 0)
+    advance(1, 3)
+    checkpointer.interrupt()
+    checkpointer.begin(matcher, epoch: 2, epochsOffset: 0)
+    advance(2, 2)
+    checkpointer.resume()
+    #expect(checkpointer.isWriting && checkpointer.finished == 0)
+    advance(3, 4)
+    checkpointer.interrupt()
+    checkpointer.begin(matcher, epoch: 4, epochsOffset: 0)
+    advance(4, .max)
+    checkpointer.resume()
+    #expect(!checkpointer.isWriting && checkpointer.finished == 1)
+    let newest = try #require(checkpointer.newest)
+    #expect(newest.from == 4 && newest.epoch == 4)
+    let (usable, _) = contents.manifests(upTo: .max)
+    #expect(usable == [newest] && contents.unneeded(by: usable).now == [])
+
+    // Of a checkpoint that could not be stored nothing is left, and the next one removes what it has written.
+    filled(1_000..<1_500, into: &matcher, outputs: &outputs)
+    matcher.epoch = 5
+    filled(1_500..<2_000, into: &matcher, outputs: &outputs)
+    checkpointer.begin(matcher, epoch: 5, epochsOffset: 0)
+    let bytes = checkpointer.writtenBytes
+    advance(5, .max)
+    #expect(checkpointer.finished == 2)
+    checkpointer.abandon()
+    #expect(checkpointer.finished == 1 && checkpointer.newest == newest && checkpointer.writtenBytes == bytes)
+    checkpointer.begin(matcher, epoch: 6, epochsOffset: 0)
+    advance(6, .max)
+    let left = contents.manifests(upTo: .max).usable
+    #expect(left.map(\.epoch) == [6, 4] && contents.unneeded(by: left).now == [])
+  }
 }

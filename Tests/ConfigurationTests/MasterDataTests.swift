@@ -369,6 +369,14 @@ import Testing
       })
   }
 
+  /// That nothing else is followed is no second problem.
+  @Test func aTableThatCannotBeReadIsOneProblem() throws {
+    #expect(
+      try FinanceConfigurationTests().problems("master_data: {enabled: true}\ntables: {x: {file: gone.csv}}") == [
+        "tables.x.file: cannot read gone.csv"
+      ])
+  }
+
   @Test func recordsMayWait() throws {
     let finance = FinanceConfigurationTests()
     func parse(_ hold: String) throws -> Configuration {

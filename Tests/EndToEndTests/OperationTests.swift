@@ -1,5 +1,6 @@
 import Configuration
 import Foundation
+import Kafka
 import KafkaTesting
 import Pipeline
 import Testing
@@ -127,10 +128,40 @@ import Testing
     let told = try output("tieout", ["replay", "--config", file.path])
     #expect(told.contains("\(count) messages of \(configuration.breaksTopic) reproduced byte for byte"), "\(told)")
     #expect(told.contains("0 missing, 0 that no epoch explains"), "\(told)")
+    #expect(!told.contains("other settings"))
+
+    // A customer more is another table, by which these epochs were not recorded.
+    try "number,group\nC1,retail\nC2,retail\n".write(
+      to: directory.appendingPathComponent("customers.csv"), atomically: true, encoding: .utf8)
+    let changed = try output("tieout", ["replay", "--config", file.path])
+    #expect(changed.contains("were recorded under other settings or tables"), "\(changed)")
 
     try cluster.produce(configuration.breaksTopic, [("X:MISSING_IN_LEDGER:receivable", #"{"revision":1}"#, 0)])
     let forged = try output("tieout", ["replay", "--config", file.path], status: 1)
     #expect(forged.contains("not derived from the log: X:MISSING_IN_LEDGER:receivable"), "\(forged)")
+  }
+
+  /// Settings that the client library does not take together end the start, and are found before it.
+  @Test func settingsOfTheClientsAreChecked() throws {
+    let file = FileManager.default.temporaryDirectory.appendingPathComponent("tieout-\(UUID().uuidString).yaml")
+    defer { try? FileManager.default.removeItem(at: file) }
+    func write(_ acks: String) throws {
+      try """
+      name: acks
+      kafka: {bootstrap: "127.0.0.1:1", producer: {acks: "\(acks)"}}
+      sources:
+        orders: {kind: orders, topic: o, fields: {order: id, event: {constant: invoiced}, event_time: t}}
+        ledger: {kind: ledger, topic: l, fields: {order: o, role: r, currency: c, event_time: t}, amount: a}
+      """.write(to: file, atomically: true, encoding: .utf8)
+    }
+    try write("1")
+    let error = #expect(throws: KafkaError.self) {
+      try Daemon(configuration: try Configuration.load(path: file.path), log: silent).start()
+    }
+    #expect(error?.description.contains("kafka.producer") == true && error?.description.contains("acks") == true)
+    _ = try output("tieout", ["check", "--config", file.path], status: 2)
+    try write("all")
+    _ = try output("tieout", ["check", "--config", file.path])
   }
 
   /// `tieout run --serve` on one machine: both answer, and one signal ends both.

@@ -27,6 +27,9 @@ private final class FakeProbe: ClusterProbe {
   var closedPorts: [String: String] = [:]
   var periods: Result<[(key: String, value: String)], KafkaError> = .success([])
 
+  var marks: [TopicPartition: CommittedOffset] = [:]
+  var logs: [String: [(key: [UInt8], value: [UInt8])]] = [:]
+
   func describe(timeout_ms: Int) throws(KafkaError) -> ClusterDescription {
     if let unreachable { throw unreachable }
     return cluster
@@ -46,14 +49,17 @@ private final class FakeProbe: ClusterProbe {
     if let error = reading[place.topic] { throw error }
     return stamps[place.topic]
   }
-  func records(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> [(key: [UInt8], value: [UInt8])] {
-    try periods.get().map { (Array($0.key.utf8), Array($0.value.utf8)) }
+  func records(
+    _ place: TopicPartition, from: Int64, timeout_ms: Int
+  ) throws(KafkaError) -> [(key: [UInt8], value: [UInt8])] {
+    if let log = logs[place.topic] { return log }
+    return try periods.get().map { (Array($0.key.utf8), Array($0.value.utf8)) }
   }
   func committed(
     group: String, _ places: [TopicPartition], timeout_ms: Int
   ) throws(KafkaError) -> [TopicPartition: CommittedOffset] {
     if let error = groups[group] { throw error }
-    return [:]
+    return marks.filter { places.contains($0.key) }
   }
   func tryAccess(
     topics: [String], commits: [(group: String, place: TopicPartition, offset: Int64)], timeout_ms: Int
@@ -139,6 +145,54 @@ private final class FakeProbe: ClusterProbe {
     for area in ["broker", "topics", "rights", "transactions", "messages", "clock", "machine"] {
       #expect(report.checks.contains { $0.area == area }, "\(area)")
     }
+  }
+
+  /// What the state was made with, against what is configured now.
+  @Test func stateThatDoesNotFitIsTold() throws {
+    func findings(
+      sources: [String], dimensions: [String] = [], isSummed: Bool = false, epochHash: UInt64? = nil
+    ) -> [String] {
+      let probe = healthy()
+      probe.marks[TopicPartition("orders", 0)] = CommittedOffset(
+        7, metadata: EpochMark(number: 4, incarnation: 9).text)
+      var matcher = Matcher(policy: configuration.policy, dimensionCount: 0)
+      if isSummed { matcher.aggregates = TaskAggregates(dimensionCount: 0) }
+      let checkpointer = Checkpointer(task: 0, sources: sources, dimensions: dimensions)
+      checkpointer.begin(matcher, epoch: 3, epochsOffset: 5)
+      let (writes, _) = checkpointer.advance(
+        matcher, epoch: 3, incarnation: 9, next: [1], configuration: 1, most: .max)
+      probe.logs[configuration.checkpointsTopic] = writes.map { (Array($0.key.utf8), $0.value ?? []) }
+      probe.logs[configuration.epochsTopic] = (3...5 as ClosedRange<UInt64>).map { number in
+        var record = EpochRecord(
+          task: 0, number: number, incarnation: 9, previousIncarnation: 9,
+          configuration: epochHash ?? configuration.matchingHash, next: [1])
+        record.events = [.begin(now_ms: 1)]
+        return ([], record.bytes)
+      }
+      return examine(probe) { if isSummed { $0.aggregates = AggregateSettings() } }.checks.filter { $0.area == "state" }
+        .map { "\($0.status) \($0.found)" }
+    }
+    #expect(findings(sources: ["orders", "ledger"]) == ["ok checkpoints of 1 task fit the settings"])
+    // The second has been appended since.
+    #expect(findings(sources: ["orders"]) == ["ok checkpoints of 1 task fit the settings"])
+    for other in [["ledger", "orders"], ["sales", "ledger"], ["orders", "ledger", "cash"]] {
+      #expect(
+        findings(sources: other) == [
+          "failed the state was made with the sources \(other.joined(separator: ", ")), and configured are orders, ledger"
+        ])
+    }
+    // Without aggregates a dimension may come or go.
+    #expect(
+      findings(sources: ["orders", "ledger"], dimensions: ["region"]) == ["ok checkpoints of 1 task fit the settings"])
+    #expect(
+      findings(sources: ["orders", "ledger"], dimensions: ["region"], isSummed: true) == [
+        "failed the state was made with the dimensions region, and configured are none"
+      ])
+    // Of the epochs 3 to 5 the third is in the checkpoint, and the fifth is not committed.
+    #expect(
+      findings(sources: ["orders", "ledger"], epochHash: 1) == [
+        "warning since the newest checkpoints 1 epoch of other settings or tables"
+      ])
   }
 
   // MARK: - Schemas, tables, calendar, rates

@@ -34,6 +34,32 @@ extension Configuration {
     return all
   }
 
+  /// Of a producer that delivers exactly once under the id; nil for one without transactions.
+  func producerProperties(transactionalID: String?) -> [KafkaProperty] {
+    let properties = clientProperties(.producer)
+    guard let transactionalID else { return properties }
+    return [KafkaProperty("transaction.timeout.ms", "\(transactionTimeout_ms)")] + properties
+      + [KafkaProperty("transactional.id", transactionalID)]
+  }
+
+  /// Throws where the client library would not make the daemon's clients.
+  public func checkClients() throws(KafkaError) {
+    func named(_ section: String, _ check: () throws(KafkaError) -> Void) throws(KafkaError) {
+      do throws(KafkaError) {
+        try check()
+      } catch {
+        throw KafkaError("\(error.context): \(error.message)", context: "kafka.properties and \(section)")
+      }
+    }
+    let id = kafka.delivery == .exactlyOnce ? kafka.group : nil
+    try named("kafka.producer") { () throws(KafkaError) in
+      try ClientSettings.check(producer: producerProperties(transactionalID: id))
+    }
+    try named("kafka.consumer") { () throws(KafkaError) in
+      try ClientSettings.check(consumer: clientProperties(.consumer(group: kafka.group, member: "")))
+    }
+  }
+
   /// Fewer fetches by consumers that have nothing to read, unless something else is configured: a broker answers as soon as
   /// something comes, but for the embedded one, which waits out the time.
   mutating func letFetchesWait() {

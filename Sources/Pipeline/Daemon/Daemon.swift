@@ -30,6 +30,7 @@ public final class Daemon: @unchecked Sendable {
   /// Checks the topics and starts the workers.
   public func start() throws {
     keepFetchMemory()
+    try configuration.checkClients()
     let check = TopicCheck(configuration)
     let counts = try check.run(log: log)
     configuration.partialsPartitions = counts[configuration.partialsTopic] ?? 1
@@ -134,9 +135,12 @@ public final class Daemon: @unchecked Sendable {
       sum.restarts += one.restarts
       sum.recoveries += one.recoveries
       sum.replayedRecords += one.replayedRecords
+      sum.foreignEpochs += one.foreignEpochs
       sum.recoveryProblems += one.recoveryProblems
       sum.trimmedRecords += one.trimmedRecords
       sum.checkpoints += one.checkpoints
+      sum.checkpointFailures += one.checkpointFailures
+      if let time = one.checkpointed_ms { sum.checkpointed_ms = min(sum.checkpointed_ms ?? .max, time) }
       sum.checkpointBytes += one.checkpointBytes
       sum.abortedEpochs += one.abortedEpochs
       sum.commits += one.commits

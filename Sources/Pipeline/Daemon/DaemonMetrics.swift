@@ -100,6 +100,9 @@ public struct DaemonMetrics {
       "period_overflow", .gauge,
       "Amounts of the control totals whose period is counted as (other): \(PeriodTotals.maximum) periods and currencies a task are kept apart.",
       status.periodOverflow)
+    tell(
+      "tombstones_total", .counter, "Records without a value, which say nothing outside of change feeds.",
+      status.decode.tombstones)
     tell("dead_letters_total", .counter, "Records that could not be taken in.", status.deadLetters)
     tell(
       "trimmed_records_total", .counter, "Records deleted before they were read, at most.", Int(status.trimmedRecords))
@@ -112,6 +115,15 @@ public struct DaemonMetrics {
       status.sourcesWaiting)
     tell("throttled", .gauge, "1 where intake is slowed down at the bound of memory.", status.isThrottled ? 1 : 0)
     tell("checkpoints", .gauge, "Checkpoints that the tasks here have completed.", status.checkpoints)
+    tell(
+      "checkpoint_failures_total", .counter, "Checkpoints that could not be written: the log says why.",
+      status.checkpointFailures)
+    if let time_ms = status.checkpointed_ms {
+      tell(
+        "checkpoint_timestamp_seconds", .gauge,
+        "When the newest checkpoint was complete, or the task brought back, of the task for which that is longest ago.",
+        [("", Double(time_ms) / 1_000)])
+    }
     tell("checkpoint_bytes", .gauge, "Bytes that the tasks here have written to checkpoints.", status.checkpointBytes)
     tell(
       "checkpoint_pause_seconds", .gauge, "Longest pause that checkpointing has put between two batches.",
@@ -120,6 +132,10 @@ public struct DaemonMetrics {
     tell("recoveries_total", .counter, "Tasks brought back from checkpoint and epochs.", status.recoveries)
     tell("recovery_problems_total", .counter, "Checkpoints that could not be used.", status.recoveryProblems)
     tell("replayed_records_total", .counter, "Records replayed to bring tasks back.", status.replayedRecords)
+    tell(
+      "foreign_epochs_total", .counter,
+      "Epochs recorded under other settings and replayed under those of now: the breaks told may be others than the state has.",
+      status.foreignEpochs)
     tell("worker_restarts_total", .counter, "Workers that failed and started anew.", status.restarts)
     tell("start_time_seconds", .gauge, "When the process started.", [("", Double(startedAt_ms) / 1_000)])
     tell(

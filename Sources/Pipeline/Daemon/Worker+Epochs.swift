@@ -37,6 +37,61 @@ extension Worker {
     log.info("tables taken up", metadata: ["version": "\(TableVersions.name(version.hash))"])
   }
 
+  /// How long the checkpoints at a planned end may take: half of `Daemon.stopTimeout_ms`.
+  static let closingTime_ms: Int64 = 30_000
+  /// As much of the state, uncompressed, goes into one transaction of these: it must be over before the broker aborts it.
+  private static let closingBytes = 32 << 20
+
+  /// The tasks are given back: their last epoch is committed, with a checkpoint of the state at its end. Nothing is to be
+  /// replayed then by whoever has them next, maybe under other settings.
+  /// - Returns: false where not all has been committed: whoever comes next takes those records in again.
+  func close(within_ms limit_ms: Int64) throws -> Bool {
+    do {
+      try commitEpoch(isForced: true)
+      try writeCheckpoints(within_ms: limit_ms)
+      try markSent()
+      return true
+    } catch let rewind as Rewind {
+      log.warning("the last epoch was not committed", metadata: ["error": "\(rewind.reason)"])
+      status.abortedEpochs += 1
+      return false
+    }
+  }
+
+  /// Checkpoints of all tasks whose newest one is of an earlier state. They go out as all others do, with epochs, in which
+  /// nothing else happens.
+  private func writeCheckpoints(within_ms limit_ms: Int64) throws {
+    guard configuration.checkpoints != .off, group != nil else { return }
+    let started_ms = environment.monotonic_ms()
+    let due = inOrder(tasks).map(\.value).filter { task in
+      let number = task.engine.mark.number
+      return number > 0 && (task.engine.hasEvents || task.checkpointer.newest?.from != number)
+    }
+    guard !due.isEmpty else { return }
+    let finished = due.map(\.checkpointer.finished)
+    for task in due {
+      task.checkpointer.interrupt()
+      task.isClosing = true
+    }
+    while due.contains(where: \.isClosing), environment.monotonic_ms() - started_ms < limit_ms {
+      pulse.beat(environment.monotonic_ms())
+      try commit(isForced: true)
+    }
+    for task in due {
+      task.isClosing = false
+      task.checkpointer.resume()
+    }
+    let missing = zip(due, finished).filter { $0.checkpointer.finished == $1 }.map { "\($0.0.engine.partition)" }
+    let took = Logger.MetadataValue.string("\(environment.monotonic_ms() - started_ms)")
+    if missing.isEmpty {
+      log.info("checkpoints completed", metadata: ["partitions": "\(due.count)", "ms": took])
+    } else {
+      log.warning(
+        "partitions are given back without a checkpoint of their last epoch: the epochs since the one before will be replayed",
+        metadata: ["partitions": "\(missing.joined(separator: " "))", "ms": took])
+    }
+  }
+
   private func commit(isForced: Bool) throws {
     var isDeferred = false
     let begun_ms = environment.monotonic_ms()
@@ -57,14 +112,13 @@ extension Worker {
       guard
         engine.hasEffects || engine.recordsStart || isForced && engine.hasEvents
           || engine.events.count >= Worker.maximumIdleEvents
-          || engine.hasEvents && task.checkpointer.isWriting
+          || engine.hasEvents && task.checkpointer.isWriting || task.isClosing
       else { continue }
       task.checkpointer.save()
-      let finished = task.checkpointer.finished
       var (writes, digests) = try checkpoint(task)
       writes += task.unneeded.now.map { CheckpointWrite(key: $0, value: nil) }
       task.unneeded.now = []
-      if task.checkpointer.finished > finished {
+      if task.checkpointer.isFinishedSinceSave {
         writes += task.unneeded.later.map { CheckpointWrite(key: $0, value: nil) }
         task.unneeded.later = []
       }
@@ -129,10 +183,18 @@ extension Worker {
           throw error
         } catch {
           // A full disk stops checkpoints, and nothing else: the epoch is committed.
-          log.error("the checkpoint is given up", metadata: ["partition": "\(record.task)", "error": "\(error)"])
+          status.checkpointFailures += 1
+          log.error(
+            "the checkpoint cannot be written: when the epochs since the last one have expired, the state cannot be rebuilt",
+            metadata: [
+              "partition": "\(record.task)", "directory": "\(path)", "error": "\(error)",
+              "last": "\(formatTimestamp(task.checkpointed_ms))",
+            ])
           task.checkpointer.abandon()
+          task.isClosing = false
         }
       }
+      if task.checkpointer.isFinishedSinceSave { task.checkpointed_ms = environment.wallClock_ms() }
       task.engine.finishEpoch(record)
     }
     let end_us = environment.monotonic_us()
@@ -186,15 +248,18 @@ extension Worker {
   func checkpoint(_ task: Task) throws -> ([CheckpointWrite], [ShardDigest]) {
     guard configuration.checkpoints != .off else { return ([], []) }
     let started = environment.monotonic_us()
+    let isClosing = task.isClosing
     defer {
-      status.longestCheckpointPause_us = max(
-        status.longestCheckpointPause_us, Int(environment.monotonic_us() - started))
+      if !isClosing {
+        status.longestCheckpointPause_us = max(
+          status.longestCheckpointPause_us, Int(environment.monotonic_us() - started))
+      }
     }
     let (engine, checkpointer) = (task.engine, task.checkpointer)
     let number = engine.mark.number
     if !checkpointer.isWriting {
       let now_ms = environment.monotonic_ms()
-      guard number > 0, now_ms >= task.nextRound_ms else { return ([], []) }
+      guard number > 0, now_ms >= task.nextRound_ms || isClosing else { return ([], []) }
       task.nextRound_ms = now_ms + configuration.checkpointInterval_ms
       // The state at the end of the last epoch is gone: the round begins with this one.
       let bounds: (low: Int64, stable: Int64)
@@ -203,6 +268,7 @@ extension Worker {
       } catch {
         if error.isFatal { throw error }
         // A broker is away: no reason to stop. The next epoch's end will do, when it is back.
+        for task in tasks.values { task.isClosing = false }
         task.nextRound_ms = now_ms + min(configuration.checkpointInterval_ms, 5_000)
         log.warning("the checkpoint is put off", metadata: ["error": "\(error)"])
         return ([], [])
@@ -215,7 +281,9 @@ extension Worker {
       engine.matcher, epoch: number + 1, incarnation: incarnation, next: engine.sourceNext,
       actionsNext: configuration.takesActions ? engine.next[engine.actionsInput] : nil,
       configuration: engine.configurationHash,
-      most: task.shardsPerEpoch * lengthOfEpoch)
+      most: isClosing ? .max : task.shardsPerEpoch * lengthOfEpoch,
+      bytes: isClosing ? Worker.closingBytes / tasks.count : Checkpointer.epochBytes)
+    if !checkpointer.isWriting { task.isClosing = false }
     return (writes, digests)
   }
 

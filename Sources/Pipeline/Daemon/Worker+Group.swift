@@ -9,6 +9,7 @@ import Matching
 extension Worker {
   func rebalance(_ change: Rebalance) throws {
     status.rebalances += 1
+    defer { if group == nil { publishNotReady() } }
     switch change {
     case .assigned(let places):
       log.info(
@@ -26,19 +27,13 @@ extension Worker {
         return try consumer.assign([:])
       }
       isRecoveryDue = true
+      publishNotReady()
       try recover()
     case .revoked(let places):
       log.info(
         "partitions revoked", metadata: ["partitions": "\(places.map(\.description).sorted().joined(separator: " "))"])
-      do {
-        try commitEpoch(isForced: true)
-        try markSent()
-        parked = tasks
-      } catch let rewind as Rewind {
-        log.warning("the last epoch was not committed", metadata: ["error": "\(rewind.reason)"])
-        status.abortedEpochs += 1
-        parked = [:]
-      }
+      // The other members wait for this one.
+      parked = try close(within_ms: Worker.closingTime_ms / 6) ? tasks : [:]
       tasks = [:]
       assigned = []
       group = nil
@@ -54,6 +49,11 @@ extension Worker {
       try consumer.unassign()
     }
   }
+
+  static let foreignAdvice =
+    "what was told of their orders stays in the topics even where the state has something else now. Before a change start "
+    + "once with the old settings and stop with SIGTERM, which writes a checkpoint; to have both agree, begin anew with "
+    + "another kafka.group and prefix"
 
   func checkCoPartitioning(_ places: [TopicPartition]) throws {
     let topics = Set(configuration.inputTopics)
@@ -173,11 +173,19 @@ extension Worker {
         }
       }
       let checkpointer = Checkpointer(
-        task: partition, sources: configuration.sources.map(\.name), kept: recovered.kept,
+        task: partition, sources: configuration.sources.map(\.name), dimensions: configuration.dimensions,
+        kept: recovered.kept,
         tiesPerShard: configuration.shardTies)
       if environment.defect == .shardOneEpochLate { checkpointer.plantedShift = 1 }
-      let task = Task(recovered.engine, checkpointer, unneeded: recovered.unneeded)
+      let task = Task(
+        recovered.engine, checkpointer, unneeded: recovered.unneeded, now_ms: environment.wallClock_ms())
       tasks[partition] = task
+      if recovered.report.foreignEpochs > 0 {
+        status.foreignEpochs += recovered.report.foreignEpochs
+        log.warning(
+          "epochs that were recorded under other settings or tables were replayed under those of now, and nothing was compared: \(Worker.foreignAdvice)",
+          metadata: ["partition": "\(partition)", "epochs": "\(recovered.report.foreignEpochs)"])
+      }
       if recovered.report.epochs > 0 || recovered.report.checkpoint != nil {
         status.recoveries += 1
         status.replayedRecords += recovered.report.records

@@ -37,6 +37,10 @@ public final class Worker: @unchecked Sendable {
     let checkpointer: Checkpointer
     var shardsPerEpoch = 1
     var nextRound_ms = Int64.min
+    /// It is given back, and its checkpoint is written to the end.
+    var isClosing = false
+    /// By the wall clock: when its newest checkpoint was complete, or when it was brought back.
+    var checkpointed_ms: Int64
     /// Keys to be deleted with the next epoch, and with the next checkpoint.
     var unneeded: (now: [String], later: [String])
     /// By source: where it ended when it was last read to its end, and the last time (wall clock) for which the broker
@@ -46,8 +50,11 @@ public final class Worker: @unchecked Sendable {
     /// By source.
     var advances: [SourceAdvance]
 
-    init(_ engine: TaskEngine, _ checkpointer: Checkpointer, unneeded: (now: [String], later: [String])) {
+    init(
+      _ engine: TaskEngine, _ checkpointer: Checkpointer, unneeded: (now: [String], later: [String]), now_ms: Int64
+    ) {
       self.engine = engine
+      checkpointed_ms = now_ms
       self.checkpointer = checkpointer
       self.unneeded = unneeded
       ends = Array(repeating: 0, count: engine.isAtEnd.count)
@@ -161,6 +168,7 @@ public final class Worker: @unchecked Sendable {
     status.restarts = before.restarts
     status.abortedEpochs = before.abortedEpochs
     status.rebalances = before.rebalances
+    status.checkpointFailures = before.checkpointFailures
     replayedDecode = DecodeCounters()
     tasks = [:]
     parked = [:]
@@ -212,14 +220,7 @@ public final class Worker: @unchecked Sendable {
         isRecoveryDue = true
       }
     }
-    do {
-      try commitEpoch(isForced: true)
-      try markSent()
-    } catch let rewind as Rewind {
-      // Whoever comes next takes those records in again.
-      log.notice("the last epoch was not committed", metadata: ["error": "\(rewind.reason)"])
-      status.abortedEpochs += 1
-    }
+    _ = try close(within_ms: Worker.closingTime_ms)
     // From here on the partitions are given back, and with them what the status speaks of.
     isLeaving = true
     log.info("worker left the group", metadata: ["records": "\(status.decode.records)"])
@@ -405,6 +406,9 @@ public final class Worker: @unchecked Sendable {
 
   // MARK: - Status
 
+  /// Tasks are not there yet, or not any more: at once, and not with the next epoch.
+  func publishNotReady() { state.withLock { $0.isReady = false } }
+
   func publish() {
     guard !isLeaving else { return }
     status.decode = stage?.counters ?? DecodeCounters()
@@ -420,6 +424,7 @@ public final class Worker: @unchecked Sendable {
     status.lag = 0
     status.checkpoints = 0
     status.checkpointBytes = 0
+    status.checkpointed_ms = nil
     status.watermark_ms = nil
     status.waiting = 0
     status.sourcesWaiting = sourcesWaiting.count
@@ -446,6 +451,9 @@ public final class Worker: @unchecked Sendable {
       status.stateBytes += engine.matcher.liveBytes
       status.checkpoints += task.checkpointer.finished
       status.checkpointBytes += task.checkpointer.writtenBytes
+      if configuration.checkpoints != .off {
+        status.checkpointed_ms = min(status.checkpointed_ms ?? .max, task.checkpointed_ms)
+      }
       let watermark = engine.matcher.watermarks.current_ms
       if watermark > .min { status.watermark_ms = min(status.watermark_ms ?? .max, watermark) }
       for (index, (topic, next)) in zip(configuration.inputTopics, engine.next).enumerated() {

@@ -70,11 +70,18 @@ public struct WorkerStatus: Sendable {
   public var restarts = 0
   public var recoveries = 0
   public var replayedRecords = 0
+  /// Epochs that were recorded under other settings and replayed under those of now.
+  public var foreignEpochs = 0
   /// Checkpoints that could not be used.
   public var recoveryProblems = 0
   /// Records that were deleted before they were read (retention); the offsets between, at the most.
   public var trimmedRecords: Int64 = 0
   public var checkpoints = 0
+  /// Those that could not be written.
+  public var checkpointFailures = 0
+  /// By the wall clock: of the task whose newest checkpoint is the oldest, when that was complete, or when the task was
+  /// brought back; nil without tasks or checkpoints.
+  public var checkpointed_ms: Int64?
   public var checkpointBytes = 0
   public var abortedEpochs = 0
   /// Epochs that had something to commit, the time from their beginning to their end, and of it the time for committing.

@@ -16,8 +16,11 @@ public protocol ClusterProbe: AnyObject {
   ) throws(KafkaError)
   /// Reads the end of a partition as the daemon's clients do.
   func newest(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> RecordStamp?
-  /// All records of a small, compacted partition that have a key and a value, in their order.
-  func records(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> [(key: [UInt8], value: [UInt8])]
+  /// The records of a partition that have a key and a value, in their order.
+  /// - Parameter from: An offset; a negative one counts from the end.
+  func records(
+    _ place: TopicPartition, from: Int64, timeout_ms: Int
+  ) throws(KafkaError) -> [(key: [UInt8], value: [UInt8])]
   func committed(
     group: String, _ places: [TopicPartition], timeout_ms: Int
   ) throws(KafkaError) -> [TopicPartition: CommittedOffset]
@@ -72,13 +75,14 @@ public final class KafkaProbe: ClusterProbe {
   }
 
   public func records(
-    _ place: TopicPartition, timeout_ms: Int
+    _ place: TopicPartition, from: Int64, timeout_ms: Int
   ) throws(KafkaError) -> [(key: [UInt8], value: [UInt8])] {
     let reader = try makeReader(group: configuration.kafka.group)
     defer { reader.close() }
     let (low, stable) = try reader.bounds(place, timeout_ms: timeout_ms)
     var records: [(key: [UInt8], value: [UInt8])] = []
-    try reader.read(place, from: low, end: stable, patience_ms: timeout_ms) { message in
+    let first = max(low, from < 0 ? stable + from : from)
+    try reader.read(place, from: first, end: stable, patience_ms: timeout_ms) { message in
       if let key = message.key, let value = message.value { records.append((Array(key), Array(value))) }
       return true
     }

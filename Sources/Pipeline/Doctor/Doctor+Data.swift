@@ -124,7 +124,7 @@ extension Doctor {
     }
     let known: KnownPeriods
     do throws(KafkaError) {
-      let records = try probe.records(TopicPartition(topic, 0), timeout_ms: timeout_ms)
+      let records = try probe.records(TopicPartition(topic, 0), from: 0, timeout_ms: timeout_ms)
       do throws(TopicCheckError) {
         known = try KnownPeriods(topic, records)
       } catch {

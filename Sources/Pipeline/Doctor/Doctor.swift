@@ -80,6 +80,7 @@ public struct Doctor {
       findings += topics(probe, cluster)
       findings += periods(probe, cluster)
       findings += rights(probe, cluster, &newest)
+      findings += state(probe, cluster)
     }
     findings += messageSizes()
     findings += data(now_ms: wallClock_ms())
@@ -112,6 +113,14 @@ public struct Doctor {
         DoctorFinding(
           .warning, "configuration", "checkpoints.store", "off",
           advice: "A restart reads all epochs anew, as far as their topics go back. Use topic, or directory."))
+    }
+    do throws(KafkaError) {
+      try configuration.checkClients()
+    } catch {
+      findings.append(
+        DoctorFinding(
+          .failed, "configuration", error.context, error.message,
+          advice: "The client library does not take these properties together: the daemon does not start."))
     }
     findings += configuration.mappingWarnings.map {
       DoctorFinding(.warning, "configuration", "sources", $0, advice: "Correct the mapping.")

@@ -10,7 +10,7 @@ public struct DoctorFinding: Codable, Sendable, Equatable {
     }
   }
   public var status: Status
-  /// `configuration`, `broker`, `topics`, `rights`, `transactions`, `messages`, `registry`, `data`, `clock`, `disk`,
+  /// `configuration`, `broker`, `topics`, `rights`, `transactions`, `state`, `messages`, `registry`, `data`, `clock`, `disk`,
   /// `machine`, `console`.
   public var area: String
   /// What was looked at: a file, a topic, a group.

@@ -21,6 +21,8 @@ public struct AuditSummary: Sendable, Equatable {
   public var epochs = 0
   public var records = 0
   public var outputs = 0
+  /// What it means that epochs of other settings were replayed; nil where there were none.
+  public var settings: String?
 }
 
 /// Derives the outputs of recorded epochs again from the log, with every check that a recovery makes: the auditor's
@@ -65,13 +67,16 @@ public final class Auditor {
     let manifests = contents.manifests(upTo: mark.number).usable.filter { $0.epoch < max(1, epochs.lowerBound) }
     var problems: [String] = []
     for manifest in [CheckpointManifest?.none] + manifests.reversed().map(Optional.some) {
+      var replayer: EpochReplayer?
       do {
         let chain = try log.chain(
           to: mark, after: manifest?.from ?? 0, offset: manifest?.epochsOffset, manifest: manifest)
+        if let manifest { try manifest.check(configuration) } else { try chain.last?.check(configuration, committed) }
         let engine = TaskEngine(stage, partition: partition)
-        let replayer = EpochReplayer(engine, configuration, reader, environment, versions: versions)
+        let made = EpochReplayer(engine, configuration, reader, environment, versions: versions)
+        replayer = made
         let wanted = chain.prefix { $0.number <= epochs.upperBound }
-        try replayer.replay(wanted, after: manifest, contents) { record, isRestoring in
+        try made.replay(wanted, after: manifest, contents) { record, isRestoring in
           guard !isRestoring, epochs.contains(record.number), times_ms.contains(record.clock_ms) else { return }
           if summary.epochs == 0 { summary.firstEpoch = record.number }
           summary.lastEpoch = record.number
@@ -84,11 +89,14 @@ public final class Auditor {
                 epoch: record.number, topic: message.topic, key: key.map { Array($0) }, value: Array(value)))
           }
         }
+        summary.settings = Auditor.words(made)
         return summary
       } catch let error as KafkaError {
         throw error
-      } catch  where summary.epochs == 0 {
-        problems.append((manifest.map { "checkpoint of epoch \($0.epoch): " } ?? "") + "\(error)")
+      } catch {
+        let problem = "\(error)" + (replayer.flatMap(Auditor.words).map { " (\($0))" } ?? "")
+        guard summary.epochs == 0 else { throw RecoveryError(problem) }
+        problems.append((manifest.map { "checkpoint of epoch \($0.epoch): " } ?? "") + problem)
       }
     }
     throw RecoveryError(problems.joined(separator: "; "))
@@ -96,6 +104,14 @@ public final class Auditor {
 }
 
 extension Auditor {
+  private static func words(_ replayer: EpochReplayer) -> String? {
+    guard let last = replayer.lastForeign, replayer.foreignEpochs > 0 else { return nil }
+    return
+      "\(replayer.foreignEpochs) epochs up to \(last) were recorded under other settings or tables, and what was told in them does "
+      + "not follow from those of now: replay them with the configuration of then and --to \(last), later ones with "
+      + "--from \(last + 1)"
+  }
+
   /// Whether a message of the breaks topic is that of a duplicate value, which the second stage tells: it is in no task's
   /// epochs.
   public static func isOfSecondStage(_ json: [UInt8]) -> Bool {

@@ -25,11 +25,19 @@ struct CheckpointDirectory {
 
   private static let unfinished = "tmp."
 
-  func load() throws -> CheckpointContents {
+  /// - Parameter kinds: What is read.
+  func load(_ kinds: [Substring] = ["m.", "s.", "a."]) throws -> CheckpointContents {
     var contents = CheckpointContents()
-    for name in try files.names(in: path).sorted() {
-      if ["m.", "s.", "a."].contains(name.prefix(2)) {
-        contents.put(name, try files.read(path + "/" + name))
+    /// What cannot be read is as good as missing: an older checkpoint or the epochs may do without it.
+    func reading<Value>(_ body: () throws -> Value) throws -> Value? {
+      do { return try body() } catch let error as RecoveryError {
+        contents.problems.append("\(error)")
+        return nil
+      }
+    }
+    for name in try reading({ try files.names(in: path) })?.sorted() ?? [] {
+      if kinds.contains(name.prefix(2)) {
+        if let bytes = try reading({ try files.read(path + "/" + name) }) { contents.put(name, bytes) }
       } else if name.hasPrefix(CheckpointDirectory.unfinished) {
         // Left by a process that died while it wrote: nothing needs it, so that it is removed with the next epoch.
         contents.put(name, [])
@@ -62,7 +70,20 @@ public final class SystemFiles: CheckpointFiles {
   }
 
   public func names(in directory: String) throws -> [String] {
-    (try? FileManager.default.contentsOfDirectory(atPath: directory)) ?? []
+    guard let found = opendir(directory) else {
+      if errno == ENOENT { return [] }
+      throw failure("read", directory)
+    }
+    closedir(found)
+    return try FileManager.default.contentsOfDirectory(atPath: directory)
+  }
+
+  private func make(directory: String) throws {
+    guard mkdir(directory, 0o755) != 0, errno != EEXIST else { return }
+    let parent = (directory as NSString).deletingLastPathComponent
+    guard errno == ENOENT, !["", "/", directory].contains(parent) else { throw failure("make", directory) }
+    try make(directory: parent)
+    guard mkdir(directory, 0o755) == 0 || errno == EEXIST else { throw failure("make", directory) }
   }
 
   public func read(_ path: String) throws -> [UInt8] {
@@ -73,8 +94,7 @@ public final class SystemFiles: CheckpointFiles {
   public func write(_ bytes: [UInt8], to path: String) throws {
     var descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o644)
     if descriptor < 0, errno == ENOENT {
-      try FileManager.default.createDirectory(
-        atPath: (path as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
+      try make(directory: (path as NSString).deletingLastPathComponent)
       descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o644)
     }
     guard descriptor >= 0 else { throw failure("write", path) }

@@ -47,17 +47,21 @@ final class EpochLog {
     }
     var chain: [EpochRecord] = []
     var (number, incarnation) = (mark.number, mark.incarnation)
+    func checkOwner() throws {
+      if let manifest, manifest.epoch == number, manifest.incarnation != incarnation {
+        throw RecoveryError("the checkpoint does not belong to the committed epochs")
+      }
+    }
+    try checkOwner()
     while number > after {
       guard let record = records[number]?.first(where: { $0.incarnation == incarnation }) else {
         throw RecoveryError(
           "epoch \(number) is missing in \(place), whose oldest offset is \(low)" + damage)
       }
-      if let manifest, manifest.epoch == number, manifest.incarnation != incarnation {
-        throw RecoveryError("the checkpoint does not belong to the committed epochs")
-      }
       chain.append(record)
       incarnation = record.previousIncarnation
       number -= 1
+      try checkOwner()
     }
     if after == 0, let first = chain.last, first.previousIncarnation != 0 {
       throw RecoveryError("the epochs in \(place) do not go back to the first")

@@ -16,6 +16,10 @@ final class EpochReplayer {
   private let opener = ShardOpener()
   private var outputs: Outbox?
   private let versions: TableVersions?
+  /// Epochs in which something happened under other settings.
+  private(set) var foreignEpochs = 0
+  /// The last epoch under other settings, whether anything happened in it or not.
+  private(set) var lastForeign: UInt64?
 
   /// - Parameter versions: Where the tables have changed over time.
   init(
@@ -95,7 +99,11 @@ final class EpochReplayer {
   private func replay(_ record: EpochRecord, isRestoring: Bool) throws {
     try run(record)
     // Under other settings another result is no error; the facts are taken in all the same.
-    guard record.configuration == engine.configurationHash else { return }
+    guard record.configuration == engine.configurationHash else {
+      foreignEpochs += record.events.isEmpty ? 0 : 1
+      lastForeign = record.number
+      return
+    }
     func expect(_ isSame: Bool, _ what: String) throws {
       guard isSame else {
         throw RecoveryError("the replay of epoch \(record.number) of partition \(record.task) gives other \(what)")

@@ -18,6 +18,8 @@ public struct RecoveryReport: Sendable, Equatable {
   public var epochs = 0
   public var records = 0
   public var ties = 0
+  /// Of the epochs, those recorded under other settings than those they were replayed under.
+  public var foreignEpochs = 0
   /// What was found unusable on the way.
   public var problems: [String] = []
 }
@@ -81,20 +83,26 @@ final class TaskRecovery {
       problems.append("checkpoint of epoch \(other.epoch): it is of task \(other.task)")
     }
     manifests.removeAll { $0.task != partition }
-    manifests.removeAll { $0.sources != Array(configuration.sources.map(\.name).prefix($0.sources.count)) }
     let log = EpochLog(reader, TopicPartition(configuration.epochsTopic, partition), environment, keepAlive)
     for manifest in manifests.map(Optional.some) + [nil] {
       do {
         let chain = try log.chain(
           to: mark, after: manifest?.from ?? 0, offset: manifest?.epochsOffset, manifest: manifest)
+        if let manifest { try manifest.check(configuration) } else { try chain.last?.check(configuration, committed) }
         return try replay(partition, mark, manifest, chain, contents, committed, manifests, problems)
       } catch let error as KafkaError where error.isFatal || error.isRetriable {
         throw error
       } catch let error as Worker.Interrupted {
         throw error
+      } catch let error as StateMisfit {
+        // Whatever else there is, is of the same task.
+        throw RecoveryError("partition \(partition): \(error)")
       } catch {
         problems.append(manifest.map { "checkpoint of epoch \($0.epoch): \(error)" } ?? "\(error)")
       }
+    }
+    if manifests.isEmpty, let place = checkpointsPlace(partition) {
+      problems.insert("there is no checkpoint of it in \(place)", at: 0)
     }
     throw RecoveryError(
       "the state of partition \(partition) at epoch \(mark.number) cannot be rebuilt: "
@@ -208,10 +216,20 @@ final class TaskRecovery {
     engine.held.isRetryDue = true
     engine.held.counts = HoldCounts()
     report.ties = engine.matcher.tieCount
+    report.foreignEpochs = replayer.foreignEpochs
     let kept = manifests.filter { $0.epoch <= (manifest?.epoch ?? 0) }
     return Recovered(
       engine: engine, kept: Array(kept.prefix(2)), unneeded: contents.unneeded(by: Array(kept.prefix(2))),
       report: report, unsent: unsent)
+  }
+
+  /// Where the checkpoints of a task lie; nil where there are none.
+  private func checkpointsPlace(_ partition: Int32) -> String? {
+    switch configuration.checkpoints {
+    case .off: nil
+    case .directory(let path): "\(path)/\(partition)"
+    case .topic: "\(TopicPartition(configuration.checkpointsTopic, partition))"
+    }
   }
 
   func loadCheckpoints(_ partition: Int32) throws -> CheckpointContents {

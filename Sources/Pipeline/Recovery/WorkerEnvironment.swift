@@ -109,12 +109,9 @@ public final class KafkaEnvironment: WorkerEnvironment {
   }
 
   public func makeProducer(_ configuration: Configuration, transactionalID: String?) throws -> any RecordProducer {
-    var properties = configuration.clientProperties(.producer)
-    if let transactionalID {
-      properties.insert(KafkaProperty("transaction.timeout.ms", "\(configuration.transactionTimeout_ms)"), at: 0)
-      properties.append(KafkaProperty("transactional.id", transactionalID))
-    }
-    return try Producer(properties: properties, incompressible: [configuration.checkpointsTopic], log: log)
+    try Producer(
+      properties: configuration.producerProperties(transactionalID: transactionalID),
+      incompressible: [configuration.checkpointsTopic], log: log)
   }
 
   public func makeReader(_ configuration: Configuration) throws -> any LogReader {
