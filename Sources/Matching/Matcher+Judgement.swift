@@ -52,9 +52,17 @@ private struct KeptBreaks {
 }
 
 extension Matcher {
-  /// Reads the facts of a tie, drops what was delivered twice or replaced by a newer image, marks conflicting
-  /// re-uses of an event id, and fills the judge with what counts.
+  /// Reads the facts of a tie, and fills the judge with what counts.
   mutating func gather(_ slot: Int) {
+    sift(slot)
+    fillJudge()
+    placePostings()
+  }
+
+  /// Reads the facts of a tie, drops what was delivered twice or replaced by a newer image, and marks conflicting re-uses
+  /// of an event id.
+  @inline(never)
+  mutating func sift(_ slot: Int) {
     texts.reset()
     gathered.clear()
     read.clear()
@@ -102,8 +110,6 @@ extension Matcher {
       aggregateCancelled(slot, sign: 1)
       isCancelledOut = false
     }
-    fillJudge()
-    placePostings()
   }
 
   private static let blankFact = Fact()

@@ -94,6 +94,7 @@ extension Matcher {
       return
     }
     if next < timer { push(known, at: next, head: fingerprint.head16) }
+    if body.isRepeated { sift(known) }
   }
 
   @inline(__always)
@@ -131,6 +132,8 @@ extension Matcher {
     var room: Int
     /// The tie agrees, and the body ends with its value.
     var isAgreed = false
+    /// There was a fact with the id of the record.
+    var isRepeated = false
   }
 
   /// As `append`.
@@ -141,12 +144,13 @@ extension Matcher {
     let start = bodyStart(slot)
     let length = Int(ties[slot].bodyLength)
     var cursor = Matcher.plainFacts(start, length)
-    while cursor.next() {}
+    var watch = IdWatch(record.id, source: record.source, isPosting: Record.isPosting)
+    while cursor.next() { watch.look(at: &cursor) }
     let plan = PlainPlan(record, after: &cursor, dimensionCount: dimensionCount, dimensionSize: dimensionSize)
     let (body, room) = grow(slot, from: length, to: length &+ plan.size)
     plan.write(record, at: body + length)
     Matcher.rebalance(body, by: balance)
-    return LongerBody(length: length &+ plan.size, room: room)
+    return LongerBody(length: length &+ plan.size, room: room, isRepeated: watch.isFound)
   }
 
   /// As `appendSettling`.
@@ -195,7 +199,9 @@ extension Matcher {
     let length = Int(ties[slot].bodyLength)
     var cursor = Matcher.plainFacts(start, length)
     var tally = QuickTally()
+    var watch = IdWatch(record.id, source: record.source, isPosting: Record.isPosting)
     while cursor.next() {
+      watch.look(at: &cursor)
       if !tally.isUnusual { add(&cursor, to: &tally) }
     }
     let plan = PlainPlan(record, after: &cursor, dimensionCount: dimensionCount, dimensionSize: dimensionSize)
@@ -206,7 +212,7 @@ extension Matcher {
       let (body, room) = grow(slot, from: length, to: end)
       plan.write(record, at: body + length)
       Matcher.rebalance(body, by: balance)
-      return LongerBody(length: end, room: room)
+      return LongerBody(length: end, room: room, isRepeated: watch.isFound)
     }
     let first = Matcher.firstCurrency(start, factsEnd: length)
     let size = value.size(first: first)

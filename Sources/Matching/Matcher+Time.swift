@@ -24,11 +24,14 @@ extension Matcher {
     finish(asOf_ms: .max - 1, outputs: &outputs)
   }
 
-  /// The bounded input is over, and ties are judged as they stand at a time.
+  /// The bounded input is over, and ties are judged as they stand at a time. What is due later is not, but counts no more
+  /// than once.
   public mutating func finish(asOf_ms: Int64, outputs: inout MatchOutputs) {
     watermarks.force(asOf_ms)
     isFinishing = true
     _ = expire(.upTo(.none), outputs: &outputs)
+    for slot in 1..<usedSlots where ties[slot].has(Tie.Flag.live | Tie.Flag.dirty) { sift(slot) }
+    settleAggregates()
     isFinishing = false
   }
 

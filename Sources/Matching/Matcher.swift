@@ -444,7 +444,7 @@ public struct Matcher: ~Copyable {
     let quiet = Tie.clamped(max(time_ms, watermark_ms).addingSaturating(policy.settle_ms))
     if quiet > tie.pointee.quiet_ms { tie.pointee.quiet_ms = quiet }
     let isBoth = tie.pointee.has(Tie.Flag.hasOrder | Tie.Flag.hasPosting)
-    var hasGrown = false
+    var wantsSifting = false
     if known != 0 {
       let mayAgree =
         judgesQuickly && !policy.quantities.isEnabled && isBoth && tie.pointee.breaks == 0
@@ -452,10 +452,10 @@ public struct Matcher: ~Copyable {
         && balance(slot) &+ change == 0
       var isAgreed = false
       if mayAgree, !hasChecks, !isMeeting, bodyLength(slot) <= Matcher.absoluteFrom {
-        (isAgreed, hasGrown) = appendSettling(fact, to: slot, balance: change)
+        (isAgreed, wantsSifting) = appendSettling(fact, to: slot, balance: change)
       } else {
-        hasGrown = append(fact, to: slot, balance: change, isMeeting: isMeeting)
-        if mayAgree, !hasGrown, let value = agreedValue(slot) {
+        wantsSifting = append(fact, to: slot, balance: change, isMeeting: isMeeting)
+        if mayAgree, !wantsSifting, let value = agreedValue(slot) {
           replaceValue(slot, value)
           isAgreed = true
         }
@@ -472,7 +472,7 @@ public struct Matcher: ~Copyable {
       || isBoth && policy.reportsProvisional
     schedule(slot, at: wantsSettling ? min(own, tie.pointee.quiet_ms) : own)
     // A storm of re-deliveries stays bounded: before a large body doubles again, they are taken out.
-    if hasGrown { gather(slot) }
+    if wantsSifting { sift(slot) }
   }
 
   @inline(never)
