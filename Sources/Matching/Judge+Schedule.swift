@@ -14,7 +14,7 @@ public struct RevenueSchedules: Sendable, Equatable {
   public enum Remainder: String, Sendable, CaseIterable {
     /// To the parts as they come: what has been released up to the end of each period is rounded.
     case spread
-    /// To the last period: every part before it is rounded by itself.
+    /// To the last period: every part before it is rounded by itself, as long as that is not more than the whole.
     case last
   }
 
@@ -66,6 +66,8 @@ public struct RevenueSchedules: Sendable, Equatable {
       var until = dividedHalfEven(whole * Int128(done), Int128(all))
       if remainder == .last, done < all {
         until = before + dividedHalfEven(whole * Int128(done - doneBefore), Int128(all))
+        // Of a few minor units over many periods: none is released with the other sign for it.
+        until = whole < 0 ? max(whole, until) : min(whole, until)
       }
       body(period, from, last, until - before)
       before = until

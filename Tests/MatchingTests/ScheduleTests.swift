@@ -378,6 +378,17 @@ import Testing
     }
   }
 
+  /// 7 over twelve months: each rounded by itself would release 12, and −5 in the last.
+  @Test(arguments: [7, -7, 0, 100] as [Int128]) func noReleaseHasTheOtherSign(whole: Int128) {
+    var schedules = RevenueSchedules()
+    (schedules.basis, schedules.remainder) = (.period, .last)
+    var amounts: [Int128] = []
+    schedules.forEachRelease(of: whole, from: Self.date(1, 1), to: Self.date(12, 31), nil) { amounts.append($3) }
+    #expect(amounts.count == 12 && amounts.reduce(0, +) == whole)
+    #expect(amounts.allSatisfy { $0 == 0 || ($0 < 0) == (whole < 0) })
+    if whole == 100 { #expect(amounts == Array(repeating: 8, count: 11) + [12]) }
+  }
+
   // MARK: - Aggregates
 
   func cells(_ inputs: [Input], policy: MatchingPolicy, batches: Int = 1) -> [CellLine] {
