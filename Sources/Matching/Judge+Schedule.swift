@@ -101,6 +101,13 @@ extension Judge {
   /// into a later one of the service: one source may hold the clock back while the ledger goes on.
   mutating func addReleases(_ schedules: RevenueSchedules) {
     releases.removeAll(keepingCapacity: true)
+    if let periods {
+      for place in dueEvents.indices where isVoid[place] {
+        for (period, amount) in releasesBeforeCancellation(place, periods) {
+          schedule(amount, in: period, dueEvents[place].currency)
+        }
+      }
+    }
     for currency in currencies.indices {
       var steps: [ScheduledRelease] = []
       for (place, event) in dueEvents.enumerated() where event.currency == currencies[currency] && !isVoid[place] {
@@ -124,13 +131,32 @@ extension Judge {
       expected[deferred] += own
       expected[revenue] -= own
       hasExpectation = true
-      for (period, amount) in byPeriod(own, steps, reached) {
-        let size = Int64(clamping: amount)
-        scheduled.append(.init(currency: currencies[currency], role: .deferred, delta: size, period: period))
-        scheduled.append(
-          .init(currency: currencies[currency], role: .revenue, delta: Int64(clamping: -amount), period: period))
-      }
+      for (period, amount) in byPeriod(own, steps, reached) { schedule(amount, in: period, currencies[currency]) }
     }
+  }
+
+  private mutating func schedule(_ amount: Int128, in period: Int32, _ currency: Currency) {
+    scheduled.append(
+      .init(currency: currency, role: .deferred, delta: Int64(clamping: amount), period: period))
+    scheduled.append(
+      .init(currency: currency, role: .revenue, delta: Int64(clamping: -amount), period: period))
+  }
+
+  /// What an event that is void released in the periods that were over when it was cancelled, and what the cancellation
+  /// takes back of it in its own: together they are nothing.
+  func releasesBeforeCancellation(
+    _ place: Int, _ periods: borrowing PeriodCalendar
+  ) -> [(period: Int32, amount: Int128)] {
+    guard let schedules, dueEvents[place].service != nil else { return [] }
+    var steps: [ScheduledRelease] = []
+    appendReleases(of: dueEvents[place], schedules, to: &steps)
+    var amounts: [(period: Int32, amount: Int128)] = []
+    for step in steps where step.last_d < cancelDay(place) {
+      amounts.append((periods.period(ofDay: day(ofMilliseconds: step.begin_ms)), step.amount))
+    }
+    let released = amounts.reduce(0) { $0 + $1.amount }
+    if released != 0 { amounts.append((periods.period(ofDay: cancelDay(place)), -released)) }
+    return amounts
   }
 
   /// What of it is taken for right: the ledger's own figure between what is due and what has begun, the nearer of the two
