@@ -235,7 +235,7 @@ extension Matcher {
   private mutating func recount(_ place: Int, _ slot: Int, sign: Int64) {
     if quality != nil { recountValue(place, slot, sign: sign) }
     if sourceTotals != nil { recountSource(place, slot, sign: sign) }
-    if tracksCancelled, !isCancelledOut, withUnsafePointer(to: read[place], { isOfInvoices($0) }) {
+    if !cancelledSlots.isEmpty, !isCancelledOut, withUnsafePointer(to: read[place], { isOfInvoices($0) }) {
       // The body is still as it was.
       aggregateCancelled(slot, sign: -1)
       isCancelledOut = true

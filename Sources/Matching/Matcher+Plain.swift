@@ -6,7 +6,7 @@ extension Matcher {
   /// Whether plain records may go their own way now, as far as that is the same for all records of a batch.
   @inline(__always)
   var takesPlainly: Bool {
-    !isAttentive && quality == nil && sourceTotals == nil && !tracksCancelled && takesPlain
+    !isAttentive && quality == nil && sourceTotals == nil && takesPlain
       && UInt64(bitPattern: horizon_ms) < UInt64(PlainBounds.time_ms)
       && UInt64(bitPattern: policy.settle_ms) < UInt64(PlainBounds.time_ms)
       && watermarks.current_ms < PlainBounds.time_ms
@@ -19,6 +19,13 @@ extension Matcher {
     let flags = ties[slot].flags
     return flags & ~(Tie.Flag.live | sides | Tie.Flag.dirty) == 0 && flags & sides != 0 && ties[slot].breaks == 0
       && Int(ties[slot].bodyLength) <= PlainBounds.bodyBytes
+  }
+
+  /// Whether what is taken back of a cancelled invoice changes in the aggregates with an event of a known tie.
+  @inline(__always)
+  func movesCancelled(_ slot: Int, _ code: UInt8, side: UInt16) -> Bool {
+    aggregates != nil && !cancelledSlots.isEmpty && side == Tie.Flag.hasOrder
+      && code == OrderEventKind.invoiced.rawValue && cancelledSlots.contains(UInt32(slot))
   }
 
   /// Takes a plain record, which is in time, into a plain tie.
