@@ -5,6 +5,17 @@ import Domain
 public struct AggregateInput {
   public static let postingKind: UInt8 = 0xff
 
+  /// What of an order event is added.
+  @frozen
+  public enum Extent: UInt8, Sendable {
+    case whole
+    /// That it is one. What it comes to is told by others.
+    case event
+    /// What it comes to: the event itself has been counted.
+    case amounts
+  }
+
+  public var extent = Extent.whole
   /// `OrderEventKind.rawValue`, or `postingKind`.
   public var kind: UInt8
   /// Of a posting.

@@ -48,7 +48,7 @@ extension CellTable {
   /// As `add`; nothing may be read of the table before it has been settled.
   public mutating func addLater(_ fact: borrowing AggregateInput, sign: Int) {
     let sign = Int64(sign)
-    let (low, high) = numbers(fact, sign: sign)
+    let (low, high) = numbers(fact, sign: fact.extent == .amounts ? 0 : sign)
     if fact.kind == AggregateInput.postingKind {
       takePosting(fact, low, high, sign)
     } else {
@@ -123,7 +123,12 @@ extension CellTable {
 
   @inline(__always)
   private mutating func takeEvent(_ fact: borrowing AggregateInput, _ low: UInt64, _ high: UInt64, _ sign: Int64) {
-    let terms = next(fact, low, high, fact.eventPeriod, sign)
+    let terms = next(fact, low, high, fact.eventPeriod, fact.extent == .amounts ? 0 : sign)
+    if fact.extent == .event {
+      terms.add(1, sign: sign, to: OrderFlow.events.rawValue)
+      close()
+      return
+    }
     let count = Int(effectCounts[Int(fact.kind)])
     var isValued = count == 0
     for position in 0..<count {
@@ -137,8 +142,8 @@ extension CellTable {
       let turn = CellTable.billingSign(fact.kind)
       if turn != 0 { terms.add(fact.quantity_u, sign: sign * turn, to: CellValues.index(.billed)) }
     }
-    terms.add(1, sign: sign, to: OrderFlow.events.rawValue)
-    if !isValued { terms.add(1, sign: sign, to: OrderFlow.unvalued.rawValue) }
+    if fact.extent == .whole { terms.add(1, sign: sign, to: OrderFlow.events.rawValue) }
+    if !isValued, fact.extent == .whole { terms.add(1, sign: sign, to: OrderFlow.unvalued.rawValue) }
     close()
   }
 

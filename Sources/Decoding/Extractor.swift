@@ -94,6 +94,7 @@ struct Extractor: ~Copyable {
   private static let everyRecord = 256
   private static let interval = 64
   private var untilLook = 1
+  private var isByLine = false
   private var looked = 0
   private var seen: [Int]
   /// The slots of all watched paths one after the other, and where those of each end.
@@ -106,10 +107,17 @@ struct Extractor: ~Copyable {
     PathCounts(looked: looked, paths: watchedPaths, seen: seen)
   }
 
+  /// Tells the line of the next record. Then lines decide which records are looked at, whoever reads them.
+  @inline(__always)
+  mutating func choose(line: Int64) {
+    isByLine = true
+    untilLook = line <= Int64(Extractor.everyRecord) || line % Int64(Extractor.interval) == 0 ? 1 : .max
+  }
+
   @inline(never)
   private mutating func look() {
     looked += 1
-    untilLook = looked < Extractor.everyRecord ? 1 : Extractor.interval
+    untilLook = isByLine ? .max : looked < Extractor.everyRecord ? 1 : Extractor.interval
     // Plain loops: no closure is made for it.
     let values = scanner.values
     var at = 0

@@ -49,6 +49,10 @@ public struct OrderDecoder: ~Copyable {
   /// Records that took the whole scanner though layouts had been learned.
   var misses: Int { extractor.misses }
 
+  /// Files: tells the line of the next record, by which it is chosen for `pathCounts` or not.
+  @inline(__always)
+  public mutating func choose(line: Int64) { extractor.choose(line: line) }
+
   /// CSV files: takes the line that names the columns.
   public mutating func readHeader(_ line: ByteView) throws(DataFault) { try extractor.readHeader(line) }
 

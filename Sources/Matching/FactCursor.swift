@@ -44,7 +44,7 @@ struct FactCursor {
   private(set) var identity: UInt64 = 0
   private(set) var offset: Int64 = 0
   private(set) var brokenRules: UInt16 = 0
-  private(set) var idTail: ByteView = .empty
+  private(set) var idTail: ByteView
   private(set) var reverses: ByteView = .empty
   private(set) var line: ByteView = .empty
 
@@ -81,6 +81,7 @@ struct FactCursor {
     at = start
     amountsAt = start
     eventAmountsAt = start
+    idTail = ByteView(base: start, count: 0)
     time_ms = firstTime_ms
     self.firstTime_ms = firstTime_ms
     self.end = end
@@ -167,6 +168,10 @@ struct FactCursor {
     default: .empty
     }
   }
+
+  /// The last byte of the id's tail; 0 where that is empty, and any where there is no id.
+  @inline(__always)
+  var idEnd: UInt8 { idTail.base.unsafelyUnwrapped[idTail.count &- 1] }
 
   @inline(__always)
   static func load<Value: FixedWidthInteger & BitwiseCopyable>(

@@ -50,7 +50,7 @@ extension Judge {
     guard expected[index] != 0 else { return nil }
     let calendar = policy.calendar
     let period = duePostings[place].period(calendar)
-    if period == 0 { return nil }
+    if period == 0 || reversesVoid(place) { return nil }
     let isNamed = dueEvents.indices.contains { isOf($0, place) && isOfSide($0, place) }
     var verdict: BreakType?
     for event in dueEvents.indices
@@ -74,7 +74,39 @@ extension Judge {
     guard verdict != nil,
       isAccepted0(posted[index] - expected[index], index) || isNamed && isDocumentRight(duePostings[place], currency)
     else { return nil }
+    if verdict == .cutoff, isPeriodRight(place, period, ofDocument: isNamed) { return nil }
     return verdict
+  }
+
+  /// Whether a posting takes back what was cancelled, though the ledger does not call it a reversal.
+  private func reversesVoid(_ place: Int) -> Bool {
+    let document = duePostings[place].document
+    return isVoid.indices.contains {
+      isVoid[$0] && !isOfSide($0, place) && hasEntry(dueEvents[$0], duePostings[place])
+        && (document.isEmpty || dueEvents[$0].document.elementsEqual(document))
+    }
+  }
+
+  /// Whether the ledger holds of the role of a posting what is expected in that posting's period: what was reversed there
+  /// and posted anew says nothing about it.
+  /// - Parameter ofDocument: Of the document that the posting names; else of the order.
+  private func isPeriodRight(_ place: Int, _ period: Int32, ofDocument: Bool) -> Bool {
+    let (posting, calendar) = (duePostings[place], policy.calendar)
+    func isMeant(_ fact: Fact) -> Bool {
+      fact.currency == posting.currency && (!ofDocument || fact.document.elementsEqual(posting.document))
+    }
+    var open: Int128 = 0
+    for other in duePostings where other.code == posting.code && isMeant(other) && other.period(calendar) == period {
+      open += Int128(other.amount)
+    }
+    for (at, event) in dueEvents.enumerated() where isMeant(event) {
+      for entry in policy.entries(of: event) where entry.role == posting.role {
+        let amount = Int128(event.amount(entry.component)) * Int128(entry.sign)
+        if event.period(calendar) == period { open -= amount }
+        if isVoid[at], accountingPeriod(ofDay: cancelDay(at), calendar).name == period { open += amount }
+      }
+    }
+    return open == 0
   }
 
   /// Whether an event is of the document that a posting names, and puts something into its role. Both by place.

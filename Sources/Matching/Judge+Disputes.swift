@@ -172,7 +172,13 @@ extension Judge {
     _ currency: Currency, _ role: AccountRole, _ periods: borrowing PeriodCalendar,
     _ add: (Int128, Fact, Int32) -> Void
   ) {
-    guard role == .deferred || role == .revenue,
+    guard role == .deferred || role == .revenue else { return }
+    for place in dueEvents.indices where isVoid[place] && dueEvents[place].currency == currency {
+      for (period, amount) in releasesBeforeCancellation(place, periods) {
+        add(role == .revenue ? amount : -amount, dueEvents[place], period)
+      }
+    }
+    guard
       let steps = releases.first(where: { currencies[$0.currency] == currency })?.steps
     else { return }
     let event = dueEvents.indices.first {

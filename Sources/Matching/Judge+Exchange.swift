@@ -99,7 +99,9 @@ extension Matcher {
   /// The same fact in the base currency, for the second view of the aggregates. Where there is no rate it counts as one
   /// without a value.
   @inline(never)
-  mutating func aggregateInBase(_ fact: UnsafePointer<Fact>, _ input: AggregateInput, day: Int32, sign: Int) {
+  mutating func aggregateInBase(
+    _ fact: UnsafePointer<Fact>, _ input: AggregateInput, day: Int32, sign: Int, cancelDay: Int32?
+  ) {
     let rates = policy.checks!.exchange!.rates
     var input = input
     input.isBase = true
@@ -118,6 +120,6 @@ extension Matcher {
       }
     }
     aggregates!.add(input, sign: sign)
-    if hasSchedules, !fact.pointee.isPosting { aggregateReleases(fact, input, sign: sign) }
+    if hasSchedules, !fact.pointee.isPosting { aggregateReleases(fact, input, sign: sign, cancelDay: cancelDay) }
   }
 }

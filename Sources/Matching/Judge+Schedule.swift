@@ -14,7 +14,7 @@ public struct RevenueSchedules: Sendable, Equatable {
   public enum Remainder: String, Sendable, CaseIterable {
     /// To the parts as they come: what has been released up to the end of each period is rounded.
     case spread
-    /// To the last period: every part before it is rounded by itself.
+    /// To the last period: every part before it is rounded by itself, as long as that is not more than the whole.
     case last
   }
 
@@ -66,6 +66,8 @@ public struct RevenueSchedules: Sendable, Equatable {
       var until = dividedHalfEven(whole * Int128(done), Int128(all))
       if remainder == .last, done < all {
         until = before + dividedHalfEven(whole * Int128(done - doneBefore), Int128(all))
+        // Of a few minor units over many periods: none is released with the other sign for it.
+        until = whole < 0 ? max(whole, until) : min(whole, until)
       }
       body(period, from, last, until - before)
       before = until
@@ -99,6 +101,13 @@ extension Judge {
   /// into a later one of the service: one source may hold the clock back while the ledger goes on.
   mutating func addReleases(_ schedules: RevenueSchedules) {
     releases.removeAll(keepingCapacity: true)
+    if let periods {
+      for place in dueEvents.indices where isVoid[place] {
+        for (period, amount) in releasesBeforeCancellation(place, periods) {
+          schedule(amount, in: period, dueEvents[place].currency)
+        }
+      }
+    }
     for currency in currencies.indices {
       var steps: [ScheduledRelease] = []
       for (place, event) in dueEvents.enumerated() where event.currency == currencies[currency] && !isVoid[place] {
@@ -122,13 +131,32 @@ extension Judge {
       expected[deferred] += own
       expected[revenue] -= own
       hasExpectation = true
-      for (period, amount) in byPeriod(own, steps, reached) {
-        let size = Int64(clamping: amount)
-        scheduled.append(.init(currency: currencies[currency], role: .deferred, delta: size, period: period))
-        scheduled.append(
-          .init(currency: currencies[currency], role: .revenue, delta: Int64(clamping: -amount), period: period))
-      }
+      for (period, amount) in byPeriod(own, steps, reached) { schedule(amount, in: period, currencies[currency]) }
     }
+  }
+
+  private mutating func schedule(_ amount: Int128, in period: Int32, _ currency: Currency) {
+    scheduled.append(
+      .init(currency: currency, role: .deferred, delta: Int64(clamping: amount), period: period))
+    scheduled.append(
+      .init(currency: currency, role: .revenue, delta: Int64(clamping: -amount), period: period))
+  }
+
+  /// What an event that is void released in the periods that were over when it was cancelled, and what the cancellation
+  /// takes back of it in its own: together they are nothing.
+  func releasesBeforeCancellation(
+    _ place: Int, _ periods: borrowing PeriodCalendar
+  ) -> [(period: Int32, amount: Int128)] {
+    guard let schedules, dueEvents[place].service != nil else { return [] }
+    var steps: [ScheduledRelease] = []
+    appendReleases(of: dueEvents[place], schedules, to: &steps)
+    var amounts: [(period: Int32, amount: Int128)] = []
+    for step in steps where step.last_d < cancelDay(place) {
+      amounts.append((periods.period(ofDay: day(ofMilliseconds: step.begin_ms)), step.amount))
+    }
+    let released = amounts.reduce(0) { $0 + $1.amount }
+    if released != 0 { amounts.append((periods.period(ofDay: cancelDay(place)), -released)) }
+    return amounts
   }
 
   /// What of it is taken for right: the ledger's own figure between what is due and what has begun, the nearer of the two

@@ -3,16 +3,20 @@ import Domain
 
 extension Matcher {
   /// Adds a fact to the aggregates, or takes it back.
-  /// - Parameter order: What the order of a posting says of its dimensions; nil for `orderDimensions`.
+  /// - Parameters:
+  ///   - order: What the order of a posting says of its dimensions; nil for `orderDimensions`.
+  ///   - cancelDay: When the amounts of an event are taken back, where that is what is done.
   mutating func aggregate(
-    _ fact: UnsafePointer<Fact>, sign: Int, under order: UnsafePointer<OrderDimensions>? = nil
+    _ fact: UnsafePointer<Fact>, sign: Int, under order: UnsafePointer<OrderDimensions>? = nil,
+    _ extent: AggregateInput.Extent = .whole, cancelDay: Int32? = nil
   ) {
     var input = AggregateInput(
       kind: fact.pointee.isPosting ? AggregateInput.postingKind : fact.pointee.code, currency: fact.pointee.currency,
       eventPeriod: 0,
       postingPeriod: 0)
+    input.extent = extent
     let timeDay = day(ofMilliseconds: fact.pointee.time_ms)
-    let datedDay = fact.pointee.date_d == absentDate ? timeDay : fact.pointee.date_d
+    let datedDay = cancelDay ?? (fact.pointee.date_d == absentDate ? timeDay : fact.pointee.date_d)
     if fact.pointee.isPosting {
       input.role = fact.pointee.role
       input.amount = fact.pointee.amount
@@ -50,80 +54,107 @@ extension Matcher {
     aggregates!.add(
       &input, eventDay: fact.pointee.isPosting ? timeDay : datedDay, postingDay: datedDay,
       statedPeriod: fact.pointee.isPosting ? fact.pointee.statedPeriod : 0, sign: sign)
-    if hasSchedules, !fact.pointee.isPosting { aggregateReleases(fact, input, sign: sign) }
-    if hasExchange { aggregateInBase(fact, input, day: datedDay, sign: sign) }
+    if hasSchedules, !fact.pointee.isPosting { aggregateReleases(fact, input, sign: sign, cancelDay: cancelDay) }
+    if hasExchange { aggregateInBase(fact, input, day: datedDay, sign: sign, cancelDay: cancelDay) }
   }
 
   /// Adds what the schedule of a billing event releases to the cells of the periods in which it does, or takes it back: as
-  /// all else in the aggregates it follows from the fact, the policy and the calendar alone. A cancelled invoice takes
-  /// back the releases of its own service; by `aggregateCancelled` where policies differ by the day.
+  /// all else in the aggregates it follows from the fact, the policy and the calendar alone. A cancelled invoice whose
+  /// invoice is not known takes back the releases of its own service.
   @inline(__always)
-  mutating func aggregateReleases(_ fact: UnsafePointer<Fact>, _ input: borrowing AggregateInput, sign: Int) {
-    guard let service = fact.pointee.service else { return }
-    aggregateReleases(fact, input, from: service.first_d, to: service.last_d, sign: sign)
+  mutating func aggregateReleases(
+    _ fact: UnsafePointer<Fact>, _ input: borrowing AggregateInput, sign: Int, cancelDay: Int32?
+  ) {
+    guard let service = fact.pointee.service, input.extent != .event else { return }
+    aggregateReleases(fact, input, from: service.first_d, to: service.last_d, sign: sign, cancelDay: cancelDay)
   }
 
   @inline(never)
   private mutating func aggregateReleases(
-    _ fact: UnsafePointer<Fact>, _ input: borrowing AggregateInput, from first: Int32, to last: Int32, sign: Int
+    _ fact: UnsafePointer<Fact>, _ input: borrowing AggregateInput, from first: Int32, to last: Int32, sign: Int,
+    cancelDay: Int32?
   ) {
-    func whole(_ code: UInt8, _ date_d: Int32) -> Int128 {
-      expectations.of(code, date_d: date_d, time_ms: fact.pointee.time_ms).reduce(0) {
+    func whole(_ code: UInt8) -> Int128 {
+      expectations.of(code, date_d: fact.pointee.date_d, time_ms: fact.pointee.time_ms).reduce(0) {
         $1.role == .deferred ? $0 - Int128(input.amounts[$1.component]) * Int128($1.sign) : $0
       }
     }
-    let invoiced = OrderEventKind.invoiced.rawValue
-    var amount = whole(fact.pointee.code, fact.pointee.date_d)
+    var amount = whole(fact.pointee.code)
     if amount == 0, fact.pointee.code == OrderEventKind.invoiceCancelled.rawValue {
-      if !expectations.isDated {
-        amount = -whole(invoiced, fact.pointee.date_d)
-      } else if let day = cancelledDay {
-        amount = -whole(invoiced, day)
-      }
+      amount = -whole(OrderEventKind.invoiced.rawValue)
     }
     guard amount != 0, let checks = policy.checks, let schedules = checks.schedules else { return }
     var steps: [(period: Int32, amount: Int64)] = []
     schedules.forEachRelease(of: amount, from: first, to: last, checks.calendar) { period, first, _, amount in
+      // What was released before a cancellation is taken back in its period.
+      let day = max(first, cancelDay ?? first)
       // Behind the end of the calendar periods have no names: a month's could be that of another fiscal period.
-      steps.append((checks.calendar.map { $0.period(ofDay: first) } ?? period, Int64(clamping: amount)))
+      steps.append(
+        (checks.calendar.map { $0.period(ofDay: day) } ?? calendarPeriod(ofDay: day), Int64(clamping: amount)))
     }
     aggregates!.add(releases: steps, of: input, sign: sign)
   }
 
-  /// Adds what the cancelled invoices of a tie take back of releases, or takes that out again: by the policy on the day of
-  /// the invoice, which another fact of the tie tells, else by that on the day of the cancellation. Called before and
-  /// after the billing events of the tie change.
+  /// A cancelled invoice takes back what was billed under its number, once and whole, in the period of the cancellation, as
+  /// in the tie (`Judge.cancelDocument`). The sums have what its record says by itself: this makes the difference, or takes
+  /// it out again. Called before and after the billing events of a tie change.
+  /// - Parameter document: Whose difference it is; nil for all.
   @inline(never)
-  mutating func aggregateCancelled(_ slot: Int, sign: Int) {
+  mutating func aggregateCancelled(_ slot: Int, of document: ByteView? = nil, sign: Int) {
+    guard aggregates != nil, !cancelledSlots.isEmpty, cancelledSlots.contains(UInt32(slot)) else { return }
+    var cancellations: [Fact] = []
+    var invoices: [(fact: Fact, day: Int32?)] = []
     var facts = facts(slot)
     while facts.next() {
-      guard isCounted(facts, .invoiceCancelled), facts.service != nil else { continue }
-      var fact = Fact(facts, number: 0, texts: &texts)
-      var invoiceDay: Int32?
-      var others = self.facts(slot)
-      while !fact.document.isEmpty, others.next() {
-        guard isCounted(others, .invoiced), others.document.elementsEqual(fact.document) else { continue }
-        let own = others.date_d == absentDate ? day(ofMilliseconds: others.time_ms) : others.date_d
-        invoiceDay = min(own, invoiceDay ?? own)
+      guard !facts.isPosting, facts.flags & (Fact.Flag.delete | Fact.Flag.rejected) == 0, !facts.document.isEmpty,
+        document.map({ $0.elementsEqual(facts.document) }) ?? true
+      else { continue }
+      if facts.code == OrderEventKind.invoiceCancelled.rawValue {
+        cancellations.append(Fact(facts, number: 0, texts: &texts))
+      } else if facts.code == OrderEventKind.invoiced.rawValue {
+        invoices.append((Fact(facts, number: 0, texts: &texts), nil))
       }
-      let day = invoiceDay ?? fact.documentDay
-      withUnsafePointer(to: &fact) {
-        // All but the releases is there already, and stays.
+    }
+    for cancellation in cancellations {
+      let own = invoices.indices.filter { invoices[$0].fact.document.elementsEqual(cancellation.document) }
+      if own.isEmpty { continue }
+      let before = own.filter { invoices[$0].fact.time_ms <= cancellation.time_ms }
+      for at in before.isEmpty ? own : before {
+        invoices[at].day = min(invoices[at].day ?? .max, cancellation.rateDay)
+      }
+      withUnsafePointer(to: cancellation) {
         aggregate($0, sign: -sign)
-        cancelledDay = day
-        aggregate($0, sign: sign)
-        cancelledDay = nil
+        aggregate($0, sign: sign, .event)
       }
+    }
+    for (invoice, day) in invoices {
+      guard let day else { continue }
+      withUnsafePointer(to: invoice) { aggregate($0, sign: -sign, .amounts, cancelDay: max(day, invoice.rateDay)) }
     }
   }
 
-  private func isCounted(_ fact: FactCursor, _ kind: OrderEventKind) -> Bool {
-    !fact.isPosting && fact.code == kind.rawValue && fact.flags & (Fact.Flag.delete | Fact.Flag.rejected) == 0
+  /// Whether a tie has a cancellation of an invoice.
+  func holdsCancellation(_ slot: Int) -> Bool {
+    var facts = facts(slot)
+    while facts.next() {
+      if !facts.isPosting, facts.code == OrderEventKind.invoiceCancelled.rawValue { return true }
+    }
+    return false
   }
 
-  /// Whether `aggregateCancelled` is needed at all.
-  @inline(__always)
-  var tracksCancelled: Bool { hasSchedules && expectations.isDated && aggregates != nil }
+  /// The sums are of a version that took cancellations by what they say: makes the difference for the ties that are held.
+  public mutating func takeBackCancelled() {
+    guard aggregates != nil, !knowsCancelled else { return }
+    knowsCancelled = true
+    for slot in 1..<usedSlots where ties[slot].has(Tie.Flag.live) {
+      texts.reset()
+      aggregateCancelled(slot, sign: 1)
+    }
+    settleAggregates()
+  }
+
+  /// What stands before the other sums where the aggregates have what cancelled invoices take back.
+  static let cancelledTag: UInt64 = 0x6465_6c6c_6563_6e43  // "Cncelled"
 
   /// At the end of every step that takes facts in or takes them back.
   @inline(__always)

@@ -5,6 +5,9 @@ import Domain
 extension Matcher {
   /// Facts behind so many bytes are written absolute, so that taking one in never reads more than this.
   static let absoluteFrom = 1_024
+  /// In a body of no more bytes a change of a row takes the place of the image before when it comes, although all has to
+  /// be read for it. In a larger one that waits until it has grown, or is judged.
+  static let siftedUpTo = 4_096
 
   @inline(__always)
   func bodyLength(_ slot: Int) -> Int {
@@ -131,7 +134,8 @@ extension Matcher {
 
   /// Writes a fact behind those of a tie.
   /// - Parameter isMeeting: It is the first of its side: the others find their counterpart, and are counted.
-  /// - Returns: as `resizeBody`.
+  /// - Returns: as `resizeBody`; also where the fact is one that has come before, or another image of it, and the body is
+  ///   not too large to be looked through for each.
   @inline(__always)
   mutating func append(_ fact: UnsafePointer<Fact>, to slot: Int, balance: UInt16, isMeeting: Bool = false) -> Bool {
     let length = bodyLength(slot)
@@ -141,6 +145,7 @@ extension Matcher {
     let trailer = isValued ? TieValue.size(endingAt: start + length) : 0
     let key = Matcher.key(start)
     var cursor = FactCursor(start + Matcher.keySize(key.count), end: start + (length - trailer), key: key)
+    var watch = IdWatch(fact)
     if isAbsolute {
       if isMeeting { countMeetings(cursor, at: fact.pointee.time_ms) }
     } else if isMeeting {
@@ -149,10 +154,11 @@ extension Matcher {
         countMatched(cursor)
       }
     } else {
-      while cursor.next() {}
+      while cursor.next() { watch.look(at: &cursor) }
     }
     let plan = FactPlan(fact, after: &cursor, isAbsolute: isAbsolute)
-    return write(fact, plan, to: slot, balance: balance, length: length, trailer: trailer)
+    let hasGrown = write(fact, plan, to: slot, balance: balance, length: length, trailer: trailer)
+    return hasGrown || watch.isFound || isAbsolute && fact.pointee.isChange && length <= Matcher.siftedUpTo
   }
 
   /// - Parameters:

@@ -185,8 +185,9 @@ extension Matcher {
         var fact = Fact(facts, number: 0, texts: &texts)
         withUnsafePointer(to: &fact) { aggregate($0, sign: 1) }
       }
-      if tracksCancelled { aggregateCancelled(slot, sign: 1) }
+      aggregateCancelled(slot, sign: 1)
     }
+    knowsCancelled = true
     settleAggregates()
   }
 }

@@ -52,9 +52,17 @@ private struct KeptBreaks {
 }
 
 extension Matcher {
-  /// Reads the facts of a tie, drops what was delivered twice or replaced by a newer image, marks conflicting
-  /// re-uses of an event id, and fills the judge with what counts.
+  /// Reads the facts of a tie, and fills the judge with what counts.
   mutating func gather(_ slot: Int) {
+    sift(slot)
+    fillJudge()
+    placePostings()
+  }
+
+  /// Reads the facts of a tie, drops what was delivered twice or replaced by a newer image, and marks conflicting re-uses
+  /// of an event id.
+  @inline(never)
+  mutating func sift(_ slot: Int) {
     texts.reset()
     gathered.clear()
     read.clear()
@@ -102,8 +110,6 @@ extension Matcher {
       aggregateCancelled(slot, sign: 1)
       isCancelledOut = false
     }
-    fillJudge()
-    placePostings()
   }
 
   private static let blankFact = Fact()
@@ -229,7 +235,7 @@ extension Matcher {
   private mutating func recount(_ place: Int, _ slot: Int, sign: Int64) {
     if quality != nil { recountValue(place, slot, sign: sign) }
     if sourceTotals != nil { recountSource(place, slot, sign: sign) }
-    if tracksCancelled, !isCancelledOut, withUnsafePointer(to: read[place], { isOfInvoices($0) }) {
+    if !cancelledSlots.isEmpty, !isCancelledOut, withUnsafePointer(to: read[place], { isOfInvoices($0) }) {
       // The body is still as it was.
       aggregateCancelled(slot, sign: -1)
       isCancelledOut = true

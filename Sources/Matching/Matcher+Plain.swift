@@ -6,7 +6,7 @@ extension Matcher {
   /// Whether plain records may go their own way now, as far as that is the same for all records of a batch.
   @inline(__always)
   var takesPlainly: Bool {
-    !isAttentive && quality == nil && sourceTotals == nil && !tracksCancelled && takesPlain
+    !isAttentive && quality == nil && sourceTotals == nil && takesPlain
       && UInt64(bitPattern: horizon_ms) < UInt64(PlainBounds.time_ms)
       && UInt64(bitPattern: policy.settle_ms) < UInt64(PlainBounds.time_ms)
       && watermarks.current_ms < PlainBounds.time_ms
@@ -19,6 +19,13 @@ extension Matcher {
     let flags = ties[slot].flags
     return flags & ~(Tie.Flag.live | sides | Tie.Flag.dirty) == 0 && flags & sides != 0 && ties[slot].breaks == 0
       && Int(ties[slot].bodyLength) <= PlainBounds.bodyBytes
+  }
+
+  /// Whether what is taken back of a cancelled invoice changes in the aggregates with an event of a known tie.
+  @inline(__always)
+  func movesCancelled(_ slot: Int, _ code: UInt8, side: UInt16) -> Bool {
+    aggregates != nil && !cancelledSlots.isEmpty && side == Tie.Flag.hasOrder
+      && code == OrderEventKind.invoiced.rawValue && cancelledSlots.contains(UInt32(slot))
   }
 
   /// Takes a plain record, which is in time, into a plain tie.
@@ -94,6 +101,7 @@ extension Matcher {
       return
     }
     if next < timer { push(known, at: next, head: fingerprint.head16) }
+    if body.isRepeated { sift(known) }
   }
 
   @inline(__always)
@@ -131,6 +139,8 @@ extension Matcher {
     var room: Int
     /// The tie agrees, and the body ends with its value.
     var isAgreed = false
+    /// There was a fact with the id of the record.
+    var isRepeated = false
   }
 
   /// As `append`.
@@ -141,12 +151,13 @@ extension Matcher {
     let start = bodyStart(slot)
     let length = Int(ties[slot].bodyLength)
     var cursor = Matcher.plainFacts(start, length)
-    while cursor.next() {}
+    var watch = IdWatch(record.id, source: record.source, isPosting: Record.isPosting)
+    while cursor.next() { watch.look(at: &cursor) }
     let plan = PlainPlan(record, after: &cursor, dimensionCount: dimensionCount, dimensionSize: dimensionSize)
     let (body, room) = grow(slot, from: length, to: length &+ plan.size)
     plan.write(record, at: body + length)
     Matcher.rebalance(body, by: balance)
-    return LongerBody(length: length &+ plan.size, room: room)
+    return LongerBody(length: length &+ plan.size, room: room, isRepeated: watch.isFound)
   }
 
   /// As `appendSettling`.
@@ -195,7 +206,9 @@ extension Matcher {
     let length = Int(ties[slot].bodyLength)
     var cursor = Matcher.plainFacts(start, length)
     var tally = QuickTally()
+    var watch = IdWatch(record.id, source: record.source, isPosting: Record.isPosting)
     while cursor.next() {
+      watch.look(at: &cursor)
       if !tally.isUnusual { add(&cursor, to: &tally) }
     }
     let plan = PlainPlan(record, after: &cursor, dimensionCount: dimensionCount, dimensionSize: dimensionSize)
@@ -206,7 +219,7 @@ extension Matcher {
       let (body, room) = grow(slot, from: length, to: end)
       plan.write(record, at: body + length)
       Matcher.rebalance(body, by: balance)
-      return LongerBody(length: end, room: room)
+      return LongerBody(length: end, room: room, isRepeated: watch.isFound)
     }
     let first = Matcher.firstCurrency(start, factsEnd: length)
     let size = value.size(first: first)

@@ -160,7 +160,7 @@ extension Matcher {
     texts.reset()
     let new = expectations
     expectations = old
-    if tracksCancelled { aggregateCancelled(slot, sign: -1) }
+    aggregateCancelled(slot, sign: -1)
     expectations = new
     let length = bodyLength(slot)
     let copy = texts.take(length + RecordStore.slackBytes)
@@ -173,7 +173,7 @@ extension Matcher {
       var fact = Fact(facts, number: 0, texts: &texts)
       balance &+= remake(&fact, old, slot, isMatched: isMatched)
     }
-    if tracksCancelled { aggregateCancelled(slot, sign: 1) }
+    aggregateCancelled(slot, sign: 1)
     Matcher.rebalance(bodyStart(slot), by: balance)
     ties[slot].set(Tie.Flag.dirty)
     ties[slot].set(Tie.Flag.agreed, false)

@@ -24,11 +24,14 @@ extension Matcher {
     finish(asOf_ms: .max - 1, outputs: &outputs)
   }
 
-  /// The bounded input is over, and ties are judged as they stand at a time.
+  /// The bounded input is over, and ties are judged as they stand at a time. What is due later is not, but counts no more
+  /// than once.
   public mutating func finish(asOf_ms: Int64, outputs: inout MatchOutputs) {
     watermarks.force(asOf_ms)
     isFinishing = true
     _ = expire(.upTo(.none), outputs: &outputs)
+    for slot in 1..<usedSlots where ties[slot].has(Tie.Flag.live | Tie.Flag.dirty) { sift(slot) }
+    settleAggregates()
     isFinishing = false
   }
 
@@ -256,6 +259,7 @@ extension Matcher {
     if ties[slot].bodyLength == Tie.isLong { longBodies[UInt32(slot)] = nil }
     if ties[slot].has(Tie.Flag.decided) { decisions[UInt32(slot)] = nil }
     if !longVoices.isEmpty { longVoices[UInt32(slot)] = nil }
+    if !cancelledSlots.isEmpty { cancelledSlots.remove(UInt32(slot)) }
     store.free(ties[slot].body, granules: bodyGranules(slot, length))
     ties[slot].flags = 0
     if sourceTotals != nil { sourceTotals!.clear(slot) }

@@ -121,8 +121,10 @@ public struct Matcher: ~Copyable {
   let otherDimensions: UnsafeMutablePointer<OrderDimensions>
   /// By slot, of bodies beyond `absoluteFrom`: which events speak for the order, as far as that has been found out.
   var longVoices: [UInt32: [LongVoice]] = [:]
-  /// See `aggregateCancelled`.
-  var cancelledDay: Int32?
+  /// Ties in which an invoice has been cancelled.
+  var cancelledSlots: Set<UInt32> = []
+  /// Whether the aggregates have what `aggregateCancelled` makes of these.
+  var knowsCancelled = true
   /// The running `gather` has taken out what the cancelled invoices of its tie take back.
   var isCancelledOut = false
   var quick: QuickJudge
@@ -305,7 +307,8 @@ public struct Matcher: ~Copyable {
         }
         let own = plain(record)
         if takesPlainly, own.isPlain, order.count < 255, time_ms &+ horizon_ms >= watermark_ms,
-          slot == 0 || isPlain(slot), let dimensionSize = own.dimensionSize(dimensionCount)
+          slot == 0 || isPlain(slot), let dimensionSize = own.dimensionSize(dimensionCount),
+          !movesCancelled(slot, own.code, side: side)
         {
           if aggregates != nil || tracksPeriods {
             fill(record)
@@ -411,10 +414,10 @@ public struct Matcher: ~Copyable {
       fact.pointee.flags |= Fact.Flag.late
       counters.late += 1
     }
-    let isCancelling = tracksCancelled && isOfInvoices(fact)
-    if isCancelling {
+    let isCancelling = isOfInvoices(fact)
+    if isCancelling, known != 0 {
       texts.reset()
-      if known != 0 { aggregateCancelled(known, sign: -1) }
+      aggregateCancelled(known, of: fact.pointee.document, sign: -1)
     }
     if inheritedDimensions != 0, aggregates != nil { heed(known, isPosting: side == Tie.Flag.hasPosting) }
     let change = account(fact, sign: 1)
@@ -436,6 +439,9 @@ public struct Matcher: ~Copyable {
       setBodyLength(slot, body.length)
       index.insert(fingerprint, slot: slot)
     }
+    if isCancelling, fact.pointee.code == OrderEventKind.invoiceCancelled.rawValue {
+      cancelledSlots.insert(UInt32(slot))
+    }
     if sourceTotals != nil { countSource(fact, slot, isNew: known == 0) }
     let tie = ties + slot
     tie.pointee.flags |= side | Tie.Flag.dirty
@@ -444,7 +450,7 @@ public struct Matcher: ~Copyable {
     let quiet = Tie.clamped(max(time_ms, watermark_ms).addingSaturating(policy.settle_ms))
     if quiet > tie.pointee.quiet_ms { tie.pointee.quiet_ms = quiet }
     let isBoth = tie.pointee.has(Tie.Flag.hasOrder | Tie.Flag.hasPosting)
-    var hasGrown = false
+    var wantsSifting = false
     if known != 0 {
       let mayAgree =
         judgesQuickly && !policy.quantities.isEnabled && isBoth && tie.pointee.breaks == 0
@@ -452,30 +458,31 @@ public struct Matcher: ~Copyable {
         && balance(slot) &+ change == 0
       var isAgreed = false
       if mayAgree, !hasChecks, !isMeeting, bodyLength(slot) <= Matcher.absoluteFrom {
-        (isAgreed, hasGrown) = appendSettling(fact, to: slot, balance: change)
+        (isAgreed, wantsSifting) = appendSettling(fact, to: slot, balance: change)
       } else {
-        hasGrown = append(fact, to: slot, balance: change, isMeeting: isMeeting)
-        if mayAgree, !hasGrown, let value = agreedValue(slot) {
+        wantsSifting = append(fact, to: slot, balance: change, isMeeting: isMeeting)
+        if mayAgree, !wantsSifting, let value = agreedValue(slot) {
           replaceValue(slot, value)
           isAgreed = true
         }
       }
       if isAgreed {
-        if isCancelling { aggregateCancelled(slot, sign: 1) }
+        if isCancelling { aggregateCancelled(slot, of: fact.pointee.document, sign: 1) }
         settle(slot)
         return
       }
     }
-    if isCancelling { aggregateCancelled(slot, sign: 1) }
+    if isCancelling { aggregateCancelled(slot, of: fact.pointee.document, sign: 1) }
     let wantsSettling =
       own < watermark_ms || tie.pointee.has(Tie.Flag.closed) || tie.pointee.breaks != 0
       || isBoth && policy.reportsProvisional
     schedule(slot, at: wantsSettling ? min(own, tie.pointee.quiet_ms) : own)
     // A storm of re-deliveries stays bounded: before a large body doubles again, they are taken out.
-    if hasGrown { gather(slot) }
+    if wantsSifting { sift(slot) }
   }
 
-  @inline(never)
+  /// Whether an event decides about what cancelled invoices take back (`aggregateCancelled`).
+  @inline(__always)
   func isOfInvoices(_ fact: UnsafePointer<Fact>) -> Bool {
     let code = fact.pointee.code
     return !fact.pointee.isPosting

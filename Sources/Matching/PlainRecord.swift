@@ -48,7 +48,9 @@ struct PlainEvent: PlainRecord {
 
   @inline(__always) static var isPosting: Bool { false }
   @inline(__always) var isPlain: Bool {
-    let rare = event.pointee.extras | (event.pointee.isDelete ? 1 : 0) | (event.pointee.isUpsert ? 1 : 0)
+    let rare =
+      event.pointee.extras | (event.pointee.isDelete ? 1 : 0) | (event.pointee.isUpsert ? 1 : 0)
+      | (event.pointee.kind == .invoiceCancelled ? 1 : 0)
     let long = (id.count | document.count | customer.count) >> PlainBounds.textBits
     return rare == 0 && event.pointee.brokenRules == 0 && event.pointee.serviceEnd_d == absentDate && !id.isEmpty
       && long == 0 && UInt32(bitPattern: event.pointee.lineCount) <= UInt32(UInt16.max)

@@ -199,18 +199,20 @@ extension Matcher {
   /// As `append`, for a fact with which its tie may agree as a whole: it is judged with the others before it is written,
   /// so that they are read once, and the body grows once, by the fact and the value. Not with `hasChecks`, which read
   /// the body as it will be.
-  /// - Returns: whether the tie agrees; and as `resizeBody`.
+  /// - Returns: whether the tie agrees; and as `append`.
   @inline(never)
   mutating func appendSettling(
     _ fact: UnsafePointer<Fact>, to slot: Int, balance: UInt16
-  ) -> (isAgreed: Bool, hasGrown: Bool) {
+  ) -> (isAgreed: Bool, wantsSifting: Bool) {
     let length = bodyLength(slot)
     let start = bodyStart(slot)
     let trailer = ties[slot].has(Tie.Flag.valued) ? TieValue.size(endingAt: start + length) : 0
     let key = Matcher.key(start)
     var cursor = FactCursor(start + Matcher.keySize(key.count), end: start + (length - trailer), key: key)
     var tally = QuickTally()
+    var watch = IdWatch(fact)
     while cursor.next() {
+      watch.look(at: &cursor)
       if !tally.isUnusual { add(&cursor, to: &tally) }
     }
     let plan = FactPlan(fact, after: &cursor, isAbsolute: false)
@@ -219,7 +221,8 @@ extension Matcher {
     let value = conclude(tally)
     let isLarge = RecordStore.granules(length &+ plan.size &+ TieValue.mostBytes) > RecordStore.exactClasses
     guard let value, !isLarge else {
-      return (false, write(fact, plan, to: slot, balance: balance, length: length, trailer: trailer))
+      let hasGrown = write(fact, plan, to: slot, balance: balance, length: length, trailer: trailer)
+      return (false, hasGrown || watch.isFound)
     }
     let end = length &- trailer
     let first = Matcher.firstCurrency(start, factsEnd: end)

@@ -101,7 +101,20 @@ public struct NaiveBooks: Sendable {
         return false
       }
     }
-    for event in counted.events { add(event) }
+    for events in eventsByOrder.values {
+      for event in events {
+        // One that takes invoices back is told by these.
+        add(event, events.contains { event.cancels($0) } ? .event : .whole)
+        let days = events.filter { other in
+          let isAnyBefore = events.contains { other.cancels($0) && $0.time_ms <= other.time_ms }
+          return other.cancels(event) && (event.time_ms <= other.time_ms || !isAnyBefore)
+        }.map(\.day_d)
+        guard let first = days.min() else { continue }
+        var back = event
+        (back.kind, back.documentDate_d) = (.invoiceCancelled, max(first, event.day_d))
+        add(back, .amounts)
+      }
+    }
     for posting in counted.postings { add(posting) }
     for (cell, figures) in cells {
       let kept = figures.filter { $0.value != 0 }
@@ -117,20 +130,30 @@ public struct NaiveBooks: Sendable {
 
   // MARK: - Orders
 
-  private mutating func add(_ event: HistoryEvent) {
+  /// What of an event is added: of one that takes back what others have, that it is one; of these, what they have.
+  private enum Extent { case whole, event, amounts }
+
+  private mutating func add(_ event: HistoryEvent, _ extent: Extent) {
     var cell = Cell(
       dimensions: dimensions(event.dimensions), currency: event.currency, isBase: false, period: period(event.day_d))
-    add(event, event.amounts.mapValues { Int128($0) }, cell)
+    if extent == .event {
+      add(1, to: "events", cell)
+    } else {
+      add(event, event.amounts.mapValues { Int128($0) }, cell, extent)
+    }
     guard let rates else { return }
     (cell.currency, cell.isBase) = (rates.base, true)
+    if extent == .event { return add(1, to: "events", cell) }
     var converted: [AmountComponent: Int128] = [:]
     for (component, amount) in event.amounts {
       converted[component] = rates.convert(amount, event.currency, event.day_d)
     }
-    add(event, converted, cell)
+    add(event, converted, cell, extent)
   }
 
-  private mutating func add(_ event: HistoryEvent, _ amounts: [AmountComponent: Int128], _ cell: Cell) {
+  private mutating func add(
+    _ event: HistoryEvent, _ amounts: [AmountComponent: Int128], _ cell: Cell, _ extent: Extent
+  ) {
     func amount(_ component: AmountComponent) -> Int128 { amounts[component] ?? 0 }
     var needed: [AmountComponent] = []
     var figures: Figures = [:]
@@ -194,8 +217,8 @@ public struct NaiveBooks: Sendable {
       needed = [.applied]
       figures["receivable_expected"] = -amount(.applied)
     }
-    figures["events"] = 1
-    if !needed.isEmpty, !needed.contains(where: { amounts[$0] != nil }) { figures["unvalued"] = 1 }
+    if extent == .whole { figures["events"] = 1 }
+    if extent == .whole, !needed.isEmpty, !needed.contains(where: { amounts[$0] != nil }) { figures["unvalued"] = 1 }
     if !countsQuantities { figures["billed"] = nil }
     figures["backlog_movement"] = (figures["bookings"] ?? 0) - (figures["billings"] ?? 0)
     for basis in ["@event", "@posting"] {
@@ -208,7 +231,8 @@ public struct NaiveBooks: Sendable {
     }
     for (period, released) in NaiveBooks.releases(of: amount(.net), over: service, period) {
       var own = cell
-      own.period = period
+      // What was released before a cancellation is taken back in its period.
+      own.period = extent == .amounts && period != 0 ? max(period, cell.period) : period
       add(event.kind == .invoiced ? released : -released, to: "releases_due", own)
     }
   }
@@ -297,5 +321,13 @@ public struct NaiveBooks: Sendable {
     case .tax: [("tax_posted", -1)]
     case .clearing, .fees, .inventory, .fx, .rounding, .intercompany: []
     }
+  }
+}
+
+extension HistoryEvent {
+  /// Whether it takes back an invoice.
+  fileprivate func cancels(_ invoice: HistoryEvent) -> Bool {
+    kind == .invoiceCancelled && invoice.kind == .invoiced && !document.isEmpty && document == invoice.document
+      && order == invoice.order
   }
 }

@@ -274,6 +274,43 @@ func expectControlTotals(_ totals: ControlTotals, sourceLocation: SourceLocation
     #expect(dated(-10) == ["CUTOFF:revenue"])
   }
 
+  /// The posting of another sign takes the first invoice back, when that was cancelled, and is neither late for it nor early
+  /// for the one that came under its number later.
+  @Test(arguments: [7, 17] as [Int64]) func aNumberThatIsUsedAgainIsInTime(days: Int64) {
+    let (end, again) = (t0 + days * 24 * hour, t0 + 2 * days * 24 * hour)
+    let events = [
+      r.event("O1", document: "D1", net: 100_00, gross: 100_00),
+      r.event("O1", .invoiceCancelled, at: end, document: "D1", net: 100_00, gross: 100_00),
+      r.event("O1", at: again, document: "D1", net: 90_00, gross: 90_00),
+    ]
+    let lines =
+      r.invoice("O1", net: 100_00, document: "D1")
+      + r.invoice("O1", net: -100_00, journal: "JE2", at: end, document: "D1")
+    #expect(verdicts(events, lines + r.invoice("O1", net: 90_00, journal: "JE3", at: again, document: "D1")) == [])
+    let late = r.invoice("O1", net: 90_00, journal: "JE3", at: again + 6 * 24 * hour, document: "D1")
+    #expect(verdicts(events, lines + late).map { $0.hasSuffix("revenue") } == [true])
+  }
+
+  /// What is posted in its period, and in a later one taken back and posted anew, is in its period all the same.
+  @Test(arguments: [true, false]) func aPeriodThatAgreesIsNoCutoff(isReversal: Bool) {
+    let april = day(ofMilliseconds: t0) + 22
+    let first = r.invoice("O1", net: 100_00, document: "D1")
+    let back = r.invoice("O1", net: -100_00, journal: "JE2", document: "D1", date: april).map {
+      var posting = $0
+      posting.isReversal = isReversal
+      return posting
+    }
+    let again = r.invoice("O1", net: 100_00, journal: "JE3", document: "D1", date: april + 1)
+    let sale = r.event("O1", document: "D1", net: 100_00, gross: 100_00)
+    #expect(verdicts([sale], first + back + again) == [])
+    let march = r.invoice("O1", net: -100_00, journal: "JE2", document: "D1").map {
+      var posting = $0
+      posting.isReversal = isReversal
+      return posting
+    }
+    #expect(verdicts([sale], first + march + again) == ["CUTOFF:revenue"])
+  }
+
   @Test func lifecycle() {
     let booked = r.event("O1", .booked, at: t0 - hour, net: 100_00)
     let cancelled = r.event("O1", .cancelled, at: t0 + 2 * hour)

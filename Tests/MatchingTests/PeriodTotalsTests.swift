@@ -144,6 +144,32 @@ import Testing
     #expect(totals([sale, atOnce]) == [])
   }
 
+  /// What was released of a service before its invoice was cancelled stays in its months.
+  @Test func aCancelledServiceStaysInItsPeriods() {
+    // It holds the bytes of the records.
+    let schedules = ScheduleTests()
+    let (event, lines) = schedules.billed()
+    var end = schedules.r.event(
+      "S1", .invoiceCancelled, at: ScheduleTests.ms(5, 12), document: "S1-INV", net: 600_00, gross: 600_00)
+    (end.serviceStart_d, end.serviceEnd_d) = (event.serviceStart_d, event.serviceEnd_d)
+    let releases =
+      schedules.release(100_00, on: ScheduleTests.date(3, 31), "R3")
+      + schedules.release(100_00, on: ScheduleTests.date(4, 30), "R4")
+    let reversal = [(AccountRole.receivable, Int64(-600_00)), (.deferred, 400_00), (.revenue, 200_00)].map {
+      schedules.r.posting(
+        "S1", $0.0, $0.1, journal: "X", at: ScheduleTests.ms(5, 12) + hour, document: "S1-INV", isReversal: true)
+    }
+    let inputs = [Input.order(event), .order(end)] + (lines + releases + reversal).map { .posting($0) }
+    #expect(
+      totals(inputs, ScheduleTests.policy()) == [
+        "202603 receivable: 60000 60000 0 0 0", "202603 revenue: -10000 -10000 0 0 0",
+        "202603 deferred: -50000 -50000 0 0 0", "202604 revenue: -10000 -10000 0 0 0",
+        "202604 deferred: 10000 10000 0 0 0", "202605 receivable: -60000 -60000 0 0 0",
+        "202605 revenue: 20000 20000 0 0 0", "202605 deferred: 40000 40000 0 0 0",
+      ])
+    withExtendedLifetime(schedules) {}
+  }
+
   /// A state of before knows the sums, and of no periods.
   @Test func anEarlierStateIsOfNoPeriod() throws {
     let inputs = [Input.order(r.event("O1", document: "D1", net: 100, gross: 100))]

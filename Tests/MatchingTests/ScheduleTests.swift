@@ -378,6 +378,17 @@ import Testing
     }
   }
 
+  /// 7 over twelve months: each rounded by itself would release 12, and −5 in the last.
+  @Test(arguments: [7, -7, 0, 100] as [Int128]) func noReleaseHasTheOtherSign(whole: Int128) {
+    var schedules = RevenueSchedules()
+    (schedules.basis, schedules.remainder) = (.period, .last)
+    var amounts: [Int128] = []
+    schedules.forEachRelease(of: whole, from: Self.date(1, 1), to: Self.date(12, 31), nil) { amounts.append($3) }
+    #expect(amounts.count == 12 && amounts.reduce(0, +) == whole)
+    #expect(amounts.allSatisfy { $0 == 0 || ($0 < 0) == (whole < 0) })
+    if whole == 100 { #expect(amounts == Array(repeating: 8, count: 11) + [12]) }
+  }
+
   // MARK: - Aggregates
 
   func cells(_ inputs: [Input], policy: MatchingPolicy, batches: Int = 1) -> [CellLine] {
@@ -419,10 +430,13 @@ import Testing
     let both = cells([.order(odd.event)], policy: policy)
     #expect(due(both) == [202_601: 24_00, 202_602: 56_01, 202_603: 20_00])
     #expect(due(both, isBase: true).values.reduce(0, +) == 92_51)
-    // A cancelled invoice takes back those of its own service, with or without entries of its own.
+    // A cancelled invoice takes back those of its invoice, with or without entries of its own.
     var cancel = r.event("S1", .invoiceCancelled, document: "S1-INV", net: 1_200_00, gross: 1_200_00)
     (cancel.serviceStart_d, cancel.serviceEnd_d) = (Self.date(1, 1), Self.date(12, 31))
-    #expect(due(cells(inputs + [.order(cancel)], policy: Self.policy())) == [:])
+    // What was released in months that were over is taken back in that of the cancellation.
+    #expect(
+      due(cells(inputs + [.order(cancel)], policy: Self.policy()))
+        == [202_601: 100_00, 202_602: 100_00, 202_603: -200_00])
     // Behind the end of a fiscal calendar there is no period: a month's name would be that of another one.
     var fiscal = Self.policy()
     fiscal.checks?.calendar = try FiscalCalendar(

@@ -176,9 +176,10 @@ final class OrderLane {
     hasLines = !self.rules.linePaths.isEmpty
   }
 
-  /// Decodes one record; the fault if it is none.
+  /// Decodes one record of a file; the fault if it is none.
   func decode(key: ByteView, payload: ByteView, position: RecordPosition) -> DataFault? {
     counters.records += 1
+    decoder.choose(line: position.offset)
     return take(key, payload, position)
   }
 
@@ -313,9 +314,10 @@ final class LedgerLane {
     hasLines = !self.rules.linePaths.isEmpty
   }
 
-  /// Decodes one record; the fault if it is none.
+  /// Decodes one record of a file; the fault if it is none.
   func decode(key: ByteView, payload: ByteView, position: RecordPosition) -> DataFault? {
     counters.records += 1
+    decoder.choose(line: position.offset)
     return take(key, payload, position)
   }
 

@@ -68,6 +68,7 @@ extension TaskEngine {
     if hasAggregates {
       matcher.inheritedDimensions = manifest.inheritedDimensions
       matcher.inherit(inheritedDimensions, movesDisputes: knowsDisputes)
+      matcher.takeBackCancelled()
     } else {
       matcher.addHeldFacts()
     }

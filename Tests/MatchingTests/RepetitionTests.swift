@@ -1,0 +1,97 @@
+import Aggregates
+import Domain
+import Testing
+
+@testable import Matching
+
+/// What comes again, replaces an image of a row or deletes it changes the sums when it comes, not only when its tie is due.
+@Suite struct RepetitionTests {
+  let r = Records()
+
+  static func matcher(_ policy: MatchingPolicy = testPolicy(), plainly: Bool) -> Matcher {
+    var matcher = Matcher(policy: policy, dimensionCount: 0)
+    matcher.aggregates = TaskAggregates(dimensionCount: 0)
+    matcher.tracksPeriods = true
+    // With quality nothing is plain.
+    if !plainly { matcher.quality = TaskQuality(sourceCount: 2) }
+    return matcher
+  }
+
+  /// "receivable 100 60", expected and posted, and what is billed and recognised.
+  static func sums(_ matcher: borrowing Matcher) -> [String] {
+    let byPeriod = matcher.periodTotals.lines.map { "\($0.line.role.name) \($0.line.expected) \($0.line.posted)" }
+    #expect(byPeriod == matcher.totals.lines.map { "\($0.role.name) \($0.expected) \($0.posted)" })
+    var texts = byPeriod
+    var table = CellTable(dimensionCount: 0)
+    matcher.mergeAggregates(into: &table)
+    for values in table.lines.map(\.values) {
+      let (billed, revenue) = (values.value(.billings), values.value(.recognisedRevenue))
+      texts.append("billed \(billed) events \(values[.events]) revenue \(revenue)")
+    }
+    return texts
+  }
+
+  func change(_ posting: Posting, to amount: Int64?, at time_ms: Int64) -> Posting {
+    var changed = posting
+    changed.time_ms = time_ms
+    changed.isUpsert = amount != nil
+    changed.isDelete = amount == nil
+    if let amount { changed.amount = amount }
+    changed.position.offset += 1_000
+    return changed
+  }
+
+  @Test(arguments: [true, false], [true, false]) func whatComesAgainCountsOnce(plainly: Bool, agrees: Bool) {
+    let sale = r.event("O1", net: 100, gross: 100)
+    let booked = r.event("O1", .booked, net: 100, gross: 100)
+    let lines = r.invoice("O1", net: agrees ? 100 : 90)
+    let once = [Input.order(sale), .order(booked)] + lines.map { Input.posting($0) }
+    for again in once {
+      for place in 1...once.count {
+        var matcher = Self.matcher(plainly: plainly)
+        var outputs = MatchOutputs()
+        matcher.take(once, into: &outputs)
+        let expected = Self.sums(matcher)
+        var other = Self.matcher(plainly: plainly)
+        var inputs = once
+        inputs.insert(again, at: place)
+        other.take(inputs, into: &outputs)
+        #expect(Self.sums(other) == expected)
+        #expect(other.counters.duplicates == 1 && outputs.breaks.isEmpty)
+      }
+    }
+  }
+
+  @Test(arguments: [true, false]) func theImageOfARowCountsThatIsTheNewest(plainly: Bool) {
+    let lines = r.invoice("O1", net: 1_000)
+    var inputs = [Input.order(r.event("O1", net: 100, gross: 100))] + lines.map { Input.posting($0) }
+    for line in lines {
+      inputs.append(.posting(change(line, to: line.amount / 2, at: t0 + 2_000)))
+      inputs.append(.posting(change(line, to: line.amount / 10, at: t0 + 3_000)))
+    }
+    var matcher = Self.matcher(plainly: plainly)
+    var outputs = MatchOutputs()
+    matcher.take(inputs, into: &outputs)
+    #expect(
+      Self.sums(matcher) == ["receivable 100 100", "revenue -100 -100", "billed 100 events 1 revenue 100"])
+    matcher.take([.posting(change(lines[0], to: nil, at: t0 + 4_000))], into: &outputs)
+    #expect(Self.sums(matcher).first == "receivable 100 0")
+    #expect(matcher.counters.superseded == 5)
+  }
+
+  /// In a large tie what comes again is looked for when it has grown; a run that ends leaves none.
+  @Test(arguments: [true, false]) func anEndLeavesNothingTwice(plainly: Bool) {
+    var inputs = [Input.order(r.event("O1", net: 100, gross: 100))]
+    for journal in 0..<200 {
+      inputs += r.invoice("O1", net: 1, journal: "JE\(journal)").map { .posting($0) }
+    }
+    inputs += inputs[250...]
+    var matcher = Self.matcher(plainly: plainly)
+    var outputs = MatchOutputs()
+    matcher.take(inputs, into: &outputs)
+    matcher.finish(asOf_ms: t0 + 2_000, outputs: &outputs)
+    #expect(
+      Self.sums(matcher) == ["receivable 100 200", "revenue -100 -200", "billed 100 events 1 revenue 200"])
+    #expect(outputs.breaks.isEmpty)
+  }
+}
