@@ -609,11 +609,3 @@ extension Array {
     while !isEmpty { removeLast() }
   }
 }
-
-extension Int64 {
-  @inline(__always)
-  func addingSaturating(_ other: Int64) -> Int64 {
-    let (sum, overflow) = addingReportingOverflow(other)
-    return overflow ? (other < 0 ? .min : .max) : sum
-  }
-}
