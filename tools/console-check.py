@@ -25,7 +25,7 @@ def broken(order: str, number: int, **other) -> tuple[str, dict]:
     made = {
         "id": f"{order}:{kind}:receivable", "order": order, "type": kind, "role": "receivable",
         "currency": "EUR" if number % 3 else "NOK", "expected": f"{1012 + number * 0}.90", "posted": posted, "delta": delta,
-        "state": "open", "provisional": number % 5 == 0, "revision": 1, "hints": ["SIGN_FLIP"],
+        "affected": delta, "state": "open", "provisional": number % 5 == 0, "revision": 1, "hints": ["SIGN_FLIP"],
         "severity": ["low", "medium", "high", "critical"][number % 4], "customer": f"C{number % 17}",
         "dimensions": {"country": ["NO", "SE", "DE"][number % 3], "channel": "web"}, "first_event_time": stamp(number * 0.9),
         "deadline": stamp(number * 0.9 - 8), "as_of": stamp(0.1), "reason": f"posted differs from expected by {delta}",

@@ -474,7 +474,7 @@ public struct KeyReference: Sendable {
     .init("flows.interval", "duration", "10s", "How long changes are gathered before they are told."),
     .init(
       "flows.facts", "integer", "20000000",
-      "The most lines of the ledger and invoices that are kept, some 100 bytes each; beyond it the job refuses to go on."
+      "The most lines of the ledger and invoices that are kept, some 120 bytes each; beyond it the job refuses to go on."
     ),
     .init("flows.sources", "map", "{}", "By source: when an item is due, where the source says it."),
     .init("flows.sources.*", "map", "", "A source."),

@@ -168,6 +168,10 @@ extension Console {
           throw Problem(.conflict, "in_progress", "another request about this break is being worked on")
         }
         let original = try permit(action, asked, detail, principal)
+        if action.kind == .writeOff {
+          action.currency = detail.document.currency
+          action.lines = try WriteOff.journal(detail.document)
+        }
         made.append((action, detail, original))
       } catch let problem as Problem where isBulk {
         if claimed.last == id { writeOffs.release([claimed.removeLast()]) }
@@ -218,9 +222,6 @@ extension Console {
     case .assign, .comment: return nil
     case .explain, .accept, .forceClose, .writeOff:
       if isTied { throw Problem(.conflict, "not_open", "the break is \(detail.state) already") }
-      if action.kind == .writeOff, detail.document.delta == nil || detail.document.amount_u == 0 {
-        throw Problem.unprocessable("there is no difference in one currency that could be written off")
-      }
       if action.kind == .writeOff {
         try refuseSecond(detail)
         if let other = detail.pendingWriteOffs.first {
@@ -244,7 +245,10 @@ extension Console {
         guard original.basis == detail.document.basis else {
           throw Problem(.conflict, "changed", "the difference is another than the one that was asked about")
         }
-        if original.kind == .writeOff { try refuseSecond(detail) }
+        if original.kind == .writeOff {
+          try refuseSecond(detail)
+          if original.lines == nil { _ = try WriteOff.journal(detail.document) }
+        }
       }
       return original
     }
@@ -271,7 +275,7 @@ extension Console {
       made[index].action.audit = head.text
       let action = made[index].action
       // The journal first: where only it arrives, the same request sent again replaces it.
-      if let proposal = Console.proposal(action, made[index].original, made[index].detail) {
+      if let proposal = try Console.proposal(action, made[index].original, made[index].detail) {
         messages.append(
           .init(
             topic: configuration.proposalsTopic, key: Array(proposal.id.utf8), value: proposal.body.bytes))
@@ -293,9 +297,10 @@ extension Console {
     metrics.add("tieout_serve_actions_total{kind=\"\(kind.rawValue)\"}", made.count)
   }
 
-  /// The journal of a write-off that has taken effect: it takes the difference out of the role and into `write_off`.
-  /// Signed debit − credit; the two lines sum to zero.
-  static func proposal(_ action: Action, _ original: Action?, _ detail: BreakDetail) -> (id: String, body: JSON)? {
+  /// The journal of a write-off that has taken effect.
+  static func proposal(
+    _ action: Action, _ original: Action?, _ detail: BreakDetail
+  ) throws(Problem) -> (id: String, body: JSON)? {
     let write: Action
     if action.kind == .writeOff, !action.needsApproval {
       write = action
@@ -304,18 +309,14 @@ extension Console {
     } else {
       return nil
     }
-    guard let delta = detail.document.delta else { return nil }
-    let opposite = delta.hasPrefix("-") ? String(delta.dropFirst()) : "-" + delta
-    let currency = detail.document.currency
+    // One that waited since before actions named their journal.
+    let lines = if let asked = write.lines { asked } else { try WriteOff.journal(detail.document) }
     let body: JSON = [
       "id": .string(write.id), "order": .string(write.order), "break": .string(write.breakID),
-      "currency": .string(currency), "proposed_by": .string(write.actor), "proposed_at": .string(write.at),
-      "approved_by": action.kind == .approve ? .string(action.actor) : .null,
+      "currency": .string(detail.document.currency), "proposed_by": .string(write.actor),
+      "proposed_at": .string(write.at), "approved_by": action.kind == .approve ? .string(action.actor) : .null,
       "reason_code": .optional(write.reasonCode), "comment": .optional(write.comment),
-      "lines": [
-        ["role": .string(detail.document.role), "amount": .string(opposite)],
-        ["role": "write_off", "amount": .string(delta)],
-      ],
+      "lines": .array(lines.map { ["role": .string($0.role), "amount": .string($0.amount)] }),
     ]
     return (write.id, body)
   }

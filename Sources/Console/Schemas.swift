@@ -45,13 +45,14 @@ enum Schemas {
         [
           ("id", text), ("order", text), ("type", text), ("role", text), ("currency", text),
           ("expected", optionalAmount), ("posted", optionalAmount), ("delta", optionalAmount),
-          ("posted_currency", text), ("state", words(states)), ("reconciler_state", words(states)),
+          ("affected", amount), ("posted_currency", text), ("state", words(states)),
+          ("reconciler_state", words(states)),
           ("provisional", flag), ("revision", integer), ("hints", list(of: text)), ("severity", words(severities)),
           ("customer", text), ("dimensions", ["type": "object", "additionalProperties": text]),
           ("first_event_time", optionalTime), ("deadline", optionalTime), ("as_of", optionalTime), ("reason", text),
           ("assignee", optionalText), ("reason_code", optionalText), ("proposed_write_off", optionalText),
           ("pending_approval", flag), ("comments", integer), ("updated_at", time),
-        ], optional: ["posted_currency"])
+        ], optional: ["affected", "posted_currency"])
     ),
     ("BreakPage", object([("items", list(of: reference("Break"))), ("next", optionalText)])),
     (
@@ -68,7 +69,8 @@ enum Schemas {
           ("id", text), ("kind", words(ActionKind.allCases.map(\.rawValue))), ("break", text), ("order", text),
           ("actor", text), ("at", time), ("revision", integer), ("basis", text), ("needs_approval", flag),
           ("assignee", text), ("comment", text), ("reason_code", text), ("of", text), ("bulk", text), ("audit", text),
-        ], optional: ["assignee", "comment", "reason_code", "of", "bulk", "audit"])
+          ("currency", text), ("lines", list(of: object([("role", text), ("amount", amount)]))),
+        ], optional: ["assignee", "comment", "reason_code", "of", "bulk", "audit", "currency", "lines"])
     ),
     (
       "BreakDetail",

@@ -12,6 +12,7 @@ public struct BreakDocument: Decodable, Sendable, Equatable {
   public var expected: String?
   public var posted: String?
   public var delta: String?
+  public var affected: String?
   public var postedCurrency: String?
   public var state: String
   public var isProvisional: Bool
@@ -28,14 +29,21 @@ public struct BreakDocument: Decodable, Sendable, Equatable {
   /// The task that takes actions on it in, where one does: that partition of the actions' topic.
   public var task: Int32?
 
-  /// The ids behind the tie; the rest of the evidence stays in the message.
+  /// The amounts and the ids behind the tie; the rest of the evidence stays in the message.
   public struct Evidence: Decodable, Sendable, Equatable {
+    public var roles: [Role]?
     public var events: [String]?
     public var journals: [String]?
   }
 
+  public struct Role: Decodable, Sendable, Equatable {
+    public var role: String
+    public var currency: String
+    public var delta: String
+  }
+
   enum CodingKeys: String, CodingKey {
-    case id, order, type, role, currency, expected, posted, delta, state, revision, hints, severity, customer
+    case id, order, type, role, currency, expected, posted, delta, affected, state, revision, hints, severity, customer
     case dimensions, deadline, reason, evidence, task
     case postedCurrency = "posted_currency"
     case isProvisional = "provisional"
@@ -46,20 +54,29 @@ public struct BreakDocument: Decodable, Sendable, Equatable {
   /// What a person's decision is about: another difference is another matter.
   public var basis: String { "\(expected ?? "")|\(posted ?? "")|\(postedCurrency ?? currency)" }
 
-  /// |difference| in millionths of the major unit, for sorting and filtering across currencies with other exponents;
-  /// the larger side where the sides are in two currencies. Amounts beyond the range count as its end.
+  /// The part of the difference that this break explains, without its sign, in millionths of the major unit, for sorting
+  /// and filtering across currencies with other exponents: several breaks of an order add up to what is open in it. Nothing
+  /// where the amounts are right; in the base currency the difference there; where the sides are in two currencies and
+  /// nothing else is told, the larger one. Amounts beyond the range count as its end.
   public var amount_u: Int64 {
     func micros(_ text: String?) -> Int64 {
-      guard var text else { return 0 }
-      let parsed: Int64? = text.withUTF8 { bytes in
-        guard let decimal = try? DecimalText(bytes) else { return nil }
-        do throws(DecimalFault) {
-          return try decimal.units(decimals: 6, rounding: .down)
-        } catch { return error == .overflow ? .max : nil }
-      }
-      return Int64(clamping: (parsed ?? 0).magnitude)
+      text.map { Int64(clamping: BreakDocument.units($0, decimals: 6).magnitude) } ?? 0
     }
-    return delta == nil ? max(micros(expected), micros(posted)) : micros(delta)
+    if BreakType(rawValue: type)?.isAboutTime == true { return 0 }
+    if let affected { return micros(affected) }
+    if delta == nil { return max(micros(expected), micros(posted)) }
+    return type == BreakType.fxDifference.rawValue ? micros(delta) : 0
+  }
+
+  /// A decimal text as an integer with so many decimals; beyond the range, its end.
+  public static func units(_ text: String, decimals: Int) -> Int64 {
+    var text = text
+    return text.withUTF8 { bytes in
+      guard let decimal = try? DecimalText(bytes) else { return 0 }
+      do throws(DecimalFault) {
+        return try decimal.units(decimals: decimals, rounding: .down)
+      } catch { return error == .overflow ? .max : 0 }
+    }
   }
 
   /// The words that a search finds the break by.
@@ -90,6 +107,7 @@ public struct BreakDocument: Decodable, Sendable, Equatable {
     text("expected", expected)
     text("posted", posted)
     text("delta", delta)
+    if let affected { text("affected", affected) }
     if let postedCurrency { text("posted_currency", postedCurrency) }
     text("state", effective)
     text("reconciler_state", state)

@@ -51,6 +51,14 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
   case dataQuality = "DATA_QUALITY"
   case masterDataMissing = "MASTER_DATA_MISSING"
 
+  /// Whether the amounts are right, and what is wrong is when they were posted.
+  public var isAboutTime: Bool {
+    switch self {
+    case .cutoff, .latePosting, .earlyPosting, .closedPeriod: true
+    default: false
+    }
+  }
+
   /// One sentence that says when it is raised; the reference documentation is generated from it.
   public var definition: String {
     switch self {

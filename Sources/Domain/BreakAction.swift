@@ -5,15 +5,17 @@ public struct BreakAction: Sendable, Equatable {
     case accept, forceClose, reopen
     /// A second person agrees to, or declines, an action that waits for one.
     case approve, reject
+    /// Asks the ledger for a journal, and decides nothing before that is posted.
+    case writeOff
 
-    /// The state that a break is in once the action has taken effect; nil for approvals.
+    /// The state that a break is in once the action has taken effect; nil for approvals and write-offs.
     public var decidedState: BreakState? {
       switch self {
       case .explain: .explained
       case .accept: .accepted
       case .forceClose: .forceClosed
       case .reopen: .reopened
-      case .approve, .reject: nil
+      case .approve, .reject, .writeOff: nil
       }
     }
   }
@@ -37,6 +39,16 @@ public struct BreakAction: Sendable, Equatable {
   public var reasonCode: String
   /// The action that is approved or rejected; empty for other kinds.
   public var of: String
+  /// What a write-off puts into `write_off`; nil for other kinds.
+  public var writtenOff: WrittenOff?
+
+  /// An amount that a person gives up, signed debit − credit in minor units.
+  public struct WrittenOff: Sendable, Equatable {
+    public var currency: Currency
+    public var amount: Int64
+
+    public init(currency: Currency, amount: Int64) { (self.currency, self.amount) = (currency, amount) }
+  }
 
   /// - Parameter breakID: As in `Break.id`; nil is returned where it is none of that order's.
   public init?(

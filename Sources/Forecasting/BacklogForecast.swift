@@ -78,8 +78,9 @@ public struct BacklogForecast: Hashable, Sendable {
     self.asOf_d = asOf_d
     self.currency = currency
     var known: [Invoice: [Double]] = [:]
+    var sums = CashForecast.Sums()
     for item in items where item.currency == currency && item.amount > 0 {
-      open += item.amount
+      sums.open += Int128(item.amount)
       orders += 1
       var chances = [Double](repeating: 0, count: CashForecast.weeks + 1)
       func add(_ lag: Int32, _ chance: Double) {
@@ -99,11 +100,14 @@ public struct BacklogForecast: Hashable, Sendable {
       let rest = billing.chances(
         customer: item.customer, segment: item.segment, overdue_d: asOf_d - item.booked_d, add)
       add(max(assumptions.lag_d, asOf_d + 1 - item.booked_d), rest)
-      let parts = split(item.amount, by: chances)
-      for week in 0..<CashForecast.weeks { expected[week] += parts[week] }
-      beyond += parts[CashForecast.weeks]
+      sums.add(split(item.amount, by: chances))
     }
+    (expected, beyond) = (sums.weeks.dropLast().map { Int64(clamping: $0) }, Int64(clamping: sums.weeks.last!))
+    open = Int64(clamping: sums.open)
   }
+
+  /// As `CashForecast.isBeyondRange`.
+  public var isBeyondRange: Bool { expected.contains(where: \.isAtLimit) || beyond.isAtLimit || open.isAtLimit }
 
   /// An invoice that is to come.
   private struct Invoice: Hashable {

@@ -48,20 +48,42 @@ public struct CashForecast: Hashable, Sendable {
     days: BusinessDays = BusinessDays()
   ) {
     self.init(asOf_d: asOf_d, currency: currency)
+    var sums = Sums()
     for item in items where item.currency == currency {
       let open = item.invoiced_d > asOf_d ? item.amount : item.open(at: asOf_d)
-      if open != 0 { add(item, open: open, method, model, days) }
+      guard open != 0 else { continue }
+      sums.open += Int128(open)
+      if item.isDisputed {
+        sums.disputed += Int128(open)
+      } else {
+        sums.add(parts(of: item, open: open, method, model, days))
+      }
+    }
+    (expected, beyond) = (sums.weeks.dropLast().map { Int64(clamping: $0) }, Int64(clamping: sums.weeks.last!))
+    (open, disputed) = (Int64(clamping: sums.open), Int64(clamping: sums.disputed))
+  }
+
+  /// A figure is beyond the range of amounts, and stands at its end.
+  public var isBeyondRange: Bool {
+    expected.contains(where: \.isAtLimit) || [beyond, disputed, open].contains(where: \.isAtLimit)
+  }
+
+  /// Many large amounts may come to more than the range of one.
+  struct Sums {
+    /// By week, and what is expected after the last.
+    var weeks = [Int128](repeating: 0, count: CashForecast.weeks + 1)
+    var open: Int128 = 0
+    var disputed: Int128 = 0
+
+    mutating func add(_ parts: [Int64]) {
+      for week in weeks.indices { weeks[week] += Int128(parts[week]) }
     }
   }
 
-  private mutating func add(
-    _ item: ReceivableItem, open: Int64, _ method: Method, _ model: CollectionModel, _ days: BusinessDays
-  ) {
-    self.open += open
-    if item.isDisputed {
-      disputed += open
-      return
-    }
+  /// By week, and what is expected after the last.
+  private func parts(
+    of item: ReceivableItem, open: Int64, _ method: Method, _ model: CollectionModel, _ days: BusinessDays
+  ) -> [Int64] {
     var chances = [Double](repeating: 0, count: CashForecast.weeks + 1)
     let byTerms = CashForecast.week(of: days.rolled(item.due_d), asOf_d: asOf_d)
     switch method {
@@ -75,23 +97,21 @@ public struct CashForecast: Hashable, Sendable {
         chances[isOver ? CashForecast.weeks : CashForecast.week(of: days.rolled(day), asOf_d: asOf_d)] += chance
       }
     }
-    let parts = split(open, by: chances)
-    for week in 0..<CashForecast.weeks { expected[week] += parts[week] }
-    beyond += parts[CashForecast.weeks]
+    return split(open, by: chances)
   }
 
   /// What came in, week by week, for the items that a forecast of that day would be about: open at its end.
   public static func actual(
     _ items: some Sequence<ReceivableItem>, asOf_d: Int32, currency: Currency
   ) -> [Int64] {
-    var weeks = [Int64](repeating: 0, count: CashForecast.weeks)
+    var weeks = [Int128](repeating: 0, count: CashForecast.weeks)
     for item in items where item.currency == currency && !item.isDisputed && item.open(at: asOf_d) != 0 {
       for application in item.applications where application.day > asOf_d && application.isCash {
         let week = CashForecast.week(of: application.day, asOf_d: asOf_d)
-        if week < CashForecast.weeks { weeks[week] += application.amount }
+        if week < CashForecast.weeks { weeks[week] += Int128(application.amount) }
       }
     }
-    return weeks
+    return weeks.map { Int64(clamping: $0) }
   }
 }
 
@@ -99,6 +119,7 @@ public struct CashForecast: Hashable, Sendable {
 /// rounded toward zero, then what is left goes one minor unit each to the largest fractions, the first of equals first.
 /// The one place where a probability becomes money.
 public func split(_ amount: Int64, by shares: [Double]) -> [Int64] {
+  let amount = max(amount, -.max)
   let total = shares.reduce(0, +)
   guard total > 0, let widest = shares.indices.max(by: { shares[$0] < shares[$1] }) else {
     return shares.indices.map { $0 == shares.count - 1 ? amount : 0 }

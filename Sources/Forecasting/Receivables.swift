@@ -55,7 +55,7 @@ public struct ReceivableItem: Hashable, Sendable {
   /// What is open at the end of a day: 0 before the invoice.
   public func open(at day: Int32) -> Int64 {
     guard invoiced_d <= day else { return 0 }
-    return applications.reduce(amount) { $1.day <= day ? $0 - $1.amount : $0 }
+    return left(of: amount, at: day)
   }
 
   /// What is open at the end of a day is on the other side: more was settled than the item came to. That has no age, and
@@ -71,17 +71,21 @@ public struct ReceivableItem: Hashable, Sendable {
   /// What the item makes of the receivable at the end of a day: what is open, and before the invoice what has come for
   /// it already, which stands on account until then.
   public func balance(at day: Int32) -> Int64 {
-    applications.reduce(invoiced_d <= day ? amount : 0) { $1.day <= day ? $0 - $1.amount : $0 }
+    left(of: invoiced_d <= day ? amount : 0, at: day)
+  }
+
+  private func left(of amount: Int64, at day: Int32) -> Int64 {
+    Int64(clamping: applications.reduce(Int128(amount)) { $1.day <= day ? $0 - Int128($1.amount) : $0 })
   }
 
   /// The application that settled the item, as far as was known at the end of a day: the one from which on nothing was
   /// left to be settled. A payment that was taken back has settled nothing; one that came to more than was open has.
   /// nil while something is open.
   func settlement(by day: Int32 = .max) -> Application? {
-    var (rest, found) = (amount, nil as Application?)
+    var (rest, found) = (Int128(amount), nil as Application?)
     for application in applications.count > 1 ? applications.sorted(by: { $0.day < $1.day }) : applications {
       guard application.day <= day else { break }
-      rest -= application.amount
+      rest -= Int128(application.amount)
       if rest != 0, (rest < 0) == (amount < 0) {
         found = nil
       } else if found == nil {
@@ -132,7 +136,11 @@ public struct Ageing: Hashable, Sendable {
   public var disputed: Int64 = 0
 
   /// Of all buckets and on account: what the customers owe.
-  public var total: Int64 { amounts.reduce(onAccount, +) }
+  public var total: Int64 { Int64(clamping: amounts.reduce(Int128(onAccount)) { $0 + Int128($1) }) }
+  /// A figure is beyond the range of amounts, and stands at its end.
+  public var isBeyondRange: Bool {
+    amounts.contains(where: \.isAtLimit) || [onAccount, disputed, total].contains(where: \.isAtLimit)
+  }
   /// Open items.
   public var count: Int { counts.reduce(onAccountCount, +) }
   public subscript(bucket: Bucket) -> Int64 { amounts[bucket.rawValue] }
@@ -159,13 +167,13 @@ public struct Ageing: Hashable, Sendable {
 
   private mutating func add(_ open: Int64, _ bucket: Bucket?, _ isDisputed: Bool) {
     if let bucket {
-      amounts[bucket.rawValue] += open
+      amounts[bucket.rawValue] = amounts[bucket.rawValue].addingSaturating(open)
       counts[bucket.rawValue] += 1
     } else {
-      onAccount += open
+      onAccount = onAccount.addingSaturating(open)
       onAccountCount += 1
     }
-    if isDisputed { disputed += open }
+    if isDisputed { disputed = disputed.addingSaturating(open) }
   }
 }
 
@@ -196,16 +204,22 @@ public struct CollectionRatios: Hashable, Sendable {
 
   /// From items of one currency.
   public init(_ items: some Sequence<ReceivableItem>, from: Int32, to: Int32) {
-    self.init(opening: 0, sales: 0, closing: 0, closingCurrent: 0, days: to - from)
+    var (opening, sales, closing, current) = (Int128(0), Int128(0), Int128(0), Int128(0))
     for item in items {
-      opening += item.balance(at: from)
-      closing += item.balance(at: to)
-      if item.due_d >= to, !item.isOnAccount, !item.isOversettled(at: to) { closingCurrent += item.open(at: to) }
-      if item.invoiced_d > from, item.invoiced_d <= to { sales += item.amount + item.received + item.credited }
+      opening += Int128(item.balance(at: from))
+      closing += Int128(item.balance(at: to))
+      if item.due_d >= to, !item.isOnAccount, !item.isOversettled(at: to) { current += Int128(item.open(at: to)) }
+      if item.invoiced_d > from, item.invoiced_d <= to {
+        sales += Int128(item.amount) + Int128(item.received) + Int128(item.credited)
+      }
       for application in item.applications
-      where application.isReversal && application.day > from && application.day <= to { sales -= application.amount }
+      where application.isReversal && application.day > from && application.day <= to {
+        sales -= Int128(application.amount)
+      }
     }
-    closingCurrent = min(closingCurrent, closing)
+    self.init(
+      opening: Int64(clamping: opening), sales: Int64(clamping: sales), closing: Int64(clamping: closing),
+      closingCurrent: Int64(clamping: min(current, closing)), days: to - from)
   }
 
   /// Days sales outstanding, in millionths of a day; nil without sales.

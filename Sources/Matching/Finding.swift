@@ -25,6 +25,8 @@ struct Finding {
   var affected: Int64?
   /// The most of it in any role, by which its severity goes; nil where `parts` or `lines` say it.
   var size: Int128?
+  /// The posting of a journal that somebody asked for in order to write it off.
+  var isWrittenOff = false
   /// The lines of documents that differ, where they are what explains it.
   var lines: LineDifferences?
   var reason: TextBytes

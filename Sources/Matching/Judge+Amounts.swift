@@ -56,6 +56,7 @@ extension Judge {
       judgeReplacedDocuments()
       return
     }
+    if !writeOffs.isEmpty { judgeWriteOffs() }
     judgeOrphanReversals()
     if residual.indices.allSatisfy({ isAccepted($0) || isRounding($0) }) {
       judgeReplacedDocuments()

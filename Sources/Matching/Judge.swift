@@ -51,6 +51,8 @@ struct Judge {
   var periods: PeriodCalendar?
   /// The time by which releases are due.
   var clock_ms = Int64.min
+  /// What people have written off: see `judgeWriteOffs`.
+  var writeOffs: [WriteOff] = []
   /// Where postings stand of which some dimensions are those of their order, by what they carry themselves.
   var postingPlaces: [(own: ByteView, ofOrder: ByteView)] = []
   var dueEvents: [Fact] = []
@@ -607,13 +609,5 @@ extension Array {
   mutating func clear() {
     if count > 3 { removeAll(keepingCapacity: true) }
     while !isEmpty { removeLast() }
-  }
-}
-
-extension Int64 {
-  @inline(__always)
-  func addingSaturating(_ other: Int64) -> Int64 {
-    let (sum, overflow) = addingReportingOverflow(other)
-    return overflow ? (other < 0 ? .min : .max) : sum
   }
 }

@@ -100,12 +100,13 @@ extension Matcher {
 extension TieDecisions.Entry {
   /// The state of a break that the reconciler itself would give another, and the decision that it rests on.
   func state(of finding: Finding, own: BreakState) -> (BreakState, BreakDecision?) {
-    guard let decision else { return (own, nil) }
+    let written = finding.isWrittenOff && own == .accepted ? writeOff?.told : nil
+    guard let decision else { return (own, written) }
     let basis = Break.basis(
       expected: finding.expected, posted: finding.posted, currency: finding.currency,
       postedCurrency: finding.postedCurrency)
-    guard decision.basis == TieDecisions.hash(basis) else { return (own, nil) }
+    guard decision.basis == TieDecisions.hash(basis) else { return (own, written) }
     let state = own.decided(decision.state)
-    return (state, state == decision.state ? decision.told : nil)
+    return (state, state == decision.state ? decision.told : written)
   }
 }

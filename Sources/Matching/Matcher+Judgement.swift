@@ -294,6 +294,7 @@ extension Matcher {
     _ slot: Int, watermark_ms: Int64, isFinal: Bool, outputs: inout MatchOutputs
   ) {
     gather(slot)
+    judge.writeOffs = ties[slot].has(Tie.Flag.decided) ? decisions[UInt32(slot)]?.writeOffs ?? [] : []
     if hasSchedules { judge.clock_ms = ageClock(watermark_ms) }
     judge.periods = tracksPeriods ? periods : nil
     judge.judge(watermark_ms: watermark_ms, isFinal: isFinal)

@@ -20,6 +20,8 @@ struct TieDecisions: Equatable {
     var own: BreakState?
     /// The newest decision that has taken effect.
     var decision: Decision?
+    /// The newest write-off that the ledger has been asked for.
+    var writeOff: Decision?
     /// What waits for a second person, the oldest first; none of them names an approver.
     var waiting: [Decision] = []
     /// Hashes of the ids of the actions taken in, the oldest first: each takes effect once.
@@ -36,6 +38,8 @@ struct TieDecisions: Equatable {
     /// Hash of the difference that it is about.
     var basis: UInt64
     var told: BreakDecision
+    /// Of a write-off, which decides no state.
+    var writtenOff: BreakAction.WrittenOff?
   }
 
   enum Effect { case decided, noted, repeated, refused }
@@ -57,7 +61,7 @@ extension TieDecisions.Entry {
     guard !seen.contains(id) else { return .repeated }
     if seen.count == TieDecisions.Entry.maximumSeen { seen.removeFirst() }
     seen.append(id)
-    guard let state = action.kind.decidedState else {
+    guard action.kind.decidedState != nil || action.kind == .writeOff else {
       // Nobody approves what they asked for themselves, whatever a message claims.
       guard let at = waiting.firstIndex(where: { $0.told.action == action.of }),
         action.kind == .reject || waiting[at].told.actor != action.actor
@@ -65,19 +69,24 @@ extension TieDecisions.Entry {
       var asked = waiting.remove(at: at)
       guard action.kind == .approve else { return .noted }
       asked.told.approver = action.actor
-      decision = asked
+      decide(asked)
       return .decided
     }
     let made = TieDecisions.Decision(
-      state: state, basis: TieDecisions.hash(action.basis),
-      told: BreakDecision(action: action.id, actor: action.actor, reasonCode: action.reasonCode))
+      state: action.kind.decidedState ?? .open, basis: TieDecisions.hash(action.basis),
+      told: BreakDecision(action: action.id, actor: action.actor, reasonCode: action.reasonCode),
+      writtenOff: action.writtenOff)
     guard action.needsApproval else {
-      decision = made
+      decide(made)
       return .decided
     }
     guard waiting.count < TieDecisions.Entry.maximumWaiting else { return .refused }
     waiting.append(made)
     return .noted
+  }
+
+  private mutating func decide(_ made: TieDecisions.Decision) {
+    if made.writtenOff == nil { decision = made } else { writeOff = made }
   }
 }
 
@@ -91,8 +100,9 @@ extension TieDecisions {
       writer.write(entry.role)
       writer.write(entry.idCurrency)
       writer.write(entry.own.map(TieDecisions.index) ?? UInt8.max)
-      writer.write(UInt8(entry.decision == nil ? 0 : 1))
+      writer.write(UInt8((entry.decision == nil ? 0 : 1) | (entry.writeOff == nil ? 0 : 2)))
       if let decision = entry.decision { decision.export(into: &writer) }
+      if let writeOff = entry.writeOff { writeOff.export(into: &writer) }
       writer.writeVarint(UInt64(entry.waiting.count))
       for asked in entry.waiting { asked.export(into: &writer) }
       writer.writeVarint(UInt64(entry.seen.count))
@@ -108,7 +118,9 @@ extension TieDecisions {
       }
       let own: UInt8 = try reader.read()
       if own != UInt8.max { entry.own = try TieDecisions.state(own, reader.offset) }
-      if try reader.read(UInt8.self) != 0 { entry.decision = try Decision(from: &reader) }
+      let parts: UInt8 = try reader.read()
+      if parts & 1 != 0 { entry.decision = try Decision(from: &reader) }
+      if parts & 2 != 0 { entry.writeOff = try Decision(from: &reader) }
       for _ in 0..<(try reader.readCount(atMost: Entry.maximumWaiting)) {
         entry.waiting.append(try Decision(from: &reader))
       }
@@ -128,17 +140,27 @@ extension TieDecisions {
 }
 
 extension TieDecisions.Decision {
+  /// With the state: an amount that is written off comes last. Programs that know of none refuse such a state.
+  private static let withAmount: UInt8 = 1 << 7
+
   fileprivate func export(into writer: inout ByteWriter) {
-    writer.write(TieDecisions.index(state))
+    writer.write(TieDecisions.index(state) | (writtenOff == nil ? 0 : TieDecisions.Decision.withAmount))
     writer.write(basis)
     for text in [told.action, told.actor, told.reasonCode, told.approver] { writer.write(text: text) }
+    guard let writtenOff else { return }
+    writer.write(writtenOff.currency.rawValue)
+    writer.write(UInt64(bitPattern: writtenOff.amount))
   }
 
   fileprivate init(from reader: inout ByteReader) throws(ByteCodingError) {
-    state = try TieDecisions.state(try reader.read(), reader.offset)
+    let first: UInt8 = try reader.read()
+    state = try TieDecisions.state(first & ~TieDecisions.Decision.withAmount, reader.offset)
     basis = try reader.read()
     told = BreakDecision(
       action: try reader.readText(), actor: try reader.readText(), reasonCode: try reader.readText(),
       approver: try reader.readText())
+    guard first & TieDecisions.Decision.withAmount != 0 else { return }
+    writtenOff = .init(
+      currency: Currency(rawValue: try reader.read()), amount: Int64(bitPattern: try reader.read()))
   }
 }

@@ -93,6 +93,10 @@ struct Forecast: ParsableCommand {
       for currency in loaded.currencies {
         let report = ReceivablesReport(loaded.items, currency: currency, asOf_d: day, knownUntil_d: last, days: days)
         print(report.text)
+        if report.isBeyondRange {
+          let warning = "tieout: \(currency.code): sums beyond the range of amounts stand at its end, and do not add up"
+          FileHandle.standardError.write(Data("\(warning)\n".utf8))
+        }
         if let backtest { print(report.backtest(fraction: backtest / 100)) }
       }
     } catch { fail(error) }

@@ -95,6 +95,9 @@ import Testing
         basis: Int.random(in: 0..<5, using: &random) == 0 ? "1.00|2.00|EUR" : basis(own),
         needsApproval: Int.random(in: 0..<3, using: &random) == 0)
       action.reasonCode = Bool.random(using: &random) ? "timing" : nil
+      if action.kind == .writeOff {
+        (action.currency, action.lines) = ("EUR", [.init(role: .writeOff, amount: "2.50")])
+      }
       if action.kind == .approve || action.kind == .reject {
         action.needsApproval = false
         action.of = sent.filter(\.needsApproval).randomElement(using: &random)?.id ?? "nothing"
@@ -140,6 +143,20 @@ import Testing
       let fault = #expect(throws: DataFault.self) { _ = try BreakAction(message: message) }
       #expect(fault?.reason == .schemaInvalid)
       #expect(fault.map { "'\($0.field)' \($0.detail)" }?.contains(part) == true, "\(String(describing: fault))")
+    }
+  }
+
+  @Test func aWriteOffSaysItsAmount() throws {
+    var asked = action("w1", .writeOff, on: TestBreak())
+    #expect(try matched(asked) == nil, "one of before actions named their journal")
+    asked.lines = [.init(role: .receivable, amount: "-2.50"), .init(role: .writeOff, amount: "2.50")]
+    asked.currency = "EUR"
+    #expect(try matched(asked)?.writtenOff == .init(currency: Currency("EUR")!, amount: 250))
+    for (currency, amount) in [("EURO", "2.50"), ("EUR", "2.505"), ("EUR", "")] {
+      asked.currency = currency
+      asked.lines![1].amount = amount
+      let fault = #expect(throws: DataFault.self) { _ = try matched(asked) }
+      #expect(fault?.field == "lines")
     }
   }
 

@@ -23,7 +23,7 @@ import Testing
       var made = TestBreak()
       made.order = "SO-\(number / 2)"
       made.role = number % 2 == 0 ? "receivable" : "revenue"
-      made.type = ["AMOUNT_MISMATCH", "MISSING_ORDER", "CUTOFF"].randomElement(using: &random)!
+      made.type = ["AMOUNT_MISMATCH", "MISSING_ORDER", "SHORT_PAY"].randomElement(using: &random)!
       made.state = ["open", "open", "reopened", "accepted", "closed"].randomElement(using: &random)!
       made.severity = ["low", "medium", "high", "critical"].randomElement(using: &random)!
       made.currency = ["EUR", "NOK"].randomElement(using: &random)!
@@ -61,7 +61,7 @@ import Testing
     func some(_ values: [String]) -> [String] {
       Array(values.shuffled(using: &random).prefix(Int.random(in: 1...2, using: &random)))
     }
-    maybe(3) { filter.types = some(["AMOUNT_MISMATCH", "MISSING_ORDER", "CUTOFF", "NONE"]) }
+    maybe(3) { filter.types = some(["AMOUNT_MISMATCH", "MISSING_ORDER", "SHORT_PAY", "NONE"]) }
     maybe(2) { filter.states = some(["open", "reopened", "accepted", "closed"]) }
     maybe(4) { filter.severities = some(["low", "medium", "high", "nonsense"]) }
     maybe(4) { filter.currencies = some(["EUR", "NOK"]) }

@@ -185,6 +185,22 @@ import Testing
     #expect(try JSONDecoder().decode(BreakDocument.self, from: Data(made.json.utf8)).amount_u == micros)
   }
 
+  /// Breaks of an order each count with the part of the difference that they explain.
+  @Test(arguments: [
+    ("AMOUNT_MISMATCH", "-4.00" as String?, "-10.00" as String?, Int64(4_000_000)),
+    ("CUTOFF", "100.00", "-10.00", 0),
+    ("WRONG_CUSTOMER", nil, "-10.00", 0), ("FX_DIFFERENCE", nil, "-10.00", 10_000_000),
+    ("CURRENCY_MISMATCH", "-100.00", nil, 100_000_000),
+  ])
+  func whatTheBreakExplains(type: String, affected: String?, delta: String?, micros: Int64) throws {
+    var json = #"{"id":"A:\#(type):receivable","order":"A","type":"\#(type)","role":"receivable","currency":"EUR","#
+    if let affected { json += #""affected":"\#(affected)","# }
+    json += delta.map { #""delta":"\#($0)","# } ?? #""delta":null,"#
+    json += #""expected":"100.00","posted":"90.00","state":"open","provisional":false,"revision":1,"hints":[],"#
+    json += #""severity":"low","customer":"","dimensions":{},"reason":"","evidence":{}}"#
+    #expect(try JSONDecoder().decode(BreakDocument.self, from: Data(json.utf8)).amount_u == micros)
+  }
+
   @Test func ofTwoCurrenciesTheLargerSide() throws {
     var made = TestBreak()
     made.delta = nil

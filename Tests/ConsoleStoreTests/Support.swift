@@ -49,6 +49,8 @@ struct TestBreak {
   var expected: String? = "100.00"
   var posted: String? = "90.00"
   var delta: String? = "-10.00"
+  /// As the difference, where nothing else is said.
+  var affected: String?
   var state = "open"
   var revision = 1
   var severity = "low"
@@ -64,7 +66,8 @@ struct TestBreak {
     func quote(_ text: String?) -> String { text.map { "\"\($0)\"" } ?? "null" }
     return """
       {"id":"\(id)","order":"\(order)","type":"\(type)","role":"\(role)","currency":"\(currency)",\
-      "expected":\(quote(expected)),"posted":\(quote(posted)),"delta":\(quote(delta)),"state":"\(state)",\
+      "expected":\(quote(expected)),"posted":\(quote(posted)),"delta":\(quote(delta)),\
+      \((affected ?? delta).map { "\"affected\":\"\($0)\"," } ?? "")"state":"\(state)",\
       "provisional":false,"revision":\(revision),"hints":[],"severity":"\(severity)","customer":"\(customer)",\
       "dimensions":{"country":"\(country)","channel":"\(channel)"},"first_event_time":"\(opened)",\
       "deadline":"2025-03-09T10:00:00.000Z","as_of":"2025-03-09T10:00:00.000Z","reason":"differs",\

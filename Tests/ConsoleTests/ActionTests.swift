@@ -180,6 +180,68 @@ import Testing
     #expect(other["proposed_by"]?.stringValue == "token:analyst")
   }
 
+  /// What is given up leaves the balance in which it is open: a short payment the receivable, not the bank.
+  @Test(arguments: [
+    ("SHORT_PAY", "cash", "-2.00", ["cash": "-2.00", "receivable": "2.00"], ["receivable -2.00", "write_off 2.00"]),
+    ("OVER_PAY", "cash", "2.00", ["cash": "2.00", "receivable": "-2.00"], ["receivable 2.00", "write_off -2.00"]),
+    ("SHORT_PAY", "cash", "-2.00", ["cash": "-2.00", "clearing": "2.00"], ["clearing -2.00", "write_off 2.00"]),
+    // What is open by more than this one break.
+    ("SHORT_PAY", "cash", "-2.00", ["cash": "-2.00", "receivable": "5.00"], ["receivable -2.00", "write_off 2.00"]),
+    (
+      "PRICE_MISMATCH", "revenue", "-2.00", ["revenue": "-2.00", "receivable": "2.00"],
+      ["receivable -2.00", "write_off 2.00"]
+    ),
+    ("AMOUNT_MISMATCH", "receivable", "2.00", ["receivable": "5.00"], ["receivable -2.00", "write_off 2.00"]),
+    // What was paid less stands as a fee already.
+    ("SHORT_PAY", "cash", "-2.00", ["cash": "-2.00", "fees": "2.00"], []),
+    ("AMOUNT_MISMATCH", "write_off", "2.00", ["write_off": "2.00", "receivable": "-2.00"], []),
+    ("TAX_MISMATCH", "tax", "-2.00", ["tax": "-2.00", "receivable": "2.00"], []),
+    ("MISSING_IN_LEDGER", "receivable", "-2.00", ["receivable": "-2.00"], []),
+    ("DUPLICATE_POSTING", "receivable", "2.00", ["receivable": "2.00"], []),
+  ])
+  func aWriteOffCreditsWhatIsOpen(
+    type: String, role: String, affected: String, deltas: [String: String], lines: [String]
+  ) async throws {
+    let made = TestBreak(type: type, role: role, delta: deltas[role], affected: affected, deltas: deltas)
+    let document = try JSONDecoder().decode(BreakDocument.self, from: Data(made.json.utf8))
+    do {
+      let journal = try WriteOff.journal(document)
+      #expect(journal.map { "\($0.role) \($0.amount)" } == lines)
+    } catch {
+      #expect(lines.isEmpty && error.status == .unprocessableContent, "\(error)")
+    }
+  }
+
+  /// Two breaks of an order are written off with what is theirs, and add up to what is open in it.
+  @Test func eachBreakIsWrittenOffOnce() async throws {
+    let test = try TestConsole()
+    let breaks = [
+      TestBreak(posted: "130.00", delta: "30.00", affected: "10.00"),
+      TestBreak(type: "ROUNDING", posted: "130.00", delta: "30.00", affected: "20.00"),
+    ]
+    try test.add(breaks)
+    try await test.run { client in
+      let summary = try await client.get("/v1/summary").json["rows"]?.arrayValue ?? []
+      #expect(Set(summary.compactMap { $0["amount"]?.stringValue }) == ["10.00", "20.00"])
+      let answer = try await client.send(
+        .post, "/v1/actions", as: "analyst",
+        body: Self.body(["breaks": breaks.map(\.id), "kind": "write_off", "reason_code": "other"]))
+      #expect(answer.json["actions"]?.arrayValue?.count == 2, "\(answer.body)")
+      let refused = try await client.send(
+        .post, "/v1/actions", as: "analyst",
+        body: Self.body(["breaks": ["nothing"], "kind": "write_off", "comment": "x"]))
+      #expect(refused.json["errors"]?.arrayValue?.count == 1)
+    }
+    let written = try test.cluster.readAll(test.configuration.proposalsTopic, partitions: 2).compactMap {
+      try JSONDecoder().decode(JSON.self, from: Data($0.value!.utf8))["lines"]?.arrayValue?.last?["amount"]?.stringValue
+    }
+    #expect(Set(written) == ["10.00", "20.00"])
+    let actions = try test.cluster.readAll(test.configuration.actionsTopic, partitions: 2).map {
+      try JSONDecoder().decode(Action.self, from: Data($0.value!.utf8))
+    }
+    #expect(actions.allSatisfy { $0.currency == "EUR" && $0.lines?.count == 2 }, "the action says what was asked for")
+  }
+
   /// One that was asked for, by whomever and in whichever way, refuses the next as long as the difference is that one.
   @Test func aDifferenceIsWrittenOffOnce() async throws {
     let test = try TestConsole()

@@ -187,6 +187,10 @@ struct TestBreak {
   var role = "receivable"
   var posted = "90.00"
   var delta: String? = "-10.00"
+  /// As the difference, where nothing else is said.
+  var affected: String?
+  /// Differences of roles in the evidence, instead of those of the receivable, revenue and tax.
+  var deltas: [String: String]?
   var state = "open"
   var revision = 1
   var severity = "low"
@@ -197,17 +201,29 @@ struct TestBreak {
 
   var id: String { "\(order):\(type):\(role)" }
 
+  private var roles: String {
+    if let deltas {
+      return deltas.map {
+        #"{"role":"\#($0.key)","currency":"EUR","expected":"0.00","posted":"\#($0.value)","delta":"\#($0.value)"}"#
+      }.joined(separator: ",")
+    }
+    return """
+      {"role":"receivable","currency":"EUR","expected":"100.00","posted":"\(posted)","delta":"\(delta ?? "0.00")"},\
+      {"role":"revenue","currency":"EUR","expected":"-80.00","posted":"0.00","delta":"80.00"},\
+      {"role":"tax","currency":"EUR","expected":"-20.00","posted":"-20.00","delta":"0.00"}
+      """
+  }
+
   var json: String {
     """
     {"id":"\(id)","order":"\(order)","type":"\(type)","role":"\(role)","currency":"EUR","expected":"100.00",\
-    "posted":"\(posted)","delta":\(delta.map { "\"\($0)\"" } ?? "null"),"state":"\(state)","provisional":false,\
+    "posted":"\(posted)","delta":\(delta.map { "\"\($0)\"" } ?? "null"),\
+    \((affected ?? delta).map { "\"affected\":\"\($0)\"," } ?? "")"state":"\(state)","provisional":false,\
     "revision":\(revision),"hints":["SIGN_FLIP"],"severity":"\(severity)","customer":\(JSON.string(customer).text),\
     "dimensions":{"country":"\(country)","channel":"web"},"first_event_time":"\(opened)",\
     "deadline":"2025-03-09T10:00:00.000Z","as_of":"2025-03-09T10:00:00.000Z","reason":"differs",\
     \(task.map { "\"task\":\($0)," } ?? "")\
-    "evidence":{"roles":[{"role":"receivable","currency":"EUR","expected":"100.00","posted":"\(posted)",\
-    "delta":"\(delta ?? "0.00")"},{"role":"revenue","currency":"EUR","expected":"-80.00","posted":"0.00","delta":"80.00"},\
-    {"role":"tax","currency":"EUR","expected":"-20.00","posted":"-20.00","delta":"0.00"}],"events":["E1"],\
+    "evidence":{"roles":[\(roles)],"events":["E1"],\
     "journals":["JE-7"]}}
     """
   }

@@ -82,6 +82,7 @@ import Testing
       messages.append(try action.encoded())
       (action.assignee, action.comment, action.reasonCode) = ("bob", "why", "timing")
       (action.of, action.bulk, action.audit) = ("b", "c", "1:ff")
+      (action.currency, action.lines) = ("EUR", [.init(role: .writeOff, amount: "2.00")])
       messages.append(try action.encoded())
     }
     var validator = try SchemaValidator(TopicSchemas.action.json)

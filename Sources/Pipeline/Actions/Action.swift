@@ -33,7 +33,8 @@ public enum ActionKind: String, Codable, Sendable, CaseIterable {
     case .reopen: .reopen
     case .approve: .approve
     case .reject: .reject
-    case .assign, .comment, .writeOff: nil
+    case .writeOff: .writeOff
+    case .assign, .comment: nil
     }
   }
 
@@ -63,11 +64,21 @@ public struct Action: Codable, Sendable, Equatable {
   public var of: String?
   /// The request that it was part of, where one named several breaks.
   public var bulk: String?
+  /// Of a write-off: the journal that is asked for, signed debit − credit. The lines sum to zero.
+  public var currency: String?
+  public var lines: [Line]?
   /// Number and hash of the audit entry that tells of it: the log cannot be cut off behind it unseen.
   public var audit: String?
 
+  public struct Line: Codable, Sendable, Equatable {
+    public var role: String
+    public var amount: String
+
+    public init(role: AccountRole, amount: String) { (self.role, self.amount) = (role.name, amount) }
+  }
+
   enum CodingKeys: String, CodingKey {
-    case id, kind, order, actor, at, revision, basis, assignee, comment, of, bulk, audit
+    case id, kind, order, actor, at, revision, basis, assignee, comment, of, bulk, audit, currency, lines
     case breakID = "break"
     case needsApproval = "needs_approval"
     case reasonCode = "reason_code"

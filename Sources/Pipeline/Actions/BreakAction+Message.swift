@@ -7,7 +7,7 @@ extension BreakAction {
   static let maximumTextBytes = 1_024
 
   /// Reads an action as its topic tells it; nil where it does not bear on a break's state (an assignment, a comment, a
-  /// proposal to write off).
+  /// write-off that names no journal).
   init?(message: ConsumedMessage) throws(DataFault) {
     func fault(_ field: String, _ detail: String) -> DataFault {
       DataFault(.schemaInvalid, field: field, detail: detail)
@@ -22,7 +22,7 @@ extension BreakAction {
     } catch {
       throw fault("", "an action that cannot be read")
     }
-    guard let kind = action.kind.matched else { return nil }
+    guard let kind = action.kind.matched, kind != .writeOff || action.lines != nil else { return nil }
     for (name, text) in [
       ("id", action.id), ("order", action.order), ("actor", action.actor), ("reason_code", action.reasonCode ?? ""),
       ("of", action.of ?? ""),
@@ -32,7 +32,7 @@ extension BreakAction {
     for (name, text) in [("id", action.id), ("order", action.order), ("actor", action.actor)] where text.isEmpty {
       throw fault(name, "is empty")
     }
-    if kind.decidedState == nil, action.of?.isEmpty != false { throw fault("of", "names no action") }
+    if [.approve, .reject].contains(kind), action.of?.isEmpty != false { throw fault("of", "names no action") }
     guard let at_ms = parseTimestamp_ms(action.at) else { throw fault("at", "no time as `2026-01-31T12:00:00.000Z`") }
     guard
       let made = BreakAction(
@@ -43,6 +43,18 @@ extension BreakAction {
       throw fault("break", "no id of a break of the order '\(action.order.prefix(DataFault.maximumQuotedBytes))'")
     }
     self = made
+    if kind == .writeOff {
+      guard let written = BreakAction.writtenOff(action) else { throw fault("lines", "no amount in write_off") }
+      writtenOff = written
+    }
+  }
+
+  private static func writtenOff(_ action: Action) -> WrittenOff? {
+    guard let currency = action.currency.flatMap({ Currency($0) }),
+      var text = action.lines?.first(where: { $0.role == AccountRole.writeOff.name })?.amount
+    else { return nil }
+    let amount = text.withUTF8 { try? DecimalText($0).units(decimals: currency.exponent) }
+    return amount.map { WrittenOff(currency: currency, amount: $0) }
   }
 
   private static func told(_ error: DecodingError) -> (field: String, detail: String) {

@@ -33,13 +33,20 @@ public enum TopicSchemas {
       SchemaField("of", .string, "The action that is approved or rejected.", required: false),
       SchemaField("bulk", .string, "The request that it was part of, where one named several breaks.", required: false),
       SchemaField("audit", .string, "Number and hash of the audit log's entry.", required: false),
+      SchemaField("currency", .currency, "Of the lines.", required: false),
+      SchemaField("lines", journal, "The journal that a write-off asks for.", required: false),
     ])
+
+  private static let journal = SchemaType.list(
+    .object([
+      SchemaField("role", .enumeration(roles), "Account role."), SchemaField("amount", .decimal, "Of the line."),
+    ]))
 
   public static let proposal = TopicSchema(
     name: "proposal", title: "Proposal",
     description:
-      "A journal that writes a difference off, for the ledger to post; its posting closes the break. Amounts "
-      + "are decimal strings, signed debit − credit; the lines sum to zero. Upsert by id.",
+      "A journal that writes a difference off, for the ledger to post; its posting settles the break where the daemon reads "
+      + "the actions (`actions.enabled`). Amounts are decimal strings, signed debit − credit; the lines sum to zero. Upsert by id.",
     fields: [
       SchemaField("id", .string, "Of the action."),
       SchemaField("order", .string, "Order key."),
@@ -50,12 +57,7 @@ public enum TopicSchemas {
       SchemaField("approved_by", .text(nullable: true), "Who agreed; null where nobody had to."),
       SchemaField("reason_code", .text(nullable: true), "Why, where a code was given."),
       SchemaField("comment", .text(nullable: true), ""),
-      SchemaField(
-        "lines",
-        .list(
-          .object([
-            SchemaField("role", .enumeration(roles), "Account role."), SchemaField("amount", .decimal, "Of the line."),
-          ])), "Two: out of the break's role, and into write_off."),
+      SchemaField("lines", journal, "Two: out of the balance in which the difference is open, and into write_off."),
     ])
 
   public static var breaks: String { breakSchema.json }

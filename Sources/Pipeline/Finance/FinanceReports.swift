@@ -28,6 +28,11 @@ public struct ReceivablesReport: Sendable {
     return CashForecast(known, asOf_d: asOf_d, currency: currency, method: method, model: model)
   }
 
+  /// A figure is beyond the range of amounts, and stands at its end.
+  public var isBeyondRange: Bool {
+    forecast(.dueDate).isBeyondRange || Ageing.of(known, at: asOf_d).contains(where: \.isBeyondRange)
+  }
+
   private func money(_ amount: Int64) -> String { Money(minorUnits: amount, currency: currency).decimalString }
 
   private func decimal(_ value_u: Int128?, decimals: Int) -> String {

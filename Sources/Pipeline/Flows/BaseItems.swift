@@ -18,9 +18,9 @@ enum BaseItems {
     made.applications.sort { $0.day < $1.day }
     var (rest, left) = (item.amount, amount)
     for at in made.applications.indices {
-      rest -= made.applications[at].amount
+      rest = rest.subtractingSaturating(made.applications[at].amount)
       guard let after = convert(rest) else { return nil }
-      made.applications[at].amount = left - after
+      made.applications[at].amount = left.subtractingSaturating(after)
       left = after
     }
     return made

@@ -6,6 +6,12 @@ import Forecasting
 struct FlowFigures {
   var cashflow: CashflowMessage
   var receivables: ReceivablesMessage
+
+  /// A figure is beyond the range of amounts, and stands at its end.
+  var isBeyondRange: Bool {
+    cashflow.byDueDate.isBeyondRange || cashflow.backlog?.isBeyondRange == true || receivables.ageing.isBeyondRange
+      || receivables.ratios.sales.isAtLimit || cashflow.past.contains { $0.received.isAtLimit || $0.actual.isAtLimit }
+  }
 }
 
 /// Makes the figures of flows from items: per currency (and once more in the base currency) one model of how customers pay,
@@ -193,17 +199,17 @@ struct FlowReport {
 
   /// All cash of the 13 weeks after a day, whatever it settled.
   private static func received(_ items: [FlowItem], after_d: Int32) -> [Int64] {
-    var weeks = [Int64](repeating: 0, count: CashForecast.weeks)
+    var weeks = [Int128](repeating: 0, count: CashForecast.weeks)
     func add(_ day: Int32, _ amount: Int64) {
       guard day > after_d else { return }
       let week = CashForecast.week(of: day, asOf_d: after_d)
-      if week < CashForecast.weeks { weeks[week] += amount }
+      if week < CashForecast.weeks { weeks[week] += Int128(amount) }
     }
     for item in items {
       for application in item.item.applications where application.isCash { add(application.day, application.amount) }
       add(item.item.invoiced_d, item.item.received)
     }
-    return weeks
+    return weeks.map { Int64(clamping: $0) }
   }
 }
 

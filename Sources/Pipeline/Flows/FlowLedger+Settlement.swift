@@ -30,6 +30,8 @@ extension FlowLedger {
   struct Credit {
     var fact: Fact
     var isCash: Bool
+    /// Moved to another order or document: nothing that was sold is taken back.
+    var isMove = false
     /// Money that went back to the customer, or a payment that bounced without a word of it.
     var isRefund: Bool { isCash && fact.amount > 0 && !fact.isReversal }
     var isTakenBack: Bool { !isCash && fact.isReversal }
@@ -97,6 +99,7 @@ extension FlowLedger {
         customer: fact.customer, labels: fact.labels, rest: -left, document: fact.document, isOnAccount: true,
         received: credit.isCash ? left : 0)
       if credit.isTakenBack { draft.reversed = left }
+      if credit.isMove { draft.credited = left }
       if let invoice {
         // A credit note that names an invoice settles, and is no sale that was taken back.
         if !fact.isReversal, !credit.isCash { draft.credited = left }
@@ -150,7 +153,7 @@ extension FlowLedger {
     for at in order where left != 0 {
       let draft = drafts[at]
       var part = min(left, max(0, draft.rest))
-      if left < 0 { part = at == order.last ? left : max(left, min(0, draft.rest - draft.amount)) }
+      if left < 0 { part = at == order.last ? left : max(left, min(0, draft.rest.subtractingSaturating(draft.amount))) }
       if part == 0 { continue }
       drafts[at].apply(part, credit.fact, credit.isCash)
       left -= part
@@ -163,7 +166,7 @@ extension FlowLedger.Draft {
     let isReversal = fact.isReversal && !isCash
     if isReversal { hasReversal = true }
     applications.append(.init(day: fact.day, amount: amount, isCash: isCash, isReversal: isReversal))
-    rest -= amount
+    rest = rest.subtractingSaturating(amount)
   }
 
   /// A reversal on the credit side takes the invoice back. One on the debit side takes back what settled it, which makes
@@ -173,8 +176,9 @@ extension FlowLedger.Draft {
     for at in applications.indices.sorted(by: {
       (applications[$0].day, -applications[$0].amount, $0) < (applications[$1].day, -applications[$1].amount, $1)
     }) where applications[at].isReversal {
-      if reversed + applications[at].amount >= 0 {
-        reversed += applications[at].amount
+      let sum = reversed.addingSaturating(applications[at].amount)
+      if sum >= 0 {
+        reversed = sum
       } else {
         applications[at].isReversal = false
       }

@@ -25,13 +25,16 @@ struct FlowBacklog {
 ///
 /// A posting belongs to the invoice whose document it names; what is posted of one on another day is an item of its own. A
 /// credit settles the oldest items of its document, one that names none those of its order; what goes beyond stands on
-/// account. A debit that is no invoice (a refund, money that bounced) takes that off first. A credit is cash where its journal has a line on a cash or clearing account, or where no other line of it is
-/// known; otherwise (returns, write-offs, reversals) it settles without money. The order side gives what the ledger
-/// does not carry: the due date, the customer, the dimensions. What is made of the facts does not depend on the order in
-/// which they came.
+/// account. A debit that is no invoice (a refund, money that bounced) takes that off first. A credit is cash as far as its
+/// journal has lines on cash or clearing accounts, and where no other line of it is known; otherwise (returns, write-offs,
+/// reversals) it settles without money. A journal with nothing but receivables that come to nothing moves what is owed: no
+/// cash, and no sale. The order side gives what the ledger does not carry: the due date, the customer, the dimensions. What
+/// is made of the facts does not depend on the order in which they came: of those with one id the one counts that the
+/// matcher lets count.
 struct FlowLedger {
-  /// A line of the ledger, or an invoice of the order side: 56 bytes, plain.
+  /// A line of the ledger, or an invoice of the order side: 64 bytes, plain.
   struct Fact {
+    /// `gone` is a row that was deleted, or is of no interest now: an older image of it must not come back.
     enum Kind: UInt8 { case gone, receivable, cashLeg, otherLeg, invoice, booking, unbilling, ending }
     var identity: UInt64
     /// The number of the document, or of the journal that is reversed; 0 where none is named.
@@ -39,6 +42,8 @@ struct FlowLedger {
     /// 0 where it has none.
     var journal: UInt64
     var amount: Int64
+    /// Event time: which of two images of a row is the newer one.
+    var time_ms: Int64
     /// Posting date; of an order event its document date.
     var day: Int32
     /// Of a booking the place of its terms, −1 for none.
@@ -56,7 +61,22 @@ struct FlowLedger {
     static let byTerms: UInt8 = 2
     /// The event does not say what it comes to.
     static let unvalued: UInt8 = 4
+    /// A change of a row of a change feed, and one that deletes it.
+    static let change: UInt8 = 8
+    static let delete: UInt8 = 16
     var isReversal: Bool { flags & Fact.reversal != 0 }
+    var isChange: Bool { flags & Fact.change != 0 }
+    var isDelete: Bool { flags & Fact.delete != 0 }
+    /// Whether it is a line of a journal that is on no receivable.
+    var isLeg: Bool { kind == .cashLeg || kind == .otherLeg }
+
+    /// Some order of what two facts say, whichever came first.
+    func isLess(_ other: Fact) -> Bool {
+      if (amount, document, journal) != (other.amount, other.document, other.journal) {
+        return (amount, document, journal) < (other.amount, other.document, other.journal)
+      }
+      return (day, due, kind.rawValue, flags) < (other.day, other.due, other.kind.rawValue, other.flags)
+    }
 
     /// Terms give a day; what is said to be due on a day is.
     func due(_ days: BusinessDays) -> Int32 {
@@ -75,6 +95,8 @@ struct FlowLedger {
   /// Indexes of the configured dimensions whose values are kept.
   let labelDimensions: [Int]
   private var settings: FlowSettings
+  /// By source: event times are columns of its rows, and do not tell the newest image (`MatchingPolicy.positioned`).
+  private let positioned: [Bool]
   private var facts: [Fact] = []
   /// First fact of each order.
   private var orders: [Fingerprint: Int32] = [:]
@@ -90,8 +112,9 @@ struct FlowLedger {
   private var disputes: [Fingerprint: Int32] = [:]
   private(set) var isChanged = false
 
-  init(settings: FlowSettings, dimensions: [String]) {
+  init(settings: FlowSettings, dimensions: [String], positioned: [Bool] = []) {
     self.settings = settings
+    self.positioned = positioned
     labelDimensions = (settings.by + [settings.segment]).compactMap { dimensions.firstIndex(of: $0) }
   }
 
@@ -145,26 +168,32 @@ struct FlowLedger {
   mutating func add(_ event: OrderEvent, due: Int32, terms: PaymentTerms?) throws(Full) {
     let order = Fingerprint(event.order)
     let identity = FlowLedger.identity(order, event.id, event.position)
+    let flags = FlowLedger.flags(isUpsert: event.isUpsert, isDelete: event.isDelete)
     guard !event.isDelete, let kind = kind(event) else {
       // An update may have made another event of what was an invoice.
-      if event.isDelete || event.isUpsert { remove(identity) }
+      if flags != 0 { try putGone(identity, event.time_ms, flags, order, event.position, isFirst: true) }
       return
     }
     let day = event.documentDate_d == absentDate ? day(ofMilliseconds: event.time_ms) : event.documentDate_d
     var fact = Fact(
-      identity: identity, document: FlowLedger.document(event.document), journal: 0, amount: 0, day: day,
-      due: due == absentDate ? terms?.dueDay(from: day) ?? absentDate : due, customer: names.number(event.customer),
-      labels: labels(event.dimensions), currency: event.currency, kind: kind,
-      flags: due == absentDate ? Fact.byTerms : 0)
+      identity: identity, document: FlowLedger.document(event.document), journal: 0, amount: 0,
+      time_ms: event.time_ms, day: day, due: due == absentDate ? terms?.dueDay(from: day) ?? absentDate : due,
+      customer: names.number(event.customer), labels: labels(event.dimensions), currency: event.currency, kind: kind,
+      flags: flags | (due == absentDate ? Fact.byTerms : 0))
     if kind != .invoice { fact.due = number(terms) }
     if let component = settings.backlog?.amount {
       if event.amounts.contains(component) {
-        fact.amount = event.kind == .cancelled ? 0 - event.amounts[component] : event.amounts[component]
+        let amount = max(event.amounts[component], -.max)
+        fact.amount = event.kind == .cancelled ? -amount : amount
       } else {
         fact.flags |= Fact.unvalued
       }
     }
-    try put(fact, order, replaces: event.isUpsert)
+    try put(fact, order, event.position, isFirst: true)
+  }
+
+  private static func flags(isUpsert: Bool, isDelete: Bool) -> UInt8 {
+    (isUpsert || isDelete ? Fact.change : 0) | (isDelete ? Fact.delete : 0)
   }
 
   /// What an order event says here; nil for nothing.
@@ -194,8 +223,9 @@ struct FlowLedger {
     let source = posting.position.source
     let journal = FlowLedger.journal(posting.journal, source)
     let own = FlowLedger.identity(order, posting.id, posting.position)
+    let flags = FlowLedger.flags(isUpsert: posting.isUpsert, isDelete: posting.isDelete)
     if posting.isDelete {
-      remove(own)
+      try putGone(own, posting.time_ms, flags, order, posting.position, isFirst: false)
       return
     }
     let day =
@@ -204,30 +234,36 @@ struct FlowLedger {
       identity: own,
       document: posting.document.isEmpty
         ? FlowLedger.journal(posting.reverses, source) : FlowLedger.document(posting.document), journal: journal,
-      amount: posting.amount, day: day, due: absentDate, customer: -1, labels: -1,
+      amount: max(posting.amount, -.max), time_ms: posting.time_ms, day: day, due: absentDate, customer: -1, labels: -1,
       currency: posting.currency, kind: .receivable,
-      flags: posting.isReversal || !posting.reverses.isEmpty ? Fact.reversal : 0)
+      flags: flags | (posting.isReversal || !posting.reverses.isEmpty ? Fact.reversal : 0))
     if posting.role == .receivable {
       fact.due = due == absentDate ? terms?.dueDay(from: day) ?? absentDate : due
       if due == absentDate { fact.flags |= Fact.byTerms }
       fact.customer = names.number(posting.customer)
       fact.labels = labels(posting.dimensions)
-      try put(fact, order, replaces: posting.isUpsert)
-      return
+    } else {
+      fact.kind = posting.role == .cash || posting.role == .clearing ? .cashLeg : .otherLeg
     }
-    if posting.isUpsert { remove(own) }
-    // Of the other lines of a journal it is enough to know that there are some.
-    guard journal != 0 else { return }
-    fact.kind = posting.role == .cash || posting.role == .clearing ? .cashLeg : .otherLeg
-    fact.identity = FlowLedger.mix(order.high, order.low, journal, UInt64(fact.kind.rawValue))
-    (fact.amount, fact.document) = (0, 0)
-    try put(fact, order, replaces: false)
+    try put(fact, order, posting.position, isFirst: false)
   }
 
-  private mutating func put(_ fact: Fact, _ order: Fingerprint, replaces: Bool) throws(Full) {
+  private mutating func putGone(
+    _ identity: UInt64, _ time_ms: Int64, _ flags: UInt8, _ order: Fingerprint, _ position: RecordPosition,
+    isFirst: Bool
+  ) throws(Full) {
+    let fact = Fact(
+      identity: identity, document: 0, journal: 0, amount: 0, time_ms: time_ms, day: day(ofMilliseconds: time_ms),
+      due: absentDate, customer: -1, labels: -1, currency: .none, kind: .gone, flags: flags)
+    try put(fact, order, position, isFirst: isFirst)
+  }
+
+  /// - Parameter isFirst: Of two order events with one id the first by event time counts, of two postings the last.
+  private mutating func put(
+    _ fact: Fact, _ order: Fingerprint, _ position: RecordPosition, isFirst: Bool
+  ) throws(Full) {
     if let known = byIdentity[fact.identity] {
-      // The same again: the first one counts, but for a newer image of the same row.
-      guard replaces else { return }
+      guard isNewer(fact, facts[Int(known)], position, isFirst: isFirst) else { return }
       let next = facts[Int(known)].next
       facts[Int(known)] = fact
       facts[Int(known)].next = next
@@ -243,10 +279,18 @@ struct FlowLedger {
     isChanged = true
   }
 
-  private mutating func remove(_ identity: UInt64) {
-    guard let at = byIdentity.removeValue(forKey: identity) else { return }
-    facts[Int(at)].kind = .gone
-    isChanged = true
+  /// Whether a fact counts instead of the one of its id that came before: as `Matcher.resolve` has it.
+  private func isNewer(_ fact: Fact, _ known: Fact, _ position: RecordPosition, isFirst: Bool) -> Bool {
+    guard fact.isChange || known.isChange else {
+      if fact.time_ms != known.time_ms { return (fact.time_ms < known.time_ms) == isFirst }
+      return isFirst ? fact.isLess(known) : known.isLess(fact)
+    }
+    let source = Int(position.source)
+    if fact.time_ms != known.time_ms, !(source < positioned.count && positioned[source]) {
+      return fact.time_ms > known.time_ms
+    }
+    // A creation is newer only where the row had been deleted: otherwise it comes again.
+    return fact.isChange || known.isDelete
   }
 
   private mutating func labels(_ dimensions: InlineArray<8, ByteView>) -> Int32 {
@@ -305,30 +349,58 @@ struct FlowLedger {
   mutating func items(asOf_d: Int32) -> [FlowItem] {
     isChanged = false
     let oldest = asOf_d - max(settings.history_d, settings.days, FlowReport.past_d)
+    let moves = moves()
     var items: [FlowItem] = []
     var forgotten: [Fingerprint] = []
     var forgottenFacts = 0
     var chain: [Int32] = []
     for (order, first) in orders {
       chain.removeAll(keepingCapacity: true)
-      var at = first
+      var (at, length) = (first, 0)
       var latest = Int32.min
       while at >= 0 {
-        if facts[Int(at)].kind != .gone {
-          chain.append(at)
-          latest = max(latest, facts[Int(at)].day)
-        }
+        length += 1
+        if facts[Int(at)].kind != .gone { chain.append(at) }
+        latest = max(latest, facts[Int(at)].day)
         at = facts[Int(at)].next
       }
       let before = items.count
-      append(chain, isDisputed: disputes[order] != nil, oldest: oldest, asOf_d: asOf_d, to: &items)
+      append(chain, moves, isDisputed: disputes[order] != nil, oldest: oldest, asOf_d: asOf_d, to: &items)
       if items.count == before, latest < oldest, !hasBacklog(chain) {
         forgotten.append(order)
-        forgottenFacts += chain.count
+        forgottenFacts += length
       }
     }
     if forgottenFacts > facts.count / 4 { forget(forgotten) }
     return items
+  }
+
+  private static func move(_ fact: Fact) -> UInt64 { mix(fact.journal, UInt64(fact.currency.rawValue)) }
+
+  /// Journals and currencies (`move`) with nothing but receivables, which come to nothing over all orders: they move what is
+  /// owed from order to order, or from document to document.
+  private func moves() -> Set<UInt64> {
+    var sums: [UInt64: Int128] = [:]
+    var legs: Set<UInt64> = []
+    for first in orders.values {
+      legs.removeAll(keepingCapacity: true)
+      var (at, hasBare) = (first, false)
+      while at >= 0 {
+        let fact = facts[Int(at)]
+        if fact.isLeg { legs.insert(fact.journal) }
+        hasBare = hasBare || fact.kind == .receivable && fact.journal != 0
+        at = fact.next
+      }
+      at = hasBare ? first : -1
+      while at >= 0 {
+        let fact = facts[Int(at)]
+        if fact.kind == .receivable, fact.journal != 0, !legs.contains(fact.journal) {
+          sums[FlowLedger.move(fact), default: 0] += Int128(fact.amount)
+        }
+        at = fact.next
+      }
+    }
+    return Set(sums.lazy.filter { $0.value == 0 }.map(\.key))
   }
 
   private func hasBacklog(_ chain: [Int32]) -> Bool {
@@ -436,7 +508,6 @@ struct FlowLedger {
       while at >= 0 {
         var fact = facts[Int(at)]
         at = fact.next
-        guard fact.kind != .gone else { continue }
         fact.next = next
         next = Int32(kept.count)
         byIdentity[fact.identity] = next
@@ -467,6 +538,7 @@ struct FlowLedger {
     /// What is put to no invoice, and what of it is money that came in.
     var isOnAccount = false
     var received: Int64 = 0
+    /// No sale, or none that was taken back: a credit note for what was paid, what was moved from elsewhere (below zero).
     var credited: Int64 = 0
     /// Of what stands on account, an invoice that was taken back, although it had been paid.
     var reversed: Int64 = 0
@@ -474,30 +546,105 @@ struct FlowLedger {
     var applications: [ReceivableItem.Application] = []
   }
 
+  /// What the journals of an order hold beside its receivables.
+  private struct Legs {
+    private struct Key: Hashable {
+      var journal: UInt64
+      var currency: Currency
+    }
+    private struct Sums {
+      var hasCash = false
+      var cash: Int128 = 0
+      var other: Int128 = 0
+      /// Of receivables: debits and credits, and those that cash has been put to already.
+      var debits: Int128 = 0
+      var credits: Int128 = 0
+      var debitsSeen: Int128 = 0
+      var creditsSeen: Int128 = 0
+    }
+    /// By journal, in whatever currency.
+    private var known: [UInt64: (hasCash: Bool, hasOther: Bool)] = [:]
+    private var sums: [Key: Sums] = [:]
+    private let moves: Set<UInt64>
+
+    init(_ moves: Set<UInt64>) { self.moves = moves }
+
+    mutating func add(_ fact: Fact) {
+      guard fact.journal != 0 else { return }
+      let key = Key(journal: fact.journal, currency: fact.currency)
+      switch fact.kind {
+      case .cashLeg:
+        known[fact.journal, default: (false, false)].hasCash = true
+        sums[key, default: Sums()].hasCash = true
+        sums[key]!.cash += Int128(fact.amount)
+      case .otherLeg:
+        known[fact.journal, default: (false, false)].hasOther = true
+        sums[key, default: Sums()].other += Int128(fact.amount)
+      case .receivable where fact.amount > 0: sums[key, default: Sums()].debits += Int128(fact.amount)
+      case .receivable: sums[key, default: Sums()].credits += Int128(fact.amount)
+      case .gone, .invoice, .booking, .unbilling, .ending: break
+      }
+    }
+
+    /// Whether it moves what is owed: see `moves`.
+    func isMove(_ fact: Fact) -> Bool {
+      fact.journal != 0 && !moves.isEmpty && known[fact.journal] == nil && moves.contains(FlowLedger.move(fact))
+    }
+
+    /// How much of a line on a receivable is cash. Where the journal has other lines too, no more than what stands on cash
+    /// against it, and than what the others leave; of several lines each has its share.
+    mutating func cash(of fact: Fact) -> Int64 {
+      guard let all = known[fact.journal] else {
+        return fact.amount < 0 && !fact.isReversal && !isMove(fact) ? fact.amount : 0
+      }
+      guard all.hasCash else { return 0 }
+      let key = Key(journal: fact.journal, currency: fact.currency)
+      guard all.hasOther, var own = sums[key], own.hasCash else { return fact.amount }
+      let isDebit = fact.amount > 0
+      let whole = Int128((isDebit ? own.debits : own.credits).magnitude)
+      let before = isDebit ? own.debitsSeen : own.creditsSeen
+      if isDebit { own.debitsSeen += Int128(fact.amount) } else { own.creditsSeen += Int128(fact.amount) }
+      sums[key] = own
+      let (against, other) = isDebit ? (-own.cash, -own.other) : (own.cash, own.other)
+      let cash = min(against, whole - max(0, other))
+      guard cash > 0 else { return 0 }
+      guard cash < whole else { return fact.amount }
+      func share(_ part: Int128) -> Int128? {
+        let (product, isOver) = part.multipliedReportingOverflow(by: cash)
+        return isOver ? nil : product / whole
+      }
+      guard let from = share(before), let to = share(before + Int128(fact.amount)) else { return fact.amount }
+      return Int64(to - from)
+    }
+  }
+
   private mutating func append(
-    _ chain: [Int32], isDisputed: Bool, oldest: Int32, asOf_d: Int32, to items: inout [FlowItem]
+    _ chain: [Int32], _ moves: Set<UInt64>, isDisputed: Bool, oldest: Int32, asOf_d: Int32, to items: inout [FlowItem]
   ) {
     // By identity first: what is made of them must not depend on how they came.
     let own = chain.map { facts[Int($0)] }.sorted { ($0.day, $0.identity) < ($1.day, $1.identity) }
     guard own.contains(where: { $0.kind == .receivable }) else { return }
-    var legs: [UInt64: UInt8] = [:]
+    var legs = Legs(moves)
     var invoices: [UInt64: Fact] = [:]
     for fact in own {
-      switch fact.kind {
-      case .cashLeg: legs[fact.journal, default: 0] |= 1
-      case .otherLeg: legs[fact.journal, default: 0] |= 2
-      case .invoice: if invoices[fact.document] == nil { invoices[fact.document] = fact }
-      case .gone, .receivable, .booking, .unbilling, .ending: break
-      }
+      legs.add(fact)
+      if fact.kind == .invoice, invoices[fact.document] == nil { invoices[fact.document] = fact }
     }
     var drafts: [Draft] = []
     var places = Places(isWide: own.count > 32)
     var credits: [Credit] = []
-    for fact in own where fact.kind == .receivable && fact.amount != 0 {
-      let leg = legs[fact.journal] ?? 0
-      let isCash = leg & 1 != 0 || (leg == 0 && fact.amount < 0 && !fact.isReversal)
-      guard fact.amount > 0, !isCash, !fact.isReversal else {
-        credits.append(Credit(fact: fact, isCash: isCash))
+    for var fact in own where fact.kind == .receivable && fact.amount != 0 {
+      let cash = legs.cash(of: fact)
+      if cash != 0 {
+        let rest = fact.amount - cash
+        fact.amount = cash
+        credits.append(Credit(fact: fact, isCash: true))
+        fact.amount = rest
+        if rest == 0 { continue }
+      }
+      let isMove = legs.isMove(fact)
+      guard fact.amount > 0, !fact.isReversal else {
+        credits.append(Credit(fact: fact, isCash: false, isMove: isMove))
         continue
       }
       let key = fact.document != 0 ? fact.document : fact.journal != 0 ? fact.journal : fact.identity
@@ -509,8 +656,9 @@ struct FlowLedger {
         drafts.append(Draft(key: key, currency: fact.currency, due: absentDate, document: fact.document))
         places.add(drafts[at].name, at)
       }
-      drafts[at].amount += fact.amount
-      drafts[at].rest += fact.amount
+      drafts[at].amount = drafts[at].amount.addingSaturating(fact.amount)
+      drafts[at].rest = drafts[at].rest.addingSaturating(fact.amount)
+      if isMove { drafts[at].credited = drafts[at].credited.subtractingSaturating(fact.amount) }
       drafts[at].day = fact.day
       if drafts[at].due == absentDate { drafts[at].due = fact.due(settings.businessDays) }
       if drafts[at].customer < 0 { drafts[at].customer = fact.customer }

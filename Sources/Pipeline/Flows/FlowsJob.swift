@@ -86,7 +86,8 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
       configuration.sources.map(\.originalTopic)
       + [configuration.breaksTopic]
       + (options.show == nil ? [configuration.cashflowTopic, configuration.receivablesTopic] : [])
-    ledger = FlowLedger(settings: settings, dimensions: configuration.dimensions)
+    ledger = FlowLedger(
+      settings: settings, dimensions: configuration.dimensions, positioned: configuration.policy.positioned)
     watermarks = FlowsJob.watermarks(configuration)
     encoder = FinanceEncoder(dimensionNames: settings.by)
     try super.init(
@@ -196,7 +197,8 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
   }
 
   private func forget() {
-    ledger = FlowLedger(settings: settings, dimensions: configuration.dimensions)
+    ledger = FlowLedger(
+      settings: settings, dimensions: configuration.dimensions, positioned: configuration.policy.positioned)
     watermarks = FlowsJob.watermarks(configuration)
     published = PublishedFlows()
     for lane in lanes { lane.forget() }
@@ -344,6 +346,11 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
       ledger.items(asOf_d: asOf_d), backlog: ledger.backlog(asOf_d: asOf_d), asOf_d: asOf_d, completeness: completeness,
       known: known)
     {
+      if made.isBeyondRange {
+        log.warning(
+          "sums beyond the range of amounts stand at its end, and do not add up",
+          metadata: ["currency": "\(made.cashflow.series.currency.code)"])
+      }
       var (cashflow, receivables) = (made.cashflow, made.receivables)
       func status(_ isCash: Bool, _ key: [UInt8]) -> MessageStatus {
         MessageStatus(
