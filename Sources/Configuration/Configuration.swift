@@ -251,6 +251,8 @@ public struct Configuration: Sendable, Equatable {
       text += "|" + path.joined(separator: ".") + "=" + value
     }
     for source in sources { text += "|" + source.name }
+    // Before, what came again left the sums when its tie was judged, and cancellations took back what they carried.
+    text += "|arrivals"
     // Before, time followed the latest record of a routed source.
     if sources.contains(where: \.isRouted) { text += "|origins" }
     if let checks = policy.checks {
