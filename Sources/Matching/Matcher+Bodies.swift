@@ -197,7 +197,7 @@ extension Matcher {
     for fact in facts {
       room +=
         192 + fact.document.count + fact.customer.count + fact.dimensionBytes.count + fact.journal.count
-        + fact.id.count + fact.reverses.count
+        + fact.id.count + fact.reverses.count + fact.line.count
     }
     let space = texts.take(room)
     space.update(from: bodyStart(slot), count: keyBytes)
@@ -210,6 +210,7 @@ extension Matcher {
       if isAbsolute { cursor = FactCursor(end, end: end, key: key) }
       withUnsafePointer(to: fact) {
         let plan = FactPlan($0, after: &cursor, isAbsolute: isAbsolute)
+        precondition(end - space + plan.size <= room, "a fact takes more room than was thought")
         plan.write($0, at: end)
         end += plan.size
         if fact.flags & Fact.Flag.rejected == 0 { balance &+= self.balance(of: $0) }

@@ -146,6 +146,8 @@ extension Matcher {
           if isNewer { winner = at }
         }
       }
+      // An event that another one had made evidence, and that counts now.
+      hasChanged = reject(winner, slot, false)
       for at in group where at != winner {
         drop(at, slot, isRepeat: gathered[at].payloadHash == gathered[winner].payloadHash)
         hasChanged = true

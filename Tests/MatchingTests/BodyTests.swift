@@ -211,6 +211,30 @@ import Testing
     Array(UnsafeBufferPointer(start: matcher.bodyStart(slot), count: matcher.bodyLength(slot)))
   }
 
+  /// Lines may be long texts: what is written anew has room for all of them.
+  @Test func longLinesAreWrittenAnew() {
+    let r = Records()
+    var matcher = Matcher(policy: testPolicy(), dimensionCount: 0)
+    var outputs = MatchOutputs()
+    var postings: [Input] = []
+    for line in 1...100 {
+      var posting = r.posting("A", .revenue, -1, line: line)
+      posting.extras |= Posting.Extra.line
+      posting.line = r.view("\(line)" + String(repeating: "x", count: 1_000))
+      postings.append(.posting(posting))
+    }
+    matcher.take(postings, into: &outputs)
+    matcher.gather(1)
+    let all = matcher.read
+    matcher.rewriteBody(1, all) { _ in true }
+    var (count, facts) = (0, matcher.facts(1))
+    while facts.next() {
+      count += 1
+      #expect(facts.line.count > 1_000)
+    }
+    #expect(count == 100)
+  }
+
   /// Amounts that follow from others, and those that are posted as the order has them, take no bytes.
   @Test func whatFollowsIsNotWritten() {
     let r = Records()

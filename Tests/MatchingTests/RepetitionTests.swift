@@ -94,4 +94,20 @@ import Testing
       Self.sums(matcher) == ["receivable 100 200", "revenue -100 -200", "billed 100 events 1 revenue 200"])
     #expect(outputs.breaks.isEmpty)
   }
+
+  /// A stretch of a feed that comes again: the row stands as its newest image has it, whatever stood meanwhile.
+  @Test(arguments: [true, false]) func aStretchThatComesAgainChangesNothing(plainly: Bool) {
+    let r = Records()
+    var matcher = Self.matcher(plainly: plainly)
+    var outputs = MatchOutputs()
+    let created = r.event("A", id: "E", at: t0, net: 100, gross: 100)
+    var deleted = r.event("A", id: "E", at: t0 + 1, net: 100, gross: 100)
+    deleted.isDelete = true
+    let again = r.event("A", id: "E", at: t0 + 2, net: 200, gross: 200)
+    for event in [created, deleted, again] { matcher.take([.order(event)], into: &outputs) }
+    let before = Self.sums(matcher)
+    #expect(!before.isEmpty)
+    for event in [created, deleted] { matcher.take([.order(event)], into: &outputs) }
+    #expect(Self.sums(matcher) == before)
+  }
 }
