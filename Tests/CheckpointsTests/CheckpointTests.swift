@@ -27,6 +27,14 @@ private func filled(_ orders: Range<Int>, into matcher: inout Matcher, outputs: 
   }
 }
 
+/// A matcher with a thousand open ties, in its first epoch.
+private func ofAThousand(_ outputs: inout MatchOutputs) -> Matcher {
+  var matcher = Matcher(policy: MatchingPolicy(), dimensionCount: 0)
+  matcher.epoch = 1
+  filled(0..<1_000, into: &matcher, outputs: &outputs)
+  return matcher
+}
+
 @Suite struct CheckpointTests {
   private func record(number: UInt64 = 7) -> EpochRecord {
     var record = EpochRecord(
@@ -209,10 +217,8 @@ private func filled(_ orders: Range<Int>, into matcher: inout Matcher, outputs: 
   }
 
   @Test func checkpointsAreIncrementalAndTrimmed() throws {
-    var matcher = Matcher(policy: MatchingPolicy(), dimensionCount: 0)
     var outputs = MatchOutputs()
-    matcher.epoch = 1
-    filled(0..<1_000, into: &matcher, outputs: &outputs)
+    var matcher = ofAThousand(&outputs)
     let checkpointer = Checkpointer(task: 0, sources: ["a"], tiesPerShard: 100)
     var contents = CheckpointContents()
     var epoch: UInt64 = 0
@@ -265,10 +271,8 @@ private func filled(_ orders: Range<Int>, into matcher: inout Matcher, outputs: 
   /// A round of the whole state takes the place of a running one, whose pieces go with the next checkpoint; where it cannot
   /// be finished, the running one goes on. What could not be stored counts for nothing.
   @Test func runningRoundsAreInterrupted() throws {
-    var matcher = Matcher(policy: MatchingPolicy(), dimensionCount: 0)
     var outputs = MatchOutputs()
-    matcher.epoch = 1
-    filled(0..<1_000, into: &matcher, outputs: &outputs)
+    var matcher = ofAThousand(&outputs)
     let checkpointer = Checkpointer(task: 0, sources: ["a"], tiesPerShard: 100)
     var contents = CheckpointContents()
     func advance(_ epoch: UInt64, _ most: Int) {
