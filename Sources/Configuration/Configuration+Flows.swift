@@ -152,7 +152,7 @@ extension SourceSettings {
     var mapping = mapping
     mapping.dimensions += Array(repeating: nil, count: max(0, dimensionCount - mapping.dimensions.count))
     for var field in [flow.dueDate, flow.terms].compactMap({ $0 }) {
-      (field.timeFormat, field.timeZoneOffset_min) = (nil, nil)
+      (field.timeFormat, field.timeZone) = (nil, nil)
       mapping.dimensions.append(field)
     }
     return mapping

@@ -1,4 +1,5 @@
 import Decoding
+import Domain
 import Validation
 
 extension Configuration {
@@ -17,7 +18,10 @@ extension Configuration {
     add("spaces") { source in
       source.mapping.namedFields.contains { $0.field.decimal.groupingSeparator == UInt8(ascii: " ") }
     }
-    add("days") { source in source.mapping.fields.values.contains { $0.timeZoneOffset_min != nil } }
+    add("days") { source in source.mapping.fields.values.contains { $0.timeZone != nil } }
+    // What a name stands for is not in the settings, and governments change it.
+    let clocks = sources.flatMap { $0.mapping.namedFields }.compactMap(\.field.timeZone).filter { !$0.isFixed }
+    if !clocks.isEmpty { text += "|zones=\(Fingerprint(ofChanges: clocks).low)" }
     add("ids") { source in
       [OrderField.eventID.rawValue, PostingField.lineID.rawValue].contains {
         source.mapping.fields[$0]?.value.isComposed == true
@@ -31,6 +35,17 @@ extension Configuration {
     }
     add("sums") { source in source.rules.contains { !$0.condition.lines.isEmpty } }
     return text
+  }
+}
+
+extension Fingerprint {
+  /// Of how clocks change.
+  fileprivate init(ofChanges clocks: [ZoneClock]) {
+    let numbers = clocks.flatMap { clock in
+      [Int64(clock.first_s)] + clock.steps.flatMap { [$0.from_s, Int64($0.offset_s)] }
+    }
+    var text = numbers.map { "\($0)" }.joined(separator: ",")
+    self = text.withUTF8 { Fingerprint(ByteView($0)) }
   }
 }
 

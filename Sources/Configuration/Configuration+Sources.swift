@@ -312,10 +312,12 @@ extension Configuration {
     }
     if let zone = nodes["time_zone"] {
       let text = reader.text(zone, path + ["time_zone"], "Z")
-      if let minutes = Self.offset_min(text) {
-        mapping.timeZoneOffset_min = minutes
-      } else {
-        reader.problem(zone, "\(dotted): an offset such as Z or +02:00 is expected, not '\(text)'")
+      mapping.timeZone = ZoneClock(named: text)
+      if mapping.timeZone == nil {
+        reader.problem(
+          zone,
+          "\(dotted): an offset such as Z or +02:00, or a name such as Europe/Berlin is expected, not '\(text)'"
+            + reader.hint(text, ZoneClock.names))
       }
     }
     if let decimal = nodes["decimal"] { mapping.decimal = readDecimal(decimal, path + ["decimal"], reader) }
@@ -325,14 +327,6 @@ extension Configuration {
     }
     if let mask = nodes["mask"] { mapping.mask = readMask(mask, path + ["mask"], masks, reader) }
     return mapping
-  }
-
-  static func offset_min(_ text: String) -> Int? {
-    if text == "Z" || text == "UTC" { return 0 }
-    guard text.count == 6, let sign = text.first, sign == "+" || sign == "-",
-      let hours = Int(text.dropFirst().prefix(2)), let minutes = Int(text.suffix(2)), hours <= 18, minutes < 60
-    else { return nil }
-    return (sign == "-" ? -1 : 1) * (hours * 60 + minutes)
   }
 
   private func readDecimal(_ node: Node, _ path: [String], _ reader: ConfigurationReader) -> DecimalStyle {

@@ -39,8 +39,8 @@ public struct KeyReference: Sendable {
       "format", "rfc3339, epoch_s, epoch_ms, epoch_us, epoch_ns, epoch_days, yyyymmdd, auto, or a pattern", "auto",
       "How a date or time is written; patterns of `yyyy yy MM M MMM dd d HH H hh h mm ss SSS a`, other text in quotes."),
     .init(
-      "time_zone", "Z or an offset such as +02:00", "Z",
-      "Of times that carry none. Where it is given, a time that carries another one has the day that it has here, as numbers (`epoch_ms`) do; otherwise the day that is written."
+      "time_zone", "Z, an offset such as +02:00, or a name such as Europe/Berlin", "Z",
+      "Of times that carry none. A name (of the IANA database) goes with the changes between standard and summer time: of a time that the clocks show twice it is the first, and one that they skip counts by the offset before. Where it is given, a time that carries another one has the day that it has here, as numbers (`epoch_ms`) do; otherwise the day that is written."
     ),
     .init(
       "decimal", "map", "",

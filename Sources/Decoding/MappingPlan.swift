@@ -407,7 +407,7 @@ private struct Compiler {
     var time: TimeParser?
     if isTime {
       let format = mapping.timeFormat ?? .automatic
-      time = TimeParser(format, zone_min: mapping.timeZoneOffset_min)
+      time = TimeParser(format, zone: mapping.timeZone)
       if time == nil, case .pattern(let text) = format { throw error(name, "'\(text)' is no date pattern") }
     } else if mapping.timeFormat != nil {
       throw error(name, "a date format on a field that is no date")

@@ -118,9 +118,8 @@ public struct FieldMapping: Sendable, Equatable {
   /// Translates the text (`order.invoiced` → `invoiced`); nil: as it is.
   public var table: ValueTable?
   public var timeFormat: TimeFormat?
-  /// Offset of local times without one, in minutes east of UTC (a fixed offset). Where it is set, also the days of times with
-  /// one are those of this zone.
-  public var timeZoneOffset_min: Int?
+  /// Of times without an offset. Where it is set, also the days of times with one are those of this zone.
+  public var timeZone: ZoneClock?
   public var decimal = DecimalStyle()
   /// Taken where the value is absent, null or empty (before the table).
   public var defaultText: String?

@@ -113,6 +113,7 @@ enum QuickTime: UInt8 {
   /// The same where days are those of the field's zone.
   case zonedTimestamp
   case milliseconds
+  case zonedMilliseconds
 }
 
 /// Which slot a field is read from without a detour: by index of the field, then the dimensions, then the amounts.
@@ -123,7 +124,9 @@ struct QuickFields: ~Copyable {
   /// The same for the image before the change.
   let slotsBefore: UnsafeMutablePointer<UInt32>
   let times: UnsafeMutablePointer<QuickTime>
-  let offsets_min: UnsafeMutablePointer<Int>
+  /// Of times that are read in a zone.
+  let zones: UnsafeMutablePointer<ZoneClock>
+  private let total: Int
   /// Bit by index: the field is mapped.
   private(set) var mapped: UInt32 = 0
 
@@ -131,12 +134,12 @@ struct QuickFields: ~Copyable {
   ///   - memoised: Fields whose meaning is remembered by their text, whatever table translates it.
   ///   - amounts: Fields that are amounts: only those that are written in the ordinary way are read without a detour.
   init(plan: MappingPlan, memoised: [Int], amounts: Range<Int>, isUsed: Bool) {
-    let total = plan.fieldCount + maximumDimensions + 2
+    total = plan.fieldCount + maximumDimensions + 2
     slots = .allocate(capacity: total)
     slotsBefore = .allocate(capacity: total)
     times = .allocate(capacity: total)
-    offsets_min = .allocate(capacity: total)
-    offsets_min.initialize(repeating: 0, count: total)
+    zones = .allocate(capacity: total)
+    zones.initialize(repeating: ZoneClock(minutes: 0), count: total)
     slots.initialize(repeating: UInt32(plan.slotCount + 1), count: total)
     slotsBefore.initialize(repeating: UInt32(plan.slotCount + 1), count: total)
     times.initialize(repeating: .none, count: total)
@@ -166,10 +169,11 @@ struct QuickFields: ~Copyable {
     slots[index] = UInt32(field.value.slot)
     slotsBefore[index] = UInt32(field.value.slotBefore)
     guard isPlain else { return }
-    offsets_min[index] = field.time?.offset_min ?? 0
+    let zone = field.time?.zone
+    if let zone { zones[index] = zone }
     switch field.time?.format {
-    case .rfc3339, .automatic: times[index] = field.time?.isZoned == true ? .zonedTimestamp : .timestamp
-    case .epochMilliseconds: times[index] = .milliseconds
+    case .rfc3339, .automatic: times[index] = zone == nil ? .timestamp : .zonedTimestamp
+    case .epochMilliseconds: times[index] = zone == nil ? .milliseconds : .zonedMilliseconds
     default: break
     }
   }
@@ -178,7 +182,8 @@ struct QuickFields: ~Copyable {
     slots.deallocate()
     slotsBefore.deallocate()
     times.deallocate()
-    offsets_min.deallocate()
+    zones.deinitialize(count: total)
+    zones.deallocate()
   }
 }
 
@@ -260,9 +265,9 @@ extension Extractor {
     return Int64(truncatingIfNeeded: Digits.number(short.first) &* 100_000_000 &+ Digits.number(short.last))
   }
 
-  /// `1996-07-10T09:00:00` with or without a fraction and an offset, its date remembered; nil: the general way decides.
+  /// `1996-07-10T09:00:00` with or without a fraction and a `Z`, in UTC, its date remembered; nil: the general way decides.
   @inline(__always)
-  mutating func quickTimestamp(_ text: ByteView, offset_min: Int) -> ParsedTime? {
+  mutating func quickTimestamp(_ text: ByteView) -> ParsedTime? {
     guard let base = text.base, text.count >= 19 else { return nil }
     let raw = UnsafeRawPointer(base)
     let separator = base[10]
@@ -288,10 +293,8 @@ extension Extractor {
       at = 23
       while at < text.count, base[at] &- 0x30 <= 9 { at += 1 }
     }
-    var offset = offset_min
     if at < text.count {
       guard at + 1 == text.count, base[at] == UInt8(ascii: "Z") else { return nil }
-      offset = 0
     }
     let date = ShortText(dateOf: raw)
     let entry = days.entry(date)
@@ -300,17 +303,22 @@ extension Extractor {
       TextMemo.remember(entry, date, 10, 0, day: day)
     }
     let day = entry.pointee.day
-    let seconds = (hour &* 60 &+ minute &- offset) &* 60 &+ second
+    let seconds = (hour &* 60 &+ minute) &* 60 &+ second
     return ParsedTime(
       ms: Int64(day) &* millisecondsPerDay &+ Int64(seconds &* 1_000 &+ milli), day: day)
   }
 }
 
 extension Extractor {
+  /// As `quickTimestamp`, in the zone of a field.
   @inline(never)
-  mutating func zonedTimestamp(_ text: ByteView, offset_min: Int) -> ParsedTime? {
-    guard let time = quickTimestamp(text, offset_min: offset_min) else { return nil }
-    return ParsedTime(ms: time.ms, day: Domain.day(ofMilliseconds: time.ms + Int64(offset_min) * 60_000))
+  mutating func zonedTimestamp(_ text: ByteView, _ index: Int) -> ParsedTime? {
+    guard let time = quickTimestamp(text), let base = text.base else { return nil }
+    if base[text.count - 1] == UInt8(ascii: "Z") {
+      return ParsedTime(ms: time.ms, day: fields.zones[index].day(ofMilliseconds: time.ms))
+    }
+    let offset_s = fields.zones[index].offset_s(shown: seconds(ofMilliseconds: time.ms))
+    return ParsedTime(ms: time.ms - Int64(offset_s) * 1_000, day: time.day)
   }
 }
 

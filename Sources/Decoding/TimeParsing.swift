@@ -23,10 +23,9 @@ private func digits(_ base: UnsafePointer<UInt8>, _ from: Int, _ count: Int) -> 
 /// A compiled time format.
 struct TimeParser: Sendable {
   var format: TimeFormat
-  /// Minutes east of UTC for times without an offset of their own.
-  var offset_min: Int
-  /// Whether days are those of that offset, whatever the text has.
-  let isZoned: Bool
+  /// For times without an offset of their own, and then also of the days of all others; nil: UTC, and days as they are
+  /// written.
+  let zone: ZoneClock?
   private var items: [PatternItem] = []
 
   enum PatternItem: Sendable, Equatable {
@@ -35,10 +34,9 @@ struct TimeParser: Sendable {
   }
 
   /// nil where the pattern makes no sense.
-  init?(_ format: TimeFormat, zone_min: Int? = nil) {
+  init?(_ format: TimeFormat, zone: ZoneClock? = nil) {
     self.format = format
-    offset_min = zone_min ?? 0
-    isZoned = zone_min != nil
+    self.zone = zone
     if case .pattern(let pattern) = format {
       guard let items = TimeParser.compile(pattern) else { return nil }
       self.items = items
@@ -96,7 +94,7 @@ struct TimeParser: Sendable {
     case .epochNanoseconds: return epoch(text, decimals: 0, perUnit: 1_000_000)
     case .epochDays:
       guard let days = integer(text), days.magnitude < 10_000_000 else { return nil }
-      return ParsedTime(ms: days * millisecondsPerDay - Int64(offset_min) * 60_000, day: Int32(days))
+      return shown(day: Int32(days), second: 0, milli: 0)
     case .compact: return compact(base, text.count)
     case .pattern: return pattern(base, text.count)
     case .automatic:
@@ -125,28 +123,35 @@ struct TimeParser: Sendable {
     return ParsedTime(ms: ms, day: dayInZone(ms))
   }
 
+  /// - Parameter offset_min: Minutes east of UTC as they are written; nil where none are.
   private func make(
-    _ year: Int, _ month: Int, _ day: Int, _ hour: Int, _ minute: Int, _ second: Int, _ milli: Int, offset_min: Int
+    _ year: Int, _ month: Int, _ day: Int, _ hour: Int, _ minute: Int, _ second: Int, _ milli: Int, offset_min: Int?
   ) -> ParsedTime? {
     guard month >= 1, month <= 12, day >= 1, day <= daysInMonth(year: year, month: month), hour <= 23, minute <= 59,
       second <= 60
     else { return nil }
-    let days = daysFromCivil(year: year, month: month, day: day)
+    let days = Int32(daysFromCivil(year: year, month: month, day: day))
     // A leap second counts as the second before it, as POSIX time has none.
-    let seconds = hour * 3_600 + (minute - offset_min) * 60 + min(second, 59)
-    let ms = Int64(days) * millisecondsPerDay + Int64(seconds) * 1_000 + Int64(milli)
-    let isElsewhere = isZoned && offset_min != self.offset_min
-    return ParsedTime(ms: ms, day: isElsewhere ? dayInZone(ms) : Int32(days))
+    let second = (hour * 60 + minute) * 60 + min(second, 59)
+    guard let offset_min else { return shown(day: days, second: second, milli: milli) }
+    let ms = Int64(days) * millisecondsPerDay + Int64(second - offset_min * 60) * 1_000 + Int64(milli)
+    return ParsedTime(ms: ms, day: zone?.day(ofMilliseconds: ms) ?? days)
   }
 
-  private func dayInZone(_ ms: Int64) -> Int32 { Domain.day(ofMilliseconds: ms + Int64(offset_min) * 60_000) }
+  /// What the clocks of the zone show.
+  private func shown(day: Int32, second: Int, milli: Int) -> ParsedTime {
+    let shown_s = Int64(day) * 86_400 + Int64(second)
+    return ParsedTime(ms: (shown_s - Int64(zone?.offset_s(shown: shown_s) ?? 0)) * 1_000 + Int64(milli), day: day)
+  }
+
+  private func dayInZone(_ ms: Int64) -> Int32 { zone?.day(ofMilliseconds: ms) ?? Domain.day(ofMilliseconds: ms) }
 
   /// RFC 3339 with a `T` or a space, with or without offset (a space may stand before it); a date alone is its midnight.
   private func rfc3339(_ base: UnsafePointer<UInt8>, _ count: Int) -> ParsedTime? {
     guard count >= 10, base[4] == UInt8(ascii: "-"), base[7] == UInt8(ascii: "-"), let year = digits(base, 0, 4),
       let month = digits(base, 5, 2), let day = digits(base, 8, 2)
     else { return nil }
-    if count == 10 { return make(year, month, day, 0, 0, 0, 0, offset_min: offset_min) }
+    if count == 10 { return make(year, month, day, 0, 0, 0, 0, offset_min: nil) }
     guard count >= 16, base[10] | 0x20 == UInt8(ascii: "t") || base[10] == UInt8(ascii: " "),
       base[13] == UInt8(ascii: ":"), let hour = digits(base, 11, 2), let minute = digits(base, 14, 2)
     else { return nil }
@@ -169,7 +174,7 @@ struct TimeParser: Sendable {
         guard at > first else { return nil }
       }
     }
-    if at == count { return make(year, month, day, hour, minute, second, milli, offset_min: offset_min) }
+    if at == count { return make(year, month, day, hour, minute, second, milli, offset_min: nil) }
     if base[at] == UInt8(ascii: " "), at + 1 < count { at += 1 }
     if base[at] | 0x20 == UInt8(ascii: "z") {
       guard at + 1 == count else { return nil }
@@ -213,7 +218,7 @@ struct TimeParser: Sendable {
       guard let s = digits(base, 12, 2) else { return nil }
       second = s
     }
-    return make(year, month, day, hour, minute, second, 0, offset_min: offset_min)
+    return make(year, month, day, hour, minute, second, 0, offset_min: nil)
   }
 
   private static let months = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"].map {
@@ -298,7 +303,7 @@ struct TimeParser: Sendable {
       guard hour >= 1, hour <= 12 else { return nil }
       hour = hour % 12 + (isAfternoon == true ? 12 : 0)
     }
-    return make(year, month, day, hour, minute, second, milli, offset_min: offset_min)
+    return make(year, month, day, hour, minute, second, milli, offset_min: nil)
   }
 }
 

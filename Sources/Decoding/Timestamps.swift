@@ -15,7 +15,7 @@ public struct DateReader: Sendable {
 
   /// nil where the mapping's pattern makes no sense. Without a format dates are told apart by shape.
   public init?(_ mapping: FieldMapping) {
-    guard let parser = TimeParser(mapping.timeFormat ?? .automatic, zone_min: mapping.timeZoneOffset_min) else {
+    guard let parser = TimeParser(mapping.timeFormat ?? .automatic, zone: mapping.timeZone) else {
       return nil
     }
     self.parser = parser

@@ -71,12 +71,16 @@ extension Extractor {
     let text = quickText(index)
     switch fields.times[index] {
     case .timestamp:
-      if let time = quickTimestamp(text, offset_min: fields.offsets_min[index]) { return time }
+      if let time = quickTimestamp(text) { return time }
     case .zonedTimestamp:
-      if let time = zonedTimestamp(text, offset_min: fields.offsets_min[index]) { return time }
+      if let time = zonedTimestamp(text, index) { return time }
     case .milliseconds:
       if let ms = quickInteger(text), ms < TimeParser.end_ms {
-        return ParsedTime(ms: ms, day: Domain.day(ofMilliseconds: ms + Int64(fields.offsets_min[index]) * 60_000))
+        return ParsedTime(ms: ms, day: Domain.day(ofMilliseconds: ms))
+      }
+    case .zonedMilliseconds:
+      if let ms = quickInteger(text), ms < TimeParser.end_ms {
+        return ParsedTime(ms: ms, day: fields.zones[index].day(ofMilliseconds: ms))
       }
     case .none: break
     }

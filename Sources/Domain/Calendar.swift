@@ -61,6 +61,12 @@ public func day(ofMilliseconds ms: Int64) -> Int32 {
   return Int32(truncatingIfNeeded: rest < 0 ? days - 1 : days)
 }
 
+/// Whole seconds, fractions cut off towards the past.
+public func seconds(ofMilliseconds ms: Int64) -> Int64 {
+  let (seconds, rest) = ms.quotientAndRemainder(dividingBy: 1_000)
+  return rest < 0 ? seconds - 1 : seconds
+}
+
 /// RFC 3339 in UTC with milliseconds, `1996-07-10T09:00:00.000Z`.
 public func formatTimestamp(_ ms: Int64) -> String {
   let days = day(ofMilliseconds: ms)

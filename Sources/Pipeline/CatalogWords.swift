@@ -110,9 +110,8 @@ enum CatalogWords {
         : " by table \(table.name) of \(table.entries.count) entries"
     }
     if let format = field.timeFormat { text += ", written as \(words(format))" }
-    if let zone = field.timeZoneOffset_min {
-      let parts = [zone.magnitude / 60, zone.magnitude % 60].map { ($0 < 10 ? "0" : "") + "\($0)" }
-      text += zone == 0 ? ", in UTC" : ", in \(zone < 0 ? "−" : "+")\(parts.joined(separator: ":"))"
+    if let zone = field.timeZone {
+      text += ", in \(zone.name == "Z" ? "UTC" : zone.name.replacing("-", with: zone.isFixed ? "−" : "-"))"
     }
     text += words(field.decimal)
     if field.decimal.negate { text += ", negated" }

@@ -171,11 +171,16 @@ import Testing
       (gross, "gross: gross, event_id: {concat: [a, b]}", "|ids"),
       (gross, "gross: gross, customer: {concat: [a, b]}", ""),
       (gross, "gross: gross, document_date: {path: d, time_zone: Z}", "|days"),
+      (gross, "gross: gross, document_date: {path: d, time_zone: Asia/Kolkata}", "|days"),
       ("kind: orders", rule + "a.'}]", "|scalars"), ("kind: orders", rule + #"a\.[b-d]'}]"#, ""),
       ("kind: orders", "kind: orders\n    rules: [{check: 'sum(l[].a) = gross'}]", "|sums"), (gross, gross, ""),
     ] {
       #expect(try readings(text, other) == expected, "\(other)")
     }
+    // A name is what its clocks do.
+    let zone = "gross: gross, document_date: {path: d, time_zone: "
+    #expect(try readings(gross, zone + "Europe/Berlin}").hasPrefix("|days|zones="))
+    #expect(try readings(gross, zone + "Europe/Berlin}") != readings(gross, zone + "Europe/Athens}"))
     // As when age did not count unless it was given.
     let ageless = try tests.parse(tests.base + "\nmatching: {severity: {age: none}}")
     #expect(ageless.matchingHash == 8_105_196_929_081_419_447)

@@ -320,7 +320,7 @@ import Testing
       #expect(text.withView { TimeParser(format)!.parse($0) } == nil, "\(text)")
     }
     #expect(TimeParser(.pattern("qq")) == nil)
-    let zone = try #require(TimeParser(.compact, zone_min: 120))
+    let zone = try #require(TimeParser(.compact, zone: ZoneClock(minutes: 120)))
     let parsed = "20240301".withView { zone.parse($0) }
     #expect(parsed?.day == Int32(daysFromCivil(year: 2024, month: 3, day: 1)))
     #expect(parsed.map { formatTimestamp($0.ms) } == "2024-02-29T22:00:00.000Z")
@@ -328,11 +328,12 @@ import Testing
 
   /// With a zone of its own a field has the days of that zone, however the time is written.
   @Test(arguments: [true, false]) func daysAreThoseOfTheZone(_ isQuick: Bool) throws {
-    func days(_ text: String, zone_min: Int?) throws -> [String] {
+    func days(_ text: String, _ zone: ZoneClock?, _ format: TimeFormat? = nil) throws -> [String] {
       let spec = jsonOrders {
         for name in ["event_time", "document_date"] {
           var field = path(name == "event_time" ? "event.time" : "date")
-          field.timeZoneOffset_min = zone_min
+          field.timeZone = zone
+          field.timeFormat = format
           $0.fields[name] = field
         }
         $0.fields["document_date"]!.defaultText = ""
@@ -362,7 +363,32 @@ import Testing
       ("2026-04-01T00:30:00Z", -60, "2026-03-31", "2026-04-01T00:30:00.000Z"),
       ("2026-04-01", 120, "2026-04-01", "2026-03-31T22:00:00.000Z"),
     ] as [(String, Int?, String, String)] {
-      #expect(try days(text, zone_min: zone) == ["\(day) \(time)", "\(day) \(time)"], "\(text) \(zone as Any)")
+      let clock = zone.map { ZoneClock(minutes: $0) }
+      #expect(try days(text, clock) == ["\(day) \(time)", "\(day) \(time)"], "\(text) \(zone as Any)")
+    }
+    // 2026-03-29T01:00:00Z and 2026-10-25T01:00:00Z.
+    let berlin = ZoneClock(name: "Berlin", first_s: 3_600, changes: [(1_774_746_000, 7_200), (1_792_890_000, 3_600)])
+    for (text, format, day, time) in [
+      ("2026-06-30T22:30:00Z", nil, "2026-07-01", "2026-06-30T22:30:00.000Z"),
+      ("2026-12-31T22:30:00Z", nil, "2026-12-31", "2026-12-31T22:30:00.000Z"),
+      ("2026-12-31T22:30:00-01:00", nil, "2027-01-01", "2026-12-31T23:30:00.000Z"),
+      ("2026-07-01T00:30:00", nil, "2026-07-01", "2026-06-30T22:30:00.000Z"),
+      ("2026-01-01 00:30:00.250", nil, "2026-01-01", "2025-12-31T23:30:00.250Z"),
+      ("2026-07-01", nil, "2026-07-01", "2026-06-30T22:00:00.000Z"),
+      // The last moment before each change, the first behind it, and what is not shown or shown twice.
+      ("2026-03-29T01:59:59", nil, "2026-03-29", "2026-03-29T00:59:59.000Z"),
+      ("2026-03-29T03:00:00", nil, "2026-03-29", "2026-03-29T01:00:00.000Z"),
+      ("2026-03-29T02:30:00", nil, "2026-03-29", "2026-03-29T01:30:00.000Z"),
+      ("2026-10-25T02:59:59", nil, "2026-10-25", "2026-10-25T00:59:59.000Z"),
+      ("2026-10-25T03:00:00", nil, "2026-10-25", "2026-10-25T02:00:00.000Z"),
+      ("20260701003000", .compact, "2026-07-01", "2026-06-30T22:30:00.000Z"),
+      ("20260701", nil, "2026-07-01", "2026-06-30T22:00:00.000Z"),
+      ("1/7/2026 0:30", .pattern("d/M/yyyy H:mm"), "2026-07-01", "2026-06-30T22:30:00.000Z"),
+      ("1782858600000", .epochMilliseconds, "2026-07-01", "2026-06-30T22:30:00.000Z"),
+      ("1782858600", .epochSeconds, "2026-07-01", "2026-06-30T22:30:00.000Z"),
+      ("20635", .epochDays, "2026-07-01", "2026-06-30T22:00:00.000Z"),
+    ] as [(String, TimeFormat?, String, String)] {
+      #expect(try days(text, berlin, format) == ["\(day) \(time)", "\(day) \(time)"], "\(text)")
     }
   }
 
