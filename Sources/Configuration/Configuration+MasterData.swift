@@ -457,4 +457,25 @@ extension SourceSettings {
     }
     return mapping
   }
+
+  /// The rules that somebody can hold against a record who does not know what these tables have.
+  public func rules(without tables: Set<String>) -> [RuleSpecification] {
+    guard !tables.isEmpty else { return rules }
+    func isOpen(_ field: FieldMapping?) -> Bool { field?.table.map { tables.contains($0.name) } ?? false }
+    // Which rules are for a record follows from its event or role, and what an amount is may follow from its side.
+    let isKindOpen = isOpen(mapping.fields["event"] ?? mapping.fields["role"])
+    var isSideOpen = false
+    if case .indicated(_, let side) = mapping.amount { isSideOpen = isOpen(side) }
+    return rules.filter { rule in
+      if isKindOpen, rule.applies != .max { return false }
+      switch rule.condition {
+      case .inTable(_, let table, _) where tables.contains(table): return false
+      case .required(let field), .pattern(let field, _), .oneOf(let field, _), .inTable(let field, _, _),
+        .range(let field, _, _), .dates(let field, _, _, _):
+        if field.name == .amount, isSideOpen { return false }
+        return !isOpen(field.name == .dimension ? mapping.dimensions[Int(field.index)] : mapping.fields[rule.subject])
+      case .sum: return !isSideOpen
+      }
+    }
+  }
 }

@@ -6,9 +6,10 @@ import Foundation
 import Matching
 import Pipeline
 import Synchronization
+import Validation
 
-/// The sources that records can be sent to over HTTP. Each record is decoded by the same plan as in the reconciler:
-/// what is refused here would have become a dead letter there.
+/// The sources that records can be sent to over HTTP. Each record is decoded by the same plan as in the reconciler, and held
+/// against the same rules: what is refused here would have become a dead letter there.
 final class Intake: Sendable {
   struct Source: Sendable {
     var name: String
@@ -22,18 +23,23 @@ final class Intake: Sendable {
   fileprivate final class Pool: Sendable {
     static let most = 8
     let plan: MappingPlan
-    let waiting: MappingPlan?
+    let rules: [RuleSpecification]
+    let waiting: (plan: MappingPlan, rules: [RuleSpecification])?
     let dimensions: [String]
     private let idle = Mutex<[RecordChecker]>([])
 
-    init(_ plan: MappingPlan, waiting: MappingPlan?, dimensions: [String]) {
+    init(
+      _ plan: MappingPlan, _ rules: [RuleSpecification], waiting: (plan: MappingPlan, rules: [RuleSpecification])?,
+      dimensions: [String]
+    ) {
       self.plan = plan
+      self.rules = rules
       self.waiting = waiting
       self.dimensions = dimensions
     }
 
     func take() -> RecordChecker {
-      idle.withLock { $0.popLast() } ?? RecordChecker(plan, waiting: waiting, dimensions: dimensions)
+      idle.withLock { $0.popLast() } ?? RecordChecker(plan, rules, waiting: waiting, dimensions: dimensions)
     }
 
     func giveBack(_ checker: RecordChecker) {
@@ -48,13 +54,16 @@ final class Intake: Sendable {
   init(_ configuration: Configuration) throws {
     // What tables of topics hold is known to the reconciler alone.
     let topics = Set(configuration.topicTables.map(\.name))
-    let tables = Set(configuration.tableSources.filter { $0.kind == .values }.map(\.name))
+    let tables = Set(configuration.tableSources.map(\.name))
+    let values = Set(configuration.tableSources.filter { $0.kind == .values }.map(\.name))
     sources = try configuration.sources.filter { $0.mapping.format != .csv && $0.mapping.format.isText }.map { source in
       Source(
         name: source.name, kind: source.mapping.kind, topic: source.originalTopic,
         pool: Pool(
           try MappingPlan((topics.isEmpty ? source.mapping : source.routingMapping(topics)).unmasked),
-          waiting: configuration.hold == nil ? nil : try MappingPlan(source.routingMapping(tables).unmasked),
+          source.rules(without: topics),
+          waiting: configuration.hold == nil
+            ? nil : (try MappingPlan(source.routingMapping(values).unmasked), source.rules(without: tables)),
           dimensions: configuration.dimensions))
     }
     maximumFuture_ms = configuration.policy.maximumFuture_ms
@@ -117,11 +126,19 @@ final class RecordChecker: @unchecked Sendable {
     var records = RecordBuffer<Posting>(capacity: 4)
     init(_ plan: MappingPlan) { decoder = PostingDecoder(plan: plan) }
   }
+  private let rules: RuleSet
+  /// For rules about nested lines.
+  private let lines: LineReader
 
-  /// - Parameter waiting: The mapping without its tables, where records wait for these.
-  init(_ plan: MappingPlan, waiting: MappingPlan? = nil, dimensions: [String] = []) {
-    self.waiting = waiting.map { RecordChecker($0) }
+  /// - Parameter waiting: The mapping and the rules without tables, where records wait for these.
+  init(
+    _ plan: MappingPlan, _ rules: [RuleSpecification] = [],
+    waiting: (plan: MappingPlan, rules: [RuleSpecification])? = nil, dimensions: [String] = []
+  ) {
+    self.waiting = waiting.map { RecordChecker($0.plan, $0.rules) }
     self.dimensions = dimensions
+    self.rules = RuleSet(rules)
+    lines = LineReader(plan.specification, rules)
     if plan.specification.kind == .orders { orders = OrderLane(plan) } else { ledger = LedgerLane(plan) }
   }
 
@@ -156,7 +173,8 @@ final class RecordChecker: @unchecked Sendable {
         guard case .appended = outcome, lane.records.count > 0 else { return .skipped }
         order = lane.records[lane.records.count - 1].order
         time_ms = lane.records[lane.records.count - 1].time_ms
-        return finish(order, time_ms, key, latest_ms)
+        readLines(payload)
+        return finish(order, time_ms, key, latest_ms, rules.check(lane.records[lane.records.count - 1]))
       }
       let lane = ledger!
       defer {
@@ -168,21 +186,30 @@ final class RecordChecker: @unchecked Sendable {
       guard case .appended = outcome, lane.records.count > 0 else { return .skipped }
       order = lane.records[lane.records.count - 1].order
       time_ms = lane.records[lane.records.count - 1].time_ms
-      return finish(order, time_ms, key, latest_ms)
+      readLines(payload)
+      return finish(order, time_ms, key, latest_ms, rules.check(lane.records[lane.records.count - 1]))
     } catch {
       return .bad(error)
     }
   }
 
+  private func readLines(_ payload: UnsafeBufferPointer<UInt8>) {
+    if !rules.linePaths.isEmpty { lines.read(ByteView(payload), into: rules.lineSums) }
+  }
+
+  /// - Parameter fault: What the record, which was decoded, has broken of the rules.
   private func finish(
-    _ order: ByteView, _ time_ms: Int64, _ key: UnsafeBufferPointer<UInt8>?, _ latest_ms: Int64
+    _ order: ByteView, _ time_ms: Int64, _ key: UnsafeBufferPointer<UInt8>?, _ latest_ms: Int64, _ fault: DataFault?
   ) -> Outcome {
+    if let fault { return .bad(fault) }
     guard time_ms <= latest_ms else {
       return .bad(
         DataFault(
           .futureDated, field: "event_time", detail: "the event time lies further ahead of the clock than allowed"))
     }
-    return .good(key.map { Array($0) } ?? Array(order.buffer))
+    let sent = key.map { Array($0) } ?? Array(order.buffer)
+    // A rule that flags what no table knows has the reconciler wait too.
+    return waiting != nil && rules.brokenRules & rules.missingFlags != 0 ? .waiting(sent) : .good(sent)
   }
 }
 

@@ -1,5 +1,6 @@
 import Configuration
 import ConsoleStore
+import Domain
 import Foundation
 import HTTPTypes
 import Logging
@@ -124,6 +125,109 @@ import Testing
     }
     try FileManager.default.removeItem(atPath: folder + "/countries.csv")
     #expect(!tables.refresh() && log.text.contains("a table stays as it is"))
+  }
+
+  /// What the reconciler would make a dead letter of is refused under the same words.
+  @Test func rulesThatReject() throws {
+    func configuration(_ rules: String, masterData: String = "") throws -> Configuration {
+      try Configuration.parse(
+        yaml: """
+          dimensions: [country]
+          \(masterData)
+          sources:
+            orders:
+              kind: orders
+              fields: {order: id, event_id: event, event: kind, event_time: at, currency: currency, gross: gross, net: net, customer: customer}
+              dimensions: {country: country}
+              rules: [\(rules)]
+            ledger:
+              kind: ledger
+              fields: {order: o, role: {constant: cash}, currency: c, event_time: t, account: account}
+              amount: a
+              rules: [{field: account, one_of: ['1000']}, {field: amount, maximum: 100}]
+          """, file: "t.yaml", directory: ".", environment: [:])
+    }
+    func record(_ more: String, _ kind: String = "invoiced") -> String {
+      #"{"id":"A","event":"E","kind":"\#(kind)","at":"2025-03-01T10:00:00Z","customer":"C-1","currency":"EUR",\#(more)}"#
+    }
+    func refusal(_ configuration: Configuration, _ record: String) throws -> DataFault? {
+      switch try Self.outcome(configuration, record) {
+      case .good: return nil
+      case .bad(let fault): return fault
+      case let other:
+        Issue.record("\(other)")
+        return nil
+      }
+    }
+    let sums = try configuration(
+      "{check: 'net = gross', when: [invoiced]}, {field: customer, pattern: 'C-[0-9]+'}, "
+        + "{field: customer, pattern: 'D.*', severity: flag, name: other}, {check: 'sum(lines[].net) = net'}")
+    #expect(try refusal(sums, record(#""net":1,"gross":1"#)) == nil, "a rule that flags refuses nothing")
+    #expect(try refusal(sums, record(#""net":1,"gross":2"#, "booked")) == nil)
+    let broken = try #require(try refusal(sums, record(#""net":1,"gross":2"#)))
+    #expect(broken.reason == .schemaInvalid && broken.field == "net = gross" && broken.detail.contains("does not hold"))
+    #expect(try refusal(sums, record(#""net":3,"gross":3,"lines":[{"net":1},{"net":2}]"#)) == nil)
+    #expect(
+      try refusal(sums, record(#""net":4,"gross":4,"lines":[{"net":1},{"net":2}]"#))?.field == "sum(lines[].net) = net")
+    #expect(try refusal(sums, record(#""net":3,"gross":3"#)) == nil, "the sums of the record before are gone")
+
+    let intake = try Intake(sums)
+    func posting(_ account: String, _ amount: String) throws -> RecordChecker.Outcome {
+      try intake.withChecker(try intake.source(.ledger, named: nil)) { checker in
+        Array(#"{"o":"A","c":"EUR","t":"2025-03-01","account":"\#(account)","a":\#(amount)}"#.utf8)
+          .withUnsafeBufferPointer { checker.check($0, key: nil, latest_ms: .max) }
+      }
+    }
+    guard case .good = try posting("1000", "100"), case .bad(let account) = try posting("1001", "1"),
+      case .bad(let amount) = try posting("1000", "100.01")
+    else {
+      Issue.record("postings")
+      return
+    }
+    #expect(account.field == "account" && amount.field == "amount")
+  }
+
+  /// Tables of files are known here, those of topics are not; where the reconciler waits, nothing is refused for a table.
+  @Test func rulesWithTables() throws {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("tieout-\(UUID().uuidString)").path
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    try "id\nC\n".write(toFile: folder + "/customers.csv", atomically: true, encoding: .utf8)
+    func outcome(_ tables: String, severity: String = "reject", hold: String = "", _ customer: String) throws -> String
+    {
+      let configuration = try Configuration.parse(
+        yaml: """
+          master_data: {enabled: true\(hold)}
+          tables: {customers: {\(tables)}}
+          sources:
+            orders:
+              kind: orders
+              fields: {order: id, event: {constant: invoiced}, event_time: at, currency: currency, gross: gross, customer: customer}
+              rules: [{field: customer, table: customers, severity: \(severity)}, {field: gross, maximum: 100}]
+            ledger: {kind: ledger, fields: {order: o, role: {constant: cash}, currency: c, event_time: t}, amount: a}
+          """, file: "t.yaml", directory: folder, environment: [:])
+      let record = Self.order("A", gross: customer == "much" ? "101" : "1")
+        .replacingOccurrences(of: #""customer":"C""#, with: #""customer":"\#(customer)""#)
+      switch try Self.outcome(configuration, record) {
+      case .good: return "good"
+      case .waiting: return "waiting"
+      case .skipped: return "skipped"
+      case .bad(let fault): return "\(fault.reason) \(fault.field)"
+      }
+    }
+    let file = "file: customers.csv, key: id"
+    let topic = "topic: customers, key: id"
+    let hold = ", hold: {time: 1m}"
+    #expect(try outcome(file, "C") == "good")
+    #expect(try outcome(file, "D") == "masterDataMissing customer")
+    #expect(try outcome(file, severity: "flag", "D") == "good")
+    #expect(try outcome(file, hold: hold, "C") == "good")
+    #expect(try outcome(file, hold: hold, "D") == "waiting")
+    #expect(try outcome(file, severity: "flag", hold: hold, "D") == "waiting")
+    #expect(try outcome(file, severity: "count", hold: hold, "D") == "good")
+    #expect(try outcome(file, hold: hold, "much") == "schemaInvalid gross")
+    #expect(try outcome(topic, "D") == "good", "the reconciler alone knows what the topic holds")
+    #expect(try outcome(topic, "much") == "schemaInvalid gross")
   }
 
   @Test func recordsThatWaitAreCounted() {

@@ -559,7 +559,7 @@ extension DecodeCounters {
 
 extension LineReader {
   /// For the sums over lines of the rules. Their amounts are written like those of the record that they are held against.
-  fileprivate init(_ mapping: MappingSpecification, _ rules: [RuleSpecification]) {
+  public init(_ mapping: MappingSpecification, _ rules: [RuleSpecification]) {
     var paths: [(LinePath, DecimalStyle)] = []
     for rule in rules {
       guard case .sum(let sum) = rule.condition, !sum.lines.isEmpty else { continue }
