@@ -47,19 +47,32 @@ public final class Admin {
           try Admin(properties: properties + [KafkaProperty("bootstrap.servers", broker)], log: context.log))
       }
     }
-    for admin in others.isEmpty ? [self] : others {
-      let missing = try admin.awaitLeaders(names, until_ms: until_ms)
+    for (at, admin) in (others.isEmpty ? [self] : others).enumerated() {
+      let missing = try admin.awaitLeaders(names, until_ms: until_ms) { () throws(KafkaError) in
+        // A broker that has gone is in the metadata for a while.
+        others.isEmpty ? true : try describe().brokers.values.contains(brokers[at])
+      }
       if !missing.isEmpty { return missing }
     }
     return try awaitAnswers(names, until_ms: until_ms)
   }
 
   /// Waits for a leader of every partition, as far as the broker that is asked knows.
-  private func awaitLeaders(_ names: Set<String>, until_ms: Int64) throws(KafkaError) -> Set<String> {
+  /// - Parameter isThere: whether the broker, which does not answer, still is one of the cluster; one that is not knows all.
+  private func awaitLeaders(
+    _ names: Set<String>, until_ms: Int64, isThere: () throws(KafkaError) -> Bool
+  ) throws(KafkaError) -> Set<String> {
     while true {
       var missing = names
       var metadata: UnsafePointer<rd_kafka_metadata>?
-      try KafkaError.check(rd_kafka_metadata(client, 1, nil, &metadata, 10_000), describing)
+      do throws(KafkaError) {
+        try KafkaError.check(rd_kafka_metadata(client, 1, nil, &metadata, 5_000), describing)
+      } catch {
+        guard error.isRetriable, monotonic_us() / 1_000 < until_ms else { throw error }
+        if !(try isThere()) { return [] }
+        usleep(100_000)
+        continue
+      }
       for index in 0..<Int(metadata!.pointee.topic_cnt) {
         let topic = metadata!.pointee.topics[index]
         guard topic.err == RD_KAFKA_RESP_ERR_NO_ERROR, topic.partition_cnt > 0 else { continue }
@@ -146,5 +159,13 @@ public final class Admin {
     }
     defer { rd_kafka_event_destroy(event) }
     try KafkaError.check(rd_kafka_event_error(event), "deleting topic \(name)")
+    var count = 0
+    guard let results = rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event), &count),
+      count == 1, let result = results[0]
+    else { return }
+    let code = rd_kafka_topic_result_error(result)
+    guard code != RD_KAFKA_RESP_ERR_NO_ERROR else { return }
+    throw KafkaError(
+      code, "deleting topic \(name)", message: rd_kafka_topic_result_error_string(result).map { String(cString: $0) })
   }
 }

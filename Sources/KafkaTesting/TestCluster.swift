@@ -59,8 +59,9 @@ public final class TestCluster: @unchecked Sendable {
     func failure(_ error: KafkaError) -> KafkaError {
       KafkaError(
         name: error.name,
-        "\(error); with few brokers transaction.state.log.replication.factor, "
-          + "transaction.state.log.min.isr and offsets.topic.replication.factor must not ask for more than there are",
+        "\(error); with few brokers transaction.state.log.replication.factor, transaction.state.log.min.isr and "
+          + "offsets.topic.replication.factor must not ask for more than there are, nor min.insync.replicas for more than "
+          + "default.replication.factor",
         context: "the first transaction on \(address ?? "")")
     }
     do throws(KafkaError) {
@@ -76,6 +77,8 @@ public final class TestCluster: @unchecked Sendable {
           let producer = try Producer(properties: properties + [KafkaProperty("transactional.id", name)])
           try producer.initTransactions(timeout_ms: 30_000)
           try producer.beginTransaction()
+          try producer.produce(topic: name, partition: 0, key: nil, value: [0])
+          try producer.flush(timeout_ms: 30_000)
           try producer.sendOffsets(
             [TopicPartition(name, 0): CommittedOffset(0)], group: try GroupMetadata(outside: name), timeout_ms: 30_000)
           try producer.commitTransaction(timeout_ms: 30_000)
@@ -162,7 +165,8 @@ public final class TestCluster: @unchecked Sendable {
     var records: [Record] = []
     for partition in 0..<Int32(partitions) {
       let place = TopicPartition(topic, partition)
-      let until = Date().addingTimeInterval(3)
+      // A broker ends a transaction that was left open after its time only, and looks for such ones every ten seconds.
+      let until = Date().addingTimeInterval(kind == .real ? 30 : 3)
       var (low, end) = try reader.bounds(place, timeout_ms: timeout_s * 1_000)
       let last = try whole.bounds(place, timeout_ms: timeout_s * 1_000).stable
       while end < last, Date() < until {

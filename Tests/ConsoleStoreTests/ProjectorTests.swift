@@ -108,7 +108,8 @@ import Testing
     try admin.deleteRecords(TopicPartition(breaks, 0), before: 9)
     follow { following in #expect(wait { following.status.isCaughtUp && following.status.records == 3 }) }
     #expect(
-      faults.withLock { $0 } == ["\(breaks)[0]: the messages from offset 5 to 8 were deleted before they were stored"])
+      faults.withLock { $0.filter { $0.contains("were deleted") } }
+        == ["\(breaks)[0]: the messages from offset 5 to 8 were deleted before they were stored"])
 
     try admin.deleteTopic(breaks)
     #expect(try wait { try admin.topics()[breaks] == nil })

@@ -32,6 +32,39 @@ extension EndToEndTests {
       body: String(decoding: data, as: UTF8.self))
   }
 
+  /// Records behind somebody's open transaction are not taken in, and are seen to wait.
+  @Test func anOpenTransactionIsALag() async throws {
+    let cluster = try TestCluster()
+    #expect(cluster.knowsTransactions)
+    let configuration = try prepare("flat.yaml", cluster, partitions: 1, workers: 1)
+    let (sent, _) = try load(configuration, cluster, orders: 20)
+    let daemon = Daemon(configuration: configuration, log: silent)
+    try daemon.start()
+    defer {
+      daemon.stop.stop()
+      #expect(daemon.waitUntilStopped())
+    }
+    func wait(_ isDone: () -> Bool) async throws -> Bool {
+      let until = Date().addingTimeInterval(60)
+      while !isDone(), Date() < until { try await Task.sleep(for: .milliseconds(20)) }
+      return isDone()
+    }
+    #expect(try await wait { daemon.status.decode.records >= sent && daemon.status.isReady && daemon.status.lag == 0 })
+    let producer = try Producer(
+      properties: cluster.properties + [KafkaProperty("transactional.id", cluster.unique("somebody"))])
+    try producer.initTransactions(timeout_ms: 30_000)
+    try producer.beginTransaction()
+    for _ in 0..<3 {
+      try producer.produce(topic: configuration.sources[0].topic, partition: 0, key: nil, value: Array("{}".utf8))
+    }
+    try producer.flush(timeout_ms: 30_000)
+    #expect(try await wait { daemon.status.lag == 3 }, "\(daemon.status.lag)")
+    #expect(daemon.status.decode.records == sent)
+    try producer.commitTransaction(timeout_ms: 30_000)
+    #expect(
+      try await wait { daemon.status.decode.records == sent + 3 && daemon.status.lag == 0 }, "\(daemon.status.lag)")
+  }
+
   /// What a daemon tells of itself, over HTTP, from its start to its end.
   @Test func theDaemonTellsHowItIs() async throws {
     let cluster = try TestCluster()

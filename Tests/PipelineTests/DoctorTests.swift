@@ -439,6 +439,8 @@ private final class FakeProbe: ClusterProbe {
     ("shop.checkpoints", "cleanup.policy", "delete", DoctorFinding.Status.failed, "could not be brought back"),
     ("shop.epochs", "cleanup.policy", "compact", .failed, "could not be brought back"),
     ("shop.breaks", "cleanup.policy", "delete", .warning, "cleanup.policy=compact"),
+    ("shop.dead-letters", "cleanup.policy", "compact", .failed, "refuses records without a key"),
+    ("shop.dead-letters", "cleanup.policy", "compact,delete", .failed, "refuses records without a key"),
     ("orders", "cleanup.policy", "compact", .warning, "throws older events"),
     ("orders", "retention.ms", "600000", .failed, "could not be brought back"),
     ("orders", "retention.ms", "86400000", .warning, "tieout replay"),

@@ -194,13 +194,13 @@ extension Configuration {
   public var ownTopics: [(name: String, config: [String: String])] {
     let compact = ["cleanup.policy": "compact"]
     let retained = ["cleanup.policy": "delete", "retention.ms": "\(epochRetention_ms)", "retention.bytes": "-1"]
-    // A restore reads the whole topic: what is replaced must go soon, and only closed segments are compacted.
-    let checkpointed = compact.merging(
-      [
-        "segment.bytes": "\(64 << 20)", "min.cleanable.dirty.ratio": "0.1", "delete.retention.ms": "\(3_600_000)",
-      ]) { $1 }
+    // Whoever reads one of these reads the whole topic: what is replaced must go soon, and only closed segments are compacted.
+    let gathered = compact.merging(["segment.bytes": "\(64 << 20)", "min.cleanable.dirty.ratio": "0.1"]) { $1 }
+    let checkpointed = gathered.merging(["delete.retention.ms": "\(3_600_000)"]) { $1 }
+    // A record may have had no key, and a compacted topic takes none without: whatever the broker's standard is.
+    let keyless = ["cleanup.policy": "delete"]
     var topics: [(name: String, config: [String: String])] = [
-      (breaksTopic, compact), (deadLettersTopic, [:]), (epochsTopic, retained), (partialsTopic, compact),
+      (breaksTopic, compact), (deadLettersTopic, keyless), (epochsTopic, retained), (partialsTopic, gathered),
       (totalsTopic, compact),
     ]
     if aggregates != nil { topics.append((revenueTopic, compact)) }

@@ -280,7 +280,7 @@ extension Worker {
       }
       if bounds.low > next {
         log.error(
-          "records were deleted before they were read: their orders will show breaks",
+          "records were deleted before they were read: their orders will show breaks (control records of transactions count too)",
           metadata: ["place": "\(place)", "from_offset": "\(next)", "to_offset": "\(bounds.low - 1)"])
         status.trimmedRecords += bounds.low - next
         beginnings[place] = bounds.low

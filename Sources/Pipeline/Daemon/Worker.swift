@@ -281,7 +281,8 @@ public final class Worker: @unchecked Sendable {
     backlogDue_ms = now_ms + configuration.epochInterval_ms / 5
     var count = 0
     for (partition, task) in tasks {
-      for (source, topic) in configuration.inputTopics.enumerated() where !task.engine.isHeld[source] {
+      for (source, topic) in configuration.inputTopics.enumerated()
+      where !task.engine.isHeld[source] && !task.engine.isAtEnd[source] {
         guard let high = consumer.cachedOffsets(TopicPartition(topic, partition))?.high else { continue }
         count += Int(max(0, high - task.engine.next[source]))
       }
@@ -457,11 +458,10 @@ public final class Worker: @unchecked Sendable {
       let watermark = engine.matcher.watermarks.current_ms
       if watermark > .min { status.watermark_ms = min(status.watermark_ms ?? .max, watermark) }
       for (index, (topic, next)) in zip(configuration.inputTopics, engine.next).enumerated() {
-        // What lies behind the last record may be a control record of a transaction: no record to wait for.
-        if let consumer, !engine.isAtEnd[index],
-          let (_, high) = consumer.cachedOffsets(TopicPartition(topic, partition))
-        {
-          status.lag += max(0, high - next)
+        // What lies between the last record and the end that was read may be control records of transactions: no records to
+        // wait for. What lies behind that end waits for a transaction of somebody who has not ended it.
+        if let (_, high) = consumer?.cachedOffsets(TopicPartition(topic, partition)) {
+          status.lag += max(0, high - (engine.isAtEnd[index] ? max(next, task.ends[index]) : next))
         }
       }
     }

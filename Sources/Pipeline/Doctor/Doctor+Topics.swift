@@ -155,6 +155,10 @@ extension Doctor {
     let policies = Set((found["cleanup.policy"] ?? "delete").split(separator: ",").map(String.init))
     let isCheckpoints = topic.name == configuration.checkpointsTopic
     let isEpochs = topic.name == configuration.epochsTopic
+    // Dead letters may have no key, nor has the progress of a router.
+    let isKeyless =
+      topic.name == configuration.deadLettersTopic
+      || configuration.sources.contains { $0.isRouted && $0.topic == topic.name }
     if topic.part == .source {
       if policies.contains("compact") {
         add(
@@ -169,9 +173,12 @@ extension Doctor {
         ? "The matching state would be thrown away after a while, and a task that starts then could not be brought back. "
         : isEpochs
           ? "Records of epochs would be thrown away, and a task could not be brought back. "
-          : "What the topic says of long ago is thrown away, or never is. "
+          : isKeyless && policies.contains("compact")
+            ? "Kafka refuses records without a key on such a topic, and the partition that one comes from would stand still. "
+            : "What the topic says of long ago is thrown away, or never is. "
       add(
-        isCheckpoints || isEpochs ? .failed : .warning, "cleanup.policy=\(text), not \(wanted)",
+        isCheckpoints || isEpochs || isKeyless && policies.contains("compact") ? .failed : .warning,
+        "cleanup.policy=\(text), not \(wanted)",
         loss + set("cleanup.policy", wanted))
     }
     judgeRetention(topic, found, policies, isEpochs: isEpochs, add, set)

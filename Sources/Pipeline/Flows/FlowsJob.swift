@@ -133,6 +133,7 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
       }
       for end in consumer.ended {
         behind.remove(end.place)
+        if next[end.place] == nil { noteEmptied(end.place) }
         ends[end.place] = end.offset
       }
       if let places = try consumer.answerRebalance(start: .beginning) {
@@ -233,6 +234,17 @@ public final class FlowsJob: TellingStage, @unchecked Sendable {
     case 0: takeBreak(message)
     default: takePublished(message)
     }
+  }
+
+  /// A source's partition has nothing that can be read, though it once had.
+  private func noteEmptied(_ place: TopicPartition) {
+    guard topics.firstIndex(of: place.topic) ?? .max < lanes.count, !trimmed.contains(place),
+      let low = consumer.cachedOffsets(place)?.low, low > 0
+    else { return }
+    trimmed.insert(place)
+    log.warning(
+      "all records are gone: what they held is not in the figures",
+      metadata: ["place": "\(place)", "oldest": "\(low)"])
   }
 
   /// What is no message of ours is passed over: it will be replaced.
