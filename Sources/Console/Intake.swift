@@ -146,12 +146,13 @@ final class RecordChecker: @unchecked Sendable {
   func check(_ payload: UnsafeBufferPointer<UInt8>, key: UnsafeBufferPointer<UInt8>?, latest_ms: Int64) -> Outcome {
     let outcome = decode(payload, key: key, latest_ms: latest_ms)
     guard case .bad(let fault) = outcome else { return outcome }
-    if fault.reason == .masterDataMissing, let waiting,
-      case .good(let key) = waiting.decode(payload, key: key, latest_ms: latest_ms)
-    {
-      return .waiting(key)
+    guard fault.reason == .masterDataMissing, let waiting else { return .bad(fault.named(dimensions)) }
+    switch waiting.decode(payload, key: key, latest_ms: latest_ms) {
+    case .good(let key): return .waiting(key)
+    // What no table will mend is what its sender should hear of.
+    case .bad(let other): return .bad(other.named(dimensions))
+    case .waiting, .skipped: return .bad(fault.named(dimensions))
     }
-    return .bad(fault.named(dimensions))
   }
 
   private func decode(

@@ -192,7 +192,7 @@ import Testing
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("tieout-\(UUID().uuidString)").path
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: folder) }
-    try "id\nC\n".write(toFile: folder + "/customers.csv", atomically: true, encoding: .utf8)
+    try "id,name\nC,Customer\n".write(toFile: folder + "/customers.csv", atomically: true, encoding: .utf8)
     func outcome(_ tables: String, severity: String = "reject", hold: String = "", _ customer: String) throws -> String
     {
       let configuration = try Configuration.parse(
@@ -215,8 +215,8 @@ import Testing
       case .bad(let fault): return "\(fault.reason) \(fault.field)"
       }
     }
-    let file = "file: customers.csv, key: id"
-    let topic = "topic: customers, key: id"
+    let file = "file: customers.csv, key: id, value: name"
+    let topic = "topic: customers, value: name"
     let hold = ", hold: {time: 1m}"
     #expect(try outcome(file, "C") == "good")
     #expect(try outcome(file, "D") == "masterDataMissing customer")
