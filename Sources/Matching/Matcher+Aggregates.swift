@@ -16,7 +16,8 @@ extension Matcher {
       postingPeriod: 0)
     input.extent = extent
     let timeDay = day(ofMilliseconds: fact.pointee.time_ms)
-    let datedDay = cancelDay ?? (fact.pointee.date_d == absentDate ? timeDay : fact.pointee.date_d)
+    let rateDay = fact.pointee.date_d == absentDate ? timeDay : fact.pointee.date_d
+    let datedDay = cancelDay ?? rateDay
     if fact.pointee.isPosting {
       input.role = fact.pointee.role
       input.amount = fact.pointee.amount
@@ -55,7 +56,7 @@ extension Matcher {
       &input, eventDay: fact.pointee.isPosting ? timeDay : datedDay, postingDay: datedDay,
       statedPeriod: fact.pointee.isPosting ? fact.pointee.statedPeriod : 0, sign: sign)
     if hasSchedules, !fact.pointee.isPosting { aggregateReleases(fact, input, sign: sign, cancelDay: cancelDay) }
-    if hasExchange { aggregateInBase(fact, input, day: datedDay, sign: sign, cancelDay: cancelDay) }
+    if hasExchange { aggregateInBase(fact, input, day: rateDay, sign: sign, cancelDay: cancelDay) }
   }
 
   /// Adds what the schedule of a billing event releases to the cells of the periods in which it does, or takes it back: as
