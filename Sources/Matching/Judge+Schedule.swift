@@ -55,8 +55,9 @@ public struct RevenueSchedules: Sendable, Equatable {
 
   /// Calls `body` for each release of an amount over a service: its accounting period, the first and the last day of it,
   /// and what is released in it. The releases add up to the whole.
+  /// - Parameter isRemainderWhole: As an earlier version did: more than the whole may be released before the last period.
   func forEachRelease(
-    of whole: Int128, from first: Int32, to last: Int32, _ calendar: FiscalCalendar?,
+    of whole: Int128, from first: Int32, to last: Int32, _ calendar: FiscalCalendar?, isRemainderWhole: Bool = false,
     _ body: (_ period: Int32, _ first_d: Int32, _ last_d: Int32, _ amount: Int128) -> Void
   ) {
     var before: Int128 = 0
@@ -67,7 +68,7 @@ public struct RevenueSchedules: Sendable, Equatable {
       if remainder == .last, done < all {
         until = before + dividedHalfEven(whole * Int128(done - doneBefore), Int128(all))
         // Of a few minor units over many periods: none is released with the other sign for it.
-        until = whole < 0 ? max(whole, until) : min(whole, until)
+        if !isRemainderWhole { until = whole < 0 ? max(whole, until) : min(whole, until) }
       }
       body(period, from, last, until - before)
       before = until

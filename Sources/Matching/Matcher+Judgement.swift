@@ -237,7 +237,9 @@ extension Matcher {
   private mutating func recount(_ place: Int, _ slot: Int, sign: Int64) {
     if quality != nil { recountValue(place, slot, sign: sign) }
     if sourceTotals != nil { recountSource(place, slot, sign: sign) }
-    if !cancelledSlots.isEmpty, !isCancelledOut, withUnsafePointer(to: read[place], { isOfInvoices($0) }) {
+    if !cancelledDocuments.isEmpty, !isCancelledOut,
+      withUnsafePointer(to: read[place], { isCancellation($0) || isOfCancelled($0, slot) })
+    {
       // The body is still as it was.
       aggregateCancelled(slot, sign: -1)
       isCancelledOut = true

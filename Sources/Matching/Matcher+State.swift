@@ -173,7 +173,7 @@ extension Matcher {
     ties[slot].flags = flags
     guard isBodyWhole(slot) else { throw ByteCodingError("facts that cannot be read, at \(reader.offset)") }
     if !isOfThisVersion { renewBody(slot) }
-    if holdsCancellation(slot) { cancelledSlots.insert(UInt32(slot)) }
+    noteCancelled(slot)
     if sourceTotals != nil { readSources(slot) }
     let breaks = try reader.readCount(atMost: 1 << 16)
     var lastBreak: StoreRef = 0
@@ -310,7 +310,7 @@ extension Matcher {
   public func exportSums(into writer: inout ByteWriter) {
     counters.export(into: &writer)
     totals.export(into: &writer)
-    if aggregates != nil { writer.write(Matcher.cancelledTag) }
+    if aggregates != nil { writer.write(CancelledSums.asBilled.tag!) }
     if takesActions {
       writer.write(ActionCounters.tag)
       counters.actions.export(into: &writer)
@@ -338,8 +338,9 @@ extension Matcher {
     settledTotals = try ControlTotals(from: &reader)
     // Each part stands there only where it was kept when the state was written.
     var ahead = reader
-    knowsCancelled = (try? ahead.read(UInt64.self)) == Matcher.cancelledTag
-    if knowsCancelled { reader = ahead }
+    let tag = try? ahead.read(UInt64.self)
+    cancelledSums = [.atLaterRate, .asBilled].first { $0.tag == tag } ?? .asSaid
+    if cancelledSums != .asSaid { reader = ahead }
     ahead = reader
     if let tag = try? ahead.read(UInt64.self), tag == ActionCounters.tag {
       reader = ahead
