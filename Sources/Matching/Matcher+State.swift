@@ -9,8 +9,9 @@ extension Matcher {
   /// Versions of the format of shards and of the rest that can be read. 3 has people's decisions, 4 where differences lie:
   /// what they put into the aggregates, and their periods. 5 has sums by source, or sums in which postings stand under
   /// dimensions of their orders: an earlier version would take them back from where they are not. From 6 on facts are short
-  /// (`FactCursor`).
+  /// (`FactCursor`), and what comes again leaves the sums with the record that shows it.
   public static let stateVersions: ClosedRange<UInt8> = 2...6
+  private static let siftingVersion: UInt8 = 6
   /// The version that is written.
   public static var stateVersion: UInt8 { stateVersions.upperBound }
 
@@ -263,8 +264,11 @@ extension Matcher {
 
   /// Begins a restore from shards that were written at different epochs: until `endRestore`, records of shards that
   /// are not in yet are passed over, because the shard's bytes know them already.
-  /// - Parameter ties: How many will come, about.
-  public mutating func beginRestore(bits: Int, ties: Int) {
+  /// - Parameters:
+  ///   - ties: How many will come, about.
+  ///   - version: `stateVersion` of the state.
+  public mutating func beginRestore(bits: Int, ties: Int, version: UInt8 = Matcher.stateVersion) {
+    keepsRepetitions = version < Matcher.siftingVersion
     index.reserve(ties)
     isRestoring = true
     isAttentive = true
@@ -282,6 +286,7 @@ extension Matcher {
   public mutating func endRestore() {
     precondition(!restoredShards.contains(false), "a restore ends before every shard is in")
     isRestoring = false
+    keepsRepetitions = false
     isAttentive = isRevising
     restoredShards = []
   }

@@ -98,6 +98,9 @@ public struct Matcher: ~Copyable {
   var isRestoring = false
   var restoredShards: [Bool] = []
   var restoreBits = 0
+  /// The state that is being restored is of a version in which what came again, or replaced a row, stayed in the sums until
+  /// its tie was judged: so its sums have it, and it stays with its tie until these are there.
+  var keepsRepetitions = false
   /// A restore or a revision of the posting policies is running: records are looked at more closely.
   var isAttentive = false
 
@@ -479,7 +482,7 @@ public struct Matcher: ~Copyable {
       || isBoth && policy.reportsProvisional
     schedule(slot, at: wantsSettling ? min(own, tie.pointee.quiet_ms) : own)
     // A storm of re-deliveries stays bounded: before a large body doubles again, they are taken out.
-    if wantsSifting { sift(slot) }
+    if wantsSifting, !keepsRepetitions { sift(slot) }
   }
 
   @inline(__always)
