@@ -110,6 +110,7 @@ struct Judge {
     allVoided.clear()
     for part in voided { allVoided.append(part) }
     for part in scheduled { allVoided.append(part) }
+    if allVoided.count > Finding.fewParts { allVoided = Finding.bounded(allVoided) }
     isWhollyAgreed =
       findings.isEmpty && (isDecided || expected == posted && !policy.quantities.isEnabled && !isPaidNotBilled)
       && !hasPendingRelease && !awaitsDocument

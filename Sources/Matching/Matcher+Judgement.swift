@@ -508,7 +508,7 @@ extension Matcher {
         }
         counters.revisions[Int(type)] += 1
       }
-      let parts = tracksPeriods ? located(finding.parts) : finding.parts
+      let parts = Finding.bounded(tracksPeriods ? located(finding.parts) : finding.parts)
       deposit(record, parts, slot)
       kept.add(record, parts, isOpen: state.isOpen, &store)
     }

@@ -197,6 +197,9 @@ extension Matcher {
         Int(record.state) < BreakState.allCases.count, AccountRole(rawValue: record.role) != nil
       else { throw ByteCodingError("a break of an unknown type, at \(reader.offset)") }
       let partCount: UInt16 = try reader.read()
+      guard Int(partCount) <= BreakRecord.mostParts else {
+        throw ByteCodingError("a break of too many parts, at \(reader.offset)")
+      }
       var parts: [Finding.Part] = []
       for _ in 0..<partCount {
         let period: Int32 = bits & 4 != 0 ? try reader.read() : 0
