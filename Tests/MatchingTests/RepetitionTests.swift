@@ -150,4 +150,50 @@ import Testing
     #expect(second.counters.duplicates == 3)
     expectControlTotals(second.totals)
   }
+
+  /// What came again, and what a newer image has replaced, is counted alike whether its tie is looked at with every record
+  /// or once for all of them.
+  @Test(arguments: 0..<150 as Range<UInt64>) func countsDoNotDependOnWhenATieIsLookedAt(seed: UInt64) {
+    var generator = SeededGenerator(state: seed)
+    let r = Records()
+    let (first, kind) = (r.invoice("O1", net: 5)[1], Int.random(in: 0..<3, using: &generator))
+    let sale = r.event("O1", net: 5, gross: 5)
+    var inputs: [Input] = []
+    for number in 0..<Int.random(in: 2...7, using: &generator) {
+      let content = Int64.random(in: 1...3, using: &generator)
+      let time_ms = t0 + Int64.random(in: 0...2, using: &generator) * (seed % 2 == 0 ? 1_000 : 0)
+      if kind == 2 {
+        var event = sale
+        (event.time_ms, event.amounts[.net], event.amounts[.gross]) = (time_ms, content, content)
+        event.isUpsert = Bool.random(using: &generator)
+        event.position.offset += Int64(number)
+        inputs.append(.order(event))
+      } else {
+        var posting = first
+        (posting.time_ms, posting.amount) = (time_ms, -content)
+        posting.isUpsert = kind == 1 && Bool.random(using: &generator)
+        posting.position.offset += Int64(number)
+        inputs.append(.posting(posting))
+      }
+    }
+    // An event that is no change, after one that is, is a repetition of what stands or evidence beside it.
+    if kind == 2 { inputs.sort { !isChange($0) && isChange($1) } }
+    func counts(together: Bool) -> [Int] {
+      var matcher = Self.matcher(plainly: false)
+      var outputs = MatchOutputs()
+      matcher.keepsRepetitions = together
+      matcher.take(inputs, into: &outputs)
+      matcher.keepsRepetitions = false
+      matcher.finish(outputs: &outputs)
+      return [matcher.counters.duplicates, matcher.counters.superseded]
+    }
+    #expect(counts(together: true) == counts(together: false), "seed \(seed)")
+  }
+
+  private func isChange(_ input: Input) -> Bool {
+    switch input {
+    case .order(let event): event.isUpsert
+    case .posting(let posting): posting.isUpsert
+    }
+  }
 }
