@@ -533,6 +533,30 @@ func expectControlTotals(_ totals: ControlTotals, sourceLocation: SourceLocation
     #expect(flow(nil, 2, nil) == ["UNBILLED_SHIPMENT:unbilled"])
   }
 
+  /// A cancelled document takes its quantity back whole and once, as it does its amounts.
+  @Test func cancelledQuantitiesAreTakenBackOnce() {
+    let policy = testPolicy { $0.quantities.isEnabled = true }
+    func event(_ kind: OrderEventKind, _ document: String, _ quantity: Int64?, after hours: Int64) -> OrderEvent {
+      r.event("O1", kind, at: t0 + hours * hour, document: document, quantity: quantity)
+    }
+    let supplied = [event(.delivered, "L1", 10, after: 0), event(.shipped, "L1", 10, after: 0)]
+    let sale = event(.invoiced, "D1", 10, after: 1)
+    let again = event(.invoiced, "D2", 10, after: 5)
+    let cancelled = event(.invoiceCancelled, "D1", 10, after: 2)
+    let twice = event(.invoiceCancelled, "D1", 10, after: 3)
+    func found(_ events: [OrderEvent]) -> [String] { verdicts(supplied + events, [], policy: policy) }
+    #expect(found([sale, cancelled, again]) == [])
+    #expect(found([sale, cancelled, twice, again]) == [])
+    #expect(found([sale, cancelled, twice]) == ["UNBILLED_SHIPMENT:unbilled"])
+    // Its own record may tell none, or another.
+    #expect(found([sale, event(.invoiceCancelled, "D1", nil, after: 2), again]) == [])
+    #expect(found([sale, event(.invoiceCancelled, "D1", 3, after: 2), again]) == [])
+    // Under its number billed again.
+    #expect(found([sale, cancelled, event(.invoiced, "D1", 10, after: 4)]) == [])
+    // Of what is not known it takes back what it says.
+    #expect(found([again, event(.invoiceCancelled, "D3", 4, after: 6)]) == ["QUANTITY_MISMATCH:revenue"])
+  }
+
   /// No more than was ordered, where that is asked for and orders tell quantities; less may still follow.
   @Test(arguments: QuantityChecks.Basis.allCases) func noMoreThanOrdered(_ basis: QuantityChecks.Basis) {
     func flow(
