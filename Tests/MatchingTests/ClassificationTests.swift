@@ -291,6 +291,31 @@ func expectControlTotals(_ totals: ControlTotals, sourceLocation: SourceLocation
     #expect(verdicts(events, lines + late).map { $0.hasSuffix("revenue") } == [true])
   }
 
+  /// A posting that names no document takes a cancelled one back where it comes to as much; another one is dated as any.
+  @Test func onlyWhatWasCancelledIsTakenBackWithoutAName() {
+    let policy = testPolicy {
+      $0.entries[Int(OrderEventKind.credited.rawValue)] = [.init(.revenue, 1, .net), .init(.receivable, -1, .gross)]
+    }
+    let april = t0 + 22 * 24 * hour
+    let events = [
+      r.event("O1", document: "D1", net: 100_00, gross: 100_00),
+      r.event("O1", document: "D2", net: 500_00, gross: 500_00),
+      r.event("O1", .invoiceCancelled, at: t0 + hour, document: "D1"),
+      r.event("O1", .credited, at: t0 + 2 * hour, document: "C1", net: 30_00, gross: 30_00),
+    ]
+    let billed =
+      r.invoice("O1", net: 100_00, document: "D1") + r.invoice("O1", net: 500_00, journal: "JE2", document: "D2")
+    func back(_ net: Int64, _ journal: String, at time_ms: Int64, document: String = "") -> [Posting] {
+      r.invoice("O1", net: -net, journal: journal, at: time_ms, document: document)
+    }
+    let credit = back(30_00, "JE4", at: t0 + 3 * hour, document: "C1")
+    // The cancelled document, taken back in April.
+    #expect(verdicts(events, billed + back(100_00, "JE3", at: april) + credit, policy: policy) == [])
+    // The credit note, in April.
+    let own = back(100_00, "JE3", at: t0 + 2 * hour, document: "D1")
+    #expect(verdicts(events, billed + own + back(30_00, "JE4", at: april), policy: policy) == ["CUTOFF:revenue"])
+  }
+
   /// What is posted in its period, and in a later one taken back and posted anew, is in its period all the same.
   @Test(arguments: [true, false]) func aPeriodThatAgreesIsNoCutoff(isReversal: Bool) {
     let april = day(ofMilliseconds: t0) + 22
