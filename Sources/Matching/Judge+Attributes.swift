@@ -121,14 +121,16 @@ extension Judge {
     for other in duePostings where other.code == posting.code && isMeant(other) && other.period(calendar) == period {
       open += Int128(other.amount)
     }
+    var released: Int128 = 0
     for (at, event) in dueEvents.enumerated() where isMeant(event) {
-      for entry in policy.entries(of: event) where entry.role == posting.role {
-        let amount = Int128(event.amount(entry.component)) * Int128(entry.sign)
-        if event.period(calendar) == period { open -= amount }
-        if isVoid[at], accountingPeriod(ofDay: cancelDay(at), calendar).name == period { open += amount }
-      }
+      let amount = amount(ofEvent: at, in: posting.role)
+      if event.period(calendar) == period { open -= amount }
+      if isVoid[at], accountingPeriod(ofDay: cancelDay(at), calendar).name == period { open += amount }
+      released += self.released(at, in: period)
     }
-    return open == 0
+    if posting.role == .revenue { released = -released }
+    // Of a period that is not due yet all may be released, or nothing; and a release need not name the document.
+    return open == 0 || open == released && (posting.role == .deferred || posting.role == .revenue)
   }
 
   /// Whether an event is of the document that a posting names, and puts something into its role. Both by place.

@@ -221,6 +221,20 @@ extension Judge {
     return period != 0 ? period : accountingPeriod(ofDay: day(ofMilliseconds: posting.time_ms), calendar).name
   }
 
+  /// What the schedule of an event, by place, releases in an accounting period: until its cancellation, which takes it back.
+  func released(_ place: Int, in period: Int32) -> Int128 {
+    guard let schedules, dueEvents[place].service != nil else { return 0 }
+    var steps: [ScheduledRelease] = []
+    appendReleases(of: dueEvents[place], schedules, to: &steps)
+    guard isVoid[place] else { return steps.reduce(0) { $1.period == period ? $0 + $1.amount : $0 } }
+    let day = cancelDay(place)
+    let own = accountingPeriod(ofDay: day, policy.checks?.calendar).name
+    return steps.reduce(0) { sum, step in
+      guard step.last_d < day else { return sum }
+      return sum + (step.period == period ? step.amount : 0) - (own == period ? step.amount : 0)
+    }
+  }
+
   /// What the schedules of an event have released that is due by now.
   func dueReleases(of event: Fact) -> Int128 {
     guard let schedules, event.service != nil else { return 0 }
