@@ -107,6 +107,7 @@ extension Judge {
         for (period, amount) in releasesBeforeCancellation(place, periods) {
           schedule(amount, in: period, dueEvents[place].currency)
         }
+        if isCancelledAhead(place) { hasPendingRelease = true }
       }
     }
     for currency in currencies.indices {
@@ -144,7 +145,8 @@ extension Judge {
   }
 
   /// What an event that is void released in the periods that were over when it was cancelled, and what the cancellation
-  /// takes back of it in its own: together they are nothing.
+  /// takes back of it in its own: together they are nothing. Where a cancellation is dated ahead, the service goes on until
+  /// then: of periods that have not begun nothing is released yet.
   func releasesBeforeCancellation(
     _ place: Int, _ periods: borrowing PeriodCalendar
   ) -> [(period: Int32, amount: Int128)] {
@@ -152,12 +154,22 @@ extension Judge {
     var steps: [ScheduledRelease] = []
     appendReleases(of: dueEvents[place], schedules, to: &steps)
     var amounts: [(period: Int32, amount: Int128)] = []
-    for step in steps where step.last_d < cancelDay(place) {
+    for step in steps where step.last_d < cancelDay(place) && step.begin_ms < clock_ms {
       amounts.append((periods.period(ofDay: day(ofMilliseconds: step.begin_ms)), step.amount))
     }
     let released = amounts.reduce(0) { $0 + $1.amount }
     if released != 0 { amounts.append((periods.period(ofDay: cancelDay(place)), -released)) }
     return amounts
+  }
+
+  /// Whether an event that is void goes on releasing until its cancellation, which is dated ahead.
+  private func isCancelledAhead(_ place: Int) -> Bool {
+    guard let schedules, dueEvents[place].service != nil, Int64(cancelDay(place)) * millisecondsPerDay > clock_ms else {
+      return false
+    }
+    var steps: [ScheduledRelease] = []
+    appendReleases(of: dueEvents[place], schedules, to: &steps)
+    return steps.contains { $0.last_d < cancelDay(place) && $0.begin_ms >= clock_ms }
   }
 
   /// What of it is taken for right: the ledger's own figure between what is due and what has begun, the nearer of the two
