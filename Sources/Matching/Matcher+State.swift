@@ -159,9 +159,12 @@ extension Matcher {
     let quiet_ms: Int64 = try reader.read()
     let length = try reader.readCount(atMost: 1 << 30)
     let body = try reader.readRaw(length).assumingMemoryBound(to: UInt8.self)
-    guard length > 0, let base = body.baseAddress, Matcher.keySize(Matcher.key(base).count) <= length,
-      flags & Tie.Flag.live != 0
-    else { throw ByteCodingError("a tie without a key, at \(reader.offset)") }
+    guard Matcher.isKeyWhole(body), let base = body.baseAddress, flags & Tie.Flag.live != 0 else {
+      throw ByteCodingError("a tie without a key, at \(reader.offset)")
+    }
+    guard isBodyWhole(base, length: length, isValued: flags & Tie.Flag.valued != 0) else {
+      throw ByteCodingError("facts that cannot be read, at \(reader.offset)")
+    }
     let key = Matcher.key(base)
     let fingerprint = Fingerprint(key)
     guard Matcher.shard(fingerprint, bits: bits) == shard else {
@@ -172,7 +175,6 @@ extension Matcher {
     resizeBody(slot, from: Matcher.keySize(key.count), to: length)
     bodyStart(slot).update(from: base, count: length)
     ties[slot].flags = flags
-    guard isBodyWhole(slot) else { throw ByteCodingError("facts that cannot be read, at \(reader.offset)") }
     if !isOfThisVersion { renewBody(slot) }
     noteCancelled(slot)
     if sourceTotals != nil { readSources(slot) }
@@ -228,10 +230,20 @@ extension Matcher {
     last = ref
   }
 
-  /// Whether a body that came from outside can be read to its end, and names only what there is.
-  private func isBodyWhole(_ slot: Int) -> Bool {
-    let (start, length) = (bodyStart(slot), bodyLength(slot))
-    let isValued = ties[slot].has(Tie.Flag.valued)
+  /// Whether bytes that came from outside begin with a key as `write(_:balance:at:)` writes it.
+  private static func isKeyWhole(_ body: UnsafeBufferPointer<UInt8>) -> Bool {
+    guard body.count >= keySize(0), let base = body.baseAddress else { return false }
+    if body[2] == 255, body.count < keySize(255) { return false }
+    let count = key(base).count
+    return keySize(count) <= body.count && (count < 255) == (body[2] < 255)
+  }
+
+  /// Whether a body that came from outside can be read to its end, and names only what there is. It is read where there is
+  /// room behind it, so that nothing it says leads out of bounds.
+  private mutating func isBodyWhole(_ body: UnsafePointer<UInt8>, length: Int, isValued: Bool) -> Bool {
+    texts.reset()
+    let start = texts.take(length + FactCursor.mostBytes)
+    start.update(from: body, count: length)
     let keyBytes = Matcher.keySize(Matcher.key(start).count)
     if isValued {
       let size = TieValue.size(endingAt: start + length)
@@ -239,7 +251,7 @@ extension Matcher {
         TieValue.isSound(last: start[length - 1], first: Matcher.firstCurrency(start, factsEnd: length - size))
       else { return false }
     }
-    var facts = facts(slot)
+    var facts = Matcher.facts(start, length: length, isValued: isValued)
     while facts.next() {
       let isKnown =
         facts.isPosting ? AccountRole(rawValue: facts.code) != nil : OrderEventKind(rawValue: facts.code) != nil
