@@ -164,7 +164,7 @@ private func side(_ isPosting: Bool) -> UInt64 { isPosting ? 0x706f_7374 : 0x6f7
 /// Of both halves: each by itself is the same for many a pair of short numbers (`12` and `123`), as it only has to spread
 /// keys that are compared in full.
 @inline(__always)
-private func textHash(_ text: ByteView) -> UInt64 {
+func textHash(_ text: ByteView) -> UInt64 {
   let fingerprint = Fingerprint(text)
   return mixed(fingerprint.high, fingerprint.low)
 }

@@ -150,14 +150,27 @@ struct FactCursor {
   @inline(__always) var hasId: Bool { heads >> 14 & 3 != Text.none }
   @inline(__always) var period: Int32 { heads >> 18 & 3 == Period.none ? 0 : lastPeriod }
   @inline(__always) var amountWidth: Int { Int(heads >> 28) }
-  /// Whether the amounts can be read.
+  /// Whether the fact can be taken for one: numbers have a width, what belongs together is there, and dimensions end where
+  /// they say.
   var isSound: Bool {
-    if amountWidth == ShortForm.counterpart {
-      guard isPosting, mask == 1 else { return false }
-      return counterpart(code) != nil
+    guard heads >> 24 & 15 <= 8, areDimensionsSound else { return false }
+    if isPosting {
+      guard mask & 1 != 0, mask & ~(1 | Fact.baseBit | Fact.quantityBit) == 0 else { return false }
+      return amountWidth == ShortForm.counterpart ? mask == 1 && counterpart(code) != nil : amountWidth <= 8
     }
-    return amountWidth <= 8 && mask <= Fact.knownBits
+    let service = mask & Fact.serviceBits
+    return amountWidth <= 8 && mask <= Fact.knownBits && (service == 0 || service == Fact.serviceBits)
   }
+
+  private var areDimensionsSound: Bool {
+    let bytes = dimensions
+    var offset = 0
+    while offset < bytes.count { offset += 1 + Int(bytes.base.unsafelyUnwrapped[offset]) }
+    return offset == bytes.count
+  }
+
+  /// More than a fact can take, whatever its bytes say: seven texts of 65,538 bytes, and all else.
+  static let mostBytes = 1 << 19
 
   /// What stands before the id's tail.
   @inline(__always)

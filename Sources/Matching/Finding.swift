@@ -1,3 +1,4 @@
+import Aggregates
 import Domain
 
 /// One cause why a tie does not agree, as the judgement of one moment sees it.
@@ -10,6 +11,40 @@ struct Finding {
     var delta: Int64
     /// Where control totals are kept by period: the one in which it lies; else 0.
     var period: Int32 = 0
+  }
+
+  /// As many parts a tie keeps as they are; where there are more, those of one currency, role and period are one.
+  static let fewParts = 1_024
+  /// The most that it keeps: beyond, all differences lie in one period. There are less than 512 currencies.
+  static let maximumParts = 12_288
+
+  /// The same differences, in no more parts than a tie can keep.
+  static func bounded(_ parts: [Part]) -> [Part] {
+    guard parts.count > fewParts else { return parts }
+    let merged = merged(parts)
+    if merged.count <= maximumParts { return merged }
+    let unplaced = self.merged(
+      parts.map { Part(currency: $0.currency, role: $0.role, delta: $0.delta, period: CellTable.overflowPeriod) })
+    return Array(unplaced.prefix(maximumParts))
+  }
+
+  private static func merged(_ parts: [Part]) -> [Part] {
+    var merged: [Part] = []
+    var places: [UInt64: Int] = [:]
+    for part in parts {
+      let key =
+        UInt64(UInt32(bitPattern: part.period)) << 32 | UInt64(part.currency.rawValue) << 8 | UInt64(part.role.rawValue)
+      if let known = places[key] {
+        let (sum, isBeyond) = merged[known].delta.addingReportingOverflow(part.delta)
+        if !isBeyond {
+          merged[known].delta = sum
+          continue
+        }
+      }
+      places[key] = merged.count
+      merged.append(part)
+    }
+    return merged
   }
 
   var type: BreakType

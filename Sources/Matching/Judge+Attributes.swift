@@ -78,13 +78,35 @@ extension Judge {
     return verdict
   }
 
-  /// Whether a posting takes back what was cancelled, though the ledger does not call it a reversal.
+  /// Whether a posting takes back what was cancelled, though the ledger does not call it a reversal: it names the document,
+  /// or names none and its journal has just what that put into the role, or all that was cancelled did.
   private func reversesVoid(_ place: Int) -> Bool {
-    let document = duePostings[place].document
-    return isVoid.indices.contains {
-      isVoid[$0] && !isOfSide($0, place) && hasEntry(dueEvents[$0], duePostings[place])
-        && (document.isEmpty || dueEvents[$0].document.elementsEqual(document))
+    let posting = duePostings[place]
+    func takesBack(_ event: Int) -> Bool {
+      isVoid[event] && !isOfSide(event, place) && hasEntry(dueEvents[event], posting)
     }
+    guard posting.document.isEmpty else {
+      return isVoid.indices.contains { takesBack($0) && dueEvents[$0].document.elementsEqual(posting.document) }
+    }
+    let others = isVoid.indices.filter { takesBack($0) && dueEvents[$0].currency == posting.currency }
+    guard !others.isEmpty else { return false }
+    var own: Int128 = 0
+    for (at, other) in duePostings.enumerated()
+    where at == place
+      || other.isOfJournal(of: posting) && other.code == posting.code && other.currency == posting.currency
+        && other.document.isEmpty
+    { own += Int128(other.amount) }
+    let amounts = others.map { amount(ofEvent: $0, in: posting.role) }
+    return amounts.contains(-own) || amounts.reduce(0, +) == -own
+  }
+
+  /// What an event puts into a role.
+  private func amount(ofEvent place: Int, in role: AccountRole) -> Int128 {
+    var amount: Int128 = 0
+    for entry in policy.entries(of: dueEvents[place]) where entry.role == role {
+      amount += Int128(dueEvents[place].amount(entry.component)) * Int128(entry.sign)
+    }
+    return amount
   }
 
   /// Whether the ledger holds of the role of a posting what is expected in that posting's period: what was reversed there
@@ -99,14 +121,16 @@ extension Judge {
     for other in duePostings where other.code == posting.code && isMeant(other) && other.period(calendar) == period {
       open += Int128(other.amount)
     }
+    var released: Int128 = 0
     for (at, event) in dueEvents.enumerated() where isMeant(event) {
-      for entry in policy.entries(of: event) where entry.role == posting.role {
-        let amount = Int128(event.amount(entry.component)) * Int128(entry.sign)
-        if event.period(calendar) == period { open -= amount }
-        if isVoid[at], accountingPeriod(ofDay: cancelDay(at), calendar).name == period { open += amount }
-      }
+      let amount = amount(ofEvent: at, in: posting.role)
+      if event.period(calendar) == period { open -= amount }
+      if isVoid[at], accountingPeriod(ofDay: cancelDay(at), calendar).name == period { open += amount }
+      released += self.released(at, in: period)
     }
-    return open == 0
+    if posting.role == .revenue { released = -released }
+    // Of a period that is not due yet all may be released, or nothing; and a release need not name the document.
+    return open == 0 || open == released && (posting.role == .deferred || posting.role == .revenue)
   }
 
   /// Whether an event is of the document that a posting names, and puts something into its role. Both by place.
@@ -119,10 +143,7 @@ extension Judge {
   /// Whether an event puts an amount of the sign of a posting into its role. Where none of the document that it names does,
   /// the posting settles that document, as a payment does that names its invoice, and is about another event. Both by place.
   private func isOfSide(_ event: Int, _ posting: Int) -> Bool {
-    var sum: Int128 = 0
-    for entry in policy.entries(of: dueEvents[event]) where entry.role == duePostings[posting].role {
-      sum += Int128(dueEvents[event].amount(entry.component)) * Int128(entry.sign)
-    }
+    let sum = amount(ofEvent: event, in: duePostings[posting].role)
     return sum == 0 || (sum < 0) == (duePostings[posting].amount < 0)
   }
 

@@ -24,6 +24,33 @@ struct ChargeList: Equatable {
   /// As in `Fact.dimensionBytes`.
   var dimensions: [UInt8]
   var charges: [Charge] = []
+
+  /// The most that a tie keeps.
+  static let maximumCharges = 8_192
+  /// As many as the granules of a record can be counted for: those of a state that another version has written, too.
+  static let mostCharges =
+    (32_768 * 8 - 64 - maximumDimensions * (maximumDimensionBytes + 1)) / MemoryLayout<Charge>.stride
+
+  /// Where there are more, those of one currency and role are one, of no period of their own.
+  mutating func bound() {
+    guard charges.count > ChargeList.maximumCharges else { return }
+    var merged: [Charge] = []
+    var places: [UInt32: Int] = [:]
+    for charge in charges {
+      let kind: UInt32 = (charge.isBase ? 1 : 0) | (charge.amount == nil ? 2 : 0)
+      let key = UInt32(charge.currency.rawValue) << 16 | UInt32(charge.role.rawValue) << 8 | kind
+      if let known = places[key] {
+        if let amount = charge.amount {
+          merged[known].amount = Int64(clamping: Int128(merged[known].amount!) + Int128(amount))
+        }
+        continue
+      }
+      places[key] = merged.count
+      merged.append(charge)
+      merged[merged.count - 1].period = CellTable.overflowPeriod
+    }
+    charges = Array(merged.prefix(ChargeList.maximumCharges))
+  }
 }
 
 extension Judge {
@@ -75,7 +102,10 @@ extension Judge {
         }
       }
     }
-    for at in lists.indices { lists[at].charges.sort { $0.order < $1.order } }
+    for at in lists.indices {
+      lists[at].bound()
+      lists[at].charges.sort { $0.order < $1.order }
+    }
     return lists.sorted { $0.dimensions.lexicographicallyPrecedes($1.dimensions) }
   }
 
@@ -331,7 +361,7 @@ extension ChargeList {
 
   init(from reader: inout ByteReader) throws(ByteCodingError) {
     dimensions = []
-    for _ in 0..<(try reader.readCount(atMost: Int(UInt16.max))) {
+    for _ in 0..<(try reader.readCount(atMost: ChargeList.mostCharges)) {
       let bits: UInt8 = try reader.read()
       guard let role = AccountRole(rawValue: try reader.read()), bits < 4 else {
         throw ByteCodingError("what is in dispute has no role, at \(reader.offset)")

@@ -98,6 +98,7 @@ extension Judge {
 extension Matcher {
   /// The same fact in the base currency, for the second view of the aggregates. Where there is no rate it counts as one
   /// without a value.
+  /// - Parameter day: Whose rate counts: its own, also of what is taken back later.
   @inline(never)
   mutating func aggregateInBase(
     _ fact: UnsafePointer<Fact>, _ input: AggregateInput, day: Int32, sign: Int, cancelDay: Int32?

@@ -55,8 +55,9 @@ public struct RevenueSchedules: Sendable, Equatable {
 
   /// Calls `body` for each release of an amount over a service: its accounting period, the first and the last day of it,
   /// and what is released in it. The releases add up to the whole.
+  /// - Parameter isRemainderWhole: As an earlier version did: more than the whole may be released before the last period.
   func forEachRelease(
-    of whole: Int128, from first: Int32, to last: Int32, _ calendar: FiscalCalendar?,
+    of whole: Int128, from first: Int32, to last: Int32, _ calendar: FiscalCalendar?, isRemainderWhole: Bool = false,
     _ body: (_ period: Int32, _ first_d: Int32, _ last_d: Int32, _ amount: Int128) -> Void
   ) {
     var before: Int128 = 0
@@ -67,7 +68,7 @@ public struct RevenueSchedules: Sendable, Equatable {
       if remainder == .last, done < all {
         until = before + dividedHalfEven(whole * Int128(done - doneBefore), Int128(all))
         // Of a few minor units over many periods: none is released with the other sign for it.
-        until = whole < 0 ? max(whole, until) : min(whole, until)
+        if !isRemainderWhole { until = whole < 0 ? max(whole, until) : min(whole, until) }
       }
       body(period, from, last, until - before)
       before = until
@@ -106,6 +107,7 @@ extension Judge {
         for (period, amount) in releasesBeforeCancellation(place, periods) {
           schedule(amount, in: period, dueEvents[place].currency)
         }
+        if isCancelledAhead(place) { hasPendingRelease = true }
       }
     }
     for currency in currencies.indices {
@@ -143,7 +145,8 @@ extension Judge {
   }
 
   /// What an event that is void released in the periods that were over when it was cancelled, and what the cancellation
-  /// takes back of it in its own: together they are nothing.
+  /// takes back of it in its own: together they are nothing. Where a cancellation is dated ahead, the service goes on until
+  /// then: of periods that have not begun nothing is released yet.
   func releasesBeforeCancellation(
     _ place: Int, _ periods: borrowing PeriodCalendar
   ) -> [(period: Int32, amount: Int128)] {
@@ -151,12 +154,22 @@ extension Judge {
     var steps: [ScheduledRelease] = []
     appendReleases(of: dueEvents[place], schedules, to: &steps)
     var amounts: [(period: Int32, amount: Int128)] = []
-    for step in steps where step.last_d < cancelDay(place) {
+    for step in steps where step.last_d < cancelDay(place) && step.begin_ms < clock_ms {
       amounts.append((periods.period(ofDay: day(ofMilliseconds: step.begin_ms)), step.amount))
     }
     let released = amounts.reduce(0) { $0 + $1.amount }
     if released != 0 { amounts.append((periods.period(ofDay: cancelDay(place)), -released)) }
     return amounts
+  }
+
+  /// Whether an event that is void goes on releasing until its cancellation, which is dated ahead.
+  private func isCancelledAhead(_ place: Int) -> Bool {
+    guard let schedules, dueEvents[place].service != nil, Int64(cancelDay(place)) * millisecondsPerDay > clock_ms else {
+      return false
+    }
+    var steps: [ScheduledRelease] = []
+    appendReleases(of: dueEvents[place], schedules, to: &steps)
+    return steps.contains { $0.last_d < cancelDay(place) && $0.begin_ms >= clock_ms }
   }
 
   /// What of it is taken for right: the ledger's own figure between what is due and what has begun, the nearer of the two
@@ -218,6 +231,20 @@ extension Judge {
     let calendar = policy.checks?.calendar
     let period = posting.period(calendar)
     return period != 0 ? period : accountingPeriod(ofDay: day(ofMilliseconds: posting.time_ms), calendar).name
+  }
+
+  /// What the schedule of an event, by place, releases in an accounting period: until its cancellation, which takes it back.
+  func released(_ place: Int, in period: Int32) -> Int128 {
+    guard let schedules, dueEvents[place].service != nil else { return 0 }
+    var steps: [ScheduledRelease] = []
+    appendReleases(of: dueEvents[place], schedules, to: &steps)
+    guard isVoid[place] else { return steps.reduce(0) { $1.period == period ? $0 + $1.amount : $0 } }
+    let day = cancelDay(place)
+    let own = accountingPeriod(ofDay: day, policy.checks?.calendar).name
+    return steps.reduce(0) { sum, step in
+      guard step.last_d < day else { return sum }
+      return sum + (step.period == period ? step.amount : 0) - (own == period ? step.amount : 0)
+    }
   }
 
   /// What the schedules of an event have released that is due by now.

@@ -39,6 +39,9 @@ struct Judge {
   var isVoid: [Bool] = []
   /// By event that is void, the day on which it was cancelled; nothing where none is.
   private var cancelDays: [Int32] = []
+  /// Places of the events that a cancellation of their document takes back, and of these cancellations.
+  private var takenBack: [Int] = []
+  private var takingBack: [Int] = []
   /// What schedules add to the plain sum of the events' expectations.
   var scheduled: [Finding.Part] = []
   /// By index of the currency, where there are any.
@@ -110,6 +113,7 @@ struct Judge {
     allVoided.clear()
     for part in voided { allVoided.append(part) }
     for part in scheduled { allVoided.append(part) }
+    if allVoided.count > Finding.fewParts { allVoided = Finding.bounded(allVoided) }
     isWhollyAgreed =
       findings.isEmpty && (isDecided || expected == posted && !policy.quantities.isEnabled && !isPaidNotBilled)
       && !hasPendingRelease && !awaitsDocument
@@ -225,6 +229,8 @@ struct Judge {
   /// - Parameter keepsCredited: An order that was credited in full is not taken for cancelled.
   mutating func applyCancellations(keepsCredited: Bool = false) {
     cancelDays.clear()
+    takenBack.clear()
+    takingBack.clear()
     isCreditedInFull = false
     isVoid.clear()
     for _ in dueEvents.indices { isVoid.append(false) }
@@ -259,10 +265,16 @@ struct Judge {
     for index in dueEvents.indices
     where isInvoice(index, of: document) && dueEvents[index].time_ms <= time_ms {
       isAnyBefore = true
-      cancelEvent(index, by: cancellation)
+      takeBack(index, by: cancellation)
     }
     if isAnyBefore { return }
-    for index in dueEvents.indices where isInvoice(index, of: document) { cancelEvent(index, by: cancellation) }
+    for index in dueEvents.indices where isInvoice(index, of: document) { takeBack(index, by: cancellation) }
+  }
+
+  private mutating func takeBack(_ index: Int, by cancellation: Int) {
+    cancelEvent(index, by: cancellation)
+    takenBack.append(index)
+    if takingBack.last != cancellation { takingBack.append(cancellation) }
   }
 
   private func isInvoice(_ index: Int, of document: ByteView) -> Bool {
@@ -486,8 +498,10 @@ struct Judge {
     var billed: Int64 = 0
     var (isDeliveredKnown, isShippedKnown) = (policy.quantities.basis == .delivered, false)
     var returned: Int64 = 0
-    for event in dueEvents {
+    for (place, event) in dueEvents.enumerated() {
       guard let quantity = event.quantity_u else { continue }
+      // A document that is cancelled takes back what was billed under its number, whole and once, as it does its amounts.
+      if takenBack.contains(place) || takingBack.contains(place) { continue }
       switch event.kind {
       case .delivered:
         delivered &+= quantity
@@ -497,7 +511,7 @@ struct Judge {
         isShippedKnown = true
       case .returned: returned &+= quantity
       case .invoiced: billed &+= quantity
-      // A credit for the price alone has no quantity.
+      // A credit for the price alone has no quantity. A cancellation of what is not known has what it says.
       case .invoiceCancelled, .credited: billed &-= quantity
       default: break
       }

@@ -175,10 +175,13 @@ extension Matcher {
   /// tie is held: what is found to be a repetition, or has to be moved, can be taken back.
   public mutating func addHeldFacts() {
     guard aggregates != nil else { return }
+    // Ties that a running revision has not come to are taken back by the policies before it.
+    let current = expectations
     for slot in 1..<usedSlots where ties[slot].has(Tie.Flag.live) {
       orderDimensions.pointee.clear()
       if inheritedDimensions != 0, ties[slot].has(Tie.Flag.hasOrder | Tie.Flag.hasPosting) { listen(slot) }
       texts.reset()
+      if isRevising, !isRevised(slot) { expectations = revision.old }
       var facts = facts(slot)
       while facts.next() {
         guard facts.flags & (Fact.Flag.delete | Fact.Flag.rejected) == 0 else { continue }
@@ -186,8 +189,9 @@ extension Matcher {
         withUnsafePointer(to: &fact) { aggregate($0, sign: 1) }
       }
       aggregateCancelled(slot, sign: 1)
+      expectations = current
     }
-    knowsCancelled = true
+    cancelledSums = .asBilled
     settleAggregates()
   }
 }

@@ -132,27 +132,11 @@ extension Matcher {
     var hasChanged = false
     let isChangeFeed = group.contains { gathered[$0].isChange }
     if isChangeFeed || gathered[group.lowerBound].isPosting {
-      var winner = group.lowerBound
-      if isChangeFeed {
-        winner = newestImage(group)
-      } else {
-        // The last counts. Where the time says nothing, a fixed order by content settles the rest.
-        for at in group where at != winner {
-          let (a, b) = (gathered[at], gathered[winner])
-          let isNewer =
-            a.time_ms != b.time_ms
-            ? a.time_ms > b.time_ms
-            : a.payloadHash != b.payloadHash ? a.payloadHash > b.payloadHash : isLess(a.place, b.place)
-          if isNewer { winner = at }
-        }
-      }
+      let (winner, isRepeat) = newest(group, isChangeFeed: isChangeFeed)
       // An event that another one had made evidence, and that counts now.
-      hasChanged = reject(winner, slot, false)
-      for at in group where at != winner {
-        drop(at, slot, isRepeat: gathered[at].payloadHash == gathered[winner].payloadHash)
-        hasChanged = true
-      }
-      return hasChanged
+      _ = reject(winner, slot, false)
+      for at in group where at != winner { drop(at, slot, isRepeat: isRepeat[at - group.lowerBound]) }
+      return true
     }
     // Order events: the first counts, the same again is dropped, other content under the same id is evidence.
     var winner = group.lowerBound
@@ -181,29 +165,59 @@ extension Matcher {
     return hasChanged
   }
 
-  /// The newest image of a row: of the latest time, where that is when the row changed, and of the same time the last of
-  /// the feed. Bodies hold facts as they came; changes know their place in the feed besides, since some come again. A
-  /// creation is newer only where the row had been deleted: otherwise it comes again.
-  private func newestImage(_ group: Range<Int>) -> Int {
+  /// Which fact of a group counts, and which of the others said the same as the one beside which they were dropped, as if
+  /// each had been looked at when it came: what is counted must not depend on when the tie is.
+  ///
+  /// Bodies hold facts as they came. Events without a change beside them are the same again or evidence, as `resolve` has it.
+  private func newest(_ group: Range<Int>, isChangeFeed: Bool) -> (winner: Int, isRepeat: [Bool]) {
     let source = Int(gathered[group.lowerBound].source)
     let isPositioned = source < policy.positioned.count && policy.positioned[source]
-    let latest_ms = group.reduce(Int64.min) { max($0, gathered[$1].time_ms) }
-    let images = group.filter { isPositioned || gathered[$0].time_ms == latest_ms }.sorted {
-      gathered[$0].place < gathered[$1].place
+    func isNewer(_ at: Int, than other: Int) -> Bool {
+      let (a, b) = (gathered[at], gathered[other])
+      if isChangeFeed { return isNewerImage(a, than: b, isPositioned: isPositioned) }
+      // The last counts. Where the time says nothing, a fixed order by content settles the rest.
+      if a.time_ms != b.time_ms { return a.time_ms > b.time_ms }
+      return a.payloadHash != b.payloadHash ? a.payloadHash > b.payloadHash : isLess(a.place, b.place)
     }
-    var newest = images[0]
-    for at in images.dropFirst() {
-      let (image, last) = (gathered[at], gathered[newest])
-      let isNewer =
-        switch (image.isChange, last.isChange) {
-        case (true, true): image.offset >= last.offset
-        case (true, false): true
-        case (false, true): read[last.place].flags & Fact.Flag.delete != 0
-        case (false, false): image.payloadHash > last.payloadHash
+    func isSame(_ at: Int, _ other: Int) -> Bool { gathered[at].payloadHash == gathered[other].payloadHash }
+    var isRepeat = [Bool](repeating: false, count: group.count)
+    let arrived = group.sorted { gathered[$0].place < gathered[$1].place }
+    let gathers = !gathered[arrived[0]].isPosting
+    var standing = [arrived[0]]
+    for at in arrived.dropFirst() {
+      if gathers, !gathered[at].isChange, !standing.contains(where: { gathered[$0].isChange }) {
+        if standing.contains(where: { isSame($0, at) }) {
+          isRepeat[at - group.lowerBound] = true
+        } else {
+          standing.append(at)
         }
-      if isNewer { newest = at }
+        continue
+      }
+      standing.append(at)
+      var winner = standing[0]
+      for other in standing.dropFirst() where isNewer(other, than: winner) { winner = other }
+      for other in standing where other != winner { isRepeat[other - group.lowerBound] = isSame(other, winner) }
+      standing = [winner]
     }
-    return newest
+    var winner = arrived[0]
+    for at in arrived.dropFirst() where isNewer(at, than: winner) { winner = at }
+    return (winner, isRepeat)
+  }
+
+  /// The newest image of a row: of the latest time, where that is when the row changed, and of the same time the last of
+  /// the feed. Changes know their place in the feed besides that in the body, since some come again. A creation is newer
+  /// only where the row had been deleted: otherwise it comes again.
+  /// - Parameters:
+  ///   - image: Came after the other.
+  ///   - isPositioned: The time is none of the row's changes.
+  private func isNewerImage(_ image: GatheredFact, than last: GatheredFact, isPositioned: Bool) -> Bool {
+    if !isPositioned, image.time_ms != last.time_ms { return image.time_ms > last.time_ms }
+    return switch (image.isChange, last.isChange) {
+    case (true, true): image.offset >= last.offset
+    case (true, false): true
+    case (false, true): read[last.place].flags & Fact.Flag.delete != 0
+    case (false, false): image.payloadHash > last.payloadHash
+    }
   }
 
   /// Of two facts that say the same: what else the records tell, dimensions above all, and last which source they are of,
@@ -237,7 +251,9 @@ extension Matcher {
   private mutating func recount(_ place: Int, _ slot: Int, sign: Int64) {
     if quality != nil { recountValue(place, slot, sign: sign) }
     if sourceTotals != nil { recountSource(place, slot, sign: sign) }
-    if !cancelledSlots.isEmpty, !isCancelledOut, withUnsafePointer(to: read[place], { isOfInvoices($0) }) {
+    if !cancelledDocuments.isEmpty, !isCancelledOut,
+      withUnsafePointer(to: read[place], { isCancellation($0) || isOfCancelled($0, slot) })
+    {
       // The body is still as it was.
       aggregateCancelled(slot, sign: -1)
       isCancelledOut = true
@@ -506,7 +522,7 @@ extension Matcher {
         }
         counters.revisions[Int(type)] += 1
       }
-      let parts = tracksPeriods ? located(finding.parts) : finding.parts
+      let parts = Finding.bounded(tracksPeriods ? located(finding.parts) : finding.parts)
       deposit(record, parts, slot)
       kept.add(record, parts, isOpen: state.isOpen, &store)
     }

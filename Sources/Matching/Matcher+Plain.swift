@@ -24,8 +24,8 @@ extension Matcher {
   /// Whether what is taken back of a cancelled invoice changes in the aggregates with an event of a known tie.
   @inline(__always)
   func movesCancelled(_ slot: Int, _ code: UInt8, side: UInt16) -> Bool {
-    aggregates != nil && !cancelledSlots.isEmpty && side == Tie.Flag.hasOrder
-      && code == OrderEventKind.invoiced.rawValue && cancelledSlots.contains(UInt32(slot))
+    aggregates != nil && !cancelledDocuments.isEmpty && side == Tie.Flag.hasOrder
+      && code == OrderEventKind.invoiced.rawValue && cancelledDocuments.index(forKey: UInt32(slot)) != nil
   }
 
   /// Takes a plain record, which is in time, into a plain tie.

@@ -9,8 +9,9 @@ extension Matcher {
   /// Versions of the format of shards and of the rest that can be read. 3 has people's decisions, 4 where differences lie:
   /// what they put into the aggregates, and their periods. 5 has sums by source, or sums in which postings stand under
   /// dimensions of their orders: an earlier version would take them back from where they are not. From 6 on facts are short
-  /// (`FactCursor`).
+  /// (`FactCursor`), and what comes again leaves the sums with the record that shows it.
   public static let stateVersions: ClosedRange<UInt8> = 2...6
+  private static let siftingVersion: UInt8 = 6
   /// The version that is written.
   public static var stateVersion: UInt8 { stateVersions.upperBound }
 
@@ -158,9 +159,12 @@ extension Matcher {
     let quiet_ms: Int64 = try reader.read()
     let length = try reader.readCount(atMost: 1 << 30)
     let body = try reader.readRaw(length).assumingMemoryBound(to: UInt8.self)
-    guard length > 0, let base = body.baseAddress, Matcher.keySize(Matcher.key(base).count) <= length,
-      flags & Tie.Flag.live != 0
-    else { throw ByteCodingError("a tie without a key, at \(reader.offset)") }
+    guard Matcher.isKeyWhole(body), let base = body.baseAddress, flags & Tie.Flag.live != 0 else {
+      throw ByteCodingError("a tie without a key, at \(reader.offset)")
+    }
+    guard isBodyWhole(base, length: length, isValued: flags & Tie.Flag.valued != 0) else {
+      throw ByteCodingError("facts that cannot be read, at \(reader.offset)")
+    }
     let key = Matcher.key(base)
     let fingerprint = Fingerprint(key)
     guard Matcher.shard(fingerprint, bits: bits) == shard else {
@@ -171,9 +175,8 @@ extension Matcher {
     resizeBody(slot, from: Matcher.keySize(key.count), to: length)
     bodyStart(slot).update(from: base, count: length)
     ties[slot].flags = flags
-    guard isBodyWhole(slot) else { throw ByteCodingError("facts that cannot be read, at \(reader.offset)") }
     if !isOfThisVersion { renewBody(slot) }
-    if holdsCancellation(slot) { cancelledSlots.insert(UInt32(slot)) }
+    noteCancelled(slot)
     if sourceTotals != nil { readSources(slot) }
     let breaks = try reader.readCount(atMost: 1 << 16)
     var lastBreak: StoreRef = 0
@@ -196,6 +199,9 @@ extension Matcher {
         Int(record.state) < BreakState.allCases.count, AccountRole(rawValue: record.role) != nil
       else { throw ByteCodingError("a break of an unknown type, at \(reader.offset)") }
       let partCount: UInt16 = try reader.read()
+      guard Int(partCount) <= BreakRecord.mostParts else {
+        throw ByteCodingError("a break of too many parts, at \(reader.offset)")
+      }
       var parts: [Finding.Part] = []
       for _ in 0..<partCount {
         let period: Int32 = bits & 4 != 0 ? try reader.read() : 0
@@ -224,10 +230,20 @@ extension Matcher {
     last = ref
   }
 
-  /// Whether a body that came from outside can be read to its end, and names only what there is.
-  private func isBodyWhole(_ slot: Int) -> Bool {
-    let (start, length) = (bodyStart(slot), bodyLength(slot))
-    let isValued = ties[slot].has(Tie.Flag.valued)
+  /// Whether bytes that came from outside begin with a key as `write(_:balance:at:)` writes it.
+  private static func isKeyWhole(_ body: UnsafeBufferPointer<UInt8>) -> Bool {
+    guard body.count >= keySize(0), let base = body.baseAddress else { return false }
+    if body[2] == 255, body.count < keySize(255) { return false }
+    let count = key(base).count
+    return keySize(count) <= body.count && (count < 255) == (body[2] < 255)
+  }
+
+  /// Whether a body that came from outside can be read to its end, and names only what there is. It is read where there is
+  /// room behind it, so that nothing it says leads out of bounds.
+  private mutating func isBodyWhole(_ body: UnsafePointer<UInt8>, length: Int, isValued: Bool) -> Bool {
+    texts.reset()
+    let start = texts.take(length + FactCursor.mostBytes)
+    start.update(from: body, count: length)
     let keyBytes = Matcher.keySize(Matcher.key(start).count)
     if isValued {
       let size = TieValue.size(endingAt: start + length)
@@ -235,7 +251,7 @@ extension Matcher {
         TieValue.isSound(last: start[length - 1], first: Matcher.firstCurrency(start, factsEnd: length - size))
       else { return false }
     }
-    var facts = facts(slot)
+    var facts = Matcher.facts(start, length: length, isValued: isValued)
     while facts.next() {
       let isKnown =
         facts.isPosting ? AccountRole(rawValue: facts.code) != nil : OrderEventKind(rawValue: facts.code) != nil
@@ -263,8 +279,11 @@ extension Matcher {
 
   /// Begins a restore from shards that were written at different epochs: until `endRestore`, records of shards that
   /// are not in yet are passed over, because the shard's bytes know them already.
-  /// - Parameter ties: How many will come, about.
-  public mutating func beginRestore(bits: Int, ties: Int) {
+  /// - Parameters:
+  ///   - ties: How many will come, about.
+  ///   - version: `stateVersion` of the state.
+  public mutating func beginRestore(bits: Int, ties: Int, version: UInt8 = Matcher.stateVersion) {
+    keepsRepetitions = version < Matcher.siftingVersion
     index.reserve(ties)
     isRestoring = true
     isAttentive = true
@@ -282,6 +301,7 @@ extension Matcher {
   public mutating func endRestore() {
     precondition(!restoredShards.contains(false), "a restore ends before every shard is in")
     isRestoring = false
+    keepsRepetitions = false
     isAttentive = isRevising
     restoredShards = []
   }
@@ -310,7 +330,7 @@ extension Matcher {
   public func exportSums(into writer: inout ByteWriter) {
     counters.export(into: &writer)
     totals.export(into: &writer)
-    if aggregates != nil { writer.write(Matcher.cancelledTag) }
+    if aggregates != nil { writer.write(CancelledSums.asBilled.tag!) }
     if takesActions {
       writer.write(ActionCounters.tag)
       counters.actions.export(into: &writer)
@@ -338,8 +358,9 @@ extension Matcher {
     settledTotals = try ControlTotals(from: &reader)
     // Each part stands there only where it was kept when the state was written.
     var ahead = reader
-    knowsCancelled = (try? ahead.read(UInt64.self)) == Matcher.cancelledTag
-    if knowsCancelled { reader = ahead }
+    let tag = try? ahead.read(UInt64.self)
+    cancelledSums = [.atLaterRate, .asBilled].first { $0.tag == tag } ?? .asSaid
+    if cancelledSums != .asSaid { reader = ahead }
     ahead = reader
     if let tag = try? ahead.read(UInt64.self), tag == ActionCounters.tag {
       reader = ahead

@@ -259,7 +259,7 @@ extension Matcher {
     if ties[slot].bodyLength == Tie.isLong { longBodies[UInt32(slot)] = nil }
     if ties[slot].has(Tie.Flag.decided) { decisions[UInt32(slot)] = nil }
     if !longVoices.isEmpty { longVoices[UInt32(slot)] = nil }
-    if !cancelledSlots.isEmpty { cancelledSlots.remove(UInt32(slot)) }
+    if !cancelledDocuments.isEmpty { cancelledDocuments[UInt32(slot)] = nil }
     store.free(ties[slot].body, granules: bodyGranules(slot, length))
     ties[slot].flags = 0
     if sourceTotals != nil { sourceTotals!.clear(slot) }

@@ -98,6 +98,9 @@ public struct Matcher: ~Copyable {
   var isRestoring = false
   var restoredShards: [Bool] = []
   var restoreBits = 0
+  /// The state that is being restored is of a version in which what came again, or replaced a row, stayed in the sums until
+  /// its tie was judged: so its sums have it, and it stays with its tie until these are there.
+  var keepsRepetitions = false
   /// A restore or a revision of the posting policies is running: records are looked at more closely.
   var isAttentive = false
 
@@ -121,10 +124,12 @@ public struct Matcher: ~Copyable {
   let otherDimensions: UnsafeMutablePointer<OrderDimensions>
   /// By slot, of bodies beyond `absoluteFrom`: which events speak for the order, as far as that has been found out.
   var longVoices: [UInt32: [LongVoice]] = [:]
-  /// Ties in which an invoice has been cancelled.
-  var cancelledSlots: Set<UInt32> = []
-  /// Whether the aggregates have what `aggregateCancelled` makes of these.
-  var knowsCancelled = true
+  /// By slot, hashes of the documents that an event of the tie has cancelled, counted or not.
+  var cancelledDocuments: [UInt32: Set<UInt64>] = [:]
+  /// How the aggregates have what `aggregateCancelled` makes of these.
+  var cancelledSums = CancelledSums.asBilled
+  /// Others than now only while sums of an earlier version are taken up.
+  var earlier = EarlierRules()
   /// The running `gather` has taken out what the cancelled invoices of its tie take back.
   var isCancelledOut = false
   var quick: QuickJudge
@@ -414,7 +419,8 @@ public struct Matcher: ~Copyable {
       fact.pointee.flags |= Fact.Flag.late
       counters.late += 1
     }
-    let isCancelling = isOfInvoices(fact)
+    let isCancellation = isCancellation(fact)
+    let isCancelling = isCancellation || isOfCancelled(fact, known)
     if isCancelling, known != 0 {
       texts.reset()
       aggregateCancelled(known, of: fact.pointee.document, sign: -1)
@@ -439,9 +445,7 @@ public struct Matcher: ~Copyable {
       setBodyLength(slot, body.length)
       index.insert(fingerprint, slot: slot)
     }
-    if isCancelling, fact.pointee.code == OrderEventKind.invoiceCancelled.rawValue {
-      cancelledSlots.insert(UInt32(slot))
-    }
+    if isCancellation { noteCancelled(slot, fact.pointee.document) }
     if sourceTotals != nil { countSource(fact, slot, isNew: known == 0) }
     let tie = ties + slot
     tie.pointee.flags |= side | Tie.Flag.dirty
@@ -478,15 +482,19 @@ public struct Matcher: ~Copyable {
       || isBoth && policy.reportsProvisional
     schedule(slot, at: wantsSettling ? min(own, tie.pointee.quiet_ms) : own)
     // A storm of re-deliveries stays bounded: before a large body doubles again, they are taken out.
-    if wantsSifting { sift(slot) }
+    if wantsSifting, !keepsRepetitions { sift(slot) }
   }
 
-  /// Whether an event decides about what cancelled invoices take back (`aggregateCancelled`).
   @inline(__always)
-  func isOfInvoices(_ fact: UnsafePointer<Fact>) -> Bool {
-    let code = fact.pointee.code
-    return !fact.pointee.isPosting
-      && (code == OrderEventKind.invoiced.rawValue || code == OrderEventKind.invoiceCancelled.rawValue)
+  func isCancellation(_ fact: UnsafePointer<Fact>) -> Bool {
+    !fact.pointee.isPosting && fact.pointee.code == OrderEventKind.invoiceCancelled.rawValue
+  }
+
+  /// Whether an event decides about what cancelled invoices of its tie take back (`aggregateCancelled`), as one of these does.
+  @inline(__always)
+  func isOfCancelled(_ fact: UnsafePointer<Fact>, _ slot: Int) -> Bool {
+    !cancelledDocuments.isEmpty && !fact.pointee.isPosting && fact.pointee.code == OrderEventKind.invoiced.rawValue
+      && cancelledDocuments[UInt32(slot)]?.contains(textHash(fact.pointee.document)) == true
   }
 
   /// A tie agrees. Then it is as good as judged, and nothing need be asked of it before its deadline, unless more comes.

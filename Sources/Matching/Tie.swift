@@ -290,9 +290,12 @@ struct BreakRecord {
   }
 
   static let partStride = 16
+  /// As many as the granules of a record can be counted for: those of a state that another version has written, too.
+  static let mostParts = (32_768 * 8 - 64) / partStride
 }
 
 extension RecordStore {
+  /// - Parameter parts: `Finding.bounded`, or no more than `BreakRecord.mostParts` that were kept.
   mutating func appendBreak(_ record: BreakRecord, parts: [Finding.Part]) -> StoreRef {
     let bytes = MemoryLayout<BreakRecord>.size.roundedUpTo8 + parts.count * BreakRecord.partStride
     let ref = allocate(bytes)

@@ -112,7 +112,8 @@ public struct NaiveBooks: Sendable {
         guard let first = days.min() else { continue }
         var back = event
         (back.kind, back.documentDate_d) = (.invoiceCancelled, max(first, event.day_d))
-        add(back, .amounts)
+        // What is taken back comes to what it came to.
+        add(back, .amounts, rateDay_d: event.day_d)
       }
     }
     for posting in counted.postings { add(posting) }
@@ -133,7 +134,7 @@ public struct NaiveBooks: Sendable {
   /// What of an event is added: of one that takes back what others have, that it is one; of these, what they have.
   private enum Extent { case whole, event, amounts }
 
-  private mutating func add(_ event: HistoryEvent, _ extent: Extent) {
+  private mutating func add(_ event: HistoryEvent, _ extent: Extent, rateDay_d: Int32? = nil) {
     var cell = Cell(
       dimensions: dimensions(event.dimensions), currency: event.currency, isBase: false, period: period(event.day_d))
     if extent == .event {
@@ -146,7 +147,7 @@ public struct NaiveBooks: Sendable {
     if extent == .event { return add(1, to: "events", cell) }
     var converted: [AmountComponent: Int128] = [:]
     for (component, amount) in event.amounts {
-      converted[component] = rates.convert(amount, event.currency, event.day_d)
+      converted[component] = rates.convert(amount, event.currency, rateDay_d ?? event.day_d)
     }
     add(event, converted, cell, extent)
   }

@@ -201,6 +201,91 @@ import Testing
     #expect(body(again, other) == body(now, slot))
   }
 
+  /// A state that is damaged is refused, or read as what it then says; nothing in it leads beyond it.
+  @Test(arguments: 0..<300 as Range<UInt64>) func damagedBodiesAreRefused(seed: UInt64) throws {
+    var generator = SeededGenerator(state: seed)
+    let r = Records()
+    var written = Matcher(policy: testPolicy(), dimensionCount: 2)
+    let slot = written.insert(Fingerprint(r.view("ORDER-1")), r.view("ORDER-1"))
+    var scratch = [UInt8](repeating: 0, count: 4_096)
+    for _ in 0..<Int.random(in: 1...12, using: &generator) {
+      var fact = fact(r, &generator, "ORDER-1", long: seed % 5 == 0, scratch: &scratch)
+      withUnsafePointer(to: &fact) { _ = written.append($0, to: slot, balance: 0) }
+    }
+    if seed % 3 != 0 { written.setValue(slot, TieValue(amount: Int64(seed) << 20, currency: Currency("EUR")!)) }
+    let whole = body(written, slot)
+    let flags = written.ties[slot].flags | (seed % 7 == 0 ? 0 : 1 << 15)
+    var refused = 0
+    for _ in 0..<100 {
+      var bytes = whole
+      for _ in 0..<Int.random(in: 1...4, using: &generator) {
+        // The key stays: another one belongs into another shard, or is none.
+        bytes[Int.random(in: 10..<bytes.count, using: &generator)] = UInt8.random(in: 0...255, using: &generator)
+      }
+      if Int.random(in: 0..<4, using: &generator) == 0 {
+        bytes.removeLast(Int.random(in: 1..<bytes.count, using: &generator))
+      }
+      var restored = Matcher(policy: testPolicy(), dimensionCount: 2)
+      do {
+        try restored.readBody(bytes, flags: flags)
+      } catch {
+        refused += 1
+        continue
+      }
+      for held in slots(restored) {
+        var texts = TextArena()
+        var facts = restored.facts(held)
+        while facts.next() {
+          let fact = Fact(facts, number: 0, texts: &texts)
+          _ = described(fact)
+          _ = fact.service
+        }
+        restored.gather(held)
+      }
+    }
+    #expect(refused > 0)
+  }
+
+  /// Bodies that say more than there is: keys, parts of a fact that belong together, dimensions.
+  @Test func bodiesThatSayTooMuchAreRefused() {
+    let r = Records()
+    func isTaken(_ bytes: [UInt8]) -> Bool {
+      var matcher = Matcher(policy: testPolicy(), dimensionCount: 2)
+      do {
+        try matcher.readBody(bytes, flags: Tie.Flag.live | 1 << 15)
+        return true
+      } catch { return false }
+    }
+    let key: [UInt8] = [0, 0, 1, 65]
+    #expect(isTaken(key))
+    for count in 0..<key.count { #expect(!isTaken(Array(key.prefix(count)))) }
+    for bytes: [UInt8] in [[0, 0, 255], [0, 0, 255, 1, 0, 65], [0, 0, 255, 0, 1, 65], [0, 0, 200, 65, 65]] {
+      #expect(!isTaken(bytes))
+    }
+    var event = r.event("A", net: 100, gross: 100)
+    (event.serviceStart_d, event.serviceEnd_d) = (1, 2)
+    event.dimensions[0] = r.view("north")
+    var written = Matcher(policy: testPolicy(), dimensionCount: 2)
+    var outputs = MatchOutputs()
+    written.take([.order(event)], into: &outputs)
+    let whole = body(written, 1)
+    #expect(isTaken(whole))
+    // Behind the heads stands what amounts there are.
+    let heads = UnsafeRawPointer(written.bodyStart(1) + 4).loadUnaligned(as: UInt32.self)
+    let mask = 4 + (heads & FactCursor.Bit.hasMore != 0 ? 6 : 4)
+    for bit in [UInt8(1 << 2), 1 << 3] {
+      var bytes = whole
+      bytes[mask + 1] &= ~bit
+      #expect(!isTaken(bytes))
+    }
+    let place = whole.indices.first { whole[$0...].starts(with: [7, 5] + Array("north".utf8)) }!
+    for count: UInt8 in [4, 7, 200] {
+      var bytes = whole
+      bytes[place + 1] = count
+      #expect(!isTaken(bytes))
+    }
+  }
+
   func slots(_ matcher: borrowing Matcher) -> [Int] {
     var slots: [Int] = []
     matcher.forEachSlot(shard: 0, bits: 0) { slots.append($0) }
@@ -277,5 +362,18 @@ import Testing
     #expect(alone <= 88)
     #expect(lengths[0] - alone <= 30)
     #expect(lengths[3] - lengths[0] <= 3 * 11)
+  }
+}
+
+extension Matcher {
+  /// Takes a tie in of which a state has this body.
+  fileprivate mutating func readBody(_ bytes: [UInt8], flags: UInt16) throws {
+    var shard = ByteWriter()
+    shard.write(flags)
+    for time_ms in [t0, t0 + hour, t0] { shard.write(time_ms) }
+    shard.writeVarint(UInt64(bytes.count))
+    for byte in bytes { shard.write(byte) }
+    shard.writeVarint(0)
+    try read(shard: shard)
   }
 }

@@ -291,6 +291,31 @@ func expectControlTotals(_ totals: ControlTotals, sourceLocation: SourceLocation
     #expect(verdicts(events, lines + late).map { $0.hasSuffix("revenue") } == [true])
   }
 
+  /// A posting that names no document takes a cancelled one back where it comes to as much; another one is dated as any.
+  @Test func onlyWhatWasCancelledIsTakenBackWithoutAName() {
+    let policy = testPolicy {
+      $0.entries[Int(OrderEventKind.credited.rawValue)] = [.init(.revenue, 1, .net), .init(.receivable, -1, .gross)]
+    }
+    let april = t0 + 22 * 24 * hour
+    let events = [
+      r.event("O1", document: "D1", net: 100_00, gross: 100_00),
+      r.event("O1", document: "D2", net: 500_00, gross: 500_00),
+      r.event("O1", .invoiceCancelled, at: t0 + hour, document: "D1"),
+      r.event("O1", .credited, at: t0 + 2 * hour, document: "C1", net: 30_00, gross: 30_00),
+    ]
+    let billed =
+      r.invoice("O1", net: 100_00, document: "D1") + r.invoice("O1", net: 500_00, journal: "JE2", document: "D2")
+    func back(_ net: Int64, _ journal: String, at time_ms: Int64, document: String = "") -> [Posting] {
+      r.invoice("O1", net: -net, journal: journal, at: time_ms, document: document)
+    }
+    let credit = back(30_00, "JE4", at: t0 + 3 * hour, document: "C1")
+    // The cancelled document, taken back in April.
+    #expect(verdicts(events, billed + back(100_00, "JE3", at: april) + credit, policy: policy) == [])
+    // The credit note, in April.
+    let own = back(100_00, "JE3", at: t0 + 2 * hour, document: "D1")
+    #expect(verdicts(events, billed + own + back(30_00, "JE4", at: april), policy: policy) == ["CUTOFF:revenue"])
+  }
+
   /// What is posted in its period, and in a later one taken back and posted anew, is in its period all the same.
   @Test(arguments: [true, false]) func aPeriodThatAgreesIsNoCutoff(isReversal: Bool) {
     let april = day(ofMilliseconds: t0) + 22
@@ -531,6 +556,30 @@ func expectControlTotals(_ totals: ControlTotals, sourceLocation: SourceLocation
     policy.quantities.basis = .shipped
     #expect(flow(nil, 2, 2) == [])
     #expect(flow(nil, 2, nil) == ["UNBILLED_SHIPMENT:unbilled"])
+  }
+
+  /// A cancelled document takes its quantity back whole and once, as it does its amounts.
+  @Test func cancelledQuantitiesAreTakenBackOnce() {
+    let policy = testPolicy { $0.quantities.isEnabled = true }
+    func event(_ kind: OrderEventKind, _ document: String, _ quantity: Int64?, after hours: Int64) -> OrderEvent {
+      r.event("O1", kind, at: t0 + hours * hour, document: document, quantity: quantity)
+    }
+    let supplied = [event(.delivered, "L1", 10, after: 0), event(.shipped, "L1", 10, after: 0)]
+    let sale = event(.invoiced, "D1", 10, after: 1)
+    let again = event(.invoiced, "D2", 10, after: 5)
+    let cancelled = event(.invoiceCancelled, "D1", 10, after: 2)
+    let twice = event(.invoiceCancelled, "D1", 10, after: 3)
+    func found(_ events: [OrderEvent]) -> [String] { verdicts(supplied + events, [], policy: policy) }
+    #expect(found([sale, cancelled, again]) == [])
+    #expect(found([sale, cancelled, twice, again]) == [])
+    #expect(found([sale, cancelled, twice]) == ["UNBILLED_SHIPMENT:unbilled"])
+    // Its own record may tell none, or another.
+    #expect(found([sale, event(.invoiceCancelled, "D1", nil, after: 2), again]) == [])
+    #expect(found([sale, event(.invoiceCancelled, "D1", 3, after: 2), again]) == [])
+    // Under its number billed again.
+    #expect(found([sale, cancelled, event(.invoiced, "D1", 10, after: 4)]) == [])
+    // Of what is not known it takes back what it says.
+    #expect(found([again, event(.invoiceCancelled, "D3", 4, after: 6)]) == ["QUANTITY_MISMATCH:revenue"])
   }
 
   /// No more than was ordered, where that is asked for and orders tell quantities; less may still follow.

@@ -181,6 +181,25 @@ import Testing
     #expect(gap?[.events] == 1 && gap?[.unvalued] == 1 && gap?[.billedNet] == 0)
   }
 
+  /// A cancelled invoice takes back in the base currency what it came to there, whatever the rate of the cancellation's day.
+  @Test(arguments: [true, false]) func whatIsCancelledIsTakenBackAtItsOwnRate(comesFirst: Bool) {
+    var matcher = Matcher(policy: Self.policy(), dimensionCount: 0)
+    matcher.aggregates = TaskAggregates(dimensionCount: 0)
+    var outputs = MatchOutputs()
+    let later = t0 + 25 * 24 * hour
+    let events = [
+      r.event("O1", document: "D1", net: 100_00, tax: 19_00, gross: 119_00),
+      r.event("O1", .invoiceCancelled, at: later, document: "D1"),
+    ]
+    matcher.take((comesFirst ? events : events.reversed()).map { .order($0) }, into: &outputs)
+    var table = CellTable(dimensionCount: 0)
+    matcher.mergeAggregates(into: &table)
+    let base = table.lines.filter(\.key.isBase)
+    #expect(base.map(\.key.period) == [202_603, 202_604])
+    #expect(base.map { $0.values.value(.billings) } == [92_50, -92_50])
+    #expect(base.map { $0.values.value(.billedGross) } == [110_08, -110_08])
+  }
+
   /// A posting that no rate converts is counted in the base view, by posting date, and taken back with it.
   @Test func postingsWithoutARateAreCounted() {
     var matcher = Matcher(policy: Self.policy(), dimensionCount: 0)

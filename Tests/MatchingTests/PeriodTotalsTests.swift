@@ -170,6 +170,33 @@ import Testing
     withExtendedLifetime(schedules) {}
   }
 
+  /// A service that is cancelled from a later day on goes on until then: what is to come is not released yet.
+  @Test func aServiceThatIsCancelledAheadGoesOn() {
+    let schedules = ScheduleTests()
+    let (event, lines) = schedules.billed()
+    var end = schedules.r.event("S1", .invoiceCancelled, at: ScheduleTests.ms(3, 20), document: "S1-INV")
+    end.documentDate_d = ScheduleTests.date(6, 15)
+    var matcher = Self.matcher(ScheduleTests.policy())
+    var outputs = MatchOutputs()
+    matcher.take(
+      [.order(event), .order(end)] + lines.map { .posting($0) }, now_ms: ScheduleTests.now_ms, into: &outputs)
+    func released(at time_ms: Int64) -> [String] {
+      matcher.watermarks.force(time_ms)
+      matcher.advance(now_ms: ScheduleTests.now_ms, outputs: &outputs)
+      for line in matcher.totals.lines { #expect(line.pending == 0) }
+      return matcher.periodTotals.lines.filter { $0.line.role == .revenue && $0.line.expected != 0 }.map {
+        "\($0.period) \($0.line.expected)"
+      }
+    }
+    #expect(released(at: ScheduleTests.ms(4, 20)) == ["202603 -10000", "202604 -10000", "202606 20000"])
+    // April's is due on 6 May, May's on 6 June.
+    #expect(
+      released(at: ScheduleTests.ms(6, 7)) == ["202603 -10000", "202604 -10000", "202605 -10000", "202606 30000"])
+    #expect(
+      released(at: ScheduleTests.ms(9, 7)) == ["202603 -10000", "202604 -10000", "202605 -10000", "202606 30000"])
+    withExtendedLifetime(schedules) {}
+  }
+
   /// A state of before knows the sums, and of no periods.
   @Test func anEarlierStateIsOfNoPeriod() throws {
     let inputs = [Input.order(r.event("O1", document: "D1", net: 100, gross: 100))]

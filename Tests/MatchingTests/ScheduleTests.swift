@@ -259,6 +259,35 @@ import Testing
     for line in matcher.totals.lines { #expect(line.pending == 0, "\(line)") }
   }
 
+  /// An invoice that is reversed and posted anew in a period in which some of it is released: the period is right with that.
+  @Test(arguments: [true, false]) func aPeriodIsRightWithItsReleases(isReleased: Bool) {
+    var policy = Self.policy()
+    policy.checksPostingDates = true
+    let (event, lines) = billed()
+    func again(_ sign: Int64, _ journal: String, on day: Int32) -> [Posting] {
+      lines.map {
+        r.posting(
+          "S1", $0.role, sign * $0.amount, journal: journal, at: Int64(day) * millisecondsPerDay, document: "S1-INV",
+          date: day)
+      }
+    }
+    var postings = lines + release(100_00, on: Self.date(3, 31), "R3")
+    postings += again(-1, "J1", on: Self.date(4, 2)) + again(1, "J2", on: Self.date(4, 3))
+    if isReleased { postings += release(100_00, on: Self.date(4, 10), "R4") }
+    let named = postings.map {
+      var posting = $0
+      posting.document = r.view("S1-INV")
+      return posting
+    }
+    for postings in [postings, named] {
+      var matcher = Matcher(policy: policy, dimensionCount: 0)
+      var course = Course()
+      matcher.take([.order(event)] + postings.map { .posting($0) }, now_ms: Self.now_ms, into: &course.outputs)
+      advance(&matcher, to: Self.ms(4, 20), &course)
+      #expect(course.states == [])
+    }
+  }
+
   /// An order that is cancelled has no schedule.
   @Test func aCancelledOrderReleasesNothing() {
     var matcher = Matcher(policy: Self.policy(), dimensionCount: 0)

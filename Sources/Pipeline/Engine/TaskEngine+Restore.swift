@@ -11,7 +11,7 @@ extension TaskEngine {
     mark = EpochMark(number: manifest.from, incarnation: 0)
     // What is replayed next counts as changed since.
     matcher.epoch = UInt32(truncatingIfNeeded: manifest.from + 1)
-    matcher.beginRestore(bits: manifest.bits, ties: manifest.ties)
+    matcher.beginRestore(bits: manifest.bits, ties: manifest.ties, version: manifest.stateVersion)
     if manifest.policies.isEmpty {
       matcher.beginWithoutPolicies()
     } else if !forgetsPolicies {
