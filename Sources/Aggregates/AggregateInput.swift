@@ -59,7 +59,7 @@ public struct AggregateInput {
     currency = posting.currency
     eventPeriod = calendar.period(ofDay: day(ofMilliseconds: posting.time_ms))
     if posting.period != 0 {
-      postingPeriod = posting.period
+      postingPeriod = calendar.period(entered: posting.period)
     } else if posting.postingDate_d != absentDate {
       postingPeriod = calendar.period(ofDay: posting.postingDate_d)
     } else {
@@ -94,13 +94,27 @@ public struct PeriodCalendar: Sendable {
   @usableFromInline static let firstDay: Int32 = -7_305
   @usableFromInline static let dayCount = 80_000
   @usableFromInline let periods: [Int32]
+  private let fiscal: FiscalCalendar?
 
   /// Calendar months, year × 100 + month.
-  public static let months = PeriodCalendar { calendarPeriod(ofDay: $0) }
+  public static let months = PeriodCalendar(nil)
 
-  public init(_ period: (_ day: Int32) -> Int32) {
+  /// By calendar month where there is no fiscal calendar.
+  public init(_ fiscal: FiscalCalendar?) {
+    self.init(fiscal) { day in fiscal.map { $0.period(ofDay: day) } ?? calendarPeriod(ofDay: day) }
+  }
+
+  /// By any rule, with special periods as of calendar months where there is no fiscal calendar.
+  package init(_ fiscal: FiscalCalendar? = nil, _ period: (_ day: Int32) -> Int32) {
+    self.fiscal = fiscal
     periods = (0..<PeriodCalendar.dayCount).map { period(PeriodCalendar.firstDay + Int32($0)) }
   }
+
+  /// The period in which a posting counts that was entered into one: see `countedPeriod`.
+  @inlinable @inline(__always)
+  public func period(entered: Int32) -> Int32 { entered % 100 <= 12 ? entered : counted(entered) }
+
+  @usableFromInline func counted(_ entered: Int32) -> Int32 { countedPeriod(entered, fiscal) }
 
   /// The period of a day; `CellTable.unknownPeriod` for `absentDate` and for days outside the table.
   @inlinable @inline(__always)

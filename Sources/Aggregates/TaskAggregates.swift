@@ -79,7 +79,8 @@ public struct TaskAggregates: ~Copyable {
     fact.eventPeriod = calendar.period(ofDay: eventDay)
     fact.postingPeriod =
       statedPeriod != 0
-      ? statedPeriod : postingDay == eventDay ? fact.eventPeriod : calendar.period(ofDay: postingDay)
+      ? calendar.period(entered: statedPeriod)
+      : postingDay == eventDay ? fact.eventPeriod : calendar.period(ofDay: postingDay)
     table.addLater(fact, sign: sign)
   }
 

@@ -140,7 +140,7 @@ extension Configuration {
     checks.exchange = readExchange(nodes["fx"], reader)
     followFinance(nodes, reader)
     let policyRows = readPolicySource(nodes["posting_policies"], reader)
-    if let calendar = checks.calendar { periods = PeriodCalendar { calendar.period(ofDay: $0) } }
+    if let calendar = checks.calendar { periods = PeriodCalendar(calendar) }
     if let base = checks.exchange?.rates.base { baseCurrency = base }
     for (key, value, keyNode) in reader.mapping(nodes["sources"], ["sources"]) {
       if let source = readSource(key, value, keyNode, tables, reader, recordBytes: recordBytes, depth: depth) {

@@ -337,7 +337,7 @@ extension Configuration {
       if hadPeriods, checks.calendar == nil, reader.problems.isEmpty {
         throw MasterDataError(description: "\(source.words): there is no period any more")
       }
-      if let calendar = checks.calendar { periods = PeriodCalendar { calendar.period(ofDay: $0) } }
+      if let calendar = checks.calendar { periods = PeriodCalendar(calendar) }
     case .rates:
       guard let old = checks.exchange else { return }
       checks.exchange = Configuration.exchange(rows, old, reader)

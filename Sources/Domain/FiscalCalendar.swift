@@ -96,6 +96,14 @@ public struct FiscalCalendar: Sendable, Equatable {
   }
 }
 
+/// The period in which something counts that was entered into one: that one, or, of a period from 13 to 16 that the calendar
+/// does not have, the last of the same year. Ledgers have such ones for what is entered at the end of a year.
+public func countedPeriod(_ entered: Int32, _ calendar: FiscalCalendar?) -> Int32 {
+  guard (13...16).contains(entered % 100) else { return entered }
+  guard let calendar else { return entered - entered % 100 + 12 }
+  return calendar.periods.last { $0.name <= entered && $0.name / 100 == entered / 100 }?.name ?? entered
+}
+
 /// The accounting period that holds a day, and its last day; by calendar month where the fiscal calendar has none.
 public func accountingPeriod(ofDay day: Int32, _ calendar: FiscalCalendar?) -> (name: Int32, last_d: Int32) {
   if let calendar, let period = calendar.period(named: calendar.period(ofDay: day)) {

@@ -112,9 +112,12 @@ struct Fact {
     return amounts[1]
   }
 
-  /// The accounting period of a posting, or of the document date of an order event, by calendar month where there is no
-  /// fiscal calendar; 0 if unknown.
-  func period(_ calendar: FiscalCalendar?) -> Int32 {
+  /// The accounting period in which a posting counts, or the document date of an order event, by calendar month where there
+  /// is no fiscal calendar; 0 if unknown.
+  func period(_ calendar: FiscalCalendar?) -> Int32 { countedPeriod(enteredPeriod(calendar), calendar) }
+
+  /// The same, of those at the end of a year the one that a posting names.
+  func enteredPeriod(_ calendar: FiscalCalendar?) -> Int32 {
     if statedPeriod != 0 { return statedPeriod }
     if date_d == absentDate { return 0 }
     return calendar?.period(ofDay: date_d) ?? calendarPeriod(ofDay: date_d)

@@ -81,13 +81,13 @@ extension Judge {
     for currency in currencies.indices {
       let offenders = duePostings.indices.filter {
         duePostings[$0].currency == currencies[currency]
-          && calendar.isClosed(duePostings[$0].period(calendar), at: duePostings[$0].time_ms)
+          && calendar.isClosed(duePostings[$0].enteredPeriod(calendar), at: duePostings[$0].time_ms)
       }
       guard
         let first = offenders.min(by: { Judge.rank(duePostings[$0].role) < Judge.rank(duePostings[$1].role) })
       else { continue }
       let offender = duePostings[first]
-      let period = calendar.period(named: offender.period(calendar))!
+      let period = calendar.period(named: offender.enteredPeriod(calendar))!
       append(
         .closedPeriod, offenders, offender.role, currency,
         """

@@ -37,7 +37,7 @@ extension Judge {
     guard let first = offenders.min(by: { rank($0) < rank($1) }) else { return }
     let posting = duePostings[first.place]
     let places = offenders.filter { $0.type == first.type && $0.currency == first.currency }.map(\.place)
-    let period = Int(posting.period(policy.calendar))
+    let period = Int(posting.enteredPeriod(policy.calendar))
     append(
       first.type, places, posting.role, first.currency,
       posting.date_d == absentDate

@@ -169,7 +169,7 @@ public struct PeriodTotals: Sendable {
 extension Fact {
   /// The period in which it counts, by the calendar of the aggregates.
   func period(_ periods: borrowing PeriodCalendar) -> Int32 {
-    statedPeriod != 0 ? statedPeriod : periods.period(ofDay: rateDay)
+    statedPeriod != 0 ? periods.period(entered: statedPeriod) : periods.period(ofDay: rateDay)
   }
 }
 
@@ -179,7 +179,7 @@ extension Matcher {
   mutating func accountByPeriod(_ fact: UnsafePointer<Fact>, sign: Int64) {
     let period: Int32
     if fact.pointee.statedPeriod != 0 {
-      period = fact.pointee.statedPeriod
+      period = periods.period(entered: fact.pointee.statedPeriod)
     } else {
       let date_d = fact.pointee.date_d
       period = periods.period(ofDay: date_d == absentDate ? day(ofMilliseconds: fact.pointee.time_ms) : date_d)

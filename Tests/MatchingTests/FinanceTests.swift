@@ -162,6 +162,59 @@ import Testing
     #expect(dated(own + 300) == [])
   }
 
+  /// Periods 13 to 16 of a ledger are of the last one of the year, unless the calendar has them as periods of their own.
+  @Test func specialPeriodsBelongToTheEndOfTheYear() throws {
+    let last = Int32(daysFromCivil(year: 2025, month: 12, day: 31))
+    let now = Int64(last) * millisecondsPerDay + 9 * hour
+    var sale = r.event("O1", at: now, net: 100_00, gross: 100_00)
+    sale.documentDate_d = last
+    func lines(_ period: Int32) -> [Posting] {
+      r.invoice("O1", net: 100_00, at: now, date: last).map {
+        var posting = $0
+        posting.period = period
+        return posting
+      }
+    }
+    func entered(_ period: Int32, _ calendar: FiscalCalendar?) -> [String] {
+      let policy = testPolicy {
+        var checks = FinanceChecks()
+        checks.calendar = calendar
+        if calendar != nil { $0.checks = checks }
+      }
+      return verdicts([sale], lines(period), policy: policy)
+    }
+    for special in 202_513...202_516 as ClosedRange<Int32> { #expect(entered(special, nil) == []) }
+    #expect(entered(202_512, nil) == [])
+    #expect(entered(202_511, nil) == ["CUTOFF:revenue"])
+    #expect(entered(202_517, nil) == ["CUTOFF:revenue"])
+    #expect(entered(202_413, nil) == ["CUTOFF:revenue"])
+    // A calendar of twelve, whose last one was closed: what comes then goes into a special one, which was not.
+    func calendar(_ count: Int32, closed: Int64? = nil) throws -> FiscalCalendar {
+      try FiscalCalendar(
+        (1...count).map { number in
+          let first = last - 28 * (count - number) - 27
+          return .init(
+            name: 202_500 + number, first_d: first, last_d: first + 27, closedAt_ms: number == count ? closed : nil)
+        })
+    }
+    #expect(entered(202_513, try calendar(12)) == [])
+    #expect(entered(202_513, try calendar(12, closed: now - 1)) == [])
+    #expect(entered(202_512, try calendar(12, closed: now - 1)) == ["CLOSED_PERIOD:revenue"])
+    // One of thirteen periods, which are no special ones.
+    #expect(entered(202_513, try calendar(13)) == [])
+    #expect(entered(202_512, try calendar(13)) == ["CUTOFF:revenue"])
+    #expect(entered(202_514, try calendar(13)) == [])
+
+    var matcher = PeriodTotalsTests.matcher(DisputeTests.policy())
+    var outputs = MatchOutputs()
+    matcher.take([.order(sale)] + lines(202_513).map { .posting($0) }, now_ms: now + hour, into: &outputs)
+    matcher.finish(outputs: &outputs)
+    #expect(
+      PeriodTotalsTests().texts(matcher.periodTotals) == [
+        "202512 receivable: 10000 10000 0 0 0", "202512 revenue: -10000 -10000 0 0 0",
+      ])
+  }
+
   @Test func whatIsEnteredIntoAClosedPeriodIsABreak() throws {
     let policy = try Self.calendarPolicy()
     // The first period was closed on 2026-03-03T00:00Z; both sides are of its last day.

@@ -204,7 +204,7 @@ final class OrderToCashRun {
       matcher.inheritedDimensions = setting.inherited.reduce(0) { $0 | 1 << UInt8($1) }
       matcher.aggregates = TaskAggregates(
         dimensionCount: setting.dimensionCount, settings: settings,
-        calendar: setting.calendar.map { calendar in PeriodCalendar { calendar.period(ofDay: $0) } } ?? .months)
+        calendar: PeriodCalendar(setting.calendar))
       return matcher
     }
   }
