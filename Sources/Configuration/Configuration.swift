@@ -253,6 +253,8 @@ public struct Configuration: Sendable, Equatable {
     for source in sources { text += "|" + source.name }
     // Before, what came again left the sums when its tie was judged, and cancellations took back what they carried.
     text += "|arrivals"
+    // Before, breaks did not say what they explain of each role, and of the write-offs of one break the newest one counted.
+    text += "|parts"
     // Before, time followed the latest record of a routed source.
     if sources.contains(where: \.isRouted) { text += "|origins" }
     if let checks = policy.checks {

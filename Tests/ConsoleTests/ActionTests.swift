@@ -360,8 +360,8 @@ import Testing
     let ask = Self.body(["kind": "write_off", "reason_code": "other"])
     try await test.run { client in
       func asked() async throws -> String {
-        try await client.send(.post, path, as: "analyst", body: ask).json["actions"]!.arrayValue!.first!["id"]!
-          .stringValue!
+        let answer = try await client.send(.post, path, as: "analyst", body: ask)
+        return try #require(answer.json["actions"]?.arrayValue?.first?["id"]?.stringValue, "\(answer.body)")
       }
       func send(_ kind: String, _ id: String) async throws -> TestConsole.Answer {
         try await client.send(.post, path, as: "controller", body: Self.body(["kind": kind, "of": id]))
