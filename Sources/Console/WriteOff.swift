@@ -118,8 +118,10 @@ struct OpenBalances {
       let isPosted = posted != 0 && (posted < 0) == (written < 0)
       let taken = !isPosted ? 0 : posted.magnitude < written.magnitude ? posted : written
       posted -= taken
-      let isTied = ["auto_cleared", "closed"].contains(detail.document.state)
-      guard detail.document.id != document.id, !isTied, detail.standingWriteOff == action.id else { continue }
+      // Where a break is closed, others may have taken its place: what it asked for is on its way all the same.
+      guard detail.document.id != document.id, detail.document.state != BreakState.autoCleared.rawValue,
+        detail.standingWriteOff == action.id
+      else { continue }
       hold(action, document, part: written - taken)
     }
     for detail in order where countsWaiting && detail.document.id != document.id {
