@@ -253,8 +253,8 @@ public struct Configuration: Sendable, Equatable {
     for source in sources { text += "|" + source.name }
     // Before, what came again left the sums when its tie was judged, and cancellations took back what they carried.
     text += "|arrivals"
-    // Before, what came again was counted by when its tie was looked at, and more was taken for what takes a cancelled
-    // document back.
+    // Before, what came again was counted by when its tie was looked at, more was taken for what takes a cancelled document
+    // back, periods 13 to 16 were others than the last one, and breaks did not say what they explain of each role.
     text += "|takenBack"
     // Before, time followed the latest record of a routed source.
     if sources.contains(where: \.isRouted) { text += "|origins" }

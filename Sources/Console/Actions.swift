@@ -56,7 +56,10 @@ extension Console {
         body: .init(types: ["application/json"], schema: Schemas.reference("ActionRequest"), help: "The action."),
         answers: [
           result, .init(status: 404, help: "There is no such break, or it is not shown to you."),
-          .init(status: 409, help: "The break has changed, is in no state for this, or is written off already."),
+          .init(
+            status: 409,
+            help:
+              "The break has changed, is in no state for this, or is written off already, or others hold its balance."),
           .init(status: 422, help: "Something that the action needs is missing or wrong."),
         ],
         handle: { console, request, context in
@@ -134,20 +137,23 @@ extension Console {
     var made: [(action: Action, detail: BreakDetail, original: Action?)] = []
     var done: [Action] = []
     var errors: [JSON] = []
-    // Between the look at a break and the store's showing what was sent, nobody else writes it off.
+    // Between the look at the breaks of an order and the store's showing what was sent, nobody else writes one off.
     var claimed: [String] = []
     defer { writeOffs.release(claimed) }
     for id in ids {
       var isClaimedElsewhere = false
+      var isFirstOfOrder = false
       do {
-        if [.writeOff, .approve].contains(asked.kind) {
-          if writeOffs.claim(id, now_ms: wallClock_ms()) {
-            claimed.append(id)
-          } else {
-            isClaimedElsewhere = true
+        var detail = try await self.detail(id, context)
+        let order = detail.document.order
+        if [.writeOff, .approve].contains(asked.kind), !claimed.contains(order) {
+          isFirstOfOrder = writeOffs.claim(order, now_ms: wallClock_ms())
+          isClaimedElsewhere = !isFirstOfOrder
+          if isFirstOfOrder {
+            claimed.append(order)
+            detail = try await self.detail(id, context)
           }
         }
-        let detail = try await detail(id, context)
         var action = Action(
           id: Console.actionID(principal.name, key, id), kind: asked.kind, breakID: detail.document.id,
           order: detail.document.order, actor: principal.name, at: at, revision: detail.document.revision,
@@ -165,16 +171,22 @@ extension Console {
           continue
         }
         guard !isClaimedElsewhere else {
-          throw Problem(.conflict, "in_progress", "another request about this break is being worked on")
+          throw Problem(.conflict, "in_progress", "another request about this order is being worked on")
         }
         let original = try permit(action, asked, detail, principal)
         if action.kind == .writeOff {
+          let breaks = try await store.order(order, scope: RowScope())
+          let open = OpenBalances(
+            breaks, for: detail.document, beside: made.map(\.action), countsWaiting: true)
           action.currency = detail.document.currency
-          action.lines = try WriteOff.journal(detail.document)
+          action.lines = try WriteOff.journal(detail.document, open)
+        } else if action.kind == .approve, let original, original.kind == .writeOff {
+          let breaks = try await store.order(order, scope: RowScope())
+          try checkJournal(original, detail.document, OpenBalances(breaks, for: detail.document, countsWaiting: false))
         }
         made.append((action, detail, original))
       } catch let problem as Problem where isBulk {
-        if claimed.last == id { writeOffs.release([claimed.removeLast()]) }
+        if isFirstOfOrder { writeOffs.release([claimed.removeLast()]) }
         errors.append(
           ["break": .string(id), "code": .string(problem.code), "detail": .string(problem.detail)])
       }
@@ -245,13 +257,24 @@ extension Console {
         guard original.basis == detail.document.basis else {
           throw Problem(.conflict, "changed", "the difference is another than the one that was asked about")
         }
-        if original.kind == .writeOff {
-          try refuseSecond(detail)
-          if original.lines == nil { _ = try WriteOff.journal(detail.document) }
-        }
+        if original.kind == .writeOff { try refuseSecond(detail) }
       }
       return original
     }
+  }
+
+  /// What is approved is the journal that was asked for, and it must be the one that would be asked for now.
+  private func checkJournal(_ original: Action, _ document: BreakDocument, _ open: OpenBalances) throws(Problem) {
+    var why = "what the break explains, or the balance in which it is open, is another"
+    do throws(Problem) {
+      let lines = try WriteOff.journal(document, open)
+      if original.lines == nil || original.lines == lines { return }
+    } catch {
+      why = error.detail
+    }
+    throw Problem(
+      .conflict, "changed",
+      "the journal that was asked for is not the one of now: \(why). Reject it, and ask for a new one")
   }
 
   /// A difference is written off once.
@@ -345,22 +368,22 @@ extension Console {
   }
 }
 
-/// Breaks about which a write-off is on its way to the store.
+/// Orders of which a write-off is on its way to the store.
 final class WriteOffClaims: Sendable {
   /// A store that takes longer than this is far behind.
   static let lifetime_ms: Int64 = 60_000
   private let until = Mutex<[String: Int64]>([:])
 
-  func claim(_ id: String, now_ms: Int64) -> Bool {
+  func claim(_ order: String, now_ms: Int64) -> Bool {
     until.withLock { claims in
       if claims.count > Console.maximumBulk { claims = claims.filter { $0.value > now_ms } }
-      if let end = claims[id], end > now_ms { return false }
-      claims[id] = now_ms + WriteOffClaims.lifetime_ms
+      if let end = claims[order], end > now_ms { return false }
+      claims[order] = now_ms + WriteOffClaims.lifetime_ms
       return true
     }
   }
 
-  func release(_ ids: [String]) { until.withLock { claims in for id in ids { claims[id] = nil } } }
+  func release(_ orders: [String]) { until.withLock { claims in for order in orders { claims[order] = nil } } }
 }
 
 extension Action {

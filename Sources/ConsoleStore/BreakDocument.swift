@@ -39,7 +39,13 @@ public struct BreakDocument: Decodable, Sendable, Equatable {
   public struct Role: Decodable, Sendable, Equatable {
     public var role: String
     public var currency: String
+    public var expected: String?
     public var delta: String
+    /// What the break explains of the difference, where that is not all of it.
+    public var affected: String?
+
+    /// What the break explains of the difference.
+    public var own: String { affected ?? delta }
   }
 
   enum CodingKeys: String, CodingKey {

@@ -11,7 +11,9 @@ public struct Workflow: Sendable, Equatable {
   public var decidedBasis: String?
   /// Ids of actions that wait for a second person.
   public var pending: [String] = []
-  /// The newest write-off that has been proposed to the ERP, and what it was about.
+  /// Ids of the write-offs that have been proposed to the ERP, in the order in which that was.
+  public var proposals: [String] = []
+  /// The newest of them, and what it was about.
   public var proposed: String?
   public var proposedBasis: String?
   /// The revision of the break when it took effect.
@@ -48,6 +50,7 @@ public struct Workflow: Sendable, Equatable {
   private mutating func decide(_ action: Action, revision: Int?) {
     if action.kind == .writeOff {
       proposed = action.id
+      proposals.append(action.id)
       proposedBasis = action.basis
       proposedRevision = revision
       reasonCode = action.reasonCode ?? reasonCode

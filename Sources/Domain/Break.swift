@@ -159,14 +159,17 @@ public struct Break: Sendable, Equatable {
     public var currency: Currency
     public var expected: Int64
     public var posted: Int64
+    /// How much of the difference the break explains; nil where that is all of it, or where it is about no amount.
+    public var affected: Int64?
 
     public var delta: Int64 { posted &- expected }
 
-    public init(role: AccountRole, currency: Currency, expected: Int64, posted: Int64) {
+    public init(role: AccountRole, currency: Currency, expected: Int64, posted: Int64, affected: Int64? = nil) {
       self.role = role
       self.currency = currency
       self.expected = expected
       self.posted = posted
+      self.affected = affected
     }
   }
 

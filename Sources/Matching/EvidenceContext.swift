@@ -64,6 +64,19 @@ struct Evidence {
     !fact.journal.isEmpty && fact.journal.elementsEqual(other.journal)
   }
 
+  /// The roles, with what a finding explains of each where that is not all of its difference.
+  func roles(of finding: borrowing Finding) -> [Break.RoleEvidence] {
+    var told = roles
+    if finding.parts.isEmpty { return told }
+    for at in told.indices {
+      let (role, currency) = (roles[at].role, roles[at].currency)
+      var sum: Int128 = 0
+      for part in finding.parts where part.role == role && part.currency == currency { sum += Int128(part.delta) }
+      if sum != Int128(roles[at].delta) { told[at].affected = Int64(clamping: sum) }
+    }
+    return told
+  }
+
   func cleared(_ type: BreakType, _ role: AccountRole, _ currency: Currency) -> Finding {
     let evidence = roles.first { $0.role == role && $0.currency == currency }
     return Finding(
@@ -133,7 +146,8 @@ struct EvidenceContext {
       expected: finding.expected, posted: finding.posted, postedCurrency: finding.postedCurrency,
       affected: finding.affectedAmount, state: state, isProvisional: isProvisional, revision: revision,
       hints: finding.hints, severity: severity, customer: evidence.customer, dimensions: evidence.dimensions,
-      firstEventTime_ms: firstEventTime_ms, deadline_ms: deadline_ms, asOf_ms: watermark_ms, roles: evidence.roles,
+      firstEventTime_ms: firstEventTime_ms, deadline_ms: deadline_ms, asOf_ms: watermark_ms,
+      roles: evidence.roles(of: finding),
       events: evidence.events, journals: evidence.journals, quantities: hasQuantities ? evidence.quantities : nil,
       lines: finding.lines?.lines ?? [], lineCount: finding.lines?.count ?? 0, reason: finding.reason.string)
   }

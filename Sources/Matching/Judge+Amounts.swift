@@ -471,11 +471,14 @@ extension Judge {
     findings[known].add(finding.lines)
   }
 
-  /// Where a finding of the same type, role and currency stands.
+  /// Where a finding of the same type, role and currency stands. What is written off of a break is accepted, what is left
+  /// of it is not: the two are one break only at the end.
   @inline(__always)
   func place(like finding: borrowing Finding) -> Int? {
     let (type, role, currency) = (finding.type, finding.role, finding.currency)
-    return findings.firstIndex { $0.type == type && $0.role == role && $0.currency == currency }
+    return findings.firstIndex {
+      $0.type == type && $0.role == role && $0.currency == currency && !$0.isWrittenOff
+    }
   }
 
   /// The role to name where the differing roles are off by one proportion: all of them the primary, if that is, net and its

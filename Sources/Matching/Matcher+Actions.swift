@@ -100,7 +100,7 @@ extension Matcher {
 extension TieDecisions.Entry {
   /// The state of a break that the reconciler itself would give another, and the decision that it rests on.
   func state(of finding: Finding, own: BreakState) -> (BreakState, BreakDecision?) {
-    let written = finding.isWrittenOff && own == .accepted ? writeOff?.told : nil
+    let written = finding.isWrittenOff && own == .accepted ? writeOff(of: finding)?.told : nil
     guard let decision else { return (own, written) }
     let basis = Break.basis(
       expected: finding.expected, posted: finding.posted, currency: finding.currency,
@@ -108,5 +108,12 @@ extension TieDecisions.Entry {
     guard decision.basis == TieDecisions.hash(basis) else { return (own, written) }
     let state = own.decided(decision.state)
     return (state, state == decision.state ? decision.told : written)
+  }
+
+  private func writeOff(of finding: Finding) -> TieDecisions.Decision? {
+    let posted = finding.parts.reduce(Int128(0)) {
+      $1.role == .writeOff && $1.currency == finding.currency ? $0 + Int128($1.delta) : $0
+    }
+    return writeOff(posted: posted, finding.currency)
   }
 }

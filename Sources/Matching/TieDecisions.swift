@@ -20,8 +20,8 @@ struct TieDecisions: Equatable {
     var own: BreakState?
     /// The newest decision that has taken effect.
     var decision: Decision?
-    /// The newest write-off that the ledger has been asked for.
-    var writeOff: Decision?
+    /// The write-offs that the ledger has been asked for, the oldest first: each stands beside the others.
+    var writeOffs: [Decision] = []
     /// What waits for a second person, the oldest first; none of them names an approver.
     var waiting: [Decision] = []
     /// Hashes of the ids of the actions taken in, the oldest first: each takes effect once.
@@ -29,6 +29,8 @@ struct TieDecisions: Equatable {
 
     /// Actions on one break that can wait for a second person at the same time.
     static let maximumWaiting = 16
+    /// Write-offs of one break that are told apart; of more, the oldest two of one currency and sign count as one.
+    static let maximumWriteOffs = 16
     /// A repetition is known as such until so many others have come after it.
     static let maximumSeen = 128
   }
@@ -86,7 +88,41 @@ extension TieDecisions.Entry {
   }
 
   private mutating func decide(_ made: TieDecisions.Decision) {
-    if made.writtenOff == nil { decision = made } else { writeOff = made }
+    guard made.writtenOff != nil else {
+      decision = made
+      return
+    }
+    if writeOffs.count == TieDecisions.Entry.maximumWriteOffs { uniteWriteOffs() }
+    writeOffs.append(made)
+  }
+
+  /// Adds the oldest write-off to the next one of its currency and sign. An id carries its break's currency, so that there
+  /// always are two such.
+  private mutating func uniteWriteOffs() {
+    for (first, older) in writeOffs.enumerated() {
+      guard let own = older.writtenOff else { continue }
+      for second in writeOffs.indices where second > first {
+        guard let other = writeOffs[second].writtenOff, other.currency == own.currency,
+          (other.amount < 0) == (own.amount < 0)
+        else { continue }
+        writeOffs[second].writtenOff!.amount = other.amount.addingSaturating(own.amount)
+        writeOffs.remove(at: first)
+        return
+      }
+    }
+    writeOffs.removeFirst()
+  }
+
+  /// The write-off with which what is posted, an amount of a currency, has been asked for in full; the newest one where it
+  /// has not.
+  func writeOff(posted amount: Int128, _ currency: Currency) -> TieDecisions.Decision? {
+    var sum: Int128 = 0
+    for made in writeOffs {
+      guard let own = made.writtenOff, own.currency == currency, (own.amount < 0) == (amount < 0) else { continue }
+      sum += Int128(own.amount)
+      if sum.magnitude >= amount.magnitude { return made }
+    }
+    return writeOffs.last
   }
 }
 
@@ -100,9 +136,11 @@ extension TieDecisions {
       writer.write(entry.role)
       writer.write(entry.idCurrency)
       writer.write(entry.own.map(TieDecisions.index) ?? UInt8.max)
-      writer.write(UInt8((entry.decision == nil ? 0 : 1) | (entry.writeOff == nil ? 0 : 2)))
+      writer.write((entry.decision == nil ? 0 : Entry.hasDecision) | (entry.writeOffs.isEmpty ? 0 : Entry.hasWriteOffs))
       if let decision = entry.decision { decision.export(into: &writer) }
-      if let writeOff = entry.writeOff { writeOff.export(into: &writer) }
+      for (at, writeOff) in entry.writeOffs.enumerated() {
+        writeOff.export(isFollowed: at < entry.writeOffs.count - 1, into: &writer)
+      }
       writer.writeVarint(UInt64(entry.waiting.count))
       for asked in entry.waiting { asked.export(into: &writer) }
       writer.writeVarint(UInt64(entry.seen.count))
@@ -119,8 +157,15 @@ extension TieDecisions {
       let own: UInt8 = try reader.read()
       if own != UInt8.max { entry.own = try TieDecisions.state(own, reader.offset) }
       let parts: UInt8 = try reader.read()
-      if parts & 1 != 0 { entry.decision = try Decision(from: &reader) }
-      if parts & 2 != 0 { entry.writeOff = try Decision(from: &reader) }
+      guard parts & ~(Entry.hasDecision | Entry.hasWriteOffs) == 0 else { throw TieDecisions.newer(reader.offset) }
+      if parts & Entry.hasDecision != 0 { entry.decision = try Decision(from: &reader) }
+      var isFollowed = parts & Entry.hasWriteOffs != 0
+      while isFollowed {
+        guard entry.writeOffs.count < Entry.maximumWriteOffs else {
+          throw ByteCodingError("too many write-offs of one break, at \(reader.offset)")
+        }
+        entry.writeOffs.append(try Decision(from: &reader, isFollowed: &isFollowed))
+      }
       for _ in 0..<(try reader.readCount(atMost: Entry.maximumWaiting)) {
         entry.waiting.append(try Decision(from: &reader))
       }
@@ -137,14 +182,29 @@ extension TieDecisions {
     }
     return BreakState.allCases[Int(index)]
   }
+
+  fileprivate static func newer(_ offset: Int) -> ByteCodingError {
+    ByteCodingError("a person's decision in the format of a later version of tieout, at \(offset)")
+  }
+}
+
+extension TieDecisions.Entry {
+  /// What an entry tells; a bit of no meaning here is one of a later version.
+  fileprivate static let hasDecision: UInt8 = 1
+  fileprivate static let hasWriteOffs: UInt8 = 2
 }
 
 extension TieDecisions.Decision {
-  /// With the state: an amount that is written off comes last. Programs that know of none refuse such a state.
+  /// With the state: an amount that is written off comes last, and another write-off follows. Programs that know of
+  /// neither refuse such a state, as any other bit is refused here.
   private static let withAmount: UInt8 = 1 << 7
+  private static let followed: UInt8 = 1 << 6
+  private static let states: UInt8 = 1 << 3 - 1
 
-  fileprivate func export(into writer: inout ByteWriter) {
-    writer.write(TieDecisions.index(state) | (writtenOff == nil ? 0 : TieDecisions.Decision.withAmount))
+  fileprivate func export(isFollowed: Bool = false, into writer: inout ByteWriter) {
+    writer.write(
+      TieDecisions.index(state) | (writtenOff == nil ? 0 : TieDecisions.Decision.withAmount)
+        | (isFollowed ? TieDecisions.Decision.followed : 0))
     writer.write(basis)
     for text in [told.action, told.actor, told.reasonCode, told.approver] { writer.write(text: text) }
     guard let writtenOff else { return }
@@ -153,8 +213,17 @@ extension TieDecisions.Decision {
   }
 
   fileprivate init(from reader: inout ByteReader) throws(ByteCodingError) {
+    var isFollowed = false
+    try self.init(from: &reader, isFollowed: &isFollowed)
+    guard !isFollowed else { throw TieDecisions.newer(reader.offset) }
+  }
+
+  fileprivate init(from reader: inout ByteReader, isFollowed: inout Bool) throws(ByteCodingError) {
     let first: UInt8 = try reader.read()
-    state = try TieDecisions.state(first & ~TieDecisions.Decision.withAmount, reader.offset)
+    let known = TieDecisions.Decision.withAmount | TieDecisions.Decision.followed | TieDecisions.Decision.states
+    guard first & ~known == 0 else { throw TieDecisions.newer(reader.offset) }
+    isFollowed = first & TieDecisions.Decision.followed != 0
+    state = try TieDecisions.state(first & TieDecisions.Decision.states, reader.offset)
     basis = try reader.read()
     told = BreakDecision(
       action: try reader.readText(), actor: try reader.readText(), reasonCode: try reader.readText(),

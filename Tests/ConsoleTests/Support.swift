@@ -164,6 +164,18 @@ final class TestConsole: @unchecked Sendable {
   }
 
   /// Puts breaks on their topic and waits until the store has them.
+  /// Actions that came another way, and are in the store.
+  func wait(for actions: [Action]) async throws {
+    let before = projector.status.records
+    try cluster.produce(
+      configuration.actionsTopic,
+      actions.map { (key: $0.order, value: String(decoding: try $0.encoded(), as: UTF8.self), partition: Int32(0)) })
+    let until = Date().addingTimeInterval(30)
+    while projector.status.records < before + actions.count, Date() < until {
+      try await Task.sleep(for: .milliseconds(20))
+    }
+  }
+
   func add(_ breaks: [TestBreak]) throws {
     let before = projector.status.records
     try cluster.produce(
@@ -191,6 +203,10 @@ struct TestBreak {
   var affected: String?
   /// Differences of roles in the evidence, instead of those of the receivable, revenue and tax.
   var deltas: [String: String]?
+  /// What it explains of them, where that is not all.
+  var parts: [String: String] = [:]
+  /// What the orders ask of them; nothing where nothing is said.
+  var wanted: [String: String] = [:]
   var state = "open"
   var revision = 1
   var severity = "low"
@@ -203,8 +219,11 @@ struct TestBreak {
 
   private var roles: String {
     if let deltas {
-      return deltas.map {
-        #"{"role":"\#($0.key)","currency":"EUR","expected":"0.00","posted":"\#($0.value)","delta":"\#($0.value)"}"#
+      return deltas.sorted { $0.key < $1.key }.map { role, delta in
+        let own = parts[role].map { #","affected":"\#($0)""# } ?? ""
+        let expected = wanted[role] ?? "0.00"
+        return
+          #"{"role":"\#(role)","currency":"EUR","expected":"\#(expected)","posted":"\#(delta)","delta":"\#(delta)"\#(own)}"#
       }.joined(separator: ",")
     }
     return """

@@ -115,7 +115,7 @@ import Testing
       made.roles = (0..<random.below(5)).map { _ in
         Break.RoleEvidence(
           role: random.pick(AccountRole.allCases), currency: random.pick(currencies), expected: amount(),
-          posted: amount())
+          posted: amount(), affected: random.below(3) == 0 ? amount() : nil)
       }
       made.events = (0..<random.below(5)).map { _ in text() }
       made.journals = (0..<random.below(70)).map { _ in text() }

@@ -122,6 +122,82 @@ extension FlowLedgerTests {
       ).ratios.sales == 100)
   }
 
+  /// A journal of the bank whose own lines name no order: what one customer pays and another gets back is money, though the
+  /// receivables come to nothing.
+  @Test func linesOfNoOrderAreLinesOfTheJournal() throws {
+    let sold = [
+      line("a", 100, day: 10, document: "A", journal: "J"), line("a", -100, day: 10, .revenue, journal: "J"),
+    ]
+    let bank = [
+      line("a", -100, day: 20, document: "A", journal: "M"), line("b", 100, day: 20, document: "B", journal: "M"),
+    ]
+    #expect(try items(sold + bank).first == [#"EUR 100@10 due 20? [""] 100@20!"#].first, "moved")
+    for cash in [[100, -100], [200, -150, -50]] as [[Int64]] {
+      let legs = cash.enumerated().map { line("none", $1, day: 20, .cash, journal: "M", id: "c\($0)") }
+      #expect(try items(sold + bank + legs).first == #"EUR 100@10 due 20? [""] 100@20"#)
+      #expect(try items(legs + bank + sold).first == #"EUR 100@10 due 20? [""] 100@20"#)
+    }
+    // What is posted of a third order in the same journal balances there: it is no matter of the two.
+    let third = [
+      line("c", 70, day: 20, document: "C", journal: "M"), line("c", -70, day: 20, .revenue, journal: "M"),
+    ]
+    #expect(try items(sold + bank + third).contains(#"EUR 100@10 due 20? [""] 100@20!"#))
+  }
+
+  /// The number of a journal that is used again: each day's is one of its own.
+  @Test func aNumberOfAnotherDayIsAnotherJournal() throws {
+    let sold = [
+      line("a", 100, day: 10, document: "A", journal: "J"), line("a", -100, day: 10, .revenue, journal: "J"),
+    ]
+    // Two payments and a refund, which come to nothing over the days.
+    let days = [
+      line("a", -100, day: 20, document: "A", journal: "7"), line("b", 100, day: 400, document: "B", journal: "7"),
+    ]
+    #expect(try items(sold + days).contains(#"EUR 100@10 due 20? [""] 100@20"#))
+    // A move stays one where its number comes again with cash.
+    let moved = [
+      line("a", -100, day: 20, document: "A", journal: "7"), line("b", 100, day: 20, document: "B", journal: "7"),
+    ]
+    let again = [
+      line("a", 30, day: 400, document: "A2", journal: "K"), line("a", -30, day: 400, .revenue, journal: "K"),
+      line("a", -30, day: 410, document: "A2", journal: "7"), line("a", 30, day: 410, .cash, journal: "7"),
+    ]
+    #expect(try items(sold + moved + again).contains(#"EUR 100@10 due 20? [""] 100@20!"#))
+    #expect(try items(sold + moved + again).contains(#"EUR 30@400 due 410? [""] 30@410"#))
+  }
+
+  /// A move of which one side is deleted is none any more; one of which a side could be forgotten stays as long as the other.
+  @Test func bothSidesOfAMoveStayOrGo() throws {
+    var made = ledger { $0.history_d = 100 }
+    let moved = [
+      line("a", 100, day: 10, document: "A", journal: "J"), line("a", -100, day: 10, .revenue, journal: "J"),
+      line("a", -100, day: 20, document: "A", journal: "M"), line("b", 100, day: 20, document: "B", journal: "M"),
+    ]
+    for posting in moved { try made.add(posting, due: absentDate, terms: nil) }
+    #expect(words(made.items(asOf_d: 30)).first == #"EUR 100@10 due 40? [] 100@20!"#)
+    var gone = moved[3]
+    (gone.isDelete, gone.time_ms) = (true, 1)
+    try made.add(gone, due: absentDate, terms: nil)
+    #expect(words(made.items(asOf_d: 30)) == [#"EUR 100@10 due 40? [] 100@20"#], "a payment again")
+    (gone.isDelete, gone.isUpsert, gone.time_ms) = (false, true, 2)
+    try made.add(gone, due: absentDate, terms: nil)
+    #expect(words(made.items(asOf_d: 30)).first == #"EUR 100@10 due 40? [] 100@20!"#)
+    // The order that it was moved from is long settled; that it went to is not, and is no sale for that.
+    func credited(_ items: [FlowItem]) -> [Int64] { items.map(\.item.credited) }
+    let before = credited(made.items(asOf_d: 30).filter { $0.item.invoiced_d == 20 })
+    for day in [1_000, 1_001, 1_002] as [Int32] {
+      let left = made.items(asOf_d: day)
+      #expect(left.count == 1 && credited(left) == before && before != [0])
+    }
+    #expect(made.factCount == 4)
+    // With both settled, and nothing else, both go.
+    for posting in [
+      line("b", -100, day: 1_010, document: "B", journal: "P"), line("b", 100, day: 1_010, .cash, journal: "P"),
+    ] { try made.add(posting, due: absentDate, terms: nil) }
+    _ = made.items(asOf_d: 3_000)
+    #expect(made.factCount == 0)
+  }
+
   /// Sums beyond the range of amounts end there, and are told to.
   @Test func sumsBeyondTheRange() throws {
     var made = ledger { $0.backlog = FlowSettings.Backlog() }

@@ -539,7 +539,10 @@ import Testing
     do throws(FlowLedger.Full) {
       try made.add(line("q", 1, day: 1), due: absentDate, terms: nil)
       Issue.record("a third fact was taken")
-    } catch { #expect("\(error)".contains("more than 2 lines")) }
+    } catch {
+      #expect("\(error)".contains("more than 2 facts") && "\(error)".contains("raise flows.facts"))
+      #expect("\(error)".contains("flows.history has a job that runs forget more"))
+    }
   }
 
   /// Whatever the order in which the records come, and however often: the same items. And they add up to the ledger.

@@ -79,6 +79,10 @@ struct PlainBreakEncoder {
       writer.amount(Int128(evidence.posted), evidence.currency)
       writer.key("delta")
       writer.amount(Int128(evidence.delta), evidence.currency)
+      if let affected = evidence.affected {
+        writer.key("affected")
+        writer.amount(Int128(affected), evidence.currency)
+      }
       writer.endObject()
     }
     writer.endArray()

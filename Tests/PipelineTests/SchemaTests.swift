@@ -33,7 +33,9 @@ import Testing
       made.hints = Array(BreakHint.allCases.prefix(at % 5))
       made.severity = Severity.allCases[at % 4]
       made.dimensions = ["north"]
-      made.roles = [.init(role: role, currency: made.currency, expected: 1, posted: -1)]
+      made.roles = [
+        .init(role: role, currency: made.currency, expected: 1, posted: -1, affected: at % 2 == 0 ? -3 : nil)
+      ]
       made.events = ["e"]
       if at % 3 == 0 { made.postedCurrency = Currency("USD")! }
       if at % 2 == 0 { made.affected = Int64(at) * -7 }

@@ -33,7 +33,7 @@ public struct BreakEncoder: Sendable {
 
   /// Everything that a break takes beside texts and evidence: names, numbers, times, and room to spare.
   private static let fixedBytes = 1_024
-  /// One role of the evidence: names and three amounts.
+  /// One role of the evidence: names and four amounts.
   private static let roleBytes = 256
   /// One line of the evidence, without its texts: names, quantities, prices, amounts.
   private static let lineBytes = 512
@@ -153,6 +153,10 @@ public struct BreakEncoder: Sendable {
       out.amount(evidence.posted, evidence.currency)
       out.text(",\"delta\":")
       out.amount(evidence.delta, evidence.currency)
+      if let affected = evidence.affected {
+        out.text(",\"affected\":")
+        out.amount(affected, evidence.currency)
+      }
       out.text("}")
     }
     out.text("],\"events\":[")

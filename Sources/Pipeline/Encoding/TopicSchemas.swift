@@ -112,6 +112,9 @@ public enum TopicSchemas {
               .object([
                 SchemaField("role", .enumeration(roles)), SchemaField("currency", .currency),
                 SchemaField("expected", .decimal), SchemaField("posted", .decimal), SchemaField("delta", .decimal),
+                SchemaField(
+                  "affected", .decimal, "How much of `delta` this break explains, where that is not all of it.",
+                  required: false),
               ])), "Expected and posted of every role of the tie."),
           SchemaField("events", .list(.string), "Ids of order events, at most \(maximumEvidenceIDs)."),
           SchemaField("journals", .list(.string), "Ids of ledger documents, at most \(maximumEvidenceIDs)."),

@@ -20,6 +20,8 @@ extension FlowLedger {
     /// By journal, in whatever currency.
     private var known: [UInt64: (hasCash: Bool, hasOther: Bool)] = [:]
     private var sums: [Key: Sums] = [:]
+    /// By journal and day.
+    private var ofDay: Set<UInt64> = []
     private let moves: Set<UInt64>
 
     init(_ moves: Set<UInt64>) { self.moves = moves }
@@ -27,6 +29,7 @@ extension FlowLedger {
     mutating func add(_ fact: Fact) {
       guard fact.journal != 0 else { return }
       let key = Key(journal: fact.journal, currency: fact.currency)
+      if fact.isLeg, !moves.isEmpty { ofDay.insert(FlowLedger.journalOfDay(fact)) }
       switch fact.kind {
       case .cashLeg:
         known[fact.journal, default: (false, false)].hasCash = true
@@ -43,15 +46,15 @@ extension FlowLedger {
 
     /// Whether it moves what is owed: see `moves`.
     func isMove(_ fact: Fact) -> Bool {
-      fact.journal != 0 && !moves.isEmpty && known[fact.journal] == nil && moves.contains(FlowLedger.move(fact))
+      fact.journal != 0 && !moves.isEmpty && moves.contains(FlowLedger.move(fact))
+        && !ofDay.contains(FlowLedger.journalOfDay(fact))
     }
 
     /// How much of a line on a receivable is cash. Where the journal has other lines too, no more than what stands on cash
     /// against it, and than what the others leave; of several lines each has its share.
     mutating func cash(of fact: Fact) -> Int64 {
-      guard let all = known[fact.journal] else {
-        return fact.amount < 0 && !fact.isReversal && !isMove(fact) ? fact.amount : 0
-      }
+      if isMove(fact) { return 0 }
+      guard let all = known[fact.journal] else { return fact.amount < 0 && !fact.isReversal ? fact.amount : 0 }
       guard all.hasCash else { return 0 }
       let key = Key(journal: fact.journal, currency: fact.currency)
       guard all.hasOther, var own = sums[key], own.hasCash else { return fact.amount }

@@ -28,7 +28,7 @@ struct FlowBacklog {
 /// account. A debit that is no invoice (a refund, money that bounced) takes that off first. A credit is cash as far as its
 /// journal has lines on cash or clearing accounts, and where no other line of it is known; otherwise (returns, write-offs,
 /// reversals) it settles without money. A journal with nothing but receivables that come to nothing moves what is owed: no
-/// cash, and no sale. The order side gives what the ledger does not carry: the due date, the customer, the dimensions. What
+/// cash, and no sale; one of the same number on another day is another journal there. The order side gives what the ledger does not carry: the due date, the customer, the dimensions. What
 /// is made of the facts does not depend on the order in which they came: of those with one id the one counts that the
 /// matcher lets count.
 struct FlowLedger {
@@ -88,7 +88,10 @@ struct FlowLedger {
   struct Full: Error, CustomStringConvertible {
     var limit: Int
     var description: String {
-      "there are more than \(limit) lines of receivables and invoices: raise flows.facts or shorten flows.history"
+      "there are more than \(limit) facts (lines of the ledger on any account, invoices, with flows.backlog all that is "
+        + "ordered and ended, and deleted rows): raise flows.facts, or let the source topics keep less of what has long been "
+        + "settled. A shorter flows.history has a job that runs forget more, and changes nothing at a start, at which the "
+        + "topics are read from the beginning"
     }
   }
 
@@ -371,36 +374,95 @@ struct FlowLedger {
         forgottenFacts += length
       }
     }
-    if forgottenFacts > facts.count / 4 { forget(forgotten) }
+    if forgottenFacts > facts.count / 4 { forget(withAllSides(forgotten, moves)) }
     return items
   }
 
-  static func move(_ fact: Fact) -> UInt64 { mix(fact.journal, UInt64(fact.currency.rawValue)) }
+  /// A journal's number and its day: numbers begin anew, with a year say.
+  static func journalOfDay(_ fact: Fact) -> UInt64 { mix(fact.journal, UInt64(UInt32(bitPattern: fact.day))) }
 
-  /// Journals and currencies (`move`) with nothing but receivables, which come to nothing over all orders: they move what is
-  /// owed from order to order, or from document to document.
+  static func move(_ fact: Fact) -> UInt64 { mix(journalOfDay(fact), UInt64(fact.currency.rawValue)) }
+
+  /// Journals of a day and currencies (`move`) with nothing but receivables, which come to nothing over all orders: they move
+  /// what is owed from order to order, or from document to document. Where an order has other lines of the journal too,
+  /// which balance its receivables, those are a matter of their own; other lines that do not (the bank's, of no order) are
+  /// what the receivables stand against.
   private func moves() -> Set<UInt64> {
-    var sums: [UInt64: Int128] = [:]
+    var sums: [UInt64: (journal: UInt64, sum: Int128)] = [:]
     var legs: Set<UInt64> = []
     for first in orders.values {
       legs.removeAll(keepingCapacity: true)
       var (at, hasBare) = (first, false)
       while at >= 0 {
         let fact = facts[Int(at)]
-        if fact.isLeg { legs.insert(fact.journal) }
+        if fact.isLeg { legs.insert(FlowLedger.journalOfDay(fact)) }
         hasBare = hasBare || fact.kind == .receivable && fact.journal != 0
         at = fact.next
       }
       at = hasBare ? first : -1
       while at >= 0 {
         let fact = facts[Int(at)]
-        if fact.kind == .receivable, fact.journal != 0, !legs.contains(fact.journal) {
-          sums[FlowLedger.move(fact), default: 0] += Int128(fact.amount)
-        }
         at = fact.next
+        guard fact.kind == .receivable, fact.journal != 0 else { continue }
+        let journal = FlowLedger.journalOfDay(fact)
+        if !legs.contains(journal) { sums[FlowLedger.move(fact), default: (journal, 0)].sum += Int128(fact.amount) }
       }
     }
-    return Set(sums.lazy.filter { $0.value == 0 }.map(\.key))
+    var moves: [UInt64: [UInt64]] = [:]
+    for (move, entry) in sums where entry.sum == 0 { moves[entry.journal, default: []].append(move) }
+    if moves.isEmpty { return [] }
+    for first in orders.values {
+      // By currency: what the lines of a journal come to here, and whether there is a receivable among them.
+      var own: [UInt64: (journal: UInt64, sum: Int128, hasReceivable: Bool, hasLeg: Bool)] = [:]
+      var at = first
+      while at >= 0 {
+        let fact = facts[Int(at)]
+        at = fact.next
+        guard fact.isLeg || fact.kind == .receivable, fact.journal != 0 else { continue }
+        let journal = FlowLedger.journalOfDay(fact)
+        guard moves[journal] != nil else { continue }
+        var entry = own[FlowLedger.move(fact)] ?? (journal, 0, false, false)
+        entry.sum += Int128(fact.amount)
+        if fact.isLeg { entry.hasLeg = true } else { entry.hasReceivable = true }
+        own[FlowLedger.move(fact)] = entry
+      }
+      for entry in own.values where entry.hasLeg && (entry.sum != 0 || !entry.hasReceivable) {
+        moves[entry.journal] = nil
+      }
+    }
+    return Set(moves.values.joined())
+  }
+
+  /// Of orders that can be forgotten those of which no move has another side in one that stays: that one would pass for a
+  /// payment, or for a sale.
+  private func withAllSides(_ forgotten: [Fingerprint], _ moves: Set<UInt64>) -> [Fingerprint] {
+    if moves.isEmpty { return forgotten }
+    func moved(_ order: Fingerprint) -> [UInt64] {
+      var found: [UInt64] = []
+      var at = orders[order] ?? -1
+      while at >= 0 {
+        let fact = facts[Int(at)]
+        at = fact.next
+        if fact.kind == .receivable, fact.journal != 0, moves.contains(FlowLedger.move(fact)) {
+          found.append(FlowLedger.move(fact))
+        }
+      }
+      return found
+    }
+    var gone = Set(forgotten)
+    var staying = Set(orders.keys.lazy.filter { !gone.contains($0) }.flatMap(moved))
+    var isChanged = true
+    while isChanged {
+      isChanged = false
+      for order in forgotten where gone.contains(order) {
+        let own = moved(order)
+        guard own.contains(where: staying.contains) else { continue }
+        gone.remove(order)
+        staying.formUnion(own)
+        isChanged = true
+      }
+    }
+    return forgotten.filter(gone.contains)
   }
 
   private func hasBacklog(_ chain: [Int32]) -> Bool {
