@@ -27,6 +27,7 @@ extension Configuration {
         source.mapping.fields[$0]?.value.isComposed == true
       }
     }
+    add("reversals") { source in source.mapping.fields[PostingField.reverses.rawValue]?.value.isComposed == true }
     add("scalars") { source in
       source.rules.contains {
         guard case .pattern(_, let pattern) = $0.condition else { return false }

@@ -29,7 +29,7 @@ public struct KeyReference: Sendable {
     .init("constant", "text", "", "This text, for every record."),
     .init(
       "concat", "list of paths or of path, constant, concat, first", "",
-      "The texts one after the other; nothing where all paths lead to nothing. An `event_id` or a `line_id` is nothing where one of its parts is: put together of the rest it would be that of several records, which would count as one. Without an id a record counts by its place."
+      "The texts one after the other; nothing where all paths lead to nothing. An `event_id`, a `line_id` or what a posting `reverses` is nothing where one of its parts is: put together of the rest it would be that of several records, which would count as one, or every posting would be a reversal. Without an id a record counts by its place."
     ),
     .init("first", "list of paths or of path, constant, concat, first", "", "The first that is there and not empty."),
     .init("values", "map of texts", "", "What each literal text becomes."),
@@ -58,7 +58,9 @@ public struct KeyReference: Sendable {
       "decimal.rounding", RoundingRule.allCases.map(\.rawValue).joined(separator: ", "), "refuse",
       "What more decimals than the currency has become."),
     .init("decimal.negate", "true, false", "false", "The source writes credits positive."),
-    .init("default", "text", "", "Taken where the value is absent, null or empty."),
+    .init(
+      "default", "text", "",
+      "Taken where the value is absent, null or empty: as if it stood there, so before `values` or `table`."),
     .init("strip_leading_zeros", "true, false", "false", "`0000080015` is `80015`."),
     .init(
       "mask", FieldMask.allCases.map(\.rawValue).joined(separator: ", "), "none",

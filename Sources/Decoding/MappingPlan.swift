@@ -412,7 +412,9 @@ private struct Compiler {
     } else if mapping.timeFormat != nil {
       throw error(name, "a date format on a field that is no date")
     }
-    isIdentity = name == OrderField.eventID.rawValue || name == PostingField.lineID.rawValue
+    // A part of an id, or of a document that is taken back, is none.
+    isIdentity = [OrderField.eventID.rawValue, PostingField.lineID.rawValue, PostingField.reverses.rawValue].contains(
+      name)
     defer { isIdentity = false }
     return CompiledField(
       name: name, value: try value(name, mapping.value), table: mapping.table.map { table($0) }, time: time,

@@ -262,7 +262,11 @@ extension Judge {
         reason: reason, hints: hints, parts: parts)
     }
     // The role that carries the counter-entries, also where it is expected to have come to zero.
-    let balancing = Judge.primaryOrder.first { wants($0) != 0 || ledger[at($0)] != 0 } ?? primary
+    let balancing =
+      Judge.primaryOrder.first { role in
+        wants(role) != 0 || ledger[at(role)] != 0
+          || duePostings.contains { $0.role == role && $0.currency == code && $0.amount != 0 }
+      } ?? primary
 
     // The whole posting turned over, or off by powers of ten.
     if range.allSatisfy({ ledger[$0 - base] == -expected[$0] }) {
@@ -403,10 +407,14 @@ extension Judge {
     if others.count >= 2, let common = proportionalRole(currency, primary, others) {
       let byQuantity = causeByQuantity(currency)
       let common = byQuantity == nil ? common : .revenue
+      // What has come to nothing in all of them is not off: payments may stand on the balancing role all the same.
+      let isMissing =
+        byQuantity == nil && isDecided && others.allSatisfy { expected[at($0)] + residual[at($0)] == 0 }
       var finding = Finding(
-        byQuantity?.type ?? .amountMismatch, common, code, expected: value(expected, currency, common),
-        posted: value(posted, currency, common),
-        reason: byQuantity?.reason ?? "all amounts are off by the same proportion")
+        isMissing ? .missingInLedger : byQuantity?.type ?? .amountMismatch, common, code,
+        expected: value(expected, currency, common), posted: value(posted, currency, common),
+        reason: isMissing
+          ? "nothing is posted of it" : byQuantity?.reason ?? "all amounts are off by the same proportion")
       finding.lines = byQuantity?.lines
       finding.hints = Judge.hints(
         common, expected[at(common)], ledger[Int(common.rawValue)], gross: gross, net: net)

@@ -143,6 +143,36 @@ extension Judge {
     for role in 0..<roleCount { residual[base + role] -= standing[role] }
   }
 
+  /// Of the cancelled documents of an order that goes on, those that the ledger still holds: they are just what it has too
+  /// much of the roles that any of them touches.
+  mutating func judgeStanding(_ currency: Int) {
+    let documents = eventDocuments(currency, areVoid: true) { _ in true }
+    let base = currency * roleCount
+    let roles = (0..<roleCount).filter { role in documents.contains { $0.sums[role] != 0 } }
+    guard roles.contains(where: { residual[base + $0] != 0 }) else { return }
+    func sum(_ chosen: [Int], _ role: Int) -> Int128 { chosen.reduce(0) { $0 + documents[$1].sums[role] } }
+    // All, each alone, all but one; of a few, all combinations.
+    var choices = [Array(documents.indices)] + documents.indices.map { [$0] }
+    if documents.count <= Judge.maximumCombined {
+      choices += (1..<1 << documents.count).map { bits in documents.indices.filter { bits >> $0 & 1 != 0 } }
+    } else {
+      choices += documents.indices.map { left in documents.indices.filter { $0 != left } }
+    }
+    guard let chosen = choices.first(where: { chosen in roles.allSatisfy { residual[base + $0] == sum(chosen, $0) } })
+    else { return }
+    let standing = (0..<roleCount).map { sum(chosen, $0) }
+    let role = primaryRole(standing, 0)
+    var finding = Finding(
+      .unreversedCancel, role, currencies[currency], expected: value(expected, currency, role),
+      posted: value(posted, currency, role),
+      reason: chosen.count == 1
+        ? "a billing document was cancelled and is not reversed"
+        : "billing documents were cancelled and are not reversed")
+    finding.parts = parts(standing, currency, sign: 1)
+    findings.append(finding)
+    for role in 0..<roleCount { residual[base + role] -= standing[role] }
+  }
+
   // MARK: - What the order does not have
 
   /// Documents of the ledger that no order event names, and that it has too much: the mirror of the above.

@@ -611,6 +611,8 @@ struct Judge {
           reason: "a billing document was cancelled and is not reversed")
         finding.parts = takeParts()
         findings.append(finding)
+      } else {
+        for currency in currencies.indices { judgeStanding(currency) }
       }
     }
     return false

@@ -118,7 +118,7 @@ enum CatalogWords {
     if let scale = field.decimal.impliedDecimals { text += ", with \(scale) implied decimals" }
     if field.decimal.rounding != .refuse { text += ", rounded \(field.decimal.rounding.rawValue)" }
     if field.stripsLeadingZeros { text += ", without leading zeros" }
-    if let standard = field.defaultText { text += ", else '\(standard)'" }
+    if let standard = field.defaultText { text += ", empty read as '\(standard)'" }
     switch field.mask {
     case .none: break
     case .hash: text += ", hashed (HMAC-SHA-256)"

@@ -314,7 +314,8 @@ struct Play: ParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Plays files of records into the topics of a configuration.",
     discussion: """
-      Reads key<TAB>value lines (or values alone, sent without a key; a key may be JSON) and sends each line as it is, to the topic of its \
+      Reads key<TAB>value lines (or values alone, sent without a key; a key may be JSON) and sends each as it is, of CSV each \
+      row, also one of several lines, to the topic of its \
       source: SOURCE=FILE says of which, where the configuration has several of the kind. The header of a CSV file is not sent; \
       it must name the columns of the topic (csv.columns). Lines without a key are refused where the topic has several \
       partitions and the source is not routed, because the records of an order would not come together.

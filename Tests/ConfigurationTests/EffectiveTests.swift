@@ -167,6 +167,7 @@ import Testing
     let rule = "kind: orders\n    rules: [{field: order, pattern: '"
     for (text, other, expected) in [
       (gross, "gross: {path: g, decimal: {separator: ','}}", "|numbers"),
+      ("role: {", "reverses: {concat: [a, b]}, role: {", "|reversals"), ("role: {", "reverses: a, role: {", ""),
       (gross, "gross: {path: g, decimal: {rounding: half_up}}", ""), (gross, "gross: gross, event_id: i", ""),
       (gross, "gross: gross, event_id: {concat: [a, b]}", "|ids"),
       (gross, "gross: gross, customer: {concat: [a, b]}", ""),

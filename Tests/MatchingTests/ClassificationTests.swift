@@ -291,6 +291,69 @@ func expectControlTotals(_ totals: ControlTotals, sourceLocation: SourceLocation
     #expect(verdicts(events, lines + late).map { $0.hasSuffix("revenue") } == [true])
   }
 
+  /// Of an order that goes on, whatever its cancelled documents are told in, and whichever of them are reversed.
+  @Test func cancelledDocumentsThatStandAreOneBreak() {
+    func sale(_ document: String, _ net: Int64, at hours: Int64 = 0) -> OrderEvent {
+      r.event("O1", at: t0 + hours * hour, document: document, net: net, tax: net / 5, gross: net + net / 5)
+    }
+    func cancelled(_ document: String) -> OrderEvent {
+      r.event("O1", .invoiceCancelled, at: t0 + 5 * hour, document: document)
+    }
+    func billed(_ document: String, _ net: Int64, _ journal: String) -> [Posting] {
+      r.invoice("O1", net: net, tax: net / 5, journal: journal, document: document)
+    }
+    func found(_ events: [OrderEvent], _ lines: [Posting], _ policy: MatchingPolicy = testPolicy()) -> [String] {
+      finalBreaks(events.map { .order($0) } + lines.map { .posting($0) }, policy: policy).values.map {
+        "\($0.type.rawValue):\($0.role.name) \($0.expected ?? 0) \($0.posted ?? 0)"
+      }.sorted()
+    }
+    let two = [sale("D1", 100_00), sale("D2", 50_00, at: 1), cancelled("D1"), cancelled("D2")]
+    let both = billed("D1", 100_00, "J1") + billed("D2", 50_00, "J2")
+    #expect(found(two, both) == ["UNREVERSED_CANCEL:receivable 0 18000"])
+    // Beside one that stands.
+    let third = [sale("D3", 70_00, at: 6)]
+    #expect(found(two + third, both + billed("D3", 70_00, "J3")) == ["UNREVERSED_CANCEL:receivable 8400 26400"])
+    // One of two is reversed.
+    #expect(found(two, both + billed("D1", -100_00, "J4")) == ["UNREVERSED_CANCEL:receivable 0 6000"])
+    #expect(found(two, both + billed("D1", -100_00, "J4") + billed("D2", -50_00, "J5")) == [])
+    // One document in two records.
+    let lines = [sale("D1", 100_00), sale("D1", 100_00, at: 1), cancelled("D1")]
+    #expect(found(lines, billed("D1", 200_00, "J1")) == ["UNREVERSED_CANCEL:receivable 0 24000"])
+    // A role of two components.
+    let policy = testPolicy {
+      $0.entries[Int(OrderEventKind.invoiced.rawValue)] = [
+        .init(.receivable, 1, .gross), .init(.revenue, -1, .gross), .init(.revenue, 1, .tax), .init(.tax, -1, .tax),
+      ]
+    }
+    #expect(
+      found([sale("D1", 100_00), cancelled("D1")], billed("D1", 100_00, "J1"), policy)
+        == ["UNREVERSED_CANCEL:receivable 0 12000"])
+  }
+
+  /// Once it is paid the receivable has come to zero, and is the counter-entry all the same.
+  @Test(arguments: [AccountRole.cash, .clearing]) func aMoveOfAPaidOrderIsAMove(_ role: AccountRole) {
+    let policy = testPolicy {
+      $0.entries[Int(OrderEventKind.paid.rawValue)] = [.init(role, 1, .applied), .init(.receivable, -1, .applied)]
+    }
+    var paid = r.event("O1", .paid, at: t0 + hour, document: "D1")
+    paid.amounts[.applied] = 119_00
+    let sale = r.event("O1", document: "D1", net: 100_00, tax: 19_00, gross: 119_00)
+    let payment = [
+      r.posting("O1", role, 119_00, journal: "J2", document: "D1"),
+      r.posting("O1", .receivable, -119_00, journal: "J2", document: "D1"),
+    ]
+    let wrong = [
+      r.posting("O1", .receivable, 119_00, journal: "J1", document: "D1"),
+      r.posting("O1", .revenue, -119_00, journal: "J1", document: "D1"),
+    ]
+    #expect(verdicts([sale, paid], wrong + payment, policy: policy) == ["WRONG_ACCOUNT_ROLE:tax"])
+    #expect(
+      verdicts([sale, paid], r.invoice("O1", net: 100_00, tax: 19_00, document: "D1") + payment, policy: policy) == [])
+    // The invoice is not there, and its payment names it.
+    #expect(
+      verdicts([sale, paid], payment, policy: policy).map { $0.split(separator: ":")[0] } == ["MISSING_IN_LEDGER"])
+  }
+
   /// A posting that names no document takes a cancelled one back where it comes to as much; another one is dated as any.
   @Test func onlyWhatWasCancelledIsTakenBackWithoutAName() {
     let policy = testPolicy {
