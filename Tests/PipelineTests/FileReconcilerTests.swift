@@ -344,6 +344,9 @@ import Testing
       _ = try run(configuration, orders: [orders], ledger: [ledger], out: scratch.path + "/out")
     }
     #expect(error?.description.contains("limits.memory") == true)
+    for name in FileReconciler.results {
+      #expect(!FileManager.default.fileExists(atPath: scratch.path + "/out/" + name), "a run that fails leaves none")
+    }
   }
 
   @Test func sourcesAreNamedWhereThereAreSeveral() throws {

@@ -199,6 +199,16 @@ public final class FileReconciler {
 
   /// Reads everything, writes `breaks.jsonl`, `dead-letters.jsonl` and `summary.json`, and returns the summary.
   public func run() throws -> RunSummary {
+    do {
+      return try reconcile()
+    } catch {
+      // Nothing of it is to be taken for a result.
+      for name in FileReconciler.results { unlink(options.directory + "/" + name) }
+      throw error
+    }
+  }
+
+  private func reconcile() throws -> RunSummary {
     let deadLetterPath = options.directory + "/dead-letters.jsonl"
     deadLetterFile = open(deadLetterPath, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
     guard deadLetterFile >= 0 else { throw FileRunError("\(deadLetterPath): \(String(cString: strerror(errno)))") }
