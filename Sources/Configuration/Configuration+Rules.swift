@@ -259,9 +259,13 @@ extension Configuration {
     }
     do throws(RuleSumError) {
       let format = source.mapping.format
+      let isInMinorUnits = source.mapping.namedFields.contains { $0.field.decimal.isInMinorUnits }
       let noLines =
-        LineReader.reads(format)
-        ? nil : "sums over lines are for json and debezium: a record of \(format.rawValue) is not read that way"
+        !LineReader.reads(format)
+        ? "sums over lines are for json and debezium: a record of \(format.rawValue) is not read that way"
+        : isInMinorUnits
+          ? "sums over lines are not for amounts in minor units (implied_decimals: currency): a line has no currency"
+          : nil
       return try RuleSum(
         text, field: amount, known: ruleFieldNames(source).filter { amount($0) != nil }, noLines: noLines)
     } catch {

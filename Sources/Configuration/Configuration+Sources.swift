@@ -104,6 +104,11 @@ extension Configuration {
         reader.problem(keyNode, "\(reader.dotted(path)).\(key): there is no base currency (fx.base)")
       }
     }
+    if mapping.fields["quantity"]?.decimal.isInMinorUnits == true {
+      reader.problem(
+        places["quantity"] ?? keyNode,
+        "\(reader.dotted(path)).quantity.decimal.implied_decimals: a quantity has no currency; a number is expected")
+    }
     for name in required where !isSeen.contains(name) {
       reader.problem(node ?? keyNode, "\(reader.dotted(path)): '\(name)' is required and not mapped")
     }
@@ -349,7 +354,13 @@ extension Configuration {
       case "grouping": style.groupingSeparator = character()
       case "trailing_minus": style.allowsTrailingMinus = reader.bool(value, at, false)
       case "parentheses": style.allowsParentheses = reader.bool(value, at, false)
-      case "implied_decimals": style.impliedDecimals = reader.integer(value, at, 0, 0...18)
+      case "implied_decimals":
+        style.isInMinorUnits = value.string == "currency"
+        if style.isInMinorUnits {
+          reader.note(at, "currency")
+        } else {
+          style.impliedDecimals = reader.integer(value, at, 0, 0...18)
+        }
       case "base64_scale": style.base64Scale = reader.integer(value, at, 0, 0...18)
       case "rounding": style.rounding = reader.choice(value, at, .refuse)
       case "negate": style.negate = reader.bool(value, at, false)
@@ -357,7 +368,7 @@ extension Configuration {
         reader.problem(keyNode, "unknown key '\(key)' in \(reader.dotted(path))\(reader.hint(key, Self.decimalKeys))")
       }
     }
-    if style.impliedDecimals != nil, style.base64Scale != nil {
+    if style.impliedDecimals != nil || style.isInMinorUnits, style.base64Scale != nil {
       reader.problem(
         node.mapping?["implied_decimals"],
         "\(reader.dotted(path)): implied_decimals and base64_scale exclude each other: binary decimals have their scale"

@@ -52,7 +52,10 @@ public struct KeyReference: Sendable {
       "Between thousands; `space` also is the one that does not break (U+00A0, U+202F)."),
     .init("decimal.trailing_minus", "true, false", "false", "`100-` is −100."),
     .init("decimal.parentheses", "true, false", "false", "`(100)` is −100."),
-    .init("decimal.implied_decimals", "integer from 0 to 18", "", "`12345` is 123.45 for 2."),
+    .init(
+      "decimal.implied_decimals", "integer from 0 to 18, or currency", "",
+      "`12345` is 123.45 for 2. With `currency` as many as the currency of the record has: integers of minor units, `12345` is 123.45 EUR and 12345 JPY."
+    ),
     .init("decimal.base64_scale", "integer from 0 to 18", "", "Debezium's binary decimals, with this scale."),
     .init(
       "decimal.rounding", RoundingRule.allCases.map(\.rawValue).joined(separator: ", "), "refuse",

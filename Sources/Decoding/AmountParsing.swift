@@ -1,15 +1,19 @@
 import Domain
 
 /// Reads an amount in a configured style into a plain decimal.
-/// - Parameter isNumber: Whether it stands in the record as a number, whose point and sign are those of the format.
-func parseAmount(_ text: ByteView, _ style: DecimalStyle, isNumber: Bool = false) throws(DecimalFault) -> DecimalText {
-  if isNumber, style.readsTextOnly { return try parseAmount(text, style.ofNumbers) }
+/// - Parameters:
+///   - isNumber: Whether it stands in the record as a number, whose point and sign are those of the format.
+///   - minorDecimals: Decimals of its currency, for amounts in minor units.
+func parseAmount(
+  _ text: ByteView, _ style: DecimalStyle, isNumber: Bool = false, minorDecimals: Int = 0
+) throws(DecimalFault) -> DecimalText {
+  if isNumber, style.readsTextOnly { return try parseAmount(text, style.ofNumbers, minorDecimals: minorDecimals) }
   if let scale = style.base64Scale { return try parseBase64Amount(text, scale: scale, negate: style.negate) }
   let isPlain =
     style.decimalSeparator == UInt8(ascii: ".") && style.groupingSeparator == nil && !style.allowsTrailingMinus
     && !style.allowsParentheses
   var number = isPlain ? try DecimalText(text.buffer) : try parseStyled(text, style)
-  if let implied = style.impliedDecimals {
+  if let implied = style.isInMinorUnits ? minorDecimals : style.impliedDecimals {
     // A text with a separator says itself where its decimals begin, also where there are none but zeros.
     guard number.scale == 0, !text.buffer.contains(style.decimalSeparator) else { throw .notDecimal }
     number.scale = implied
@@ -28,7 +32,8 @@ extension DecimalStyle {
   /// What is left of it where the amount is a number.
   fileprivate var ofNumbers: DecimalStyle {
     var style = DecimalStyle()
-    (style.impliedDecimals, style.rounding, style.negate) = (impliedDecimals, rounding, negate)
+    (style.impliedDecimals, style.isInMinorUnits) = (impliedDecimals, isInMinorUnits)
+    (style.rounding, style.negate) = (rounding, negate)
     return style
   }
 }

@@ -149,13 +149,15 @@ extension Extractor {
     do throws(DecimalFault) {
       let style = field.pointee.decimal
       let isNumber = style.readsTextOnly && isNumber(text, of: field.pointee.value)
-      let value = try parseAmount(text, style, isNumber: isNumber).units(
-        decimals: currency.exponent, rounding: field.pointee.decimal.rounding)
+      let decimals = currency.exponent
+      let value = try parseAmount(text, style, isNumber: isNumber, minorDecimals: decimals).units(
+        decimals: decimals, rounding: field.pointee.decimal.rounding)
       // One bit of head room, so that signs can be turned and sides subtracted.
       guard value.magnitude < 1 << 62 else { throw DecimalFault.overflow }
       return value
     } catch {
-      let isPointed = field.pointee.decimal.impliedDecimals != nil && error == .notDecimal
+      let style = field.pointee.decimal
+      let isPointed = (style.isInMinorUnits || style.impliedDecimals != nil) && error == .notDecimal
       throw DataFault(
         .nonDecimalAmount, field: field.pointee.name,
         detail: "'\(quoted(text))' \(error.words("decimal amount", currency.code))"

@@ -71,6 +71,8 @@ public struct DecimalStyle: Sendable, Equatable {
   public var allowsParentheses = false
   /// The text is an integer with this many decimals implied: `12345` is 123.45 for 2.
   public var impliedDecimals: Int?
+  /// The text is an integer of minor units: as many decimals are implied as the currency has.
+  public var isInMinorUnits = false
   /// Debezium's `base64` decimals (`decimal.handling.mode=precise`): big-endian two's complement with this scale.
   public var base64Scale: Int?
   /// Amounts written as binary floating-point noise (`24168654.339999996`) are rounded to the currency by this rule.

@@ -191,7 +191,7 @@ extension DecimalStyle {
   /// Written as JSON and most databases write it.
   var isQuick: Bool {
     decimalSeparator == UInt8(ascii: ".") && groupingSeparator == nil && !allowsTrailingMinus && !allowsParentheses
-      && impliedDecimals == nil && base64Scale == nil && !negate
+      && impliedDecimals == nil && !isInMinorUnits && base64Scale == nil && !negate
   }
 }
 

@@ -115,6 +115,7 @@ enum CatalogWords {
     }
     text += words(field.decimal)
     if field.decimal.negate { text += ", negated" }
+    if field.decimal.isInMinorUnits { text += ", in minor units of the currency" }
     if let scale = field.decimal.impliedDecimals { text += ", with \(scale) implied decimals" }
     if field.decimal.rounding != .refuse { text += ", rounded \(field.decimal.rounding.rawValue)" }
     if field.stripsLeadingZeros { text += ", without leading zeros" }

@@ -179,6 +179,24 @@ import Testing
       ])
   }
 
+  @Test func minorUnits() throws {
+    let configuration = try tests.parse(
+      tests.base.replacingOccurrences(
+        of: "gross: gross", with: "gross: {path: g, decimal: {implied_decimals: currency}}"))
+    #expect(configuration.sources[0].mapping.fields["gross"]?.decimal.isInMinorUnits == true)
+    let again = try tests.parse(configuration.effectiveYAML())
+    #expect(again == configuration)
+    #expect(
+      replacing("gross: gross", "gross: {path: g, decimal: {implied_decimals: currency, base64_scale: 2}}").first?
+        .contains("exclude each other") == true)
+    #expect(
+      replacing("gross: gross", "gross: g, quantity: {path: q, decimal: {implied_decimals: currency}}").first?
+        .contains("a quantity has no currency") == true)
+    #expect(
+      replacing("gross: gross", "gross: {path: g, decimal: {implied_decimals: money}}").first?
+        .contains("a whole number from 0 to 18 is expected, not 'money'") == true)
+  }
+
   @Test func aSignThatIsMissing() {
     let known = "net, tax, freight, discount, gross, cost, deposit, fee, applied"
     for (text, hint) in [

@@ -86,6 +86,30 @@ import Testing
     }
   }
 
+  /// Integers of minor units have the decimals of the currency of their record.
+  @Test(arguments: [true, false]) func minorUnitsAreThoseOfTheCurrency(_ isText: Bool) throws {
+    let spec = jsonOrders {
+      var net = path("amounts.net")
+      net.decimal.isInMinorUnits = true
+      // Numbers are read by what is left of such a style.
+      net.decimal.groupingSeparator = UInt8(ascii: " ")
+      $0.fields["net"] = net
+    }
+    func net(_ amount: String, _ currency: String) throws -> Int64? {
+      let text = isText ? "\"\(amount)\"" : amount
+      let record =
+        #"{"id":"A","event":{"id":"e","time":"2024-01-01T00:00:00Z","type":"x"},"cur":"\#(currency)","amounts":{"net":\#(text)}}"#
+      return try decode(record, spec).first?.net
+    }
+    for (amount, currency) in [("685600", "JPY"), ("685606", "EUR"), ("-1", "USD"), ("1234567", "KWD"), ("0", "EUR")] {
+      #expect(try net(amount, currency) == Int64(amount), "what is told is minor units")
+    }
+    for amount in ["1.00", "1.5"] {
+      let fault = #expect(throws: DataFault.self) { _ = try net(amount, "EUR") }
+      #expect(fault?.detail.contains("without a separator, as implied_decimals says") == true, "\(fault as Any)")
+    }
+  }
+
   /// What separates and groups the digits of texts is nothing to a number, which JSON writes in one way.
   @Test(arguments: [true, false]) func aNumberIsNotRead(likeATextOfTheSource isQuick: Bool) throws {
     let spec = jsonOrders {

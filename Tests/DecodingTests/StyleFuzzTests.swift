@@ -10,6 +10,7 @@ import Testing
     ("ordinary", { _ in }),
     ("implied", { $0.impliedDecimals = 2 }),
     ("implied by three", { $0.impliedDecimals = 3 }),
+    ("in minor units", { $0.isInMinorUnits = true }),
     ("negated", { $0.negate = true }),
     ("base64", { $0.base64Scale = 2 }),
     (
@@ -85,7 +86,7 @@ import Testing
       let written = String(net.replacing("\"", with: ""))
       let exponent = currency == "JPY" ? 0 : currency == "KWD" ? 3 : 2
       let units = try written.withView { view in
-        try parseAmount(view, amount.decimal, isNumber: !net.hasPrefix("\"")).units(
+        try parseAmount(view, amount.decimal, isNumber: !net.hasPrefix("\""), minorDecimals: exponent).units(
           decimals: exponent, rounding: amount.decimal.rounding)
       }
       #expect(a[0].amounts[.net] == units, "\(record)")
