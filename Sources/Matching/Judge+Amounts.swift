@@ -262,11 +262,7 @@ extension Judge {
         reason: reason, hints: hints, parts: parts)
     }
     // The role that carries the counter-entries, also where it is expected to have come to zero.
-    let balancing =
-      Judge.primaryOrder.first { role in
-        wants(role) != 0 || ledger[at(role)] != 0
-          || duePostings.contains { $0.role == role && $0.currency == code && $0.amount != 0 }
-      } ?? primary
+    let balancing = Judge.primaryOrder.first { wants($0) != 0 || ledger[at($0)] != 0 } ?? primary
 
     // The whole posting turned over, or off by powers of ten.
     if range.allSatisfy({ ledger[$0 - base] == -expected[$0] }) {
@@ -302,12 +298,17 @@ extension Judge {
         finding(.missingInLedger, primary, "what was posted is reversed", [], takeParts(currency)))
       return
     }
+    // Also where all of it has come to zero, as a receivable that was paid.
+    let countering =
+      Judge.primaryOrder.first { role in
+        wants(role) != 0 || duePostings.contains { $0.role == role && $0.currency == code && $0.amount != 0 }
+      } ?? balancing
     // A role's amount stands on another role: of the same side, or by lines of just that amount.
     for wrong in Judge.primaryOrder where residual[base + at(wrong)] != 0 && wants(wrong) != 0 && ledger[at(wrong)] == 0
     {
       // What the balancing role has too much is the counter-entry of what is missing, and no move.
       for host in Judge.primaryOrder
-      where host != wrong && host != balancing && residual[base + at(host)] == wants(wrong) {
+      where host != wrong && host != countering && residual[base + at(host)] == wants(wrong) {
         let isOfSide =
           host.normallyDebit == wrong.normallyDebit && ledger[at(host)] != 0
           && (ledger[at(host)] < 0) == (wants(wrong) < 0)
