@@ -297,6 +297,19 @@ import Testing
     return configuration
   }
 
+  /// Runs a job beside the test, until it has told both views or has ended.
+  /// - Returns: what is signalled when it has ended.
+  private func runUntilTold(_ job: FlowsJob) -> DispatchSemaphore {
+    let ended = DispatchSemaphore(value: 0)
+    Thread.detachNewThread {
+      job.run()
+      ended.signal()
+    }
+    let until = Date().addingTimeInterval(60)
+    while job.status.messages < 2, !job.stop.isStopped, Date() < until { Thread.sleep(forTimeInterval: 0.02) }
+    return ended
+  }
+
   /// Where retention has left nothing of a source, its first record that is missing does not come to tell it.
   @Test func aSourceThatWasEmptiedIsTold() throws {
     let cluster = try TestCluster()
@@ -310,13 +323,7 @@ import Testing
     try admin.deleteRecords(TopicPartition(orders.topic, 0), before: 1)
     _ = try TopicCheck(configuration).run(log: silent)
     let job = try FlowsJob(configuration: configuration, stop: StopFlag(), log: silent)
-    let ended = DispatchSemaphore(value: 0)
-    Thread.detachNewThread {
-      job.run()
-      ended.signal()
-    }
-    let until = Date().addingTimeInterval(60)
-    while job.status.messages < 2, !job.stop.isStopped, Date() < until { Thread.sleep(forTimeInterval: 0.02) }
+    let ended = runUntilTold(job)
     job.stop.stop()
     #expect(ended.wait(timeout: .now() + 30) == .success)
     let told = try #require(try newest(configuration.receivablesTopic, cluster, partitions: 1)["USD|transaction"])
@@ -340,13 +347,7 @@ import Testing
     let job = try FlowsJob(
       configuration: configuration, stop: StopFlag(), log: silent, environment: environment)
     _ = try TopicCheck(configuration).run(log: silent)
-    let ended = DispatchSemaphore(value: 0)
-    Thread.detachNewThread {
-      job.run()
-      ended.signal()
-    }
-    let until = Date().addingTimeInterval(60)
-    while job.status.messages < 2, !job.stop.isStopped, Date() < until { Thread.sleep(forTimeInterval: 0.02) }
+    let ended = runUntilTold(job)
     #expect(job.failure == nil && job.status.messages >= 2)
     #expect(environment.producers == 2, "the first one could not go on")
     job.stop.stop()

@@ -28,8 +28,9 @@ struct FlowBacklog {
 /// account. A debit that is no invoice (a refund, money that bounced) takes that off first. A credit is cash as far as its
 /// journal has lines on cash or clearing accounts, and where no other line of it is known; otherwise (returns, write-offs,
 /// reversals) it settles without money. A journal with nothing but receivables that come to nothing moves what is owed: no
-/// cash, and no sale; one of the same number on another day is another journal there. The order side gives what the ledger does not carry: the due date, the customer, the dimensions. What
-/// is made of the facts does not depend on the order in which they came: of those with one id the one counts that the
+/// cash, and no sale; one of the same number on another day is another journal there. The order side gives what the ledger
+/// does not carry: the due date, the customer, the dimensions. What is made of the facts does not depend on the order in
+/// which they came: of those with one id the one counts that the
 /// matcher lets count.
 struct FlowLedger {
   /// A line of the ledger, or an invoice of the order side: 64 bytes, plain.
