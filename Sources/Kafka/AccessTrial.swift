@@ -16,20 +16,34 @@ public struct RecordStamp: Sendable, Equatable {
 }
 
 extension PartitionReader {
-  /// How far back of the end the newest record is looked for: the last offsets may be marks of transactions.
-  private static let depth: Int64 = 64
+  /// How far back of the end the newest record is looked for at first, and then: the last offsets may be marks of transactions
+  /// and what was written in those that were aborted.
+  private static let depths: [Int64] = [64, newestDepth]
+  public static let newestDepth: Int64 = 4_096
 
   /// Reads the end of a partition, to see whether that is allowed; belongs to no group and commits nothing.
-  /// - Returns: nil where the partition is empty.
+  /// - Returns: nil where no record is among the last `newestDepth` offsets.
   /// - Throws: `_TIMED_OUT` where neither a record nor the end came, and whatever the broker refuses.
   public func newest(_ place: TopicPartition, timeout_ms: Int) throws(KafkaError) -> RecordStamp? {
     let (low, stable) = try bounds(place, timeout_ms: timeout_ms)
+    for depth in Self.depths {
+      if let found = try newest(place, from: max(low, stable - depth), stable: stable, timeout_ms: timeout_ms) {
+        return found
+      }
+      if stable - depth <= low { break }
+    }
+    return nil
+  }
+
+  private func newest(
+    _ place: TopicPartition, from start: Int64, stable: Int64, timeout_ms: Int
+  ) throws(KafkaError) -> RecordStamp? {
     let context = "reading \(place)"
     guard let topic = rd_kafka_topic_new(client, place.topic, nil) else {
       throw KafkaError(rd_kafka_last_error(), context)
     }
     defer { rd_kafka_topic_destroy(topic) }
-    guard rd_kafka_consume_start(topic, place.partition, max(low, stable - Self.depth)) == 0 else {
+    guard rd_kafka_consume_start(topic, place.partition, start) == 0 else {
       throw KafkaError(rd_kafka_last_error(), context)
     }
     defer { rd_kafka_consume_stop(topic, place.partition) }

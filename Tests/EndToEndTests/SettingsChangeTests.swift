@@ -122,6 +122,10 @@ extension EndToEndTests {
     let widened = try refusal(changed)
     #expect(widened.contains("the state was made with the dimensions region, and configured are region, channel"))
     #expect(widened.contains(advice))
+    // A name that stays, in another place.
+    changed.dimensions = ["channel", "region"]
+    changed.aggregates = nil
+    #expect(try refusal(changed).contains("configured are channel, region: 'region' stands in another place"))
     let after = try running(configuration, until: isBack)
     #expect(after.match.open.reduce(0, +) == first.values.count { $0.state == "open" })
   }

@@ -361,6 +361,27 @@ import Testing
     #expect(throws: KafkaError.self) { try reader.newest(TopicPartition(topic, 7), timeout_ms: 3_000) }
   }
 
+  /// Behind the newest record stand what aborted transactions wrote, and their marks. The embedded broker keeps such records.
+  @Test(arguments: TestCluster.kinds.filter { $0 != .embedded })
+  func theNewestRecordBehindWhichTransactionsWereAborted(kind: TestCluster.Kind) throws {
+    let cluster = try TestCluster(kind)
+    let topic = cluster.unique("newest")
+    try cluster.createTopic(topic, partitions: 1)
+    try cluster.produce(topic, (0..<3).map { (nil, "\($0)", 0) })
+    let producer = try Producer(
+      properties: cluster.properties + [KafkaProperty("transactional.id", cluster.unique("newest"))])
+    try producer.initTransactions(timeout_ms: 20_000)
+    for _ in 0..<50 {
+      try producer.beginTransaction()
+      try producer.produce(topic: topic, partition: 0, key: nil, value: Array("none".utf8))
+      try producer.flush(timeout_ms: 20_000)
+      try producer.abortTransaction(timeout_ms: 20_000)
+    }
+    let reader = try PartitionReader(properties: cluster.properties)
+    defer { reader.close() }
+    #expect(try reader.newest(TopicPartition(topic, 0), timeout_ms: 20_000)?.offset == 2)
+  }
+
   @Test(arguments: TestCluster.kinds) func writingAndCommittingAreTriedApart(kind: TestCluster.Kind) throws {
     let cluster = try TestCluster(kind)
     let topics = [cluster.unique("try-a"), cluster.unique("try-b"), cluster.unique("try-c")]

@@ -150,9 +150,12 @@ private final class FakeProbe: ClusterProbe {
   /// What the state was made with, against what is configured now.
   @Test func stateThatDoesNotFitIsTold() throws {
     func findings(
-      sources: [String], dimensions: [String] = [], isSummed: Bool = false, epochHash: UInt64? = nil
+      sources: [String], dimensions: [String] = [], now: [String]? = nil, isSummed: Bool = false,
+      epochHash: UInt64? = nil, hasCheckpoint: Bool = true
     ) -> [String] {
       let probe = healthy()
+      var examined = configuration
+      if let now { examined.dimensions = now }
       probe.marks[TopicPartition("orders", 0)] = CommittedOffset(
         7, metadata: EpochMark(number: 4, incarnation: 9).text)
       var matcher = Matcher(policy: configuration.policy, dimensionCount: 0)
@@ -161,16 +164,19 @@ private final class FakeProbe: ClusterProbe {
       checkpointer.begin(matcher, epoch: 3, epochsOffset: 5)
       let (writes, _) = checkpointer.advance(
         matcher, epoch: 3, incarnation: 9, next: [1], configuration: 1, most: .max)
-      probe.logs[configuration.checkpointsTopic] = writes.map { (Array($0.key.utf8), $0.value ?? []) }
+      probe.logs[configuration.checkpointsTopic] =
+        hasCheckpoint ? writes.map { (Array($0.key.utf8), $0.value ?? []) } : []
       probe.logs[configuration.epochsTopic] = (3...5 as ClosedRange<UInt64>).map { number in
         var record = EpochRecord(
           task: 0, number: number, incarnation: 9, previousIncarnation: 9,
-          configuration: epochHash ?? configuration.matchingHash, next: [1])
+          configuration: epochHash ?? examined.matchingHash, next: [1])
         record.events = [.begin(now_ms: 1)]
         return ([], record.bytes)
       }
-      return examine(probe) { if isSummed { $0.aggregates = AggregateSettings() } }.checks.filter { $0.area == "state" }
-        .map { "\($0.status) \($0.found)" }
+      return examine(probe) {
+        if isSummed { $0.aggregates = AggregateSettings() }
+        if let now { $0.dimensions = now }
+      }.checks.filter { $0.area == "state" }.map { "\($0.status) \($0.found)" }
     }
     #expect(findings(sources: ["orders", "ledger"]) == ["ok checkpoints of 1 task fit the settings"])
     // The second has been appended since.
@@ -187,6 +193,25 @@ private final class FakeProbe: ClusterProbe {
     #expect(
       findings(sources: ["orders", "ledger"], dimensions: ["region"], isSummed: true) == [
         "failed the state was made with the dimensions region, and configured are none"
+      ])
+    // A name that stays keeps its place; another one in the place of one that is gone is its new name.
+    for (then, now, moved) in [
+      (["region", "channel"], ["channel", "team"], "channel"), (["region", "channel"], ["channel"], "channel"),
+      (["region"], ["channel", "region"], "region"), (["region", "channel"], ["channel", "region"], "region"),
+      (["region", "channel"], ["region", "team"], nil), (["region", "channel"], ["team", "channel"], nil),
+      (["region", "channel"], ["region"], nil), (["region"], ["region", "channel"], nil),
+    ] {
+      let lists = "\(then.joined(separator: ", ")), and configured are \(now.joined(separator: ", "))"
+      #expect(
+        findings(sources: ["orders", "ledger"], dimensions: then, now: now) == [
+          moved.map { "failed the state was made with the dimensions \(lists): '\($0)' stands in another place" }
+            ?? "ok checkpoints of 1 task fit the settings"
+        ])
+    }
+    #expect(
+      findings(sources: ["orders", "ledger"], hasCheckpoint: false) == [
+        "ok of 1 task no checkpoint is in the last 4000 records of \(configuration.checkpointsTopic): whether the next start "
+          + "can take it up was not looked at"
       ])
     // Of the epochs 3 to 5 the third is in the checkpoint, and the fifth is not committed.
     #expect(

@@ -140,6 +140,7 @@ public final class Daemon: @unchecked Sendable {
       sum.trimmedRecords += one.trimmedRecords
       sum.checkpoints += one.checkpoints
       sum.checkpointFailures += one.checkpointFailures
+      sum.checkpointsPutOff += one.checkpointsPutOff
       if let time = one.checkpointed_ms { sum.checkpointed_ms = min(sum.checkpointed_ms ?? .max, time) }
       sum.checkpointBytes += one.checkpointBytes
       sum.abortedEpochs += one.abortedEpochs

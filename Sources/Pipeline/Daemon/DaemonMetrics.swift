@@ -118,6 +118,10 @@ public struct DaemonMetrics {
     tell(
       "checkpoint_failures_total", .counter, "Checkpoints that could not be written: the log says why.",
       status.checkpointFailures)
+    tell(
+      "checkpoints_put_off_total", .counter,
+      "Times that a checkpoint was put off by some seconds, because a broker did not answer: the log says why.",
+      status.checkpointsPutOff)
     if let time_ms = status.checkpointed_ms {
       tell(
         "checkpoint_timestamp_seconds", .gauge,

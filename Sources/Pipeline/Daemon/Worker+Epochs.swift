@@ -37,45 +37,69 @@ extension Worker {
     log.info("tables taken up", metadata: ["version": "\(TableVersions.name(version.hash))"])
   }
 
-  /// How long the checkpoints at a planned end may take: half of `Daemon.stopTimeout_ms`.
+  /// How long the checkpoints at a planned end may take: half of `Daemon.stopTimeout_ms`. It is looked at between their
+  /// transactions. One that has begun goes to its end, because only the broker knows whether a commit that was not answered has
+  /// taken place, and the client lets nothing else follow it: each call of it waits up to its timeout (10 s for the offsets,
+  /// 30 s for the commit, as long for aborting), and is called again for a minute (`retrying`). A broker that answers takes
+  /// milliseconds; without one it is `Daemon.stopTimeout_ms` that ends the process, and `max.poll.interval.ms` that lets the
+  /// group go on.
   static let closingTime_ms: Int64 = 30_000
   /// As much of the state, uncompressed, goes into one transaction of these: it must be over before the broker aborts it.
   private static let closingBytes = 32 << 20
 
   /// The tasks are given back: their last epoch is committed, with a checkpoint of the state at its end. Nothing is to be
   /// replayed then by whoever has them next, maybe under other settings.
-  /// - Returns: false where not all has been committed: whoever comes next takes those records in again.
+  /// - Returns: false where the tasks must not be gone on with: not all has been committed, so that whoever comes next takes
+  ///   those records in again, or a transaction of the checkpoints failed, behind whose epochs the engines stand already. Where a
+  ///   checkpoint cannot be written but the epochs are committed, the tasks are as good as with one.
   func close(within_ms limit_ms: Int64) throws -> Bool {
     do {
       try commitEpoch(isForced: true)
-      try writeCheckpoints(within_ms: limit_ms)
-      try markSent()
-      return true
     } catch let rewind as Rewind {
       log.warning("the last epoch was not committed", metadata: ["error": "\(rewind.reason)"])
       status.abortedEpochs += 1
       return false
     }
+    guard try writeCheckpoints(within_ms: limit_ms) else { return false }
+    try markSent()
+    return true
   }
 
   /// Checkpoints of all tasks whose newest one is of an earlier state. They go out as all others do, with epochs, in which
   /// nothing else happens.
-  private func writeCheckpoints(within_ms limit_ms: Int64) throws {
-    guard configuration.checkpoints != .off, group != nil else { return }
+  /// - Returns: false where one of their transactions failed.
+  private func writeCheckpoints(within_ms limit_ms: Int64) throws -> Bool {
+    func say(_ why: String) -> Bool {
+      log.info("no checkpoint to write", metadata: ["partitions": "\(tasks.count)", "because": "\(why)"])
+      return true
+    }
+    guard configuration.checkpoints != .off else { return say("checkpoints are off") }
+    guard group != nil else { return say("this worker has no place in the group") }
+    guard !tasks.isEmpty else {
+      return say(assigned.isEmpty ? "there are no partitions here" : "the state is not back yet")
+    }
     let started_ms = environment.monotonic_ms()
     let due = inOrder(tasks).map(\.value).filter { task in
       let number = task.engine.mark.number
       return number > 0 && (task.engine.hasEvents || task.checkpointer.newest?.from != number)
     }
-    guard !due.isEmpty else { return }
+    guard !due.isEmpty else { return say("the newest ones are of the last epochs") }
     let finished = due.map(\.checkpointer.finished)
     for task in due {
       task.checkpointer.interrupt()
       task.isClosing = true
     }
-    while due.contains(where: \.isClosing), environment.monotonic_ms() - started_ms < limit_ms {
-      pulse.beat(environment.monotonic_ms())
-      try commit(isForced: true)
+    var failure: KafkaError?
+    do {
+      while due.contains(where: \.isClosing), environment.monotonic_ms() - started_ms < limit_ms {
+        pulse.beat(environment.monotonic_ms())
+        try commit(isForced: true)
+      }
+    } catch let rewind as Rewind {
+      failure = rewind.reason
+      status.abortedEpochs += 1
+      status.checkpointFailures += 1
+      publish()
     }
     for task in due {
       task.isClosing = false
@@ -86,10 +110,13 @@ extension Worker {
     if missing.isEmpty {
       log.info("checkpoints completed", metadata: ["partitions": "\(due.count)", "ms": took])
     } else {
+      var metadata: Logger.Metadata = ["partitions": "\(missing.joined(separator: " "))", "ms": took]
+      if let failure { metadata["error"] = "\(failure)" }
       log.warning(
         "partitions are given back without a checkpoint of their last epoch: the epochs since the one before will be replayed",
-        metadata: ["partitions": "\(missing.joined(separator: " "))", "ms": took])
+        metadata: metadata)
     }
+    return failure == nil
   }
 
   private func commit(isForced: Bool) throws {
@@ -116,15 +143,21 @@ extension Worker {
       else { continue }
       task.checkpointer.save()
       var (writes, digests) = try checkpoint(task)
-      writes += task.unneeded.now.map { CheckpointWrite(key: $0, value: nil) }
-      task.unneeded.now = []
-      if task.checkpointer.isFinishedSinceSave {
-        writes += task.unneeded.later.map { CheckpointWrite(key: $0, value: nil) }
-        task.unneeded.later = []
-      }
+      writes += task.unneededNow.map { CheckpointWrite(key: $0, value: nil) }
       active.append((task, engine.seal(incarnation: incarnation, shards: digests), writes))
     }
     guard !active.isEmpty, let group else { return }
+    var isStored = false
+    var unwritten: Set<Int32> = []
+    defer {
+      // What was not committed is not in the checkpoint either, whoever goes on with the task.
+      if !isStored {
+        for (task, _, _) in active {
+          task.checkpointer.rollback()
+          task.engine.untellPartials()
+        }
+      }
+    }
     let commit_us = environment.monotonic_us()
     var offsets: [TopicPartition: CommittedOffset] = [:]
     for (task, record, _) in active {
@@ -158,10 +191,6 @@ extension Worker {
         if error.name == "REBALANCE_IN_PROGRESS", !isForced {
           // Not now: the epoch stays open until the group has decided. Its next record must not be taken for this one.
           incarnation = environment.identity()
-          for (task, _, _) in active {
-            task.checkpointer.rollback()
-            task.engine.untellPartials()
-          }
           isDeferred = true
           return
         }
@@ -171,9 +200,18 @@ extension Worker {
       try flush()
       if configuration.checkpoints == .topic {
         // Not before the outputs have arrived: a checkpoint of this epoch says that they have.
-        for (task, _, writes) in active { try send(writes, of: task) }
+        for (task, _, writes) in active {
+          do throws(KafkaError) {
+            try send(writes, of: task)
+          } catch {
+            if error.isFatal { throw error }
+            unwritten.insert(task.engine.partition)
+            giveUpCheckpoint(of: task, "topic", configuration.checkpointsTopic, error)
+          }
+        }
       }
     }
+    isStored = true
     for (task, record, writes) in active {
       if case .directory(let path) = configuration.checkpoints {
         do {
@@ -182,18 +220,11 @@ extension Worker {
         } catch let error as KafkaError {
           throw error
         } catch {
-          // A full disk stops checkpoints, and nothing else: the epoch is committed.
-          status.checkpointFailures += 1
-          log.error(
-            "the checkpoint cannot be written: when the epochs since the last one have expired, the state cannot be rebuilt",
-            metadata: [
-              "partition": "\(record.task)", "directory": "\(path)", "error": "\(error)",
-              "last": "\(formatTimestamp(task.checkpointed_ms))",
-            ])
-          task.checkpointer.abandon()
-          task.isClosing = false
+          unwritten.insert(record.task)
+          giveUpCheckpoint(of: task, "directory", path, error)
         }
       }
+      if !unwritten.contains(record.task) { task.forgetUnneeded() }
       if task.checkpointer.isFinishedSinceSave { task.checkpointed_ms = environment.wallClock_ms() }
       task.engine.finishEpoch(record)
     }
@@ -201,6 +232,19 @@ extension Worker {
     status.commits += 1
     status.commitTime_us += end_us - commit_us
     status.epochTime_us += end_us - epochBegun_us
+  }
+
+  /// A full disk, or a broker that does not take a piece, stops checkpoints, and nothing else: the epoch is committed.
+  private func giveUpCheckpoint(of task: Task, _ what: String, _ place: String, _ error: any Error) {
+    status.checkpointFailures += 1
+    log.error(
+      "the checkpoint cannot be written: when the epochs since the last one have expired, the state cannot be rebuilt",
+      metadata: [
+        "partition": "\(task.engine.partition)", "\(what)": "\(place)", "error": "\(error)",
+        "last": "\(formatTimestamp(task.checkpointed_ms))",
+      ])
+    task.checkpointer.abandon()
+    task.isClosing = false
   }
 
   func offsets(
@@ -269,6 +313,7 @@ extension Worker {
         if error.isFatal { throw error }
         // A broker is away: no reason to stop. The next epoch's end will do, when it is back.
         for task in tasks.values { task.isClosing = false }
+        status.checkpointsPutOff += 1
         task.nextRound_ms = now_ms + min(configuration.checkpointInterval_ms, 5_000)
         log.warning("the checkpoint is put off", metadata: ["error": "\(error)"])
         return ([], [])

@@ -41,8 +41,8 @@ public final class Worker: @unchecked Sendable {
     var isClosing = false
     /// By the wall clock: when its newest checkpoint was complete, or when it was brought back.
     var checkpointed_ms: Int64
-    /// Keys to be deleted with the next epoch, and with the next checkpoint.
-    var unneeded: (now: [String], later: [String])
+    /// Keys to be deleted with the next epoch, and with the next checkpoint, until that has been done.
+    private var unneeded: (now: [String], later: [String])
     /// By source: where it ended when it was last read to its end, and the last time (wall clock) for which the broker
     /// has said that nothing came behind it.
     var ends: [Int64]
@@ -60,6 +60,15 @@ public final class Worker: @unchecked Sendable {
       ends = Array(repeating: 0, count: engine.isAtEnd.count)
       silentUntil_ms = Array(repeating: nil, count: engine.isAtEnd.count)
       advances = Array(repeating: SourceAdvance(), count: engine.isAtEnd.count)
+    }
+
+    /// Keys to be deleted with the running epoch.
+    var unneededNow: [String] { unneeded.now + (checkpointer.isFinishedSinceSave ? unneeded.later : []) }
+
+    /// They have been deleted, with an epoch that is committed.
+    func forgetUnneeded() {
+      unneeded.now = []
+      if checkpointer.isFinishedSinceSave { unneeded.later = [] }
     }
   }
 
@@ -169,6 +178,7 @@ public final class Worker: @unchecked Sendable {
     status.abortedEpochs = before.abortedEpochs
     status.rebalances = before.rebalances
     status.checkpointFailures = before.checkpointFailures
+    status.checkpointsPutOff = before.checkpointsPutOff
     replayedDecode = DecodeCounters()
     tasks = [:]
     parked = [:]

@@ -79,6 +79,8 @@ public struct WorkerStatus: Sendable {
   public var checkpoints = 0
   /// Those that could not be written.
   public var checkpointFailures = 0
+  /// Those that were put off, because a broker did not answer.
+  public var checkpointsPutOff = 0
   /// By the wall clock: of the task whose newest checkpoint is the oldest, when that was complete, or when the task was
   /// brought back; nil without tasks or checkpoints.
   public var checkpointed_ms: Int64?

@@ -29,7 +29,8 @@ extension Doctor {
         findings.append(
           DoctorFinding(
             .ok, "rights", "read \(topic.name)",
-            stamp.map { "read to partition \(partition), offset \($0.offset)" } ?? "partition \(partition) is empty"))
+            stamp.map { "read to partition \(partition), offset \($0.offset)" }
+              ?? "no record is among the last \(PartitionReader.newestDepth) offsets of partition \(partition)"))
       } catch {
         findings.append(failure("read \(place)", error))
       }

@@ -4,8 +4,9 @@ import Kafka
 
 extension Doctor {
   /// Records at the end of a partition of checkpoints that are looked at: behind a checkpoint's manifest stand the deletions
-  /// of older pieces.
-  private static let tail: Int64 = 4_000
+  /// of older pieces, and what there is of the next one. With state enough for more than these nothing is found, which is
+  /// said; all of the partition may be more than fits into memory.
+  static let tail: Int64 = 4_000
 
   /// Whether the next start can take up what the tasks have committed, under the settings of now.
   func state(_ probe: any ClusterProbe, _ cluster: ClusterDescription) -> [DoctorFinding] {
@@ -14,6 +15,7 @@ extension Doctor {
       let count = cluster.topics[first.topic]?.partitions.count
     else { return [] }
     var known = 0
+    var unseen = 0
     var foreign = 0
     do {
       for partition in Int32(0)..<Int32(count) {
@@ -21,7 +23,10 @@ extension Doctor {
         let committed = try probe.committed(group: configuration.kafka.group, places, timeout_ms: timeout_ms)
         let marks = committed.values.compactMap { EpochMark($0.metadata) }
         guard let mark = marks.max(by: { $0.number < $1.number }) else { continue }
-        guard let newest = try manifest(probe, cluster, partition, mark) else { continue }
+        guard let newest = try manifest(probe, cluster, partition, mark) else {
+          unseen += 1
+          continue
+        }
         try newest.check(configuration)
         known += 1
         foreign += try foreignEpochs(probe, cluster, after: newest, upTo: mark)
@@ -44,8 +49,19 @@ extension Doctor {
             + "as it is. Start once with the old settings and files, stop with SIGTERM, and change them then.")
       ]
     }
-    guard known > 0 else { return [] }
-    return [DoctorFinding(.ok, "state", subject, "checkpoints of \(DoctorText.count(known, "task")) fit the settings")]
+    guard known + unseen > 0 else { return [] }
+    var found: [String] = []
+    if known > 0 { found.append("checkpoints of \(DoctorText.count(known, "task")) fit the settings") }
+    if unseen > 0 {
+      var place = "its directory"
+      if configuration.checkpoints == .topic {
+        place = "the last \(Doctor.tail) records of \(configuration.checkpointsTopic)"
+      }
+      found.append(
+        "of \(DoctorText.count(unseen, "task")) no checkpoint is in \(place): whether the next start can take it up was not "
+          + "looked at")
+    }
+    return [DoctorFinding(.ok, "state", subject, found.joined(separator: "; "))]
   }
 
   private func manifest(

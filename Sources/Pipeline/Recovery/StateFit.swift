@@ -8,25 +8,27 @@ struct StateMisfit: Error, CustomStringConvertible {
   var description: String { "\(found). Nothing was skipped. \(StateMisfit.advice)" }
 
   static let advice =
-    "Sources are only ever appended, and dimensions stay as they are while there are aggregates: put them back as they "
+    "Sources are only ever appended, dimensions keep their places, and with aggregates their number: put them back as they "
     + "were, or begin anew with another kafka.group and prefix"
 }
 
 extension CheckpointManifest {
   /// Throws where facts carry numbers of sources or dimensions that are others now.
   func check(_ configuration: Configuration) throws(StateMisfit) {
-    func differ(_ what: String, _ then: [String], _ now: [String]) -> StateMisfit {
+    func differ(_ what: String, _ then: [String], _ now: [String], _ why: String = "") -> StateMisfit {
       func list(_ names: [String]) -> String { names.isEmpty ? "none" : names.joined(separator: ", ") }
-      return StateMisfit(found: "the state was made with the \(what) \(list(then)), and configured are \(list(now))")
+      return StateMisfit(
+        found: "the state was made with the \(what) \(list(then)), and configured are \(list(now))\(why)")
     }
     let names = configuration.sources.map(\.name)
     guard names.starts(with: sources) else { throw differ("sources", sources, names) }
     guard let dimensions else { return }
     let isSummed = aggregateChunks > 0 && configuration.aggregates != nil
-    let isMoved = dimensions != configuration.dimensions && dimensions.sorted() == configuration.dimensions.sorted()
-    guard !isMoved, !isSummed || dimensions.count == configuration.dimensions.count else {
-      throw differ("dimensions", dimensions, configuration.dimensions)
-    }
+    let now = configuration.dimensions
+    // Facts and cells have values by place: under a name that stands elsewhere now they would be another one's.
+    let moved = dimensions.indices.first { at in now.firstIndex(of: dimensions[at]).map { $0 != at } ?? false }
+    if let moved { throw differ("dimensions", dimensions, now, ": '\(dimensions[moved])' stands in another place") }
+    guard !isSummed || dimensions.count == now.count else { throw differ("dimensions", dimensions, now) }
   }
 }
 
