@@ -103,12 +103,7 @@ enum CatalogWords {
 
   private static func rule(_ field: FieldMapping) -> String {
     var text = expression(field.value)
-    if let table = field.table {
-      text +=
-        table.entries.count <= 6
-        ? " (\(table.entries.sorted { $0.key < $1.key }.map { "\($0.key) → \($0.value)" }.joined(separator: ", ")))"
-        : " by table \(table.name) of \(table.entries.count) entries"
-    }
+    if let table = field.table { text += words(table) }
     if let format = field.timeFormat { text += ", written as \(words(format))" }
     if let zone = field.timeZone {
       text += ", in \(zone.name == "Z" ? "UTC" : zone.name.replacing("-", with: zone.isFixed ? "−" : "-"))"
@@ -126,6 +121,22 @@ enum CatalogWords {
     case .redact: text += ", redacted"
     }
     return text
+  }
+
+  /// What a table makes of the texts that it has, where those are few, and of others.
+  private static func words(_ table: ValueTable) -> String {
+    let others =
+      switch table.unlisted {
+      case .reject: "others to dead letters"
+      case .skip: "others skipped"
+      case .keep: "others as they are"
+      case .replace(let text): "others '\(text)'"
+      }
+    guard table.entries.count <= 6 else {
+      return " by table \(table.name) of \(table.entries.count) entries (\(others))"
+    }
+    let entries = table.entries.sorted { $0.key < $1.key }.map { "\($0.key) → \($0.value)" }
+    return " (\((entries + [others]).joined(separator: ", ")))"
   }
 
   /// How an amount is written, where that is not `-1234.56`.
@@ -162,6 +173,10 @@ enum CatalogWords {
     case .constant(let text): "the text '\(text)'"
     case .concatenation(let parts): parts.map(expression).joined(separator: " & ")
     case .firstPresent(let parts): "first of " + parts.map(expression).joined(separator: ", ")
+    case .sum(let path): "sum of \(path.text)"
+    case .changed(let part, let change):
+      expression(part) + (change.stripsLeadingZeros ? " without leading zeros" : "")
+        + (change.table.map(words) ?? "") + (change.width > 0 ? ", with zeros to \(change.width) characters" : "")
     }
   }
 
@@ -282,13 +297,14 @@ enum CatalogWords {
     }
     var uses: [String] = []
     for source in configuration.sources {
-      var fields = source.mapping.fields.filter { $0.value.table?.name == name }.map(\.key).sorted()
-      for (at, field) in source.mapping.dimensions.enumerated() where field?.table?.name == name {
+      func isUsed(_ field: FieldMapping?) -> Bool { field?.tables.contains { $0.name == name } ?? false }
+      var fields = source.mapping.fields.filter { isUsed($0.value) }.map(\.key).sorted()
+      for (at, field) in source.mapping.dimensions.enumerated() where isUsed(field) {
         fields.append(configuration.dimensions[at])
       }
       let flow = configuration.flows?.sources[source.name]
-      if flow?.dueDate?.table?.name == name { fields.append("due_date") }
-      if flow?.terms?.table?.name == name { fields.append("terms") }
+      if isUsed(flow?.dueDate) { fields.append("due_date") }
+      if isUsed(flow?.terms) { fields.append("terms") }
       uses += fields.map { "\($0) of \(source.name)" }
     }
     return uses
