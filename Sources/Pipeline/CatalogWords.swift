@@ -180,13 +180,55 @@ enum CatalogWords {
     }
   }
 
+  // MARK: - Sources
+
+  /// The format, and how rows are written.
+  static func format(_ mapping: MappingSpecification) -> String {
+    guard mapping.format == .csv else { return mapping.format.rawValue }
+    let csv = mapping.csv
+    func sign(_ byte: UInt8) -> String { byte == 0x09 ? "a tab" : "'\(Character(Unicode.Scalar(byte)))'" }
+    var text = "csv, columns between \(sign(csv.delimiter)), "
+    text += csv.quote.map { "in quotes \(sign($0))" } ?? "no quotes"
+    text += ", \(csv.encoding.rawValue), "
+    let names =
+      switch (csv.hasHeader, csv.columns.isEmpty) {
+      case (true, true): "the first line names the columns"
+      case (true, false): "the first line of a file names the columns, of a topic the configuration"
+      case (false, true): "columns by number"
+      case (false, false): "no header, the configuration names the columns"
+      }
+    return text + names + (csv.isRagged ? ", rows may be shorter" : "")
+  }
+
+  /// Which records are taken in; empty where all are.
+  static func filter(_ mapping: MappingSpecification) -> String {
+    guard !mapping.filters.isEmpty else { return "" }
+    let conditions = mapping.filters.map { filter in
+      "\(expression(filter.value)) is \(filter.negated ? "not " : "")"
+        + filter.oneOf.map { "'\($0)'" }.joined(separator: filter.negated ? " and not " : " or ")
+    }
+    return "where \(conditions.joined(separator: ", and ")); others are skipped"
+  }
+
+  /// The order events that records of a source can tell; nil where the mapping leaves that to them, and in the ledger.
+  static func events(_ source: SourceSettings) -> [OrderEventKind]? {
+    guard source.mapping.kind == .orders, let texts = source.mapping.fields[OrderField.event.rawValue]?.texts else {
+      return nil
+    }
+    return OrderEventKind.allCases.filter { texts.contains($0.name) }
+  }
+
   // MARK: - Lineage
 
   /// Where a field's value shows or what it decides, by output.
-  static func outputs(_ field: String, _ kind: SourceKind, _ configuration: Configuration) -> [String] {
-    var outputs = breakOutputs(field, kind, configuration)
+  /// - Parameter events: Those that the records of its source can tell; nil for all.
+  static func outputs(
+    _ field: String, _ kind: SourceKind, _ configuration: Configuration, events: [OrderEventKind]? = nil
+  ) -> [String] {
+    let events = events ?? OrderEventKind.allCases
+    var outputs = breakOutputs(field, kind, configuration, events)
     if configuration.aggregates != nil {
-      let uses = revenueUses(field, kind, configuration)
+      let uses = revenueUses(field, kind, configuration, events)
       if !uses.isEmpty { outputs.append("revenue: " + uses.joined(separator: ", ")) }
       if configuration.variance != nil, !uses.isEmpty {
         let slices = configuration.dimensions.contains(field) && !configuration.variance!.by.contains(field)
@@ -204,7 +246,7 @@ enum CatalogWords {
 
   /// What of the messages of revenue a field decides: of an amount those measures to which an event adds it.
   private static func revenueUses(
-    _ field: String, _ kind: SourceKind, _ configuration: Configuration
+    _ field: String, _ kind: SourceKind, _ configuration: Configuration, _ events: [OrderEventKind]
   ) -> [String] {
     if let at = configuration.dimensions.firstIndex(of: field) {
       guard configuration.aggregates!.inheritedDimensions(of: at + 1) & 1 << UInt8(at) != 0 else {
@@ -216,7 +258,7 @@ enum CatalogWords {
       ]
     }
     if kind == .orders, let component = AmountComponent.allCases.first(where: { $0.name == field }) {
-      return OrderFlow.flows(of: component).map(\.words)
+      return OrderFlow.flows(of: component, in: events).map(\.words)
     }
     switch (field, kind) {
     case ("amount", .ledger), ("role", .ledger): return ["what is posted"]
@@ -310,16 +352,22 @@ enum CatalogWords {
     return uses
   }
 
-  private static func breakOutputs(_ field: String, _ kind: SourceKind, _ configuration: Configuration) -> [String] {
+  private static func breakOutputs(
+    _ field: String, _ kind: SourceKind, _ configuration: Configuration, _ events: [OrderEventKind]
+  ) -> [String] {
     if let component = AmountComponent.allCases.first(where: { $0.name == field }), kind == .orders {
       var uses: [String] = []
-      for event in OrderEventKind.allCases {
+      for event in events {
         for (from_d, entry) in configuration.policy.entries(of: event) where entry.component == component {
           let since = from_d.map { " from \(formatDate($0))" } ?? ""
           uses.append("\(event.name) → \(entry.sign > 0 ? "+" : "−")\(entry.role.name)\(since)")
         }
       }
-      return uses.isEmpty ? [] : ["breaks: expected of " + uses.joined(separator: ", ")]
+      return [
+        uses.isEmpty
+          ? "breaks: nothing, as no event of this source puts it into a role"
+          : "breaks: expected of " + uses.joined(separator: ", ")
+      ]
     }
     switch field {
     case "order": return ["breaks: id, order"]
