@@ -16,7 +16,7 @@ struct Extractor: ~Copyable {
   let plan: MappingPlan
   private var scanner: JSONScanner
   private var scratch = ScratchArena()
-  private var row: CSVRow
+  private let row: CSVRow
   private let sums: LineReader
   /// CSV: slot by column number, −1 where a column is not mapped.
   private var columnSlots: [Int] = []
@@ -153,6 +153,7 @@ struct Extractor: ~Copyable {
     columnSlots = names.enumerated().map { number, name in
       plan.columns.first { $0.name == name || $0.name == String(number + 1) }?.slot ?? -1
     }
+    row.names.all = names
     hasColumns = true
   }
 
