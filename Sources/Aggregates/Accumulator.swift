@@ -19,10 +19,12 @@ public enum OrderFlow: Int, CaseIterable, Sendable {
   @inlinable
   public static var count: Int { 26 }
 
-  /// Those to which some order event adds an amount.
-  public static func flows(of component: AmountComponent) -> [OrderFlow] {
+  /// Those to which some order event, one of these, adds an amount.
+  public static func flows(
+    of component: AmountComponent, in kinds: [OrderEventKind] = OrderEventKind.allCases
+  ) -> [OrderFlow] {
     var found: Set<UInt8> = []
-    for kind in OrderEventKind.allCases {
+    for kind in kinds {
       for effect in FlowEffect.effects(of: kind) where effect.component == component.rawValue {
         found.insert(effect.flow)
       }

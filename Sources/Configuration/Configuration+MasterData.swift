@@ -235,7 +235,7 @@ extension Configuration {
     }
     let names = Set(tableSources.map(\.name))
     for source in sources where source.isRouted {
-      if let table = source.mapping.fields["order"]?.table, names.contains(table.name) {
+      for table in source.mapping.fields["order"]?.tables ?? [] where names.contains(table.name) {
         reader.problem(
           node,
           "master_data: the order of the routed source '\(source.name)' goes through the table '\(table.name)'; a change "
@@ -301,7 +301,11 @@ extension Configuration {
     }
     let contents = next.tableContents
     func replace(_ field: inout FieldMapping) {
-      if let name = field.table?.name, let known = contents[name] { field.table!.entries = known }
+      func renew(_ table: inout ValueTable) {
+        if let known = contents[table.name] { table.entries = known }
+      }
+      if field.table != nil { renew(&field.table!) }
+      if !field.value.tables.isEmpty { field.value = field.value.replacingTables(renew) }
     }
     for at in next.sources.indices {
       next.sources[at].mapping.replaceFields(replace)
@@ -435,24 +439,32 @@ extension SourceSettings {
   /// The mapping by which a router finds the order: whatever the followed tables hold, they hide no order key.
   public func routingMapping(_ followed: Set<String>) -> MappingSpecification {
     var mapping = mapping
+    // A table that says to skip is asked by the task: a router that skips loses nothing, one that takes loses nothing.
+    func open(_ field: inout FieldMapping, _ word: String?) {
+      if field.value.tables.contains(where: { followed.contains($0.name) }) {
+        // What the parts become is not known, and neither is whether the field's own table has it.
+        guard word == nil else {
+          field = FieldMapping(.constant(word!))
+          return
+        }
+        field.value = field.value.replacingTables { if followed.contains($0.name) { $0.unlisted = .keep } }
+        field.table?.unlisted = .keep
+      }
+      guard let table = field.table, followed.contains(table.name) else { return }
+      field.table!.unlisted = word.map { .replace($0) } ?? .keep
+    }
     for name in mapping.fields.keys {
-      guard let table = mapping.fields[name]!.table, followed.contains(table.name) else { continue }
       let word: String? =
         switch name {
         case "event": OrderEventKind.booked.name
         case "role": AccountRole.receivable.name
         default: nil
         }
-      // A table that says to skip is asked by the task: a router that skips loses nothing, one that takes loses nothing.
-      mapping.fields[name]!.table!.unlisted = word.map { .replace($0) } ?? .keep
+      open(&mapping.fields[name]!, word)
     }
-    for at in mapping.dimensions.indices {
-      if let table = mapping.dimensions[at]?.table, followed.contains(table.name) {
-        mapping.dimensions[at]!.table!.unlisted = .keep
-      }
-    }
-    if case .indicated(let value, var side) = mapping.amount, let table = side.table, followed.contains(table.name) {
-      side.table!.unlisted = .replace("debit")
+    for at in mapping.dimensions.indices where mapping.dimensions[at] != nil { open(&mapping.dimensions[at]!, nil) }
+    if case .indicated(let value, var side) = mapping.amount {
+      open(&side, "debit")
       mapping.amount = .indicated(amount: value, side: side)
     }
     return mapping
@@ -461,7 +473,7 @@ extension SourceSettings {
   /// The rules that somebody can hold against a record who does not know what these tables have.
   public func rules(without tables: Set<String>) -> [RuleSpecification] {
     guard !tables.isEmpty else { return rules }
-    func isOpen(_ field: FieldMapping?) -> Bool { field?.table.map { tables.contains($0.name) } ?? false }
+    func isOpen(_ field: FieldMapping?) -> Bool { field?.tables.contains { tables.contains($0.name) } ?? false }
     // Which rules are for a record follows from its event or role, and what an amount is may follow from its side.
     let isKindOpen = isOpen(mapping.fields["event"] ?? mapping.fields["role"])
     var isSideOpen = false

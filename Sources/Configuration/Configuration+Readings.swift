@@ -53,9 +53,10 @@ extension Fingerprint {
 extension ValueExpression {
   fileprivate var isComposed: Bool {
     switch self {
-    case .path, .constant: false
+    case .path, .constant, .sum: false
     case .concatenation: true
     case .firstPresent(let parts): parts.contains(where: \.isComposed)
+    case .changed(let part, _): part.isComposed
     }
   }
 }

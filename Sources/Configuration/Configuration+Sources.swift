@@ -1,5 +1,6 @@
 import Decoding
 import Domain
+import Validation
 import Yams
 
 extension Configuration {
@@ -127,7 +128,7 @@ extension Configuration {
         return
       } catch {
         guard isReported.insert(error.field).inserted else { return }
-        reader.problem(places[error.field] ?? keyNode, "\(error)")
+        reader.problem(places[error.field] ?? keyNode, error)
         switch error.field {
         case "where": mapping.filters = []
         case "event": mapping.fields["event"] = FieldMapping(.constant(OrderEventKind.booked.name))
@@ -208,30 +209,123 @@ extension Configuration {
 
   private static let fieldKeys = KeyReference.fieldKeys()
   private static let decimalKeys = KeyReference.fieldKeys(below: "decimal")
+  private static let expressionKeys = ["path", "constant", "concat", "first", "sum"]
+  private static let partKeys = expressionKeys + ["values", "table", "unlisted", "strip_leading_zeros", "pad"]
 
-  private func readExpression(_ node: Node, _ path: [String], _ reader: ConfigurationReader) -> ValueExpression {
-    if node.scalar != nil { return .path(reader.name(node, path, "")) }
-    guard let map = node.mapping, map.count == 1, let (key, value) = map.first.map({ ($0.key, $0.value) }) else {
-      reader.problem(
-        node, "\(path.joined(separator: ".")): a path, or one of path, constant, concat, first is expected")
-      return .constant("")
-    }
+  private func readExpression(
+    _ key: Node, _ value: Node, _ path: [String], _ tables: [String: ValueTable], _ reader: ConfigurationReader
+  ) -> ValueExpression {
     switch key.string ?? "" {
     case "path": return .path(reader.name(value, path + ["path"], ""))
     case "constant": return .constant(reader.text(value, path + ["constant"], ""))
-    case "concat", "first":
+    case "sum":
+      let text = reader.name(value, path + ["sum"], "")
+      do throws(RuleSumError) { return .sum(try LinePath(text)) } catch {
+        reader.problem(value, "\(reader.dotted(path)).sum: \(error.message)")
+        return .constant("")
+      }
+    case let name:
       guard let list = value.sequence else {
         reader.problem(value, "\(path.joined(separator: ".")): a list is expected")
         return .constant("")
       }
-      if list.isEmpty { reader.problem(value, "\(reader.dotted(path)).\(key.string!): the list is empty") }
-      let parts = list.enumerated().map { readExpression($1, path + [key.string!, "#\($0 + 1)"], reader) }
-      return key.string == "concat" ? .concatenation(parts) : .firstPresent(parts)
-    case let other:
-      let hint = reader.hint(other, ["path", "constant", "concat", "first"])
-      reader.problem(key, "unknown key '\(other)' in \(reader.dotted(path))\(hint)")
+      if list.isEmpty { reader.problem(value, "\(reader.dotted(path)).\(name): the list is empty") }
+      let parts = list.enumerated().map { readPart($1, path + [name, "#\($0 + 1)"], tables, reader) }
+      return name == "concat" ? .concatenation(parts) : .firstPresent(parts)
+    }
+  }
+
+  /// A part of `concat` or `first`: a path, or an expression with what is done to its text.
+  private func readPart(
+    _ node: Node, _ path: [String], _ tables: [String: ValueTable], _ reader: ConfigurationReader
+  ) -> ValueExpression {
+    if node.scalar != nil { return .path(reader.name(node, path, "")) }
+    guard let map = node.mapping else {
+      reader.problem(
+        node,
+        "\(path.joined(separator: ".")): a path, or one of \(Self.expressionKeys.joined(separator: ", ")) is expected")
       return .constant("")
     }
+    let (value, nodes) = readValue(map, node, Self.partKeys, path, tables, reader)
+    var change = PartChange()
+    change.table = readTable(nodes, path, tables, reader)
+    if let strip = nodes["strip_leading_zeros"] {
+      change.stripsLeadingZeros = reader.bool(strip, path + ["strip_leading_zeros"], false)
+    }
+    if let pad = nodes["pad"] { change.width = reader.integer(pad, path + ["pad"], 1, 1...64) }
+    return change == PartChange() ? value : .changed(value, change)
+  }
+
+  /// The expression of a field or a part, and the nodes of its other keys.
+  private func readValue(
+    _ map: Node.Mapping, _ node: Node, _ keys: [String], _ path: [String], _ tables: [String: ValueTable],
+    _ reader: ConfigurationReader
+  ) -> (ValueExpression, [String: Node]) {
+    let dotted = path.joined(separator: ".")
+    let words = Self.expressionKeys.joined(separator: ", ")
+    var value: ValueExpression?
+    var nodes: [String: Node] = [:]
+    // Whether an unknown key stands for the missing one: one problem, not two.
+    var isSlip = false
+    for (keyNode, node) in map {
+      let key = keyNode.string ?? ""
+      guard keys.contains(key) else {
+        let isElsewhere = (Self.fieldKeys + Self.partKeys).contains(key)
+        reader.problem(
+          keyNode,
+          "unknown key '\(key)' in \(dotted)"
+            + (!isElsewhere
+              ? reader.hint(key, keys)
+              : keys == Self.partKeys
+                ? ": a part of concat or first can have \(keys.joined(separator: ", "))"
+                : ": a part of concat or first can have it"))
+        isSlip = isSlip || Self.expressionKeys.contains(nearestName(key, in: keys) ?? "")
+        continue
+      }
+      if Self.expressionKeys.contains(key) {
+        if value != nil { reader.problem(keyNode, "\(dotted): only one of \(words)") }
+        value = readExpression(keyNode, node, path, tables, reader)
+      } else {
+        nodes[key] = node
+      }
+    }
+    if value == nil, !isSlip { reader.problem(node, "\(dotted): one of \(words) is needed") }
+    return (value ?? .constant(""), nodes)
+  }
+
+  /// What `table` or `values`, with `unlisted`, say.
+  private func readTable(
+    _ nodes: [String: Node], _ path: [String], _ tables: [String: ValueTable], _ reader: ConfigurationReader
+  ) -> ValueTable? {
+    let dotted = path.joined(separator: ".")
+    var found: ValueTable?
+    if let tableNode = nodes["table"] {
+      let name = reader.text(tableNode, path + ["table"], "")
+      found = tables[name]
+      if found == nil { reader.problem(tableNode, "\(dotted): no table '\(name)'\(reader.hint(name, tables.keys))") }
+    }
+    if let valuesNode = nodes["values"] {
+      if nodes["table"] != nil { reader.problem(valuesNode, "\(dotted): either 'values' or 'table'") }
+      var entries: [String: String] = [:]
+      for (key, value) in valuesNode.mapping ?? [:] {
+        guard let from = key.string else {
+          reader.problem(key, "\(dotted).values: a key must be a text")
+          continue
+        }
+        entries[from] = reader.entry(dotted, from, value, path + ["values", from])
+      }
+      if entries.isEmpty { reader.problem(valuesNode, "\(dotted).values: a map of texts is expected") }
+      found = ValueTable(name: dotted, entries: entries)
+      found?.isInline = true
+    }
+    if let unlisted = nodes["unlisted"] {
+      if nodes["values"] == nil, nodes["table"] == nil {
+        reader.problem(unlisted, "\(dotted): 'unlisted' without 'values' or 'table'")
+      }
+      let word = readUnlisted(unlisted, path + ["unlisted"], reader)
+      found?.unlisted = word
+    }
+    return found
   }
 
   func readDateField(
@@ -247,53 +341,17 @@ extension Configuration {
     masks: [FieldMask] = []
   ) -> FieldMapping {
     let dotted = path.joined(separator: ".")
-    guard let map = node.mapping else { return FieldMapping(readExpression(node, path, reader)) }
-    var value: ValueExpression?
-    var nodes: [String: Node] = [:]
-    // Whether an unknown key stands for the missing one: one problem, not two.
-    var isSlip = false
-    for (keyNode, node) in map {
-      let key = keyNode.string ?? ""
-      guard Self.fieldKeys.contains(key) else {
-        reader.problem(keyNode, "unknown key '\(key)' in \(dotted)\(reader.hint(key, Self.fieldKeys))")
-        isSlip = isSlip || ["path", "constant", "concat", "first"].contains(nearestName(key, in: Self.fieldKeys))
-        continue
-      }
-      if ["path", "constant", "concat", "first"].contains(key) {
-        if value != nil { reader.problem(keyNode, "\(dotted): only one of path, constant, concat, first") }
-        value = readExpression(Node.mapping(.init([(keyNode, node)], .implicit, .any, keyNode.mark)), path, reader)
-      } else {
-        nodes[key] = node
-      }
+    if node.scalar != nil { return FieldMapping(.path(reader.name(node, path, ""))) }
+    guard let map = node.mapping else {
+      reader.problem(node, "\(dotted): a path, or one of \(Self.expressionKeys.joined(separator: ", ")) is expected")
+      return FieldMapping(.constant(""))
     }
-    if value == nil, !isSlip { reader.problem(node, "\(dotted): one of path, constant, concat, first is needed") }
-    var mapping = FieldMapping(value ?? .constant(""))
-    if let tableNode = nodes["table"] {
-      let name = reader.text(tableNode, path + ["table"], "")
-      if let table = tables[name] {
-        mapping.table = table
-      } else {
-        reader.problem(tableNode, "\(dotted): no table '\(name)'\(reader.hint(name, tables.keys))")
-      }
+    let (value, nodes) = readValue(map, node, Self.fieldKeys, path, tables, reader)
+    var mapping = FieldMapping(value)
+    if value.hasSums, type != .amount {
+      reader.problem(map["sum"] ?? node, "\(dotted): a sum of lines is for amounts and quantities")
     }
-    if let valuesNode = nodes["values"] {
-      if nodes["table"] != nil { reader.problem(valuesNode, "\(dotted): either 'values' or 'table'") }
-      var entries: [String: String] = [:]
-      for (key, value) in valuesNode.mapping ?? [:] {
-        guard let from = key.string else {
-          reader.problem(key, "\(dotted).values: a key must be a text")
-          continue
-        }
-        entries[from] = reader.text(value, path + ["values", from], "")
-      }
-      if entries.isEmpty { reader.problem(valuesNode, "\(dotted).values: a map of texts is expected") }
-      mapping.table = ValueTable(name: dotted, entries: entries)
-      mapping.table?.isInline = true
-    }
-    if let unlisted = nodes["unlisted"] {
-      if mapping.table == nil { reader.problem(unlisted, "\(dotted): 'unlisted' without 'values' or 'table'") }
-      mapping.table?.unlisted = readUnlisted(unlisted, path + ["unlisted"], reader)
-    }
+    mapping.table = readTable(nodes, path, tables, reader)
     for key in ["format", "time_zone"] where type != .time {
       if let node = nodes[key] { reader.problem(node, "\(dotted).\(key): this field is no date and no time") }
     }

@@ -12,7 +12,7 @@ extension Configuration {
       var entries: [String: String] = [:]
       var isUnread = false
       for (key, value, _) in reader.mapping(parts["entries"], path + ["entries"]) {
-        entries[key] = reader.text(value, path + ["entries", key], "")
+        entries[key] = reader.entry(name, key, value, path + ["entries", key])
       }
       if let topicNode = parts["topic"] {
         isUnread = true

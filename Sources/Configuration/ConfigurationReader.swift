@@ -13,6 +13,9 @@ final class ConfigurationReader {
   var effective: [(path: [String], text: String)] = []
   /// Every topic that is read or written, with what for: no two may be the same.
   private var topics: [(topic: String, purpose: String)] = []
+  /// Where the entries of value tables stand, and which of them have a problem already.
+  private var entries: [MappingError.Entry: Node] = [:]
+  private var wrongEntries: Set<MappingError.Entry> = []
 
   init(file: String, directory: String, environment: [String: String]) {
     self.file = file
@@ -26,6 +29,18 @@ final class ConfigurationReader {
 
   func problem(line: Int, column: Int, _ message: String) {
     problems.append(.init(file: file, line: line, column: column, message: message))
+  }
+
+  /// The entry of a value table.
+  func entry(_ table: String, _ key: String, _ node: Node, _ path: [String]) -> String {
+    entries[MappingError.Entry(table: table, key: key)] = node
+    return text(node, path, "")
+  }
+
+  /// A problem of a mapping. One of an entry in the file stands there, once, whoever uses the table.
+  func problem(_ place: Node?, _ error: MappingError) {
+    guard let entry = error.entry, let own = entries[entry] else { return problem(place, "\(error)") }
+    if wrongEntries.insert(entry).inserted { problem(own, "\(error)") }
   }
 
   /// `; did you mean 'x'?` where a known name is close, else nothing.

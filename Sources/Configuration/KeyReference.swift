@@ -28,10 +28,28 @@ public struct KeyReference: Sendable {
     ),
     .init("constant", "text", "", "This text, for every record."),
     .init(
-      "concat", "list of paths or of path, constant, concat, first", "",
-      "The texts one after the other; nothing where all paths lead to nothing. An `event_id`, a `line_id` or what a posting `reverses` is nothing where one of its parts is: put together of the rest it would be that of several records, which would count as one, or every posting would be a reversal. Without an id a record counts by its place."
+      "concat", "list of paths or of parts", "",
+      "The texts one after the other; a part is a map with one of `path`, `constant`, `concat`, `first`, `sum`, and what stands here as `part.…`. Nothing where all paths lead to nothing. An `event_id`, a `line_id` or what a posting `reverses` is nothing where one of its parts is: put together of the rest it would be that of several records, which would count as one, or every posting would be a reversal. Without an id a record counts by its place."
     ),
-    .init("first", "list of paths or of path, constant, concat, first", "", "The first that is there and not empty."),
+    .init("first", "list of paths or of parts", "", "The first that is there and not empty."),
+    .init(
+      "part.values", "map of texts", "",
+      "What the texts of a part of `concat` or `first` become before it is taken: `{first: [{path: type, values: {inv: invoiced}}, {constant: paid}]}`."
+    ),
+    .init("part.table", "name of a table", "", "As `part.values`, from `tables`."),
+    .init(
+      "part.unlisted", "reject, skip, keep, or {replace: text}", "that of the table, else reject", "For other texts."),
+    .init(
+      "part.strip_leading_zeros", "true, false", "false",
+      "Before the table: `{concat: [BUKRS, {path: BELNR, strip_leading_zeros: true}]}`."),
+    .init(
+      "part.pad", "1–64", "",
+      "Last of all: zeros before it up to so many characters. `{concat: [GJAHR, {path: MONAT, pad: 2}]}` is the period 202601 where the columns have `2026` and `1`. What is absent stays so."
+    ),
+    .init(
+      "sum", "path of lines", "",
+      "Of an amount or a quantity (json and debezium): what a field of nested lines adds up to, `{sum: 'refund_line_items[].total_tax'}`; the path is that of the record, with one array. A line without it adds nothing, an empty list is 0, and without the list the field is absent. `{first: [total_tax, {sum: 'refund_line_items[].total_tax'}]}` is one or the other. `decimal` says how the lines are written; implied decimals, rounding and `negate` are for the sum."
+    ),
     .init("values", "map of texts", "", "What each literal text becomes."),
     .init("table", "name of a table", "", "As `values`, from `tables`."),
     .init("unlisted", "reject, skip, keep, or {replace: text}", "that of the table, else reject", "For other texts."),
@@ -599,7 +617,7 @@ public struct KeyReference: Sendable {
     lines += all.map(row)
     lines += [
       "", "## Field", "",
-      "A plain text is a path. A map has exactly one of `path`, `constant`, `concat`, `first`, and what else is needed.",
+      "A plain text is a path. A map has exactly one of `path`, `constant`, `concat`, `first`, `sum`, and what else is needed.",
       "", "| key | value | default | meaning |", "|---|---|---|---|",
     ]
     lines += ofFields.map(row)

@@ -76,6 +76,8 @@ extension Console {
       case .constant(let text): "'\(text)'"
       case .concatenation(let parts): parts.map(describe).joined(separator: " + ")
       case .firstPresent(let parts): parts.map(describe).joined(separator: ", else ")
+      case .sum(let path): "sum of \(path.text)"
+      case .changed(let part, let change): describe(part) + (change.table.map { " by \($0.name)" } ?? "")
       }
     }
     func field(_ name: String, _ mapping: FieldMapping) -> JSON {

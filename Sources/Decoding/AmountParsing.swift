@@ -29,7 +29,14 @@ extension DecimalStyle {
       || base64Scale != nil
   }
 
-  /// What is left of it where the amount is a number.
+  /// How the amounts of lines are written that are added up.
+  var ofLines: DecimalStyle {
+    var style = self
+    (style.impliedDecimals, style.isInMinorUnits, style.negate) = (nil, false, false)
+    return style
+  }
+
+  /// What is left of it where the amount is a number, or the sum of lines.
   fileprivate var ofNumbers: DecimalStyle {
     var style = DecimalStyle()
     (style.impliedDecimals, style.isInMinorUnits) = (impliedDecimals, isInMinorUnits)

@@ -3,6 +3,15 @@ import Domain
 /// Splits one CSV row into its columns (RFC 4180, with the dialect's delimiter and quote).
 struct CSVRow {
   let dialect: CSVDialect
+  /// For messages. Apart, so that nobody who splits rows copies it.
+  let names = ColumnNames()
+
+  /// Names of the columns, as far as they are known.
+  final class ColumnNames {
+    var all: [String] = []
+  }
+
+  init(dialect: CSVDialect) { self.dialect = dialect }
 
   /// Calls `column` with each column's number and text; doubled quotes are resolved and legacy encodings converted in
   /// `scratch`. Returns how many there are.
@@ -55,7 +64,9 @@ struct CSVRow {
         while at < end, base[at] != dialect.delimiter { at += 1 }
         view = ByteView(base: base + first, count: at - first)
       }
-      column(number, try converted(view, &scratch))
+      let text: ByteView
+      do throws(DataFault) { text = try converted(view, &scratch) } catch { throw notUTF8(number) }
+      column(number, text)
       number += 1
       guard at < end else { return number }
       at += 1
@@ -86,6 +97,15 @@ struct CSVRow {
       }
     }
     return scratch.commit(out)
+  }
+
+  @inline(never)
+  private func notUTF8(_ number: Int) -> DataFault {
+    let name = number < names.all.count && names.all[number] != "\(number + 1)" ? ", \(names.all[number])," : ""
+    return DataFault(
+      .schemaInvalid,
+      detail: "column \(number + 1)\(name) is not UTF-8 (csv.encoding, where the file is in iso-8859-1 or windows-1252)"
+    )
   }
 
   /// Windows-1252, 0x80–0x9f. Source: Unicode's CP1252.TXT; undefined bytes become U+FFFD.

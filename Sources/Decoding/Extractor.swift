@@ -17,6 +17,7 @@ struct Extractor: ~Copyable {
   private var scanner: JSONScanner
   private var scratch = ScratchArena()
   private let row: CSVRow
+  private let sums: LineReader
   /// CSV: slot by column number, −1 where a column is not mapped.
   private var columnSlots: [Int] = []
   private var hasColumns = false
@@ -27,6 +28,8 @@ struct Extractor: ~Copyable {
   private(set) var isUpsert = false
   /// Whether a row of a change feed was there before, in another image.
   private(set) var isUpdate = false
+  /// Whether what is thrown is that the table of a part says to skip the record.
+  private var isSkippedByPart = false
 
   let fields: QuickFields
   /// `fields.slots`, or those of the image before the change.
@@ -37,6 +40,8 @@ struct Extractor: ~Copyable {
   let exponents = Currency.exponents
   /// Amounts on their way from the record.
   let amounts = UnsafeMutablePointer<Int64>.allocate(capacity: AmountComponent.count)
+  /// Room for what lines add up to, as a number is written; it is read before the next one comes.
+  let sumText = UnsafeMutablePointer<UInt8>.allocate(capacity: 64)
   /// Dates met at the start of timestamps.
   let days = TextMemo()
   private let format: RecordFormat
@@ -74,10 +79,12 @@ struct Extractor: ~Copyable {
       ? AvroReader(
         nodes: plan.nodes, schemas: schemas ?? NoSchemas.only, maximumDepth: plan.specification.maximumDepth) : nil
     row = CSVRow(dialect: plan.specification.csv)
+    sums = LineReader(plan.specification.format, plan.sums)
     seen = Array(repeating: 0, count: plan.watched.count)
     watchedSlots = plan.watched.flatMap(\.slots)
     watchedPaths = plan.watched.map { .init(field: $0.field, path: $0.paths.joined(separator: " or ")) }
     watchedEnds = plan.watched.reduce(into: []) { $0.append(($0.last ?? 0) + $1.slots.count) }
+    watchedSums = plan.watched.map(\.sums)
     if plan.specification.format == .csv, !plan.specification.csv.columns.isEmpty {
       setColumns(plan.specification.csv.columns)
     } else if plan.specification.format == .csv, !plan.specification.csv.hasHeader {
@@ -86,7 +93,10 @@ struct Extractor: ~Copyable {
     }
   }
 
-  deinit { amounts.deallocate() }
+  deinit {
+    amounts.deallocate()
+    sumText.deallocate()
+  }
 
   // MARK: - Paths that lead to nothing
 
@@ -100,6 +110,8 @@ struct Extractor: ~Copyable {
   /// The slots of all watched paths one after the other, and where those of each end.
   private let watchedSlots: [Int]
   private let watchedEnds: [Int]
+  /// Which sums of lines belong to it.
+  private let watchedSums: [[Int]]
   private let watchedPaths: [PathCounts.Path]
 
   /// Which of the mapping's paths led to something, among the records that were looked at.
@@ -128,6 +140,7 @@ struct Extractor: ~Copyable {
         if kind != .absent, kind != .null { isThere = true }
         at += 1
       }
+      for sum in watchedSums[index] where lineSum(sum).isFound { isThere = true }
       if isThere { seen[index] += 1 }
     }
   }
@@ -140,6 +153,7 @@ struct Extractor: ~Copyable {
     columnSlots = names.enumerated().map { number, name in
       plan.columns.first { $0.name == name || $0.name == String(number + 1) }?.slot ?? -1
     }
+    row.names.all = names
     hasColumns = true
   }
 
@@ -351,7 +365,69 @@ struct Extractor: ~Copyable {
       }
       return .empty
     case .concatenation: return try concatenated(value)
+    case .changed: return try changed(value)
+    case .sum: return try summed(value)
     }
+  }
+
+  /// What the lines of the record add up to, as a number; empty where there are none.
+  @inline(never)
+  private mutating func summed(_ value: CompiledValue) throws(DataFault) -> ByteView {
+    let sum = lineSum(value.slot)
+    if sum.isBroken {
+      throw DataFault(
+        .nonDecimalAmount, detail: "in \(plan.sums[value.slot].path.text) is something that is no amount")
+    }
+    guard sum.isPresent else { return .empty }
+    var text = formatDecimal(sum.value_u, decimals: 6, leastDecimals: 0)
+    let count = text.utf8.count
+    text.withUTF8 { sumText.update(from: $0.baseAddress!, count: count) }
+    return ByteView(base: sumText, count: count)
+  }
+
+  private func lineSum(_ sum: Int) -> LineSum {
+    sums.sum(sum, ByteView(base: scanner.start, count: scanner.end - scanner.start), before: readsBefore)
+  }
+
+  /// A part after what is done to it.
+  @inline(never)
+  private mutating func changed(_ value: CompiledValue) throws(DataFault) -> ByteView {
+    var text = try text(value.parts[0])
+    if text.isEmpty { return text }
+    let change = plan.changes[value.slot]
+    if change.stripsLeadingZeros { text = withoutZeros(text) }
+    if let table = change.table {
+      let found = table.find(text)
+      if found >= 0 {
+        text = table.values[found]
+      } else {
+        switch table.unlisted {
+        case .keep: break
+        case .replace: text = table.replacement
+        case .skip:
+          isSkippedByPart = true
+          throw DataFault(.masterDataMissing, detail: "")
+        case .reject: throw missing(text, table, isMasked: change.isMasked)
+        }
+      }
+    }
+    guard !text.isEmpty, let base = text.base else { return .empty }
+    // Characters are counted, not the bytes that continue one.
+    let lacking = change.width - text.buffer.reduce(0) { $0 + ($1 & 0xc0 == 0x80 ? 0 : 1) }
+    guard lacking > 0 else { return text }
+    let target = scratch.reserve(lacking + text.count)
+    target.update(repeating: UInt8(ascii: "0"), count: lacking)
+    (target + lacking).update(from: base, count: text.count)
+    return scratch.commit(lacking + text.count)
+  }
+
+  @inline(__always)
+  private func withoutZeros(_ text: ByteView) -> ByteView {
+    var text = text
+    while text.count > 1, text.base!.pointee == UInt8(ascii: "0") {
+      text = ByteView(base: text.base! + 1, count: text.count - 1)
+    }
+    return text
   }
 
   /// Absent as a whole where all that could differ is absent: constants alone say nothing. Of an id, where any of it is.
@@ -403,14 +479,15 @@ struct Extractor: ~Copyable {
         ? try slotText(readsBefore ? field.pointee.value.slotBefore : field.pointee.value.slot)
         : try composedText(field.pointee.value)
     } catch {
+      if isSkippedByPart {
+        isSkippedByPart = false
+        isSkipped = true
+        return .empty
+      }
       throw DataFault(error.reason, field: field.pointee.name, detail: error.detail)
     }
     if text.isEmpty { text = field.pointee.fallback }
-    if field.pointee.stripsLeadingZeros {
-      while text.count > 1, text.base!.pointee == UInt8(ascii: "0") {
-        text = ByteView(base: text.base! + 1, count: text.count - 1)
-      }
-    }
+    if field.pointee.stripsLeadingZeros { text = withoutZeros(text) }
     if let table = field.pointee.table, !text.isEmpty { text = try look(text, up: table, field, isSkipped: &isSkipped) }
     return field.pointee.mask == .none ? text : masked(text, field.pointee.mask)
   }
@@ -427,10 +504,15 @@ struct Extractor: ~Copyable {
       isSkipped = true
       return .empty
     case .reject:
-      let shown = field.pointee.mask == .none ? "'\(quoted(text))'" : "the value (masked)"
-      throw DataFault(
-        .masterDataMissing, field: field.pointee.name, detail: "\(shown) is not in the table '\(table.name)'")
+      var fault = missing(text, table, isMasked: field.pointee.mask != .none)
+      fault.field = field.pointee.name
+      throw fault
     }
+  }
+
+  private func missing(_ text: ByteView, _ table: CompiledTable, isMasked: Bool) -> DataFault {
+    let shown = isMasked ? "the value (masked)" : "'\(quoted(text))'"
+    return DataFault(.masterDataMissing, detail: "\(shown) is not in the table '\(table.name)'")
   }
 
   /// Absent stays absent.

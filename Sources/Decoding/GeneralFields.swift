@@ -111,8 +111,9 @@ extension Extractor {
     return value
   }
 
-  /// Whether a text that the expression led to stands in the record as a number.
+  /// Whether a text that the expression led to stands in the record as a number, or is what lines add up to.
   private func isNumber(_ text: ByteView, of value: CompiledValue) -> Bool {
+    if value.kind == .sum { return text.base == UnsafePointer(sumText) }
     guard value.kind != .slot else {
       let found = values[readsBefore ? value.slotBefore : value.slot]
       guard found.kind == .number, let base = text.base else { return false }

@@ -1,6 +1,6 @@
 import Domain
 
-/// Adds up the amounts of nested lines, for the rules of sources that ask for it. It walks once more over a record that the
+/// Adds up the amounts of nested lines, for the rules and fields of sources that ask for it. It walks once more over a record that the
 /// decoder has found well-formed; other sources have none.
 public struct LineReader: ~Copyable {
   private struct Path {
@@ -26,24 +26,28 @@ public struct LineReader: ~Copyable {
   /// - Parameter payload: of a record that was decoded.
   /// - Parameter sums: as many as there are paths.
   public func read(_ payload: ByteView, into sums: UnsafeMutablePointer<LineSum>) {
-    for at in paths.indices {
-      sums[at] = LineSum()
-      sums[at].rounding = paths[at].style.rounding
-      guard let base = payload.base else { continue }
-      var walker = LineWalker(base, payload.count)
-      guard isEnvelope else {
-        walker.add(paths[at].array[...], paths[at].field, paths[at].style, &sums[at])
-        continue
-      }
+    for at in paths.indices { sums[at] = sum(at, payload) }
+  }
+
+  /// The sum of one path.
+  /// - Parameter before: Of the row of a change feed before it changed.
+  func sum(_ at: Int, _ payload: ByteView, before: Bool = false) -> LineSum {
+    var sum = LineSum()
+    sum.rounding = paths[at].style.rounding
+    guard let base = payload.base else { return sum }
+    var walker = LineWalker(base, payload.count)
+    if isEnvelope {
+      let image = [UInt8]((before ? "before" : "after").utf8)
       // With its schema the envelope stands under `payload`.
       var wrapped = walker
-      if wrapped.enter([UInt8]("payload".utf8), &sums[at]), wrapped.enter([UInt8]("after".utf8), &sums[at]) {
+      if wrapped.enter([UInt8]("payload".utf8), &sum), wrapped.enter(image, &sum) {
         walker = wrapped
-      } else if !walker.enter([UInt8]("after".utf8), &sums[at]) {
-        continue
+      } else if !walker.enter(image, &sum) {
+        return sum
       }
-      walker.add(paths[at].array[...], paths[at].field, paths[at].style, &sums[at])
     }
+    walker.add(paths[at].array[...], paths[at].field, paths[at].style, &sum)
+    return sum
   }
 }
 
@@ -186,5 +190,6 @@ private struct LineWalker {
       return
     }
     sum.value_u += Int128(amount)
+    sum.isFound = true
   }
 }

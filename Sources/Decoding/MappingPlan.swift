@@ -5,6 +5,18 @@ public struct MappingError: Error, CustomStringConvertible, Equatable {
   public var source: String
   public var field: String
   public var message: String
+  /// The entry of a value table that is at fault.
+  public var entry: Entry?
+
+  public struct Entry: Sendable, Hashable {
+    public var table: String
+    public var key: String
+
+    public init(table: String, key: String) {
+      self.table = table
+      self.key = key
+    }
+  }
 
   public var description: String {
     field.isEmpty ? "source '\(source)': \(message)" : "source '\(source)', field '\(field)': \(message)"
@@ -13,11 +25,12 @@ public struct MappingError: Error, CustomStringConvertible, Equatable {
 
 /// One step of an expression. Plain data; what it points to lives as long as the plan.
 struct CompiledValue: BitwiseCopyable {
-  enum Kind: UInt8, BitwiseCopyable { case slot, key, constant, concatenation, first, none }
+  enum Kind: UInt8, BitwiseCopyable { case slot, key, constant, concatenation, first, changed, sum, none }
   var kind: Kind
   /// A concatenation that is nothing where one of its parts is.
   var isWhole = false
-  /// Slot of the record as it is, and of its image before the change (Debezium).
+  /// Slot of the record as it is, and of its image before the change (Debezium). Of a part that is changed, and of
+  /// a sum: its place in `MappingPlan.changes` or `sums`.
   var slot = -1
   var slotBefore = -1
   var text = ByteView.empty
@@ -63,6 +76,15 @@ final class CompiledTable: @unchecked Sendable {
   }
 }
 
+/// What becomes of a part of a text, see `PartChange`.
+struct CompiledChange {
+  var stripsLeadingZeros: Bool
+  var table: CompiledTable?
+  var width: Int
+  /// Whether its text must not be shown.
+  var isMasked: Bool
+}
+
 struct CompiledField {
   var name: String
   var value: CompiledValue
@@ -97,6 +119,10 @@ public final class MappingPlan: @unchecked Sendable {
   private let texts: PlanTexts
   /// CSV: the column names that paths ask for, by slot.
   let columns: [(name: String, slot: Int)]
+
+  let changes: [CompiledChange]
+  /// What is added up, and how it is written.
+  let sums: [(path: LinePath, style: DecimalStyle)]
 
   /// What paths look for, to be able to say which of it no record has.
   let watched: [WatchedPath]
@@ -190,6 +216,8 @@ public final class MappingPlan: @unchecked Sendable {
     slotCount = compiler.slotCount
     texts = compiler.texts
     columns = compiler.columns
+    changes = compiler.changes
+    sums = compiler.sums
     watched = compiler.watched
   }
 
@@ -218,6 +246,8 @@ struct WatchedPath {
   var field: String
   var paths: [String]
   var slots: [Int]
+  /// Of lines that are added up, their places in `MappingPlan.sums`.
+  var sums: [Int] = []
 }
 
 /// Builds the path tree and the compiled fields.
@@ -227,7 +257,15 @@ private struct Compiler {
   var slotCount = 0
   var texts = PlanTexts()
   var columns: [(name: String, slot: Int)] = []
+  var changes: [CompiledChange] = []
+  var sums: [(path: LinePath, style: DecimalStyle)] = []
   var watched: [WatchedPath] = []
+  /// Whether the field is masked.
+  private var isMasked = false
+  /// How the amounts of the field are written.
+  private var decimal = DecimalStyle()
+  /// Whether what is compiled is the field as a whole, or may be it.
+  private var isWholeField = false
   /// Whether the field is an id: what is put together of some of its parts is that of several records.
   private var isIdentity = false
 
@@ -251,7 +289,10 @@ private struct Compiler {
       if first == "[" {
         guard let close = rest.firstIndex(of: "]"), let index = Int(rest[rest.index(after: rest.startIndex)..<close]),
           index >= 0
-        else { throw error(field, "'\(path)': an array index in brackets is expected") }
+        else {
+          let hint = rest.hasPrefix("[]") ? " ({sum: '\(path)'} adds all elements up)" : ""
+          throw error(field, "'\(path)': an array index in brackets is expected\(hint)")
+        }
         steps.append(.index(index))
         rest = rest[rest.index(after: close)...]
         mustSeparate = true
@@ -334,6 +375,9 @@ private struct Compiler {
       return CompiledValue(kind: .constant, text: texts.intern(text))
     case .concatenation(let parts), .firstPresent(let parts):
       guard !parts.isEmpty else { throw error(field, "an empty list") }
+      let wasWhole = isWholeField
+      if case .concatenation = expression { isWholeField = false }
+      defer { isWholeField = wasWhole }
       var compiled: [CompiledValue] = []
       let before = watched.count
       for part in parts { compiled.append(try value(field, part)) }
@@ -343,6 +387,17 @@ private struct Compiler {
         return CompiledValue(kind: .concatenation, isWhole: isIdentity, parts: pinned)
       }
       return CompiledValue(kind: .first, parts: pinned)
+    case .changed(let part, let change):
+      let wasWhole = isWholeField
+      isWholeField = false
+      defer { isWholeField = wasWhole }
+      let compiled = texts.pin([try value(field, part)])
+      changes.append(
+        CompiledChange(
+          stripsLeadingZeros: change.stripsLeadingZeros, table: change.table.map { table($0) }, width: change.width,
+          isMasked: isMasked))
+      return CompiledValue(kind: .changed, slot: changes.count - 1, parts: compiled)
+    case .sum(let path): return try sum(field, path)
     case .path(let path):
       if path == "$key" { return CompiledValue(kind: .key) }
       if path.hasPrefix("$key.") || path.hasPrefix("$key["), specification.format != .csv {
@@ -358,14 +413,18 @@ private struct Compiler {
   private mutating func watchOne(from first: Int, _ parts: [ValueExpression]) {
     let all = watched[first...]
     watched.removeSubrange(first...)
-    let needsNone = parts.contains {
-      switch $0 {
+    func isAlwaysThere(_ part: ValueExpression) -> Bool {
+      switch part {
       case .constant, .path("$key"): true
+      case .changed(let part, _): isAlwaysThere(part)
       default: false
       }
     }
+    let needsNone = parts.contains(where: isAlwaysThere)
     guard let one = all.first, !needsNone else { return }
-    watched.append(WatchedPath(field: one.field, paths: all.flatMap(\.paths), slots: all.flatMap(\.slots)))
+    watched.append(
+      WatchedPath(
+        field: one.field, paths: all.flatMap(\.paths), slots: all.flatMap(\.slots), sums: all.flatMap(\.sums)))
   }
 
   private mutating func slotValue(_ field: String, _ path: String) throws(MappingError) -> CompiledValue {
@@ -415,11 +474,27 @@ private struct Compiler {
     // A part of an id, or of a document that is taken back, is none.
     isIdentity = [OrderField.eventID.rawValue, PostingField.lineID.rawValue, PostingField.reverses.rawValue].contains(
       name)
-    defer { isIdentity = false }
+    isMasked = mapping.mask != .none
+    (decimal, isWholeField) = (mapping.decimal, true)
+    defer { (isIdentity, isMasked, isWholeField) = (false, false, false) }
     return CompiledField(
       name: name, value: try value(name, mapping.value), table: mapping.table.map { table($0) }, time: time,
-      decimal: mapping.decimal, fallback: mapping.defaultText.map { texts.intern($0) } ?? .empty,
+      decimal: mapping.decimal,
+      fallback: mapping.defaultText.map { texts.intern($0) } ?? .empty,
       stripsLeadingZeros: mapping.stripsLeadingZeros, isMapped: true, mask: mapping.mask)
+  }
+
+  /// What lines add up to, as the whole of a field.
+  private mutating func sum(_ field: String, _ path: LinePath) throws(MappingError) -> CompiledValue {
+    guard LineReader.reads(specification.format) else {
+      throw error(
+        field,
+        "sums over lines are for json and debezium: a record of \(specification.format.rawValue) is not read that way")
+    }
+    guard isWholeField else { throw error(field, "a sum over lines is an amount, and no part of a text") }
+    watched.append(WatchedPath(field: field, paths: [path.text], slots: [], sums: [sums.count]))
+    sums.append((path, decimal.ofLines))
+    return CompiledValue(kind: .sum, slot: sums.count - 1)
   }
 
   func table(_ table: ValueTable) -> CompiledTable {
@@ -448,16 +523,36 @@ private struct Compiler {
   /// Every text that a table can yield must be a word of the domain.
   func checkTable(_ name: String, _ mapping: FieldMapping?, known: [String]) throws(MappingError) {
     guard let mapping else { return }
-    var yielded: [String] = []
-    if let table = mapping.table {
-      yielded = table.entries.values.sorted()
-      if case .replace(let text) = table.unlisted { yielded.append(text) }
-    } else if case .constant(let text) = mapping.value {
-      yielded = [text]
-    }
-    for text in yielded where !known.contains(text) {
+    let yielded = mapping.table?.words ?? mapping.value.words.filter { !$0.text.isEmpty }
+    for (text, entry) in yielded where !known.contains(text) {
       let hint = nearestName(text, in: known).map { "; did you mean '\($0)'?" } ?? ""
-      throw error(name, "'\(text)' is not one of \(known.joined(separator: ", "))\(hint)")
+      var error = error(name, "'\(text)' is not one of \(known.joined(separator: ", "))\(hint)")
+      error.entry = entry
+      throw error
     }
+  }
+}
+
+private typealias Word = (text: String, entry: MappingError.Entry?)
+
+extension ValueExpression {
+  /// The texts that it yields as they are written in the mapping, whatever the record has besides.
+  fileprivate var words: [Word] {
+    switch self {
+    case .path, .concatenation, .sum: []
+    case .constant(let text): [(text, nil)]
+    case .firstPresent(let parts): parts.flatMap(\.words)
+    case .changed(let part, let change): change.width > 0 ? [] : change.table?.words ?? part.words
+    }
+  }
+}
+
+extension ValueTable {
+  fileprivate var words: [Word] {
+    var words: [Word] = entries.sorted { ($0.value, $0.key) < ($1.value, $1.key) }.map {
+      ($0.value, MappingError.Entry(table: name, key: $0.key))
+    }
+    if case .replace(let text) = unlisted { words.append((text, nil)) }
+    return words
   }
 }

@@ -93,15 +93,75 @@ public indirect enum ValueExpression: Sendable, Equatable {
   case concatenation([ValueExpression])
   /// The first that is present and not empty.
   case firstPresent([ValueExpression])
+  /// A part of one of those, changed before it is taken; what is absent stays so.
+  case changed(ValueExpression, PartChange)
+  /// What nested lines add up to, of amounts and quantities of JSON records (`LineReader.reads`).
+  case sum(LinePath)
 
   /// Every path that is read, those of parts too.
   public var paths: [String] {
     switch self {
     case .path(let path): [path]
-    case .constant: []
+    case .constant, .sum: []
     case .concatenation(let parts), .firstPresent(let parts): parts.flatMap(\.paths)
+    case .changed(let part, _): part.paths
     }
   }
+
+  /// The tables of all parts.
+  public var tables: [ValueTable] {
+    switch self {
+    case .path, .constant, .sum: []
+    case .concatenation(let parts), .firstPresent(let parts): parts.flatMap(\.tables)
+    case .changed(let part, let change): part.tables + (change.table.map { [$0] } ?? [])
+    }
+  }
+
+  /// The same with other tables in its parts.
+  public func replacingTables(_ replace: (inout ValueTable) -> Void) -> ValueExpression {
+    switch self {
+    case .path, .constant, .sum: return self
+    case .concatenation(let parts): return .concatenation(parts.map { $0.replacingTables(replace) })
+    case .firstPresent(let parts): return .firstPresent(parts.map { $0.replacingTables(replace) })
+    case .changed(let part, var change):
+      if change.table != nil { replace(&change.table!) }
+      return .changed(part.replacingTables(replace), change)
+    }
+  }
+
+  /// Whether lines are added up somewhere in it.
+  public var hasSums: Bool {
+    switch self {
+    case .path, .constant: false
+    case .sum: true
+    case .concatenation(let parts), .firstPresent(let parts): parts.contains(where: \.hasSums)
+    case .changed(let part, _): part.hasSums
+    }
+  }
+
+  /// Every text that it can yield; nil where the record decides.
+  fileprivate var texts: Set<String>? {
+    switch self {
+    case .path, .concatenation, .sum: return nil
+    case .constant(let text): return [text]
+    case .firstPresent(let parts):
+      return parts.reduce([]) { all, part in all.flatMap { all in part.texts.map { all.union($0) } } }
+    case .changed(let part, let change):
+      guard change.width == 0 else { return nil }
+      return change.table.map { $0.texts(of: part.texts) } ?? (change.stripsLeadingZeros ? nil : part.texts)
+    }
+  }
+}
+
+/// What becomes of a part of a text before it is put together with others: zeros are stripped, then a table translates it, then
+/// zeros are put before it.
+public struct PartChange: Sendable, Equatable {
+  public var stripsLeadingZeros = false
+  public var table: ValueTable?
+  /// Zeros stand before it up to so many characters; none at 0.
+  public var width = 0
+
+  public init() {}
 }
 
 /// What becomes of a field's text before anything else sees it.
@@ -131,6 +191,15 @@ public struct FieldMapping: Sendable, Equatable {
   public var mask = FieldMask.none
 
   public init(_ value: ValueExpression) { self.value = value }
+
+  /// Every text that the field can have, masked or not; nil where the record decides.
+  public var texts: Set<String>? {
+    let texts = value.texts.map { $0.union(defaultText.map { [$0] } ?? []) }
+    return table.map { $0.texts(of: texts) } ?? texts
+  }
+
+  /// Its own table and those of its parts.
+  public var tables: [ValueTable] { value.tables + (table.map { [$0] } ?? []) }
 }
 
 /// A value table: literal text → literal text.
@@ -157,6 +226,20 @@ public struct ValueTable: Sendable, Equatable {
     self.name = name
     self.entries = entries
     self.unlisted = unlisted
+  }
+
+  /// What these texts become; of nil, texts that the record decides, what the table knows.
+  fileprivate func texts(of texts: Set<String>?) -> Set<String>? {
+    var all = Set(texts.map { $0.compactMap { entries[$0] } } ?? Array(entries.values))
+    let others = texts?.filter { entries[$0] == nil }
+    switch unlisted {
+    case .reject, .skip: break
+    case .keep:
+      guard let others else { return nil }
+      all.formUnion(others)
+    case .replace(let text): if others?.isEmpty != true { all.insert(text) }
+    }
+    return all
   }
 }
 

@@ -9,6 +9,12 @@ public struct LinePath: Hashable, Sendable {
     self.array = array
     self.field = field
   }
+
+  /// As it is written in a configuration.
+  public var text: String {
+    func name(_ key: String) -> String { key.contains { ".[]() ".contains($0) } ? "'\(key)'" : key }
+    return array.map(name).joined(separator: ".") + "[]" + field.map { "." + name($0) }.joined()
+  }
 }
 
 /// What the lines of one record add up to.
@@ -17,6 +23,8 @@ public struct LineSum: Sendable, Equatable {
   public var value_u: Int128 = 0
   /// Whether there are lines, be it none of them: an empty list adds up to zero.
   public var isPresent = false
+  /// Whether one of them has an amount.
+  public var isFound = false
   /// By which rule the amounts of the record beside them are rounded to the currency.
   public var rounding = RoundingRule.refuse
   /// Whether something in them is no amount.

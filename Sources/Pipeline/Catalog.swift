@@ -18,8 +18,13 @@ public struct Catalog: Sendable {
   public struct Source: Sendable, Equatable {
     public var name: String
     public var kind: String
+    /// The format, and how it is written.
     public var format: String
     public var topic: String
+    /// Which of its records are taken in; empty where all are.
+    public var filter: String
+    /// The order events that its records can tell; empty where the mapping leaves that to them, and in the ledger.
+    public var events: [String]
     public var entry: GovernanceEntry
     public var fields: [Field]
   }
@@ -56,9 +61,11 @@ public struct Catalog: Sendable {
     }
     sources = configuration.sources.map { source in
       let governance = configuration.governance
+      let events = CatalogWords.events(source)
       return Source(
-        name: source.name, kind: source.mapping.kind.rawValue, format: source.mapping.format.rawValue,
-        topic: source.originalTopic, entry: governance.sources[source.name]?.entry ?? GovernanceEntry(),
+        name: source.name, kind: source.mapping.kind.rawValue, format: CatalogWords.format(source.mapping),
+        topic: source.originalTopic, filter: CatalogWords.filter(source.mapping),
+        events: events?.map(\.name) ?? [], entry: governance.sources[source.name]?.entry ?? GovernanceEntry(),
         fields: configuration.fieldNames(of: source).map { name in
           var entry = governance.field(name, of: source.name)
           if entry.definition.isEmpty {
@@ -67,7 +74,7 @@ public struct Catalog: Sendable {
           }
           return Field(
             name: name, rule: CatalogWords.rule(name, source, configuration),
-            outputs: CatalogWords.outputs(name, source.mapping.kind, configuration), entry: entry)
+            outputs: CatalogWords.outputs(name, source.mapping.kind, configuration, events: events), entry: entry)
         })
     }
     let topics = [
@@ -118,6 +125,7 @@ public struct Catalog: Sendable {
   private func facts(_ source: Source) -> [(String, String)] {
     [
       ("Kind", source.kind), ("Format", source.format), ("Topic", source.topic),
+      ("Records", source.filter), ("Events", source.events.joined(separator: ", ")),
       ("Definition", source.entry.definition),
       ("Classification", source.entry.classification?.rawValue ?? ""), ("Owner", source.entry.owner),
     ].filter { !$0.1.isEmpty }

@@ -103,12 +103,7 @@ enum CatalogWords {
 
   private static func rule(_ field: FieldMapping) -> String {
     var text = expression(field.value)
-    if let table = field.table {
-      text +=
-        table.entries.count <= 6
-        ? " (\(table.entries.sorted { $0.key < $1.key }.map { "\($0.key) → \($0.value)" }.joined(separator: ", ")))"
-        : " by table \(table.name) of \(table.entries.count) entries"
-    }
+    if let table = field.table { text += words(table) }
     if let format = field.timeFormat { text += ", written as \(words(format))" }
     if let zone = field.timeZone {
       text += ", in \(zone.name == "Z" ? "UTC" : zone.name.replacing("-", with: zone.isFixed ? "−" : "-"))"
@@ -126,6 +121,22 @@ enum CatalogWords {
     case .redact: text += ", redacted"
     }
     return text
+  }
+
+  /// What a table makes of the texts that it has, where those are few, and of others.
+  private static func words(_ table: ValueTable) -> String {
+    let others =
+      switch table.unlisted {
+      case .reject: "others to dead letters"
+      case .skip: "others skipped"
+      case .keep: "others as they are"
+      case .replace(let text): "others '\(text)'"
+      }
+    guard table.entries.count <= 6 else {
+      return " by table \(table.name) of \(table.entries.count) entries (\(others))"
+    }
+    let entries = table.entries.sorted { $0.key < $1.key }.map { "\($0.key) → \($0.value)" }
+    return " (\((entries + [others]).joined(separator: ", ")))"
   }
 
   /// How an amount is written, where that is not `-1234.56`.
@@ -162,16 +173,62 @@ enum CatalogWords {
     case .constant(let text): "the text '\(text)'"
     case .concatenation(let parts): parts.map(expression).joined(separator: " & ")
     case .firstPresent(let parts): "first of " + parts.map(expression).joined(separator: ", ")
+    case .sum(let path): "sum of \(path.text)"
+    case .changed(let part, let change):
+      expression(part) + (change.stripsLeadingZeros ? " without leading zeros" : "")
+        + (change.table.map(words) ?? "") + (change.width > 0 ? ", with zeros to \(change.width) characters" : "")
     }
+  }
+
+  // MARK: - Sources
+
+  /// The format, and how rows are written.
+  static func format(_ mapping: MappingSpecification) -> String {
+    guard mapping.format == .csv else { return mapping.format.rawValue }
+    let csv = mapping.csv
+    func sign(_ byte: UInt8) -> String { byte == 0x09 ? "a tab" : "'\(Character(Unicode.Scalar(byte)))'" }
+    var text = "csv, columns between \(sign(csv.delimiter)), "
+    text += csv.quote.map { "in quotes \(sign($0))" } ?? "no quotes"
+    text += ", \(csv.encoding.rawValue), "
+    let names =
+      switch (csv.hasHeader, csv.columns.isEmpty) {
+      case (true, true): "the first line names the columns"
+      case (true, false): "the first line of a file names the columns, of a topic the configuration"
+      case (false, true): "columns by number"
+      case (false, false): "no header, the configuration names the columns"
+      }
+    return text + names + (csv.isRagged ? ", rows may be shorter" : "")
+  }
+
+  /// Which records are taken in; empty where all are.
+  static func filter(_ mapping: MappingSpecification) -> String {
+    guard !mapping.filters.isEmpty else { return "" }
+    let conditions = mapping.filters.map { filter in
+      "\(expression(filter.value)) is \(filter.negated ? "not " : "")"
+        + filter.oneOf.map { "'\($0)'" }.joined(separator: filter.negated ? " and not " : " or ")
+    }
+    return "where \(conditions.joined(separator: ", and ")); others are skipped"
+  }
+
+  /// The order events that records of a source can tell; nil where the mapping leaves that to them, and in the ledger.
+  static func events(_ source: SourceSettings) -> [OrderEventKind]? {
+    guard source.mapping.kind == .orders, let texts = source.mapping.fields[OrderField.event.rawValue]?.texts else {
+      return nil
+    }
+    return OrderEventKind.allCases.filter { texts.contains($0.name) }
   }
 
   // MARK: - Lineage
 
   /// Where a field's value shows or what it decides, by output.
-  static func outputs(_ field: String, _ kind: SourceKind, _ configuration: Configuration) -> [String] {
-    var outputs = breakOutputs(field, kind, configuration)
+  /// - Parameter events: Those that the records of its source can tell; nil for all.
+  static func outputs(
+    _ field: String, _ kind: SourceKind, _ configuration: Configuration, events: [OrderEventKind]? = nil
+  ) -> [String] {
+    let events = events ?? OrderEventKind.allCases
+    var outputs = breakOutputs(field, kind, configuration, events)
     if configuration.aggregates != nil {
-      let uses = revenueUses(field, kind, configuration)
+      let uses = revenueUses(field, kind, configuration, events)
       if !uses.isEmpty { outputs.append("revenue: " + uses.joined(separator: ", ")) }
       if configuration.variance != nil, !uses.isEmpty {
         let slices = configuration.dimensions.contains(field) && !configuration.variance!.by.contains(field)
@@ -189,7 +246,7 @@ enum CatalogWords {
 
   /// What of the messages of revenue a field decides: of an amount those measures to which an event adds it.
   private static func revenueUses(
-    _ field: String, _ kind: SourceKind, _ configuration: Configuration
+    _ field: String, _ kind: SourceKind, _ configuration: Configuration, _ events: [OrderEventKind]
   ) -> [String] {
     if let at = configuration.dimensions.firstIndex(of: field) {
       guard configuration.aggregates!.inheritedDimensions(of: at + 1) & 1 << UInt8(at) != 0 else {
@@ -201,7 +258,7 @@ enum CatalogWords {
       ]
     }
     if kind == .orders, let component = AmountComponent.allCases.first(where: { $0.name == field }) {
-      return OrderFlow.flows(of: component).map(\.words)
+      return OrderFlow.flows(of: component, in: events).map(\.words)
     }
     switch (field, kind) {
     case ("amount", .ledger), ("role", .ledger): return ["what is posted"]
@@ -282,28 +339,35 @@ enum CatalogWords {
     }
     var uses: [String] = []
     for source in configuration.sources {
-      var fields = source.mapping.fields.filter { $0.value.table?.name == name }.map(\.key).sorted()
-      for (at, field) in source.mapping.dimensions.enumerated() where field?.table?.name == name {
+      func isUsed(_ field: FieldMapping?) -> Bool { field?.tables.contains { $0.name == name } ?? false }
+      var fields = source.mapping.fields.filter { isUsed($0.value) }.map(\.key).sorted()
+      for (at, field) in source.mapping.dimensions.enumerated() where isUsed(field) {
         fields.append(configuration.dimensions[at])
       }
       let flow = configuration.flows?.sources[source.name]
-      if flow?.dueDate?.table?.name == name { fields.append("due_date") }
-      if flow?.terms?.table?.name == name { fields.append("terms") }
+      if isUsed(flow?.dueDate) { fields.append("due_date") }
+      if isUsed(flow?.terms) { fields.append("terms") }
       uses += fields.map { "\($0) of \(source.name)" }
     }
     return uses
   }
 
-  private static func breakOutputs(_ field: String, _ kind: SourceKind, _ configuration: Configuration) -> [String] {
+  private static func breakOutputs(
+    _ field: String, _ kind: SourceKind, _ configuration: Configuration, _ events: [OrderEventKind]
+  ) -> [String] {
     if let component = AmountComponent.allCases.first(where: { $0.name == field }), kind == .orders {
       var uses: [String] = []
-      for event in OrderEventKind.allCases {
+      for event in events {
         for (from_d, entry) in configuration.policy.entries(of: event) where entry.component == component {
           let since = from_d.map { " from \(formatDate($0))" } ?? ""
           uses.append("\(event.name) → \(entry.sign > 0 ? "+" : "−")\(entry.role.name)\(since)")
         }
       }
-      return uses.isEmpty ? [] : ["breaks: expected of " + uses.joined(separator: ", ")]
+      return [
+        uses.isEmpty
+          ? "breaks: nothing, as no event of this source puts it into a role"
+          : "breaks: expected of " + uses.joined(separator: ", ")
+      ]
     }
     switch field {
     case "order": return ["breaks: id, order"]

@@ -115,6 +115,9 @@ extension RuleSum {
 }
 
 extension LinePath {
+  /// Reads `order.lines[].amounts.net`, see `RuleSum`.
+  public init(_ text: String) throws(RuleSumError) { try self.init(Array(text.utf8)[...]) }
+
   /// Reads `order.lines[].amounts.net`: names and quoted names with dots between them, and the one array in it.
   fileprivate init(_ bytes: ArraySlice<UInt8>) throws(RuleSumError) {
     var (array, field): ([String]?, [String]) = (nil, [])

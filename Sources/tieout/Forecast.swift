@@ -122,7 +122,8 @@ struct VarianceCommand: ParsableCommand {
 
   @Option(help: "CSV file of facts.") var facts: String
   @Option(help: "Names of the columns, where the file has no header.") var columns: String?
-  @Option(help: "What the lines are by: columns, and 'month'.") var by = "account,month"
+  @Option(help: "What the lines are by: columns, and 'month' (default: the column of the account, and 'month').")
+  var by: String?
   @Option(help: "Column of the date.") var date = "date"
   @Option(help: "Column of the scenario.") var scenario = "scenario"
   @Option(help: "Column of the account.") var account = "account"
@@ -165,7 +166,7 @@ struct VarianceCommand: ParsableCommand {
       options.dates = table.dateFormat
       (options.dateColumn, options.scenarioColumn, options.amountColumn) = (date, scenario, amount)
       (options.accountColumn, options.actual, options.budget) = (account, actual, budget)
-      options.by = names(by) ?? []
+      options.by = names(by) ?? [account, "month"]
       options.currency = currency
       options.rounding = table.rounding
       if let accounts {

@@ -50,6 +50,11 @@ struct Reconcile: ParsableCommand {
         options: FileRunOptions(
           orders: orders, ledger: ledger, directory: out, threads: threads, now_ms: wallClock_ms(),
           asOf_ms: asOf.flatMap(FileRunOptions.asOf_ms)))
+      let without = reconciler.sourcesWithoutFiles
+      if !quiet, !without.isEmpty {
+        let words = without.count == 1 ? "the source \(without[0])" : "the sources \(without.joined(separator: ", "))"
+        FileHandle.standardError.write(Data("note: no file for \(words)\n".utf8))
+      }
       let progress = Pipeline.Progress()
       if !quiet { reconciler.onProgress = { progress.update(records: $0, fraction: $1) } }
       let started = monotonic_ms()

@@ -63,6 +63,60 @@ import Testing
         .hasPrefix("source 'ledger', field 'amount.side'") == true)
   }
 
+  /// Amounts without a currency are all dead letters.
+  @Test func amountsWithoutACurrencyAreNamed() throws {
+    let without = base.replacingOccurrences(of: "currency: cur, gross: gross", with: "gross: gross, tax: t")
+    #expect(
+      try parse(without).mappingWarnings == [
+        "source 'orders' maps tax, gross and no 'currency': every record with an amount goes to dead letters "
+          + "('currency: {constant: EUR}' gives all of them one)"
+      ])
+    #expect(try parse(without.replacingOccurrences(of: ", gross: gross, tax: t", with: "")).mappingWarnings == [])
+    #expect(
+      try parse(without.replacingOccurrences(of: "gross: gross", with: "currency: {constant: EUR}, gross: g"))
+        .mappingWarnings == [])
+  }
+
+  /// Entries of a table with a name that none of the fields ever finds which use it.
+  @Test func entriesThatNobodyFindsAreNamed() throws {
+    func warnings(_ role: String, _ more: String = "", entries: String = "'0000140000': receivable, '80': revenue")
+      throws -> [String]
+    {
+      try parse(
+        base.replacingOccurrences(of: "role: {constant: receivable}", with: "role: \(role)\(more)")
+          + "\ntables: {accounts: {entries: {\(entries)}}}"
+      ).mappingWarnings
+    }
+    let stripped = "{path: a, strip_leading_zeros: true, table: accounts}"
+    #expect(
+      try warnings(stripped) == [
+        "table 'accounts' has '0000140000', and with 'strip_leading_zeros' no value begins with a zero when it is looked up"
+      ])
+    // Another field finds it.
+    #expect(try warnings(stripped, ", customer: {path: a, table: accounts, unlisted: keep}") == [])
+    #expect(try warnings("{path: a, table: accounts}") == [])
+    #expect(
+      try warnings("{path: a, table: accounts}", entries: "' 80': revenue") == [
+        "table 'accounts' has ' 80', and spaces around a value are taken off before it is looked up"
+      ])
+    let many = (1...5).map { "'0\($0)': revenue" }.joined(separator: ", ")
+    #expect(
+      try warnings(stripped, entries: many) == [
+        "table 'accounts' has '01' and 4 more, and with 'strip_leading_zeros' no value begins with a zero when it is looked up"
+      ])
+    // Parts have tables too, at their place or with a name.
+    #expect(
+      try warnings("{first: [\(stripped), {constant: revenue}]}", entries: "'07': revenue") == [
+        "table 'accounts' has '07', and with 'strip_leading_zeros' no value begins with a zero when it is looked up"
+      ])
+    #expect(
+      try warnings(
+        "{first: [{path: a, strip_leading_zeros: true, values: {'07': revenue}}, {constant: revenue}]}",
+        ", customer: {path: a, table: accounts}") == [
+          "source 'ledger', field 'role': 'values' has '07', and with 'strip_leading_zeros' no value begins with a zero when it is looked up"
+        ])
+  }
+
   @Test func nanosecondsAreAFormat() throws {
     let yaml = base.replacingOccurrences(
       of: "event_time: time, currency: cur, g", with: "event_time: {path: t, format: epoch_ns}, currency: cur, g")

@@ -145,6 +145,28 @@ import Testing
       ])
   }
 
+  /// A word that is none is shown where it is written, once, whoever uses the table.
+  @Test func wordsOfTablesHaveTheirOwnPlace() {
+    let roles = AccountRole.allCases.map(\.name).joined(separator: ", ")
+    let twice = tests.base.replacingOccurrences(of: "{constant: receivable}", with: "{path: a, table: accounts}")
+      .replacingOccurrences(
+        of: "amount: amt",
+        with: "amount: amt\n  gl2:\n    kind: ledger\n    fields: {order: id, role: {path: a, table: accounts}, "
+          + "currency: cur, event_time: time}\n    amount: amt")
+    #expect(
+      tests.problems(twice + "\ntables:\n  accounts:\n    entries:\n      '1': revenue\n      '2': fee\n")
+        == ["t.yaml:18:12: source 'ledger', field 'role': 'fee' is not one of \(roles); did you mean 'fees'?"])
+    let found = replacing("values: {inv: invoiced}", "values: {a: booked, inv: invoised}")
+    #expect(
+      found.count == 1 && found[0].hasPrefix("t.yaml:5:70: source 'orders', field 'event': 'invoised' is not one of"),
+      "\(found)")
+    let part = replacing("{path: type, values: {inv: invoiced}}", "{first: [{path: type, values: {inv: invoised}}]}")
+    #expect(part.count == 1 && part[0].hasPrefix("t.yaml:5:68: source 'orders', field 'event': 'invoised'"), "\(part)")
+    let side = replacing("amount: amt", "amount: {amount: a, side: {path: s, values: {S: debt}}}")
+    #expect(
+      side.count == 1 && side[0].hasPrefix("t.yaml:9:53: source 'ledger', field 'amount.side': 'debt'"), "\(side)")
+  }
+
   @Test func keysThatAFieldDoesNotTake() {
     #expect(
       replacing("gross: gross", "gross: {path: g, format: rfc3339}")

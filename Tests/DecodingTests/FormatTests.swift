@@ -266,6 +266,41 @@ import Testing
     #expect(fault("O1,M,20200326,081257,x,", csvOrders(), header: header)?.reason == .nonDecimalAmount)
   }
 
+  /// A column in another encoding is named, and where the encoding is told.
+  @Test func columnsThatAreNotUTF8AreNamed() throws {
+    func detail(_ prepare: (inout OrderDecoder) throws -> Void, _ change: (inout MappingSpecification) -> Void) throws
+      -> String
+    {
+      var decoder = OrderDecoder(plan: try MappingPlan(csvOrders(change)))
+      try prepare(&decoder)
+      var events = RecordBuffer<OrderEvent>()
+      let bytes = Array("O1,M,20200326,081257,1,M".utf8) + [0xfc]
+      return bytes.withUnsafeBufferPointer { buffer in
+        do throws(DataFault) {
+          _ = try decoder.decode(
+            key: .empty, payload: ByteView(buffer), position: RecordPosition(source: 0, partition: 0, offset: 0),
+            into: &events)
+          return ""
+        } catch { return error.detail }
+      }
+    }
+    let header = "ORDER,TYP,DAY,TIME,QTY,C"
+    let hint = " is not UTF-8 (csv.encoding, where the file is in iso-8859-1 or windows-1252)"
+    #expect(
+      try detail({ decoder in try header.withView { try decoder.readHeader($0) } }, { _ in }) == "column 6, C," + hint)
+    #expect(
+      try detail(
+        { _ in },
+        {
+          $0.csv.hasHeader = false
+          $0.fields["quantity"] = nil
+          for (name, column) in [("order", "1"), ("event", "2"), ("customer", "6")] {
+            $0.fields[name]!.value = .path(column)
+          }
+          $0.fields["event_time"]!.value = .concatenation([.path("3"), .path("4")])
+        }) == "column 6" + hint)
+  }
+
   @Test func csvEncodingsAndDialects() throws {
     var decoder = OrderDecoder(
       plan: try MappingPlan(

@@ -57,6 +57,43 @@ import Testing
     #expect(try !problem(text("1.2345"), options).message.contains("--decimal"))
   }
 
+  /// `108,61-`, as mainframes print it.
+  @Test func aMinusMayStandBehind() throws {
+    for (isComma, written, cents) in [
+      (true, "108,61-", -108_61), (true, "1.108,61-", -1_108_61), (true, "5-", -5_00), (false, "108.61-", -108_61),
+      (false, " 7 - ", nil), (true, "-5-", nil), (false, "+5-", nil), (false, "-", nil), (true, "5--", nil),
+    ] as [(Bool, String, Int64?)] {
+      var options = ReceivablesTable.Options()
+      options.currency = usd
+      options.style = TableStyle(delimiter: UInt8(ascii: ";"), hasDecimalComma: isComma)
+      let text = "customer;date;due;amount\nA;31.01.2024;1.3.2024;\(written)\n"
+      if let cents {
+        let table = try? ReceivablesTable(path: try temporaryFile(text), options: options)
+        #expect(table?.items.map(\.amount) == [cents], "\(written)")
+      } else {
+        #expect(try problem(text, options).message.contains("is no amount"), "\(written)")
+      }
+    }
+  }
+
+  /// What the lines are by is told apart from the columns of a fact.
+  @Test func whatTheLinesAreByIsNamed() throws {
+    let path = try temporaryFile("Konto;date;scenario;amount\n4711;2024-01-31;actual;108,61-\n")
+    var options = BudgetTable.Options()
+    options.style = TableStyle(delimiter: UInt8(ascii: ";"), hasDecimalComma: true)
+    options.currency = usd
+    options.accountColumn = "Konto"
+    do {
+      _ = try BudgetTable(path: path, options: options)
+      Issue.record("no error")
+    } catch let error as TableError {
+      let message = "there is no column for account, which the lines are to be by (--by); the columns are Konto, date"
+      #expect(error.message.hasPrefix(message), "\(error)")
+    }
+    options.by = ["Konto", "month"]
+    #expect(try BudgetTable(path: path, options: options).table.actual == -108_61)
+  }
+
   @Test func termsStandInForDueDates() throws {
     let path = try temporaryFile(
       "customer,date,amount,terms\nA,31.01.2024,5,EOM+15\nA,31.01.2024,5,\n")

@@ -75,6 +75,78 @@ import Testing
     #expect(rule("order") == "o")
   }
 
+  /// What amounts of a source decide follows from the events that it can tell; what is left out, and how its records are
+  /// written, is told too.
+  @Test func aMappingCanBeAudited() throws {
+    let yaml = """
+      version: 1
+      tables: {stages: {entries: {a: booked}, unlisted: {replace: delivered}}}
+      sources:
+        shop:
+          kind: orders
+          format: csv
+          csv: {delimiter: ";", encoding: windows-1252, quote: none}
+          where: [{path: Status, in: [paid, refunded]}, {path: Test, not_in: ["1"]}]
+          fields: {order: o, event: {constant: invoiced}, event_time: t, currency: c, gross: g, net: n, applied: p}
+        billing:
+          kind: orders
+          fields:
+            order: o
+            event: {path: e, values: {inv: invoiced, pay: paid}, unlisted: skip}
+            event_time: t
+            currency: c
+            gross: {path: g, decimal: {implied_decimals: currency}}
+            net: n
+            applied: p
+        stock: {kind: orders, fields: {order: o, event: {path: e, table: stages}, event_time: t, currency: c, net: n}}
+        open: {kind: orders, fields: {order: o, event: {path: e, values: {x: paid}, unlisted: keep}, event_time: t, currency: c, gross: g}}
+        gl:
+          kind: ledger
+          format: csv
+          csv: {header: false}
+          fields: {order: "1", role: {path: "2", values: {S: revenue}}, currency: "3", event_time: "4"}
+          amount: "5"
+      aggregates: {enabled: true}
+      """
+    let catalog = Catalog(try Configuration.parse(yaml: yaml, file: "t.yaml", directory: "."))
+    func uses(_ source: Int, _ field: String) -> [String]? {
+      catalog.sources[source].fields.first { $0.name == field }?.outputs
+    }
+    func rule(_ source: Int, _ field: String) -> String? {
+      catalog.sources[source].fields.first { $0.name == field }?.rule
+    }
+    #expect(uses(0, "gross") == ["breaks: expected of invoiced → +receivable", "revenue: billed gross"])
+    #expect(uses(0, "net") == ["breaks: expected of invoiced → −revenue", "revenue: billed net"])
+    // A payment is none of its events.
+    #expect(uses(0, "applied") == ["breaks: nothing, as no event of this source puts it into a role"])
+    #expect(uses(1, "applied")?.first == "breaks: expected of paid → +cash, paid → −receivable")
+    #expect(uses(1, "gross") == uses(0, "gross"))
+    #expect(uses(2, "net")?.first == "breaks: nothing, as no event of this source puts it into a role")
+    #expect(uses(3, "gross")?.first?.contains("settled → −clearing") == true)
+    #expect(rule(1, "event") == "e (inv → invoiced, pay → paid, others skipped)")
+    #expect(rule(2, "event") == "e (a → booked, others 'delivered')")
+    #expect(rule(3, "event") == "e (x → paid, others as they are)")
+    #expect(rule(4, "role") == "2 (S → revenue, others to dead letters)")
+    #expect(rule(1, "gross") == "g, in minor units of the currency")
+    #expect(
+      catalog.sources.map(\.format) == [
+        "csv, columns between ';', no quotes, windows-1252, the first line names the columns", "json", "json", "json",
+        "csv, columns between ',', in quotes '\"', utf-8, columns by number",
+      ])
+    #expect(
+      catalog.sources.map(\.filter) == [
+        "where Status is 'paid' or 'refunded', and Test is not '1'; others are skipped", "", "", "", "",
+      ])
+    #expect(catalog.sources.map(\.events) == [["invoiced"], ["invoiced", "paid"], ["booked", "delivered"], [], []])
+    for text in [
+      "- Format: csv, columns between ';', no quotes, windows-1252", "- Records: where Status is 'paid' or 'refunded'",
+      "- Events: invoiced, paid\n",
+    ] {
+      #expect(catalog.markdown.contains(text), "\(text)")
+    }
+    #expect(catalog.html.contains("<dt>Events</dt><dd>booked, delivered</dd>"))
+  }
+
   /// With schedules the service period decides figures of its own.
   @Test func theServicePeriodReachesTheReleases() throws {
     var configuration = try load("northwind.yaml")

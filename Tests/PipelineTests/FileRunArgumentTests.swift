@@ -80,6 +80,26 @@ import Testing
     ).run()
   }
 
+  /// Sources without a file are as good as empty, and that is said.
+  @Test func sourcesWithoutFilesAreNamed() throws {
+    let configuration = try configuration([
+      ("crm", "orders"), ("erp", "orders"), ("gl", "ledger"), ("sub", "ledger"),
+    ])
+    let folder = try folder()
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    try "".write(toFile: folder + "/o.jsonl", atomically: true, encoding: .utf8)
+    func made(_ orders: [String], _ ledger: [String]) throws -> [String] {
+      try FileReconciler(
+        configuration: configuration,
+        options: FileRunOptions(
+          orders: orders, ledger: ledger, directory: folder + "/out", threads: 1, now_ms: 0)
+      ).sourcesWithoutFiles
+    }
+    let file = folder + "/o.jsonl"
+    #expect(try made(["erp=" + file], []) == ["crm", "gl", "sub"])
+    #expect(try made(["erp=" + file, "crm=" + file], ["gl=" + file, "sub=" + file, "sub=" + file]) == [])
+  }
+
   /// What is posted after the day as of which is judged was not there on that day.
   @Test func whatComesLaterIsLeftOut() throws {
     let configuration = try configuration([("crm", "orders"), ("gl", "ledger")])

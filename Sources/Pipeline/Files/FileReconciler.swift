@@ -197,6 +197,13 @@ public final class FileReconciler {
     }
   }
 
+  /// Sources that no file was given for, in the order of the configuration.
+  public var sourcesWithoutFiles: [String] {
+    configuration.sources.indices.filter { at in !inputs.contains { $0.source == at } }.map {
+      configuration.sources[$0].name
+    }
+  }
+
   /// Reads everything, writes `breaks.jsonl`, `dead-letters.jsonl` and `summary.json`, and returns the summary.
   public func run() throws -> RunSummary {
     do {

@@ -158,7 +158,7 @@ public struct TableFile: Sendable {
   public func amount(_ row: Row, _ column: Int, _ currency: Currency, rounding: RoundingRule) throws(TableError)
     -> Int64
   {
-    let text = row.cells[column].trimmingCharacters(in: .whitespaces)
+    let text = TableFile.signed(row.cells[column].trimmingCharacters(in: .whitespaces))
     do throws(DecimalFault) {
       return try Money(style.hasDecimalComma ? TableFile.plain(text) : text, currency, rounding: rounding).minorUnits
     } catch {
@@ -174,6 +174,12 @@ public struct TableFile: Sendable {
         file: path, line: row.line,
         message: "\(columns[column]): '\(row.cells[column].prefix(DataFault.maximumQuotedBytes))' \(why)")
     }
+  }
+
+  /// `108.61-`, as mainframes print it, as `-108.61`; a second sign leaves it what no amount is.
+  private static func signed(_ text: String) -> String {
+    guard text.count > 1, text.hasSuffix("-"), text.first?.isNumber == true else { return text }
+    return "-" + text.dropLast()
   }
 
   /// `1.234,56` as `1234.56`; what is not written so becomes what no amount is.

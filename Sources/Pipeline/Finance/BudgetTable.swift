@@ -50,7 +50,9 @@ public struct BudgetTable: Sendable {
     let days = try file.days(try file.requiredColumn("the date", [options.dateColumn]), style: options.dates)
     var parts: [Int?] = []
     for name in options.by {
-      parts.append(name == "month" ? nil : try file.requiredColumn(name, [name]))
+      parts.append(
+        name == "month"
+          ? nil : try file.requiredColumn("\(name), which the lines are to be by (--by)", [name]))
     }
     for (at, row) in file.rows.enumerated() {
       guard let day = days[at] else { throw TableError(file: path, line: row.line, message: "there is no date") }
