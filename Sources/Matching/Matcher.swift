@@ -142,6 +142,9 @@ public struct Matcher: ~Copyable {
   let hasSchedules: Bool
   /// False makes every judgement a full one: tests hold the two against each other.
   var judgesQuickly = true
+  /// Whether what is overdue of a tie is judged before its deadline. Where only the end counts, as of files, it need not be,
+  /// and then it makes no difference at which times the watermark has stood.
+  public var judgesParts = true
   /// False makes every record go by way of `Fact`: tests hold the two against each other.
   var takesPlain = true
   /// While a bounded input is being closed, nothing is forgotten: the tie counts and totals are about to be read.
