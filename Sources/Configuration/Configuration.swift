@@ -256,6 +256,8 @@ public struct Configuration: Sendable, Equatable {
     // Before, what came again was counted by when its tie was looked at, more was taken for what takes a cancelled document
     // back, periods 13 to 16 were others than the last one, and breaks did not say what they explain of each role.
     text += "|takenBack"
+    // Before, two roles that are off by one amount in opposite directions were two breaks.
+    text += "|pairs"
     // Before, what is paid out by itself was taken for paid and not billed, and what is paid by way of clearing was not.
     if policy.checks?.appliesCash == true { text += "|payouts" }
     // Before, time followed the latest record of a routed source.

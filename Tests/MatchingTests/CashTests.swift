@@ -242,6 +242,42 @@ import Testing
     #expect(verdicts([paid(100_00), refund], right + back, policy: policy) == [])
   }
 
+  /// Without cash application: the fee that is not in the journal of the payout is one break, whatever stands beside it.
+  @Test func aMissingFeeIsOneBreak() {
+    let payout = settled(gross: 100_00, fee: 3_00)
+    let plain = testPolicy()
+    let short = lines([(.cash, 97_00), (.clearing, -97_00)])
+    let found = finalBreaks(([payout].map { .order($0) }) + short.map { .posting($0) }, policy: plain)
+    let only = found["O1:AMOUNT_MISMATCH:fees"]
+    #expect(found.count == 1 && only?.expected == 3_00 && only?.posted == 0 && only?.affected == -3_00, "\(found.keys)")
+    #expect(only?.reason == "posted differs from expected in fees, against clearing")
+    // The fee that was too high, and clearing that was credited for it, beside an invoice that is right.
+    let (own, posted) = billed
+    #expect(
+      verdicts([own, payout], posted + lines([(.cash, 97_00), (.fees, 5_00), (.clearing, -102_00)]))
+        == ["AMOUNT_MISMATCH:fees"])
+    // A fee of which the order side knows nothing.
+    #expect(
+      verdicts([settled(gross: 97_00, fee: 0)], lines([(.cash, 97_00), (.fees, 3_00), (.clearing, -100_00)]))
+        == ["AMOUNT_MISMATCH:fees"])
+    // Beside a difference of its own.
+    var invoice = own
+    (invoice.amounts[.net], invoice.amounts[.tax]) = (90_00, 10_00)
+    let other = r.invoice("O1", net: 90_00, tax: 9_00, journal: "J0", document: "INV1")
+    #expect(verdicts([invoice, payout], other + short) == ["AMOUNT_MISMATCH:fees", "TAX_MISMATCH:tax"])
+  }
+
+  /// What stands in the revenue of the tax is one break, before the invoice is paid as after it.
+  @Test func aShiftBetweenTwoRolesIsOneBreak() {
+    var invoice = billed.event
+    (invoice.amounts[.net], invoice.amounts[.tax]) = (90_00, 10_00)
+    let wrong = r.invoice("O1", net: 94_00, tax: 6_00, journal: "J0", document: "INV1")
+    #expect(verdicts([invoice], wrong) == ["TAX_MISMATCH:tax"])
+    #expect(
+      verdicts([invoice, paid(100_00)], wrong + lines([(.cash, 100_00), (.receivable, -100_00)]))
+        == ["TAX_MISMATCH:tax"])
+  }
+
   /// What is merely not there yet is no short payment.
   @Test func nothingIsShortBeforeTheDeadline() {
     let (own, posted) = billed
