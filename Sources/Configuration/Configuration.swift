@@ -89,6 +89,8 @@ public struct SourceSettings: Sendable, Equatable {
   public var rules: [RuleSpecification] = []
   /// Values that no two of its records may have.
   public var uniqueRules: [UniqueRule] = []
+  /// What its events must put into the ledger, by kind, in place of what the policy of all says of the kind.
+  public var policy: [OrderEventKind: [PolicyEntry]] = [:]
 
   public init(name: String, topic: String, mapping: MappingSpecification) {
     self.name = name

@@ -178,7 +178,11 @@ extension Matcher {
 
   /// Whether a fact has a rate, and a base amount that it carries is exactly what the rate of its own date gives.
   private func isConverted(_ fact: FactCursor, _ rates: ExchangeRates) -> Bool {
-    if !fact.isPosting, expectations.of(fact.code, date_d: fact.date_d, time_ms: fact.time_ms).isEmpty { return true }
+    if !fact.isPosting,
+      expectations.of(fact.code, date_d: fact.date_d, time_ms: fact.time_ms, source: fact.source).isEmpty
+    {
+      return true
+    }
     let date = fact.date_d == absentDate ? day(ofMilliseconds: fact.time_ms) : fact.date_d
     guard fact.isPosting, fact.mask & Fact.baseBit != 0 else { return rates.covers(fact.currency, day: date) }
     return rates.convert(fact.amount(at: 0), from: fact.currency, day: date) == fact.amount(at: 1)

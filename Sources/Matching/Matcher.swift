@@ -526,7 +526,8 @@ public struct Matcher: ~Copyable {
 
   @inline(__always)
   func expectations(of fact: UnsafePointer<Fact>) -> UnsafeBufferPointer<PolicyEntry> {
-    expectations.of(fact.pointee.code, date_d: fact.pointee.date_d, time_ms: fact.pointee.time_ms)
+    expectations.of(
+      fact.pointee.code, date_d: fact.pointee.date_d, time_ms: fact.pointee.time_ms, source: fact.pointee.source)
   }
 
   /// Adds what a fact says to Σ expected or Σ posted, or takes it back.

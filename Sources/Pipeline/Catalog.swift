@@ -54,7 +54,7 @@ public struct Catalog: Sendable {
         name: name, origin: CatalogWords.origin(name, configuration), uses: CatalogWords.uses(name, configuration),
         entry: configuration.governance.masterData[name] ?? GovernanceEntry())
     }
-    sources = configuration.sources.map { source in
+    sources = configuration.sources.enumerated().map { at, source in
       let governance = configuration.governance
       return Source(
         name: source.name, kind: source.mapping.kind.rawValue, format: source.mapping.format.rawValue,
@@ -67,7 +67,7 @@ public struct Catalog: Sendable {
           }
           return Field(
             name: name, rule: CatalogWords.rule(name, source, configuration),
-            outputs: CatalogWords.outputs(name, source.mapping.kind, configuration), entry: entry)
+            outputs: CatalogWords.outputs(name, source.mapping.kind, configuration, of: at), entry: entry)
         })
     }
     let topics = [

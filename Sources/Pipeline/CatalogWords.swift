@@ -168,8 +168,10 @@ enum CatalogWords {
   // MARK: - Lineage
 
   /// Where a field's value shows or what it decides, by output.
-  static func outputs(_ field: String, _ kind: SourceKind, _ configuration: Configuration) -> [String] {
-    var outputs = breakOutputs(field, kind, configuration)
+  static func outputs(
+    _ field: String, _ kind: SourceKind, _ configuration: Configuration, of source: Int? = nil
+  ) -> [String] {
+    var outputs = breakOutputs(field, kind, configuration, of: source)
     if configuration.aggregates != nil {
       let uses = revenueUses(field, kind, configuration)
       if !uses.isEmpty { outputs.append("revenue: " + uses.joined(separator: ", ")) }
@@ -294,11 +296,14 @@ enum CatalogWords {
     return uses
   }
 
-  private static func breakOutputs(_ field: String, _ kind: SourceKind, _ configuration: Configuration) -> [String] {
+  private static func breakOutputs(
+    _ field: String, _ kind: SourceKind, _ configuration: Configuration, of source: Int?
+  ) -> [String] {
     if let component = AmountComponent.allCases.first(where: { $0.name == field }), kind == .orders {
       var uses: [String] = []
       for event in OrderEventKind.allCases {
-        for (from_d, entry) in configuration.policy.entries(of: event) where entry.component == component {
+        for (from_d, entry) in configuration.policy.entries(of: event, source: source)
+        where entry.component == component {
           let since = from_d.map { " from \(formatDate($0))" } ?? ""
           uses.append("\(event.name) → \(entry.sign > 0 ? "+" : "−")\(entry.role.name)\(since)")
         }
