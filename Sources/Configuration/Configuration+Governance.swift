@@ -120,7 +120,7 @@ extension Configuration {
     var names = tableSources.filter { $0.kind == .values }.map(\.name)
     if policy.checks?.calendar != nil { names.append("calendar") }
     if policy.checks?.exchange != nil { names.append("fx") }
-    if policy.postingPolicies != nil { names.append("posting_policies") }
+    if tableSources.contains(where: { $0.kind == .policies }) { names.append("posting_policies") }
     if variance != nil { names.append("budget") }
     return names
   }

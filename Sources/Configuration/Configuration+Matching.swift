@@ -1,3 +1,4 @@
+import Decoding
 import Domain
 import Matching
 import Yams
@@ -153,22 +154,46 @@ extension Configuration {
         reader.problem(keyNode, "policy: '\(key)' is no order event\(reader.hint(key, known))")
         continue
       }
-      policy.entries[Int(kind.rawValue)] = readEntries(value, key, reader)
+      policy.entries[Int(kind.rawValue)] = readEntries(value, ["policy", key], reader)
     }
     notePolicy(reader)
   }
 
-  private func readEntries(_ node: Node, _ event: String, _ reader: ConfigurationReader) -> [PolicyEntry] {
+  /// What a source says of single kinds of events in place of `policy`.
+  func readPolicy(
+    _ node: Node?, _ path: [String], _ kind: SourceKind, _ reader: ConfigurationReader
+  ) -> [OrderEventKind: [PolicyEntry]] {
+    guard let node else { return [:] }
+    guard kind == .orders else {
+      reader.problem(node, "\(reader.dotted(path)): only for sources of kind orders")
+      return [:]
+    }
+    var own: [OrderEventKind: [PolicyEntry]] = [:]
+    for (key, value, keyNode) in reader.mapping(node, path) {
+      guard let event = OrderEventKind(name: key) else {
+        let hint = reader.hint(key, OrderEventKind.allCases.map(\.name))
+        reader.problem(keyNode, "\(reader.dotted(path)): '\(key)' is no order event\(hint)")
+        continue
+      }
+      let entries = readEntries(value, path + [key], reader)
+      own[event] = entries
+      if entries.isEmpty { reader.note(path + [key], "{}") }
+      note(entries, path + [key], reader)
+    }
+    return own
+  }
+
+  private func readEntries(_ node: Node, _ path: [String], _ reader: ConfigurationReader) -> [PolicyEntry] {
     var entries: [PolicyEntry] = []
-    for (roleName, termNode, roleNode) in reader.mapping(node, ["policy", event]) {
+    for (roleName, termNode, roleNode) in reader.mapping(node, path) {
       guard let role = AccountRole(name: roleName) else {
         let known = AccountRole.allCases.map(\.name)
         reader.problem(
-          roleNode, "policy.\(event): '\(roleName)' is no account role\(reader.hint(roleName, known))")
+          roleNode, "\(reader.dotted(path)): '\(roleName)' is no account role\(reader.hint(roleName, known))")
         continue
       }
       for term in termNode.sequence.map({ Array($0) }) ?? [termNode] {
-        guard let text = reader.scalar(term, ["policy", event, roleName]) else { continue }
+        guard let text = reader.scalar(term, path + [roleName]) else { continue }
         guard let sign = text.first, sign == "+" || sign == "-",
           let component = AmountComponent.allCases.first(where: { $0.name == text.dropFirst() })
         else {
@@ -178,7 +203,7 @@ extension Configuration {
             known.contains(name) ? ": the sign is missing, or there is more than one" : reader.hint(name, known)
           reader.problem(
             term,
-            "policy.\(event).\(roleName): '+' or '-' and one of \(known.joined(separator: ", ")) is expected, "
+            "\(reader.dotted(path)).\(roleName): '+' or '-' and one of \(known.joined(separator: ", ")) is expected, "
               + "not '\(text)'\(hint)")
           continue
         }
@@ -192,15 +217,17 @@ extension Configuration {
   private func notePolicy(_ reader: ConfigurationReader) {
     reader.note(["policy", "replace_defaults"], "true")
     for kind in OrderEventKind.allCases {
-      let entries = policy.entries[Int(kind.rawValue)]
-      var roles: [AccountRole] = []
-      for entry in entries where !roles.contains(entry.role) { roles.append(entry.role) }
-      for role in roles {
-        let terms = entries.filter { $0.role == role }
-          .map { reader.quote(($0.sign < 0 ? "-" : "+") + $0.component.name) }
-        reader.note(
-          ["policy", kind.name, role.name], terms.count == 1 ? terms[0] : "[" + terms.joined(separator: ", ") + "]")
-      }
+      note(policy.entries[Int(kind.rawValue)], ["policy", kind.name], reader)
+    }
+  }
+
+  private func note(_ entries: [PolicyEntry], _ path: [String], _ reader: ConfigurationReader) {
+    var roles: [AccountRole] = []
+    for entry in entries where !roles.contains(entry.role) { roles.append(entry.role) }
+    for role in roles {
+      let terms = entries.filter { $0.role == role }
+        .map { reader.quote(($0.sign < 0 ? "-" : "+") + $0.component.name) }
+      reader.note(path + [role.name], terms.count == 1 ? terms[0] : "[" + terms.joined(separator: ", ") + "]")
     }
   }
 }

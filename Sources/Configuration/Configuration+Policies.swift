@@ -40,10 +40,15 @@ extension Configuration {
     }
   }
 
-  /// Takes the rows, once `policy` has been read: it is what they change.
+  /// Takes the rows, once `policy` has been read: it is what they change. What sources say in its place stays.
   mutating func takePolicies(_ written: [WrittenPolicy]?, _ node: Node?, _ reader: ConfigurationReader) {
-    guard let written, let changes = Self.policyChanges(written, node, reader) else { return }
-    policy.postingPolicies = PostingPolicies(base: policy.entries, changes: changes)
+    let ofSources = sources.enumerated().flatMap { at, source in
+      source.policy.map { PostingPolicies.OfSource(source: UInt16(at), $0.key, $0.value) }
+    }
+    guard written != nil || !ofSources.isEmpty, let changes = Self.policyChanges(written ?? [], node, reader) else {
+      return
+    }
+    policy.postingPolicies = PostingPolicies(base: policy.entries, changes: changes, ofSources: ofSources)
     if policy.postingPolicies == nil {
       reader.problem(
         node, "posting_policies: there are more than \(PostingPolicies.maximumDays) days on which something changes")
@@ -64,6 +69,14 @@ extension Configuration {
           "the posting policy of '\(kind.name)' puts '\(entry.component.name)' into '\(entry.role.name)', and no orders "
           + "source maps '\(entry.component.name)': the entry changes nothing"
         if !words.contains(text) { words.append(text) }
+      }
+      for source in sources {
+        for entry in source.policy[kind] ?? [] where source.mapping.fields[entry.component.name] == nil {
+          words.append(
+            "the posting policy of '\(kind.name)' of the source '\(source.name)' puts '\(entry.component.name)' into "
+              + "'\(entry.role.name)', and the source does not map '\(entry.component.name)': the entry changes nothing"
+          )
+        }
       }
     }
     return words

@@ -62,6 +62,7 @@ extension Configuration {
     }
     if reader.problems.count == problemsBefore { compile(mapping, places, keyNode, reader) }
     var source = SourceSettings(name: name, topic: topic, mapping: mapping)
+    source.policy = readPolicy(nodes["policy"], path + ["policy"], kind, reader)
     (source.rules, source.uniqueRules) = readRules(nodes["rules"], path + ["rules"], source, tables, reader)
     if reader.bool(nodes["routed"], path + ["routed"], false) {
       source.routedFrom = topic

@@ -89,6 +89,8 @@ public struct SourceSettings: Sendable, Equatable {
   public var rules: [RuleSpecification] = []
   /// Values that no two of its records may have.
   public var uniqueRules: [UniqueRule] = []
+  /// What its events must put into the ledger, by kind, in place of what the policy of all says of the kind.
+  public var policy: [OrderEventKind: [PolicyEntry]] = [:]
 
   public init(name: String, topic: String, mapping: MappingSpecification) {
     self.name = name
@@ -256,6 +258,10 @@ public struct Configuration: Sendable, Equatable {
     // Before, what came again was counted by when its tie was looked at, more was taken for what takes a cancelled document
     // back, periods 13 to 16 were others than the last one, and breaks did not say what they explain of each role.
     text += "|takenBack"
+    // Before, two roles that are off by one amount in opposite directions were two breaks.
+    text += "|pairs"
+    // Before, what is paid out by itself was taken for paid and not billed, and what is paid by way of clearing was not.
+    if policy.checks?.appliesCash == true { text += "|payouts" }
     // Before, time followed the latest record of a routed source.
     if sources.contains(where: \.isRouted) { text += "|origins" }
     if let checks = policy.checks {

@@ -310,6 +310,15 @@ public struct KeyReference: Sendable {
     .init("sources.*.dimensions", "map", "{}", "Configured dimension to field."),
     .init("sources.*.dimensions.*", field, "", "A dimension of this source."),
     .init(
+      "sources.*.policy", "map of event to entries", "{}",
+      "What its events must put into the ledger, where that is not what `policy` says of them: of a system whose prices are with tax, beside one whose prices are without. Only for orders."
+    ),
+    .init(
+      "sources.*.policy.*", "map of role to `+component` or `-component`", "",
+      "In place of the entry of the event in `policy`, for all days: rows of `posting_policies` do not concern it. `{}`: nothing is expected of it."
+    ),
+    .init("sources.*.policy.*.*", "text", "", "Sign (debit `+`, credit `-`) and amount component, or a list of them."),
+    .init(
       "sources.*.rules", "list of rules", "[]", "What records are held against before they are taken in; see below."),
     .init("matching", "map", "", "How ties are judged."),
     .init("matching.window", "duration", "3d", "How long after an event its counterpart may come (event time)."),
@@ -430,7 +439,8 @@ public struct KeyReference: Sendable {
     .init("policy.replace_defaults", "true, false", "false", "Start from an empty policy."),
     .init(
       "policy.*", "map of role to `+component` or `-component`", "",
-      "Replaces the standard entry of the event; `{}` switches it off."),
+      "Replaces the standard entry of the event; `{}` switches it off. A source may say otherwise of its own events (`sources.*.policy`)."
+    ),
     .init("policy.*.*", "text", "", "Sign (debit `+`, credit `-`) and amount component, or a list of them."),
     .init(
       "posting_policies", "map", "",

@@ -107,7 +107,8 @@ public enum BreakType: String, CaseIterable, Sendable, Hashable {
     case .feeVariance: "The posted processor's fee differs from that of the settlement."
     case .refundUnmatched: "A refund on one side that the other does not have."
     case .chargebackUnmatched: "A chargeback on one side that the other does not have."
-    case .paidNotBilled: "An order was paid and, after window + grace, nothing was billed and no deposit was taken."
+    case .paidNotBilled:
+      "An order was paid and, after window + grace, nothing was billed and no deposit was taken. A payout by itself (`settled`) is no payment."
     case .revenueScheduleGap:
       "Deferred revenue is not released as the service period says: a release is missing, wrong, or too early."
     case .intercompanyUnmatched:

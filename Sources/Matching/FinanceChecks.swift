@@ -136,7 +136,7 @@ extension Matcher {
     }
     guard let checks = policy.checks else { return true }
     var named = InlineArray<2, Bool>(repeating: false)
-    var (isPaid, isBilled) = (false, false)
+    var kinds: UInt32 = 0
     let dimensions = InlineArray<2, Int?> { $0 == 0 ? checks.entity : checks.segment }
     var postings = facts(slot)
     while postings.next() {
@@ -150,18 +150,14 @@ extension Matcher {
       } else {
         // What is expected of a schedule depends on the time.
         if checks.schedules != nil, postings.service != nil { return false }
-        switch Judge.cashSide(OrderEventKind(rawValue: postings.code)!) {
-        case .payment: isPaid = true
-        case .billing: isBilled = true
-        case .other: break
-        }
+        kinds |= 1 &<< UInt32(postings.code)
         for at in 0..<2 {
           guard let index = dimensions[at], !Fact.dimension(index, of: postings.dimensions).isEmpty else { continue }
           named[at] = true
         }
       }
     }
-    if checks.appliesCash, isPaid, !isBilled { return false }
+    if checks.appliesCash, Judge.isPaidNotBilled(kinds) { return false }
     for at in 0..<2 where named[at] {
       let index = dimensions[at]!
       var postings = facts(slot)
@@ -182,7 +178,11 @@ extension Matcher {
 
   /// Whether a fact has a rate, and a base amount that it carries is exactly what the rate of its own date gives.
   private func isConverted(_ fact: FactCursor, _ rates: ExchangeRates) -> Bool {
-    if !fact.isPosting, expectations.of(fact.code, date_d: fact.date_d, time_ms: fact.time_ms).isEmpty { return true }
+    if !fact.isPosting,
+      expectations.of(fact.code, date_d: fact.date_d, time_ms: fact.time_ms, source: fact.source).isEmpty
+    {
+      return true
+    }
     let date = fact.date_d == absentDate ? day(ofMilliseconds: fact.time_ms) : fact.date_d
     guard fact.isPosting, fact.mask & Fact.baseBit != 0 else { return rates.covers(fact.currency, day: date) }
     return rates.convert(fact.amount(at: 0), from: fact.currency, day: date) == fact.amount(at: 1)

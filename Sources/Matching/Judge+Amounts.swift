@@ -424,19 +424,24 @@ extension Judge {
       return
     }
     let byQuantity = others == [.revenue] ? causeByQuantity(currency) : nil
-    // Roles that offset each other (cogs and inventory of a shipment) have their counter-entries there.
-    var offset: [AccountRole] = []
-    for role in others where !offset.contains(role) {
+    // Roles that offset each other (clearing and fees of a payout without its fee) have their counter-entries there.
+    var pairs: [(first: AccountRole, second: AccountRole)] = []
+    func isPaired(_ role: AccountRole) -> Bool { pairs.contains { $0.first == role || $0.second == role } }
+    for role in others where !isPaired(role) {
       let other = others.first {
-        $0 != role && !offset.contains($0) && residual[at($0)] == -residual[at(role)]
+        $0 != role && !isPaired($0) && residual[at($0)] == -residual[at(role)] && movesTogether(role, $0, code)
       }
-      if let other { offset += [role, other] }
+      if let other { pairs.append((role, other)) }
     }
     for role in others {
+      if let pair = pairs.first(where: { $0.first == role || $0.second == role }) {
+        if pair.first == role { judgePair(pair.first, pair.second, currency, gross: gross, net: net) }
+        continue
+      }
       let delta = residual[at(role)]
       let own = Finding.Part(currency: code, role: role, delta: Int64(clamping: delta))
       // The balancing role carries the counter-entry of this difference, as far as it has one.
-      let isBalanced = residual[at(primary)] != 0 && !offset.contains(role)
+      let isBalanced = residual[at(primary)] != 0
       let counter = Finding.Part(currency: code, role: primary, delta: Int64(clamping: -delta))
       var finding = Finding(
         byQuantity?.type ?? type(of: role), role, code, expected: value(expected, currency, role),
@@ -463,6 +468,45 @@ extension Judge {
     rest.hints = Judge.hints(primary, expected[at(primary)], ledger[Int(primary.rawValue)], gross: gross, net: net)
     rest.parts = takeParts(currency)
     append(rest)
+  }
+
+  /// Whether an order event is expected in both roles, or a journal has lines on both: what is off in the two by chance is of
+  /// other documents.
+  private func movesTogether(_ first: AccountRole, _ second: AccountRole, _ currency: Currency) -> Bool {
+    func moves(_ place: Int, _ role: AccountRole) -> Bool {
+      policy.entries(of: dueEvents[place]).contains { $0.role == role && dueEvents[place].amount($0.component) != 0 }
+    }
+    let isExpected = dueEvents.indices.contains {
+      dueEvents[$0].currency == currency && !isVoid[$0] && moves($0, first) && moves($0, second)
+    }
+    func lines(_ role: AccountRole) -> [Int] {
+      duePostings.indices.filter { duePostings[$0].role == role && duePostings[$0].currency == currency }
+    }
+    if isExpected { return true }
+    let others = lines(second)
+    return lines(first).contains { line in others.contains { duePostings[$0].isOfJournal(of: duePostings[line]) } }
+  }
+
+  /// Two roles that are off by the same amount in opposite directions: one cause, and one break of the role of which less is
+  /// expected, since more of it is off.
+  private mutating func judgePair(
+    _ first: AccountRole, _ second: AccountRole, _ currency: Int, gross: Int128, net: Int128
+  ) {
+    let base = currency * roleCount
+    func at(_ role: AccountRole) -> Int { base + Int(role.rawValue) }
+    let isSecond = magnitude(expected[at(second)]) < magnitude(expected[at(first)])
+    let (role, other) = isSecond ? (second, first) : (first, second)
+    var finding = Finding(
+      type(of: role), role, currencies[currency], expected: value(expected, currency, role),
+      posted: value(posted, currency, role),
+      reason: "posted differs from expected in \(role.name), against \(other.name)")
+    finding.hints = Judge.hints(role, expected[at(role)], ledger[Int(role.rawValue)], gross: gross, net: net)
+    finding.parts = [role, other].map {
+      .init(currency: currencies[currency], role: $0, delta: Int64(clamping: residual[at($0)]))
+    }
+    residual[at(role)] = 0
+    residual[at(other)] = 0
+    append(finding)
   }
 
   /// Adds a finding; the amounts of a type and role that has been found already (quantities that differ) go to that one.

@@ -39,35 +39,45 @@ extension Judge {
   /// Whether something was paid, and neither billed nor taken as a deposit.
   var isPaidNotBilled: Bool {
     guard appliesCash else { return false }
-    var isPaid = false
-    for event in dueEvents {
-      switch Judge.cashSide(event.kind!) {
-      case .payment: isPaid = true
-      case .billing: return false
-      case .other: break
-      }
-    }
-    return isPaid
+    var kinds: UInt32 = 0
+    for at in dueEvents.indices { kinds |= 1 &<< UInt32(dueEvents[at].code) }
+    return Judge.isPaidNotBilled(kinds)
   }
 
-  enum CashSide { case payment, billing, other }
-
-  static func cashSide(_ kind: OrderEventKind) -> CashSide {
-    switch kind {
-    case .paid, .settled: .payment
-    case .invoiced, .invoiceCancelled, .credited, .recognised, .depositReceived, .depositApplied, .cancelled: .billing
-    default: .other
-    }
+  /// Whether an order with events of these kinds, a bit each, was paid, and neither billed nor taken as a deposit. What a
+  /// processor pays out, less what goes back, is no payment of a customer: an order of which nothing else is known is a
+  /// payout. Of an order that is known otherwise its settlement says that it was paid.
+  @inline(__always)
+  static func isPaidNotBilled(_ kinds: UInt32) -> Bool {
+    guard kinds & (bit(.paid) | bit(.settled)) != 0, kinds & billingKinds == 0 else { return false }
+    return kinds & ~payoutKinds != 0
   }
 
+  @inline(__always)
+  private static func bit(_ kind: OrderEventKind) -> UInt32 { 1 &<< UInt32(kind.rawValue) }
+
+  /// Billing, a deposit, or what ends an order.
+  @inline(__always)
+  private static var billingKinds: UInt32 {
+    bit(.invoiced) | bit(.invoiceCancelled) | bit(.credited) | bit(.recognised) | bit(.depositReceived)
+      | bit(.depositApplied) | bit(.cancelled)
+  }
+
+  /// What a payment processor tells of.
+  @inline(__always)
+  private static var payoutKinds: UInt32 { bit(.settled) | bit(.refunded) | bit(.chargeback) }
+
+  /// Where cash comes by way of clearing, it is that which the payment moves.
   mutating func judgePaidNotBilled() {
-    guard isDecided, isPaidNotBilled,
-      let currency = currencies.indices.first(where: { value(expected, $0, .cash) != 0 })
-    else { return }
-    findings.append(
-      Finding(
-        .paidNotBilled, .cash, currencies[currency], expected: value(expected, currency, .cash),
-        posted: value(posted, currency, .cash), reason: "paid, and nothing is billed"))
+    guard isDecided, isPaidNotBilled else { return }
+    for role in [AccountRole.cash, .clearing] {
+      guard let currency = currencies.indices.first(where: { value(expected, $0, role) != 0 }) else { continue }
+      findings.append(
+        Finding(
+          .paidNotBilled, role, currencies[currency], expected: value(expected, currency, role),
+          posted: value(posted, currency, role), reason: "paid, and nothing is billed"))
+      return
+    }
   }
 
   mutating func judgeCash(_ currency: Int) {

@@ -22,6 +22,7 @@ extension FactCursor: FactsBefore {}
 /// What the one order event of a tie says of what is to be posted.
 protocol OneEvent {
   var code: UInt8 { get }
+  var source: UInt16 { get }
   var currency: Currency { get }
   var time_ms: Int64 { get }
   var date_d: Int32 { get }

@@ -79,7 +79,7 @@ extension Matcher {
     cancelDay: Int32?
   ) {
     func whole(_ code: UInt8, _ date_d: Int32) -> Int128 {
-      expectations.of(code, date_d: date_d, time_ms: fact.pointee.time_ms).reduce(0) {
+      expectations.of(code, date_d: date_d, time_ms: fact.pointee.time_ms, source: fact.pointee.source).reduce(0) {
         $1.role == .deferred ? $0 - Int128(input.amounts[$1.component]) * Int128($1.sign) : $0
       }
     }

@@ -119,7 +119,7 @@ extension Matcher {
       return Matcher.balance(record.amount, record.code, currency)
     }
     var balance: UInt16 = 0
-    let entries = expectations.of(record.code, date_d: record.date_d, time_ms: record.time_ms)
+    let entries = expectations.of(record.code, date_d: record.date_d, time_ms: record.time_ms, source: record.source)
     var at = 0
     while at < entries.count {
       let entry = entries.baseAddress.unsafelyUnwrapped + at
@@ -291,7 +291,7 @@ extension Matcher {
       return nil
     }
     var expected: Int64 = 0
-    let entries = expectations.of(event.code, date_d: event.date_d, time_ms: event.time_ms)
+    let entries = expectations.of(event.code, date_d: event.date_d, time_ms: event.time_ms, source: event.source)
     var at = 0
     while at < entries.count {
       let entry = entries.baseAddress.unsafelyUnwrapped + at

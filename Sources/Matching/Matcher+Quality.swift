@@ -48,7 +48,7 @@ extension Matcher {
     if fact.isPosting {
       value = Int128(max(0, fact.amount))
     } else {
-      for entry in expectations.of(fact.code, date_d: fact.date_d, time_ms: fact.time_ms) {
+      for entry in expectations.of(fact.code, date_d: fact.date_d, time_ms: fact.time_ms, source: fact.source) {
         value += Int128(max(0, Int64(entry.sign) &* fact.amount(entry.component)))
       }
     }

@@ -229,8 +229,8 @@ extension Matcher {
   }
 
   private func differs(_ code: UInt8, _ fact: FactCursor, _ old: Expectations) -> Bool {
-    !expectations.of(code, date_d: fact.date_d, time_ms: fact.time_ms)
-      .elementsEqual(old.of(code, date_d: fact.date_d, time_ms: fact.time_ms))
+    !expectations.of(code, date_d: fact.date_d, time_ms: fact.time_ms, source: fact.source)
+      .elementsEqual(old.of(code, date_d: fact.date_d, time_ms: fact.time_ms, source: fact.source))
   }
 
   /// A tie whose sums have changed is looked at when one that had them from the beginning would be, or at once where that

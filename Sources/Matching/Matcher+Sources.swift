@@ -59,7 +59,8 @@ extension Matcher {
     while facts.next() {
       guard facts.flags & (Fact.Flag.rejected | Fact.Flag.delete) == 0 else { continue }
       sourceTotals!.add(
-        facts, expectations.of(facts.code, date_d: facts.date_d, time_ms: facts.time_ms), source: source, sign: sign)
+        facts, expectations.of(facts.code, date_d: facts.date_d, time_ms: facts.time_ms, source: facts.source),
+        source: source, sign: sign)
     }
     var ref = ties[slot].breaks
     while ref != 0 {

@@ -29,10 +29,20 @@ extension Matcher {
   public mutating func finish(asOf_ms: Int64, outputs: inout MatchOutputs) {
     watermarks.force(asOf_ms)
     isFinishing = true
+    if !judgesParts { callOverdue() }
     _ = expire(.upTo(.none), outputs: &outputs)
     for slot in 1..<usedSlots where ties[slot].has(Tie.Flag.live | Tie.Flag.dirty) { sift(slot) }
     settleAggregates()
     isFinishing = false
+  }
+
+  /// Has the ties judged of which a part is overdue, where they were left for their deadlines.
+  private mutating func callOverdue() {
+    let watermark_ms = watermarks.current_ms
+    for slot in 1..<usedSlots
+    where ties[slot].has(Tie.Flag.live) && ties[slot].deadline_ms >= watermark_ms && isOverdue(slot, watermark_ms) {
+      schedule(slot, at: watermark_ms - 1)
+    }
   }
 
   private mutating func expire(_ pace: ExpiryPace, outputs: inout MatchOutputs) -> ExpiryBound {
@@ -158,6 +168,10 @@ extension Matcher {
       return
     }
     let isFinal = tie.deadline_ms < watermark_ms
+    if !isFinal, !judgesParts, !isFinishing {
+      schedule(slot, at: tie.deadline_ms)
+      return
+    }
     if !isFinal || tie.has(Tie.Flag.closed), tie.quiet_ms >= watermark_ms, !isOverdue(slot, watermark_ms) {
       schedule(slot, at: tie.quiet_ms)
       return

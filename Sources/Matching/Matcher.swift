@@ -142,6 +142,9 @@ public struct Matcher: ~Copyable {
   let hasSchedules: Bool
   /// False makes every judgement a full one: tests hold the two against each other.
   var judgesQuickly = true
+  /// Whether what is overdue of a tie is judged before its deadline. Where only the end counts, as of files, it need not be,
+  /// and then it makes no difference at which times the watermark has stood.
+  public var judgesParts = true
   /// False makes every record go by way of `Fact`: tests hold the two against each other.
   var takesPlain = true
   /// While a bounded input is being closed, nothing is forgotten: the tie counts and totals are about to be read.
@@ -523,7 +526,8 @@ public struct Matcher: ~Copyable {
 
   @inline(__always)
   func expectations(of fact: UnsafePointer<Fact>) -> UnsafeBufferPointer<PolicyEntry> {
-    expectations.of(fact.pointee.code, date_d: fact.pointee.date_d, time_ms: fact.pointee.time_ms)
+    expectations.of(
+      fact.pointee.code, date_d: fact.pointee.date_d, time_ms: fact.pointee.time_ms, source: fact.pointee.source)
   }
 
   /// Adds what a fact says to Σ expected or Σ posted, or takes it back.

@@ -382,6 +382,7 @@ struct IncomingRecord<Record: PlainRecord>: FactView {
   @inline(__always) var currency: Currency { record.currency }
   @inline(__always) var date_d: Int32 { record.date_d }
   @inline(__always) var time_ms: Int64 { record.time_ms }
+  @inline(__always) var source: UInt16 { record.source }
   @inline(__always) var period: Int32 { record.statedPeriod }
   @inline(__always) var document: ByteView { record.document }
   @inline(__always) var customer: ByteView { record.customer }

@@ -121,6 +121,7 @@ protocol FactView {
   var currency: Currency { get }
   var date_d: Int32 { get }
   var time_ms: Int64 { get }
+  var source: UInt16 { get }
   /// Postings: as stated, 0 if it is not.
   var period: Int32 { get }
   var document: ByteView { get }
@@ -158,6 +159,7 @@ struct IncomingFact: FactView {
   @inline(__always) var currency: Currency { fact.pointee.currency }
   @inline(__always) var date_d: Int32 { fact.pointee.date_d }
   @inline(__always) var time_ms: Int64 { fact.pointee.time_ms }
+  @inline(__always) var source: UInt16 { fact.pointee.source }
   @inline(__always) var period: Int32 { fact.pointee.statedPeriod }
   @inline(__always) var document: ByteView { fact.pointee.document }
   @inline(__always) var customer: ByteView { fact.pointee.customer }
@@ -259,7 +261,7 @@ extension Matcher {
         return
       }
       var roles: UInt32 = 0
-      for entry in expectations.of(fact.code, date_d: fact.date_d, time_ms: fact.time_ms) {
+      for entry in expectations.of(fact.code, date_d: fact.date_d, time_ms: fact.time_ms, source: fact.source) {
         takesPart = true
         let amount = fact.amount(entry.component)
         if amount == 0 { continue }

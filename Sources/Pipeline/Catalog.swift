@@ -59,7 +59,7 @@ public struct Catalog: Sendable {
         name: name, origin: CatalogWords.origin(name, configuration), uses: CatalogWords.uses(name, configuration),
         entry: configuration.governance.masterData[name] ?? GovernanceEntry())
     }
-    sources = configuration.sources.map { source in
+    sources = configuration.sources.enumerated().map { at, source in
       let governance = configuration.governance
       let events = CatalogWords.events(source)
       return Source(
@@ -74,7 +74,8 @@ public struct Catalog: Sendable {
           }
           return Field(
             name: name, rule: CatalogWords.rule(name, source, configuration),
-            outputs: CatalogWords.outputs(name, source.mapping.kind, configuration, events: events), entry: entry)
+            outputs: CatalogWords.outputs(name, source.mapping.kind, configuration, of: at, events: events),
+            entry: entry)
         })
     }
     let topics = [

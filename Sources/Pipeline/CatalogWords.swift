@@ -221,12 +221,15 @@ enum CatalogWords {
   // MARK: - Lineage
 
   /// Where a field's value shows or what it decides, by output.
-  /// - Parameter events: Those that the records of its source can tell; nil for all.
+  /// - Parameters:
+  ///   - events: Those that the records of its source can tell; nil for all.
+  ///   - source: Its number, by which it may have policies of its own; nil where it stands for all.
   static func outputs(
-    _ field: String, _ kind: SourceKind, _ configuration: Configuration, events: [OrderEventKind]? = nil
+    _ field: String, _ kind: SourceKind, _ configuration: Configuration, of source: Int? = nil,
+    events: [OrderEventKind]? = nil
   ) -> [String] {
     let events = events ?? OrderEventKind.allCases
-    var outputs = breakOutputs(field, kind, configuration, events)
+    var outputs = breakOutputs(field, kind, configuration, of: source, events)
     if configuration.aggregates != nil {
       let uses = revenueUses(field, kind, configuration, events)
       if !uses.isEmpty { outputs.append("revenue: " + uses.joined(separator: ", ")) }
@@ -353,12 +356,13 @@ enum CatalogWords {
   }
 
   private static func breakOutputs(
-    _ field: String, _ kind: SourceKind, _ configuration: Configuration, _ events: [OrderEventKind]
+    _ field: String, _ kind: SourceKind, _ configuration: Configuration, of source: Int?, _ events: [OrderEventKind]
   ) -> [String] {
     if let component = AmountComponent.allCases.first(where: { $0.name == field }), kind == .orders {
       var uses: [String] = []
       for event in events {
-        for (from_d, entry) in configuration.policy.entries(of: event) where entry.component == component {
+        for (from_d, entry) in configuration.policy.entries(of: event, source: source)
+        where entry.component == component {
           let since = from_d.map { " from \(formatDate($0))" } ?? ""
           uses.append("\(event.name) → \(entry.sign > 0 ? "+" : "−")\(entry.role.name)\(since)")
         }

@@ -151,7 +151,7 @@ import Testing
   /// its records does, and never by an oversight. A setting that is new counts where it is used alone.
   @Test func theHashOfWhatIsMatchedIsPinned() throws {
     let plain = try tests.parse(tests.base)
-    #expect(plain.matchingHash == 6_272_426_070_129_432_620)
+    #expect(plain.matchingHash == 15_849_639_285_944_102_023)
     // Mappings that are read in another way than by earlier versions, and some like them that are not.
     func readings(_ text: String, _ other: String) throws -> String {
       #expect(tests.base.contains(text))
@@ -184,7 +184,7 @@ import Testing
     #expect(try readings(gross, zone + "Europe/Berlin}") != readings(gross, zone + "Europe/Athens}"))
     // As when age did not count unless it was given.
     let ageless = try tests.parse(tests.base + "\nmatching: {severity: {age: none}}")
-    #expect(ageless.matchingHash == 1_357_143_291_529_262_648)
+    #expect(ageless.matchingHash == 586_492_259_366_125_551)
     #expect(
       try tests.parse(tests.base + "\nmatching: {quantities: {ordered: false}}").matchingHash == plain.matchingHash)
     #expect(
@@ -199,7 +199,7 @@ import Testing
         aggregates: {enabled: true}
         quality: {enabled: true}
         """)
-    #expect(more.matchingHash == 12_158_993_295_700_472_903)
+    #expect(more.matchingHash == 9_912_273_478_710_781_375)
   }
 
   /// Which dimensions postings have from their orders: all, unless it is said.

@@ -160,6 +160,72 @@ import Testing
     #expect(try load("refunded,fees,fee,none") == [])
   }
 
+  /// A source may say of its own events what they must put into the ledger; rows leave that alone, also when they change.
+  @Test func sourcesHavePoliciesOfTheirOwn() throws {
+    let finance = FinanceConfigurationTests()
+    func base(_ own: String, ledger: String = "") -> String {
+      finance.tests.base.replacing(
+        "gross: gross}",
+        with: "gross: gross, tax: tax}\n    policy: {\(own)}\n  billing:\n    kind: orders\n"
+          + "    fields: {order: id, event: {constant: invoiced}, event_time: time, currency: cur, net: net}"
+      ).replacing("amount: amt", with: "amount: amt\(ledger)")
+    }
+    let own = "invoiced: {receivable: +gross, revenue: [-gross, +tax], tax: -tax}, paid: {}"
+    let plain = try finance.parse("", base: finance.tests.base)
+    #expect(plain.policy.postingPolicies == nil)
+    let configuration = try finance.parse("", base: base(own))
+    let policies = try #require(configuration.policy.postingPolicies)
+    #expect(
+      policies.ofSources.map { "\($0.source) \($0.event.name) \($0.entries.count)" } == ["0 invoiced 4", "0 paid 0"])
+    func roles(_ kind: OrderEventKind, _ source: Int?) -> [String] {
+      configuration.policy.entries(of: kind, source: source).map { "\($0.entry.sign) \($0.entry.role.name)" }
+    }
+    #expect(roles(.invoiced, 0) == ["1 receivable", "-1 revenue", "1 revenue", "-1 tax"] && roles(.paid, 0) == [])
+    #expect(roles(.invoiced, 1) == roles(.invoiced, nil) && roles(.invoiced, 1).count == 5)
+    // What is in effect says it, and can be read again.
+    let effective = configuration.effectiveYAML()
+    #expect(effective.contains("revenue: [\"-gross\", \"+tax\"]") && effective.contains("paid: {}"), "\(effective)")
+    #expect(
+      try Configuration.parse(yaml: effective, file: "e.yaml", directory: "/nonexistent", environment: [:]).policy
+        == configuration.policy)
+    // Other policies, another hash.
+    let hashes = try ["", own, "invoiced: {}", "paid: {}"].map { try finance.parse("", base: base($0)).matchingHash }
+    #expect(Set(hashes).count == 4)
+    #expect(configuration.masterDataNames == [])
+    // What the source does not map, though another one does.
+    #expect(
+      try finance.parse("", base: base("invoiced: {receivable: +gross, revenue: -net}")).unmappedPolicies == [
+        "the posting policy of 'invoiced' of the source 'orders' puts 'net' into 'revenue', and the source does not map "
+          + "'net': the entry changes nothing"
+      ])
+    #expect(
+      try finance.problems("", base: base("invoced: {receivable: +gross}, invoiced: {revenu: -net, tax: tax}")) == [
+        "sources.orders.policy: 'invoced' is no order event; did you mean 'invoiced'?",
+        "sources.orders.policy.invoiced: 'revenu' is no account role; did you mean 'revenue'?",
+        "sources.orders.policy.invoiced.tax: '+' or '-' and one of "
+          + "\(AmountComponent.allCases.map(\.name).joined(separator: ", ")) is expected, not 'tax': the sign is missing, "
+          + "or there is more than one",
+      ])
+    #expect(
+      try finance.problems("", base: base(own, ledger: "\n    policy: {invoiced: {}}")) == [
+        "sources.ledger.policy: only for sources of kind orders"
+      ])
+    // Rows that change leave it as it is.
+    let more = "master_data: {enabled: true}\nposting_policies: {file: p.csv}\n"
+    func load(_ row: String) throws -> Configuration {
+      try finance.withFiles(["p.csv": "event,role,component,sign\n" + row]) {
+        try finance.parse(more, $0, base: base(own))
+      }
+    }
+    let first = try load("invoiced,revenue,net,none")
+    let second = try first.replacingTables(load("paid,fees,fee,debit").tableEntries)
+    for loaded in [first, second] {
+      #expect(loaded.policy.postingPolicies?.ofSources == policies.ofSources)
+      #expect(loaded.masterDataNames == ["posting_policies"])
+    }
+    #expect(second.policy.postingPolicies?.entries.first?[Int(OrderEventKind.paid.rawValue)].count == 3)
+  }
+
   /// Holidays stand among the periods, and change with them; what is judged does not depend on them.
   @Test func holidaysAreFollowedWithThePeriods() throws {
     let finance = FinanceConfigurationTests()

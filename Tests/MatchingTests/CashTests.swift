@@ -172,6 +172,112 @@ import Testing
     #expect(outputs.breaks.last { $0.type == .paidNotBilled }?.state == .autoCleared)
   }
 
+  /// What a processor pays out is no payment of a customer: held against the ledger like any other, and never without a bill.
+  @Test func payoutsAreNotBilled() {
+    let payout = settled(gross: 100_00, fee: 3_00)
+    let right = lines([(.cash, 97_00), (.fees, 3_00), (.clearing, -100_00)], document: "SET1")
+    func told(_ events: [OrderEvent], _ postings: [Posting]) -> [String] {
+      self.told(events, postings, billed: false)
+    }
+    #expect(told([payout], right) == [])
+    #expect(told([payout], []) == ["MISSING_IN_LEDGER:cash"])
+    #expect(told([payout], lines([(.cash, 96_00), (.fees, 4_00), (.clearing, -100_00)])) == ["FEE_VARIANCE:fees"])
+    #expect(told([payout], lines([(.cash, 97_00), (.clearing, -97_00)])) == ["FEE_VARIANCE:fees"])
+    #expect(told([payout], lines([(.cash, 87_00), (.fees, 3_00), (.clearing, -90_00)])) == ["SHORT_PAY:cash"])
+    #expect(
+      told([payout], right + lines([(.cash, -20_00), (.clearing, 20_00)], document: "R", journal: "J2")) == [
+        "REFUND_UNMATCHED:cash"
+      ])
+    // What goes back in it is the processor's too.
+    let refund = r.event("O1", .refunded, at: t0 + 300, document: "REF1", applied: 20_00)
+    let chargeback = r.event("O1", .chargeback, at: t0 + 300, document: "CB1", applied: 10_00)
+    let back =
+      lines([(.cash, -20_00), (.receivable, 20_00)], document: "REF1", journal: "J2")
+      + lines([(.cash, -10_00), (.receivable, 10_00)], document: "CB1", journal: "J3")
+    #expect(told([payout, refund, chargeback], right + back) == [])
+    #expect(told([payout, refund], right) == ["REFUND_UNMATCHED:cash"])
+    // Somebody paid, or there is an order of which it is the payment.
+    let (payment, cleared) = (paid(100_00), lines([(.cash, 100_00), (.receivable, -100_00)], journal: "J2"))
+    #expect(told([payout, payment], right + cleared) == ["PAID_NOT_BILLED:cash"])
+    for kind in OrderEventKind.allCases
+    where policy(of: kind).isEmpty && ![.cancelled, .invoiceCancelled, .held].contains(kind) {
+      #expect(told([payout, r.event("O1", kind)], right) == ["PAID_NOT_BILLED:cash"], "\(kind)")
+    }
+  }
+
+  private func policy(of kind: OrderEventKind) -> [PolicyEntry] {
+    MatchingPolicy.standardEntries[Int(kind.rawValue)]
+  }
+
+  /// Neither as time goes on nor at the end, by the quick look and by the full one.
+  @Test(arguments: [true, false]) func payoutsTieOut(isQuick: Bool) {
+    var matcher = Matcher(policy: Self.policy, dimensionCount: 0)
+    matcher.judgesQuickly = isQuick
+    var outputs = MatchOutputs()
+    let right = lines([(.cash, 97_00), (.fees, 3_00), (.clearing, -100_00)], document: "SET1")
+    matcher.take([.order(settled(gross: 100_00, fee: 3_00))] + right.map { .posting($0) }, into: &outputs)
+    for hours in [1, 24, 26, 30] as [Int64] {
+      matcher.watermarks.force(t0 + hours * hour)
+      matcher.advance(now_ms: t0 + 1_000 * hour, outputs: &outputs)
+    }
+    #expect(outputs.breaks.isEmpty && matcher.counters.tiesClosed == 1 && matcher.counters.tiesTiedOut == 1)
+  }
+
+  /// A card payment moves clearing, and cash comes with the payout: paid it is all the same.
+  @Test func whatIsPaidByCardIsPaidNotBilled() {
+    var policy = Self.policy
+    policy.entries[Int(OrderEventKind.paid.rawValue)] = [
+      .init(.clearing, 1, .applied), .init(.receivable, -1, .applied),
+    ]
+    policy.entries[Int(OrderEventKind.refunded.rawValue)] = [
+      .init(.receivable, 1, .applied), .init(.clearing, -1, .applied),
+    ]
+    let right = lines([(.clearing, 100_00), (.receivable, -100_00)])
+    #expect(verdicts([paid(100_00)], right, policy: policy) == ["PAID_NOT_BILLED:clearing"])
+    let (own, posted) = billed
+    #expect(verdicts([own, paid(100_00)], posted + right, policy: policy) == [])
+    // Nothing is left of it.
+    let refund = r.event("O1", .refunded, at: t0 + 300, document: "REF1", applied: 100_00)
+    let back = lines([(.clearing, -100_00), (.receivable, 100_00)], document: "REF1", journal: "J2")
+    #expect(verdicts([paid(100_00), refund], right + back, policy: policy) == [])
+  }
+
+  /// Without cash application: the fee that is not in the journal of the payout is one break, whatever stands beside it.
+  @Test func aMissingFeeIsOneBreak() {
+    let payout = settled(gross: 100_00, fee: 3_00)
+    let plain = testPolicy()
+    let short = lines([(.cash, 97_00), (.clearing, -97_00)])
+    let found = finalBreaks(([payout].map { .order($0) }) + short.map { .posting($0) }, policy: plain)
+    let only = found["O1:AMOUNT_MISMATCH:fees"]
+    #expect(found.count == 1 && only?.expected == 3_00 && only?.posted == 0 && only?.affected == -3_00, "\(found.keys)")
+    #expect(only?.reason == "posted differs from expected in fees, against clearing")
+    // The fee that was too high, and clearing that was credited for it, beside an invoice that is right.
+    let (own, posted) = billed
+    #expect(
+      verdicts([own, payout], posted + lines([(.cash, 97_00), (.fees, 5_00), (.clearing, -102_00)]))
+        == ["AMOUNT_MISMATCH:fees"])
+    // A fee of which the order side knows nothing.
+    #expect(
+      verdicts([settled(gross: 97_00, fee: 0)], lines([(.cash, 97_00), (.fees, 3_00), (.clearing, -100_00)]))
+        == ["AMOUNT_MISMATCH:fees"])
+    // Beside a difference of its own.
+    var invoice = own
+    (invoice.amounts[.net], invoice.amounts[.tax]) = (90_00, 10_00)
+    let other = r.invoice("O1", net: 90_00, tax: 9_00, journal: "J0", document: "INV1")
+    #expect(verdicts([invoice, payout], other + short) == ["AMOUNT_MISMATCH:fees", "TAX_MISMATCH:tax"])
+  }
+
+  /// What stands in the revenue of the tax is one break, before the invoice is paid as after it.
+  @Test func aShiftBetweenTwoRolesIsOneBreak() {
+    var invoice = billed.event
+    (invoice.amounts[.net], invoice.amounts[.tax]) = (90_00, 10_00)
+    let wrong = r.invoice("O1", net: 94_00, tax: 6_00, journal: "J0", document: "INV1")
+    #expect(verdicts([invoice], wrong) == ["TAX_MISMATCH:tax"])
+    #expect(
+      verdicts([invoice, paid(100_00)], wrong + lines([(.cash, 100_00), (.receivable, -100_00)]))
+        == ["TAX_MISMATCH:tax"])
+  }
+
   /// What is merely not there yet is no short payment.
   @Test func nothingIsShortBeforeTheDeadline() {
     let (own, posted) = billed

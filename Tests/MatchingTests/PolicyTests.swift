@@ -26,6 +26,76 @@ import Testing
     ]
   }
 
+  // MARK: - What sources say themselves
+
+  /// A shop of which all prices are with tax beside a billing system of which none are: each by its own formula, by the quick
+  /// look, by that of plain records and by the full judgement.
+  @Test(arguments: [(true, true), (true, false), (false, true), (false, false)])
+  func sourcesHavePoliciesOfTheirOwn(isQuick: Bool, isPlain: Bool) {
+    let withTax: [PolicyEntry] = [
+      .init(.receivable, 1, .gross), .init(.revenue, -1, .gross), .init(.revenue, 1, .tax), .init(.tax, -1, .tax),
+    ]
+    let policy = testPolicy {
+      $0.postingPolicies = PostingPolicies(
+        base: Self.base, changes: Self.deferring(from: Self.today + 1),
+        ofSources: [.init(source: 2, .invoiced, withTax), .init(source: 2, .paid, [])])!
+    }
+    func sale(_ order: String, source: UInt16, net: Int64?) -> [Input] {
+      var event = r.event(order, document: "I\(order)", net: net, tax: 19_00, gross: 119_00)
+      var payment = r.event(order, .paid, document: "P\(order)", applied: 119_00)
+      (event.position.source, payment.position.source) = (source, source)
+      let invoice = r.invoice(order, net: 100_00, tax: 19_00, journal: "J\(order)", document: "I\(order)")
+      // What source 2 says was paid is not expected in the ledger.
+      let paid = [
+        r.posting(order, .cash, 119_00, journal: "K\(order)", document: "P\(order)"),
+        r.posting(order, .receivable, -119_00, journal: "K\(order)", document: "P\(order)"),
+      ]
+      return [.order(event), .order(payment)] + (invoice + (source == 2 ? [] : paid)).map { .posting($0) }
+    }
+    var matcher = Matcher(policy: policy, dimensionCount: 0)
+    (matcher.judgesQuickly, matcher.takesPlain) = (isQuick, isPlain)
+    var outputs = MatchOutputs()
+    // The net amount of the shop is none that it knows.
+    let inputs = sale("A", source: 0, net: 100_00) + sale("B", source: 2, net: 119_00) + sale("C", source: 2, net: nil)
+    matcher.take(inputs, into: &outputs)
+    matcher.finish(outputs: &outputs)
+    #expect(outputs.breaks.isEmpty && matcher.counters.tiesTiedOut == 3, "\(outputs.breaks.map(\.id))")
+    expectControlTotals(matcher.totals)
+    // A row is not about it, and is about the others.
+    for (source, isPlainRevenue) in [(0, false), (2, true)] as [(UInt16, Bool)] {
+      var event = r.event("D\(source)", net: 100_00, tax: 0, gross: 100_00)
+      event.position.source = source
+      event.documentDate_d = Self.today + 1
+      let lines = r.invoice("D\(source)", net: 100_00, date: Self.today + 1)
+      #expect(verdicts([event], lines, policy: policy).isEmpty == isPlainRevenue)
+    }
+  }
+
+  /// As of days, so of sources: a state that goes by other policies is made anew.
+  @Test func policiesOfSourcesAreFollowed() {
+    let plain = Self.policy([])
+    let other = testPolicy {
+      let entries: [PolicyEntry] = [.init(.receivable, 1, .gross), .init(.deferred, -1, .net)]
+      $0.postingPolicies = PostingPolicies(base: Self.base, ofSources: [.init(source: 0, .invoiced, entries)])!
+    }
+    var matcher = Matcher(policy: plain, dimensionCount: 0)
+    var outputs = MatchOutputs()
+    let event = r.event("A", net: 100_00, gross: 100_00)
+    let lines = r.invoice("A", net: 100_00).map { Input.posting($0) }
+    matcher.take([.order(event)] + lines, into: &outputs)
+    matcher.watermarks.force(t0 + hour)
+    matcher.advance(now_ms: t0 + hour, outputs: &outputs)
+    #expect(outputs.breaks.isEmpty)
+    matcher.use(other, periods: .months)
+    while matcher.advance(now_ms: t0 + hour, outputs: &outputs) {}
+    #expect(outputs.breaks.map(\.id) == ["A:WRONG_ACCOUNT_ROLE:deferred"])
+    matcher.use(plain, periods: .months)
+    while matcher.advance(now_ms: t0 + hour, outputs: &outputs) {}
+    #expect(outputs.breaks.last?.state == .autoCleared)
+    matcher.finish(outputs: &outputs)
+    expectControlTotals(matcher.totals)
+  }
+
   // MARK: - What holds when
 
   @Test func aChangeHoldsUntilTheNextOneAboutTheSame() {
@@ -38,16 +108,19 @@ import Testing
       ])!
     func roles(_ day: Int32) -> Set<String> {
       Set(
-        policies.entries(OrderEventKind.invoiced.rawValue, on: day).map { "\($0.sign > 0 ? "+" : "-")\($0.role.name)" })
+        policies.entries(OrderEventKind.invoiced.rawValue, of: 0, on: day).map {
+          "\($0.sign > 0 ? "+" : "-")\($0.role.name)"
+        })
     }
     let rest: Set<String> = ["+receivable", "-freight", "-tax", "+discount"]
     #expect(roles(99) == rest.union(["-revenue"]) && roles(.min) == roles(99))
     #expect(roles(100) == rest.union(["-deferred"]) && roles(199) == roles(100))
     #expect(roles(200) == rest.union(["-deferred", "-revenue"]) && roles(.max) == roles(200))
     #expect(policies.starts_d == [.min, 100, 200])
-    #expect(policies.entries(OrderEventKind.paid.rawValue, on: 0).map(\.role) == [.cash, .receivable, .fees])
+    #expect(policies.entries(OrderEventKind.paid.rawValue, of: 0, on: 0).map(\.role) == [.cash, .receivable, .fees])
     #expect(
-      policies.entries(OrderEventKind.credited.rawValue, on: 150) == Self.base[Int(OrderEventKind.credited.rawValue)])
+      policies.entries(OrderEventKind.credited.rawValue, of: 0, on: 150)
+        == Self.base[Int(OrderEventKind.credited.rawValue)])
   }
 
   @Test func theOrderOfChangesMakesNoDifference() throws {
@@ -57,8 +130,11 @@ import Testing
       let changes = Self.changes(&generator).filter {
         known.insert("\($0.event) \($0.role) \($0.component) \($0.from_d ?? -1)").inserted
       }
-      let made = PostingPolicies(base: Self.base, changes: changes)
-      #expect(made == PostingPolicies(base: Self.base, changes: changes.shuffled(using: &generator)), "seed \(seed)")
+      let ofSources = Self.ofSources(&generator)
+      let made = PostingPolicies(base: Self.base, changes: changes, ofSources: ofSources)
+      let shuffled = PostingPolicies(
+        base: Self.base, changes: changes.shuffled(using: &generator), ofSources: ofSources.shuffled(using: &generator))
+      #expect(made == shuffled, "seed \(seed)")
       let bytes = try #require(made).bytes
       try bytes.withUnsafeBytes {
         var reader = ByteReader($0)
@@ -282,10 +358,25 @@ import Testing
     }
   }
 
+  /// What sources say themselves of some kinds of events, as `history` has them.
+  private static func ofSources(_ generator: inout SeededGenerator) -> [PostingPolicies.OfSource] {
+    var made: [PostingPolicies.OfSource] = []
+    for source in [0, 2] as [UInt16] {
+      for event in [OrderEventKind.invoiced, .paid, .credited] where Int.random(in: 0..<3, using: &generator) == 0 {
+        let roles: [AccountRole] = [.revenue, .deferred, .tax]
+        let net = PolicyEntry(roles.randomElement(using: &generator)!, -1, .net)
+        let entries = [PolicyEntry(.receivable, 1, .gross), net, PolicyEntry(.cash, 1, .applied)]
+        made.append(.init(source: source, event, Array(entries.prefix(Int.random(in: 0...3, using: &generator)))))
+      }
+    }
+    return made
+  }
+
   private static func policy(
-    _ changes: [PostingPolicies.Change], seed: UInt64, retention_ms: Int64
+    _ changes: [PostingPolicies.Change], _ ofSources: [PostingPolicies.OfSource] = [], seed: UInt64, retention_ms: Int64
   ) -> MatchingPolicy {
     policy(changes) {
+      $0.postingPolicies = PostingPolicies(base: base, changes: changes, ofSources: ofSources)!
       $0.checksPostingDates = seed % 2 == 0
       $0.reportsProvisional = seed % 3 != 0
       $0.outOfOrderness_ms = 48 * hour
@@ -304,8 +395,8 @@ import Testing
     matcher.aggregates = TaskAggregates(dimensionCount: 0)
     matcher.tracksDisputes = true
     matcher.tracksPeriods = true
-    matcher.quality = TaskQuality(sourceCount: 2)
-    matcher.tellSources(2)
+    matcher.quality = TaskQuality(sourceCount: 3)
+    matcher.tellSources(3)
     return matcher
   }
 
@@ -371,6 +462,7 @@ import Testing
       guard case .order(var event) = input else { return input }
       // The same again is the same day.
       let days = Int32(Array(event.id.string.utf8).reduce(7) { ($0 &* 31 &+ Int($1)) & 0xffff } % 6) - 3
+      event.position.source = days % 3 == 0 ? 2 : 0
       event.documentDate_d = days == 3 ? absentDate : Self.today + days
       if days % 2 == 0, event.kind == .invoiced {
         (event.serviceStart_d, event.serviceEnd_d) = (Self.today - 40, Self.today + 50)
@@ -385,7 +477,9 @@ import Testing
     var generator = SeededGenerator(state: seed &* 31 &+ 3)
     let inputs = history(&generator)
     let versions = (0..<Int.random(in: 2...4, using: &generator)).map { _ in
-      Self.policy(Self.changes(&generator), seed: seed, retention_ms: 2_000 * hour)
+      Self.policy(
+        Self.changes(&generator), seed % 2 == 0 ? [] : Self.ofSources(&generator), seed: seed,
+        retention_ms: 2_000 * hour)
     }
     let last = versions.last!
     var changes: [Int: [MatchingPolicy]] = [:]

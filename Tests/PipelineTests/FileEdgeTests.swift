@@ -184,6 +184,49 @@ import Testing
     #expect(unknown.summary.deadLetters == ["SCHEMA_INVALID": 1])
   }
 
+  /// A tie of which a part is overdue when time leaps is judged at its deadline all the same, however many files there are;
+  /// as of a time between the two, with what is overdue then.
+  @Test(arguments: [1, 3]) func filesDoNotChangeWhenSomethingIsFound(_ threads: Int) throws {
+    let scratch = Scratch()
+    let configuration = try Configuration.parse(
+      yaml: """
+        sources:
+          orders: {kind: orders, fields: {\(Self.fields)}}
+          ledger: {kind: ledger, fields: {order: o, role: {constant: receivable}, currency: {constant: EUR}, event_time: t}, amount: g}
+        policy: {replace_defaults: true, invoiced: {receivable: +gross}}
+        matching: {window: 1d, grace: 1h, settle: 1m, out_of_orderness: 0s, severity: {age: none}}
+        quality: {enabled: true}
+        """, file: "t.yaml", directory: scratch.path)
+    func record(_ order: String, _ time: String, _ amount: Int) -> String {
+      #"{"o":"\#(order)","t":"2024-01-\#(time):00:00Z","g":\#(amount)}"# + "\n"
+    }
+    let orders = scratch.write("o.jsonl", record("A", "01T00", 10) + record("B", "10T00", 10))
+    let early = record("A", "01T20", 9) + record("C", "02T12", 5)
+    let late = record("B", "10T00", 10)
+    func run(_ ledger: [String], asOf: String? = nil) throws -> String {
+      let out = scratch.path + "/out"
+      _ = try FileReconciler(
+        configuration: configuration,
+        options: FileRunOptions(
+          orders: [orders], ledger: ledger, directory: out, threads: threads, now_ms: 1_790_000_000_000,
+          asOf_ms: asOf.flatMap(FileRunOptions.asOf_ms))
+      ).run()
+      return try ["breaks.jsonl", "summary.json"].map { try String(contentsOfFile: "\(out)/\($0)", encoding: .utf8) }
+        .joined()
+    }
+    let (one, first, second) = (
+      scratch.write("l.jsonl", early + late), scratch.write("l1.jsonl", early), scratch.write("l2.jsonl", late)
+    )
+    let whole = try run([one])
+    #expect(whole.contains(#""deadline":"2024-01-02T21:00:00.000Z","as_of":"2024-01-02T21:00:00.000Z""#), "\(whole)")
+    #expect(try run([first, second]) == whole)
+    #expect(try run([second, first]) == whole)
+    let then = try run([one], asOf: "2024-01-02T12:00:00Z")
+    #expect(then.contains(#""id":"A:AMOUNT_MISMATCH:receivable""#) && !then.contains("C:"), "\(then)")
+    #expect(try run([first, second], asOf: "2024-01-02T12:00:00Z") == then)
+    #expect(try run([one], asOf: "2024-01-02T01:00:00Z").contains("A:") == false, "nothing is overdue yet")
+  }
+
   /// Each task has its bounds; what they hold together is not cut a second time.
   @Test(arguments: [1, 3]) func boundsOfDimensionsAreThoseOfTasks(_ threads: Int) throws {
     let yaml = """

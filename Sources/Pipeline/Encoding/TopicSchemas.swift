@@ -84,14 +84,18 @@ public enum TopicSchemas {
         "How much of the role it is about: what it explains of the difference, or what is posted at the wrong time. Not "
           + "there where it is about no amount, or no longer found.", required: false),
       SchemaField("state", .enumeration(names(BreakState.self)), "Where it stands in its life."),
-      SchemaField("provisional", .boolean(), "True until the tie's deadline has passed."),
+      SchemaField(
+        "provisional", .boolean(),
+        "True until window and grace have passed for what it is about, at the latest until the deadline has passed."),
       SchemaField("revision", .integer(minimum: 1), "Rises by one with each change."),
       SchemaField("hints", .list(.enumeration(names(BreakHint.self))), "What the difference looks like."),
       SchemaField("severity", .enumeration(names(Severity.self)), "By amount, and by age where that is configured."),
       SchemaField("customer", .string, "Empty where unknown."),
       SchemaField("dimensions", .map(.string), "Configured dimension to value."),
       SchemaField("first_event_time", .time, "Of the tie."),
-      SchemaField("deadline", .time, "When it is final."),
+      SchemaField(
+        "deadline", .time,
+        "When all of the tie is final: its latest event time + window + grace. What is overdue before is final before."),
       SchemaField("as_of", .time, "The watermark when this revision was made."),
       SchemaField("reason", .string, "One sentence for a person."),
       SchemaField(

@@ -67,6 +67,7 @@ public final class FileReconciler {
       matcher = Matcher(policy: policy, dimensionCount: configuration.dimensions.count)
       matcher.periods = configuration.periods ?? .months
       matcher.tracksPeriods = true
+      matcher.judgesParts = false
       matcher.tellSources(configuration.sources.count)
       if let settings = configuration.aggregates {
         matcher.inheritedDimensions = settings.inheritedDimensions(of: configuration.dimensions.count)
