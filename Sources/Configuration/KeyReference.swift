@@ -29,9 +29,11 @@ public struct KeyReference: Sendable {
     .init("constant", "text", "", "This text, for every record."),
     .init(
       "concat", "list of paths or of parts", "",
-      "The texts one after the other; a part is a map with one of `path`, `constant`, `concat`, `first`, `sum`, and what stands here as `part.…`. Nothing where all paths lead to nothing. An `event_id`, a `line_id` or what a posting `reverses` is nothing where one of its parts is: put together of the rest it would be that of several records, which would count as one, or every posting would be a reversal. Without an id a record counts by its place."
+      "The texts one after the other; a part is a map with one of `path`, `constant`, `concat`, `first`, and what stands here as `part.…`. Nothing where all paths lead to nothing. An `event_id`, a `line_id` or what a posting `reverses` is nothing where one of its parts is: put together of the rest it would be that of several records, which would count as one, or every posting would be a reversal. Without an id a record counts by its place."
     ),
-    .init("first", "list of paths or of parts", "", "The first that is there and not empty."),
+    .init(
+      "first", "list of paths or of parts", "",
+      "The first that is there and not empty; of an amount or a quantity a part may be a `sum`."),
     .init(
       "part.values", "map of texts", "",
       "What the texts of a part of `concat` or `first` become before it is taken: `{first: [{path: type, values: {inv: invoiced}}, {constant: paid}]}`."

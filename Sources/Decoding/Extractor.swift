@@ -440,7 +440,7 @@ struct Extractor: ~Copyable {
     for index in 0..<value.parts.count {
       let part = value.parts[index]
       let piece = try text(part)
-      if part.kind != .constant {
+      if part.kind != .constant, !part.isConstant {
         if !piece.isEmpty { isPresent = true } else if value.isWhole { return .empty }
       }
       total += piece.count

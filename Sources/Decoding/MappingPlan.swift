@@ -29,6 +29,8 @@ struct CompiledValue: BitwiseCopyable {
   var kind: Kind
   /// A concatenation that is nothing where one of its parts is.
   var isWhole = false
+  /// A part that is changed and the same for every record all the same.
+  var isConstant = false
   /// Slot of the record as it is, and of its image before the change (Debezium). Of a part that is changed, and of
   /// a sum: its place in `MappingPlan.changes` or `sums`.
   var slot = -1
@@ -396,7 +398,8 @@ private struct Compiler {
         CompiledChange(
           stripsLeadingZeros: change.stripsLeadingZeros, table: change.table.map { table($0) }, width: change.width,
           isMasked: isMasked))
-      return CompiledValue(kind: .changed, slot: changes.count - 1, parts: compiled)
+      let isConstant = compiled[0].kind == .constant || compiled[0].isConstant
+      return CompiledValue(kind: .changed, isConstant: isConstant, slot: changes.count - 1, parts: compiled)
     case .sum(let path): return try sum(field, path)
     case .path(let path):
       if path == "$key" { return CompiledValue(kind: .key) }

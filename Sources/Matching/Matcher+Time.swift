@@ -36,11 +36,14 @@ extension Matcher {
     isFinishing = false
   }
 
-  /// Has the ties judged of which a part is overdue, where they were left for their deadlines.
+  /// Has the ties judged that were left for their deadlines: those of which a part is overdue, and those that were judged before
+  /// something came for them.
   private mutating func callOverdue() {
     let watermark_ms = watermarks.current_ms
     for slot in 1..<usedSlots
-    where ties[slot].has(Tie.Flag.live) && ties[slot].deadline_ms >= watermark_ms && isOverdue(slot, watermark_ms) {
+    where ties[slot].has(Tie.Flag.live) && ties[slot].deadline_ms >= watermark_ms
+      && (ties[slot].has(Tie.Flag.closed | Tie.Flag.dirty) || isOverdue(slot, watermark_ms))
+    {
       schedule(slot, at: watermark_ms - 1)
     }
   }

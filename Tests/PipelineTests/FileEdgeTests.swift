@@ -227,6 +227,30 @@ import Testing
     #expect(try run([one], asOf: "2024-01-02T01:00:00Z").contains("A:") == false, "nothing is overdue yet")
   }
 
+  /// What comes for an order whose break has been told is judged with what is overdue, also where its new deadline is later, and
+  /// however many rounds the files take.
+  @Test(arguments: [1, 3]) func whatComesLaterClearsItsBreak(_ threads: Int) throws {
+    let yaml = """
+      sources:
+        orders: {kind: orders, fields: {\(Self.fields)}}
+        ledger: {kind: ledger, fields: {order: o, role: {constant: receivable}, currency: {constant: EUR}, event_time: t}, amount: g}
+      policy: {replace_defaults: true, invoiced: {receivable: +gross}}
+      matching: {window: 1d, grace: 1h, settle: 1m, out_of_orderness: 0s}
+      """
+    func record(_ order: String, _ day: Int, _ second: Int) -> String {
+      let time = formatTimestamp((Int64(19_723 + day) * 86_400 + Int64(second)) * 1_000)
+      return #"{"o":"\#(order)","t":"\#(time)","g":10}"#
+    }
+    let many = FileReconciler.roundRecords
+    // A whole round of others moves time past the deadline of A; the next one brings its posting.
+    var ledger = (0..<many).map { record("F\($0 % 256)", 1, $0 * 2 * 86_400 / many) }
+    ledger += (0..<100).map { record($0 == 0 ? "A" : "F\($0)", 5, $0 * 6 * 36) }
+    let orders = [record("A", 1, 0), record("Z", 4, 0)]
+    let (_, out) = try run(yaml, orders: orders, ledger: ledger, threads: threads, asOf: "2024-01-06T12:00:00Z")
+    let breaks = try out("breaks.jsonl")
+    #expect(breaks.contains(#""order":"Z""#) && !breaks.contains(#""order":"A""#), "\(breaks.suffix(2_000))")
+  }
+
   /// Each task has its bounds; what they hold together is not cut a second time.
   @Test(arguments: [1, 3]) func boundsOfDimensionsAreThoseOfTasks(_ threads: Int) throws {
     let yaml = """

@@ -69,6 +69,13 @@ import Testing
     } catch { return "\(error)".split(separator: "\n").map(String.init) }
   }
 
+  /// What is the same for every record says nothing alone, changed or not.
+  @Test func changedConstantsSayNothingAlone() throws {
+    let company = try ledger("document: {concat: [{constant: '7', pad: 4}, {constant: x, values: {x: '-'}}, d]}")
+    #expect(try read(company, #""d": "9""#).document == "0007-9")
+    #expect(try read(company, #""x": 1"#) == Read(outcome: "read"))
+  }
+
   /// A year and a month of columns of their own are a period.
   @Test func aYearAndAMonthAreAPeriod() throws {
     let padded = try ledger("period: {concat: [y, {path: m2, pad: 2}]}")

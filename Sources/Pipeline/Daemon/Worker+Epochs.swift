@@ -234,7 +234,8 @@ extension Worker {
     status.epochTime_us += end_us - epochBegun_us
   }
 
-  /// A full disk, or a broker that does not take a piece, stops checkpoints, and nothing else: the epoch is committed.
+  /// A full disk, or a broker that does not take a piece, stops checkpoints, and nothing else: the epoch is committed. Exactly once,
+  /// a piece that a topic does not take is lost with its transaction instead, which does not come here.
   private func giveUpCheckpoint(of task: Task, _ what: String, _ place: String, _ error: any Error) {
     status.checkpointFailures += 1
     log.error(

@@ -86,7 +86,8 @@ public enum TopicSchemas {
       SchemaField("state", .enumeration(names(BreakState.self)), "Where it stands in its life."),
       SchemaField(
         "provisional", .boolean(),
-        "True until window and grace have passed for what it is about, at the latest until the deadline has passed."),
+        "True until window and grace have passed for a part of the order, from where on that part and the documents which postings "
+          + "name are judged for good; at the latest until the deadline has passed."),
       SchemaField("revision", .integer(minimum: 1), "Rises by one with each change."),
       SchemaField("hints", .list(.enumeration(names(BreakHint.self))), "What the difference looks like."),
       SchemaField("severity", .enumeration(names(Severity.self)), "By amount, and by age where that is configured."),
