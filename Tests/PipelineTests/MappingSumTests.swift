@@ -8,7 +8,7 @@ import Testing
 
 /// Amounts that are the sum of a field of nested lines.
 @Suite struct MappingSumTests {
-  private func orders(_ field: String, format: String = "json") throws -> Configuration {
+  private func orders(_ field: String, format: String = "json", rules: String = "[]") throws -> Configuration {
     try Configuration.parse(
       yaml: """
         version: 1
@@ -23,6 +23,7 @@ import Testing
               event_time: t
               currency: c
               \(field)
+            rules: \(rules)
           gl: {kind: ledger, fields: {order: o, role: r, currency: c, event_time: t}, amount: m}
         """, file: "t.yaml", directory: "/nonexistent")
   }
@@ -241,22 +242,9 @@ import Testing
 
   /// Rules over lines hold beside it.
   @Test func rulesAndFieldsReadTheSameLines() throws {
-    let yaml = """
-      version: 1
-      sources:
-        crm:
-          kind: orders
-          fields:
-            order: o
-            event_id: i
-            event: {constant: credited}
-            event_time: t
-            currency: c
-            net: n
-            tax: {sum: 'l[].t', decimal: {separator: ','}}
-          rules: [{check: "sum(l[].t) = tax"}, {name: net, check: "sum(l[].n) = net"}]
-        gl: {kind: ledger, fields: {order: o, role: r, currency: c, event_time: t}, amount: m}
-      """
+    let configuration = try orders(
+      "net: n\n      tax: {sum: 'l[].t', decimal: {separator: ','}}",
+      rules: #"[{check: "sum(l[].t) = tax"}, {name: net, check: "sum(l[].n) = net"}]"#)
     let folder = NSTemporaryDirectory() + "tieout-sum-\(UUID().uuidString)"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: folder) }
@@ -264,7 +252,7 @@ import Testing
     let wrong = members(#""n": 6, "l": [{"t": "1,25", "n": 2}, {"t": "2,00", "n": 3}]"#)
     try (right + "\n" + wrong + "\n").write(toFile: folder + "/o.jsonl", atomically: true, encoding: .utf8)
     let summary = try FileReconciler(
-      configuration: try Configuration.parse(yaml: yaml, file: "t.yaml", directory: "."),
+      configuration: configuration,
       options: FileRunOptions(
         orders: [folder + "/o.jsonl"], ledger: [], directory: folder + "/out", threads: 1,
         now_ms: Timestamps.parse("2026-06-01T00:00:00Z")!)
