@@ -1,10 +1,36 @@
 // swift-tools-version: 6.1
 import PackageDescription
 
+/// The optimised build of the hot targets follows a profile of the engine at work: how often each branch was taken.
+/// `tools/optimize` makes it anew, and names it here by its content: another name is what has everything built again. A
+/// function that has changed since is built as if there were no profile. Linux on x86-64 alone, where it was made, and no
+/// compiler before 6.3. `TIEOUT_PROFILE=none` builds without it; with `generate` the program counts its branches, and needs the
+/// profile runtime, which `tools/optimize` links.
+let profileName = "tieout-2e4e8624.profdata"
+let profile: [String] = {
+  var flags = [
+    // Names of private functions begin with the name of their target's first object file, not with where it lies.
+    "-Xllvm", "-static-func-full-module-prefix=false",
+    // Else what was built without the profile, or with another one, is taken as it is.
+    "-Xfrontend", "-disable-incremental-llvm-codegen",
+  ]
+  switch Context.environment["TIEOUT_PROFILE"] {
+  case "none": return []
+  case "generate": flags += ["-Xfrontend", "-ir-profile-generate"]
+  default:
+    #if os(Linux) && arch(x86_64) && compiler(>=6.3)
+      flags += ["-Xfrontend", "-ir-profile-use=\(Context.packageDirectory)/Sources/\(profileName)"]
+    #else
+      return []
+    #endif
+  }
+  return flags
+}()
+
 /// The hot targets decode, match and encode every record. Their state is only reached through
 /// `inout` and owned values, so the dynamic exclusivity check proves nothing there and costs time.
 let hot: [SwiftSetting] = [
-  .swiftLanguageMode(.v6), .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
+  .swiftLanguageMode(.v6), .unsafeFlags(["-enforce-exclusivity=unchecked"] + profile, .when(configuration: .release)),
 ]
 let settings: [SwiftSetting] = [.swiftLanguageMode(.v6)]
 

@@ -299,7 +299,13 @@ public final class Consumer: GroupConsumer {
     var handle: OpaquePointer?
     var (topic, partition, first) = (-1, Int32(-1), 0)
     for index in 0..<count {
-      if index + Consumer.prefetchDistance < count { tieout_prefetch_read(slots[index + Consumer.prefetchDistance]) }
+      if index + Consumer.prefetchDistance < count {
+        let ahead = UnsafeRawPointer(slots[index + Consumer.prefetchDistance]!)
+        tieout_prefetch_read(ahead)
+        // Its offset, and what the client keeps behind the part that it shows: the timestamp, 96 bytes on.
+        tieout_prefetch_read(ahead + 64)
+        tieout_prefetch_read(ahead + 96)
+      }
       let message = slots[index]!
       guard message.pointee.err == RD_KAFKA_RESP_ERR_NO_ERROR else {
         note(message)
@@ -325,7 +331,16 @@ public final class Consumer: GroupConsumer {
     if let waker, meter.take(messages: handed, bytes: bytes) { waker.wake(places) }
     hand(topic, partition, first..<handed, body)
     finish()
-    for index in 0..<count { rd_kafka_message_destroy(slots[index]) }
+    for index in 0..<count {
+      // The client's own record of a message, of which the message is a part, has left the caches while the batch was worked on.
+      if index + Consumer.prefetchDistance < count {
+        tieout_prefetch_read(slots[index + Consumer.prefetchDistance]!.pointee._private)
+      }
+      if index + 2 * Consumer.prefetchDistance < count {
+        tieout_prefetch_read(UnsafeRawPointer(slots[index + 2 * Consumer.prefetchDistance]!) + 64)
+      }
+      rd_kafka_message_destroy(slots[index])
+    }
     return handed
   }
 

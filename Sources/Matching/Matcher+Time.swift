@@ -68,9 +68,11 @@ extension Matcher {
       timers.lookAhead(ties) { slot in
         let tie = ties + slot
         let body = base + Int(tie.pointee.body) &* 8
-        // The key, for what is forgotten; the value at the end, for what is counted.
+        // The key, for what is forgotten; the first fact, whose currency is the value's, and the value at the end, for what
+        // is counted.
         tieout_prefetch(body)
-        tieout_prefetch(body + Int(tie.pointee.bodyLength))
+        tieout_prefetch(body + 32)
+        tieout_prefetch(body + (Int(tie.pointee.bodyLength) &- 1))
       }
       prefetchIndex(8)
       prefetchBody(8)
