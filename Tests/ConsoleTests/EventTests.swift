@@ -125,14 +125,16 @@ import Testing
       let begun = Date()
       try await service.enqueue(webhook)
       try await service.deliver(webhook)
-      #expect(receiver.got.count == 1)
-      #expect(try await test.console.state.waiting("desk", limit: 10).map(\.attempts) == [1])
+      // On a machine that stands still in between its time has come, and it is tried again.
+      func isEarly() -> Bool { Date().timeIntervalSince(begun) < Double(WebhookService.firstPause_ms) / 1_000 }
+      var attempts = try await test.console.state.waiting("desk", limit: 10).map(\.attempts)
+      #expect(!isEarly() || receiver.got.count == 1)
+      #expect(attempts == [receiver.got.count])
       try await service.enqueue(webhook)
       try await service.deliver(webhook)
-      // On a machine that stands still in between its time has come.
-      if Date().timeIntervalSince(begun) < Double(WebhookService.firstPause_ms) / 1_000 {
-        #expect(receiver.got.count == 1, "not again before its time")
-      }
+      #expect(!isEarly() || receiver.got.count == 1, "not again before its time")
+      attempts = try await test.console.state.waiting("desk", limit: 10).map(\.attempts)
+      #expect(attempts == [receiver.got.count])
       let before = receiver.got.count
       receiver.status = .ok
       // As if the pause were over.
