@@ -15,6 +15,22 @@ final class PostgresPool: Sendable {
     /// What runs on the lane, for whoever wants to interrupt it.
     let running = Mutex<(ticket: UInt64, connection: PostgresConnection)?>(nil)
     init(_ number: Int) { queue = DispatchQueue(label: "postgres-\(number)") }
+
+    /// Asks the server to end what runs under a ticket.
+    /// - Returns: whether that still runs.
+    func interrupt(_ ticket: UInt64) -> Bool {
+      running.withLock { running in
+        guard let running, running.ticket == ticket else { return false }
+        running.connection.interrupt()
+        return true
+      }
+    }
+  }
+  /// What one read is known by, and whether it is to end.
+  private final class Ticket: Sendable {
+    let number: UInt64
+    let isCancelled = Atomic(false)
+    init(_ number: UInt64) { self.number = number }
   }
   private struct State {
     var idle: [Lane]
@@ -58,10 +74,11 @@ final class PostgresPool: Sendable {
     let lane = await take()
     defer { give(lane) }
     try Task.checkCancellation()
-    let ticket = state.withLock { state in
-      state.tickets += 1
-      return state.tickets
-    }
+    let ticket = Ticket(
+      state.withLock { state in
+        state.tickets += 1
+        return state.tickets
+      })
     return try await withTaskCancellationHandler {
       do {
         return try await work(lane, ticket, isSnapshot, body)
@@ -71,14 +88,22 @@ final class PostgresPool: Sendable {
         return try await work(lane, ticket, isSnapshot, body)
       }
     } onCancel: {
-      lane.running.withLock { running in
-        if let running, running.ticket == ticket { running.connection.interrupt() }
+      // Before it is looked what runs: what begins now sees it.
+      ticket.isCancelled.store(true, ordering: .sequentiallyConsistent)
+      guard lane.interrupt(ticket.number) else { return }
+      // The server takes no notice of it while the statement has not reached it.
+      Task.detached {
+        var pause_ms = 100
+        repeat {
+          try? await Task.sleep(for: .milliseconds(pause_ms))
+          pause_ms = min(2 * pause_ms, 2_000)
+        } while lane.interrupt(ticket.number)
       }
     }
   }
 
   private func work<T: Sendable>(
-    _ lane: Lane, _ ticket: UInt64, _ isSnapshot: Bool, _ body: @escaping @Sendable (PostgresConnection) throws -> T
+    _ lane: Lane, _ ticket: Ticket, _ isSnapshot: Bool, _ body: @escaping @Sendable (PostgresConnection) throws -> T
   ) async throws -> T {
     try await withCheckedThrowingContinuation { continuation in
       lane.queue.async { [settings] in
@@ -98,7 +123,7 @@ final class PostgresPool: Sendable {
   }
 
   private static func attempt<T>(
-    _ lane: Lane, _ ticket: UInt64, _ settings: PostgresSettings, _ isSnapshot: Bool,
+    _ lane: Lane, _ ticket: Ticket, _ settings: PostgresSettings, _ isSnapshot: Bool,
     _ body: (PostgresConnection) throws -> T
   ) throws -> T {
     let connection: PostgresConnection
@@ -110,11 +135,13 @@ final class PostgresPool: Sendable {
       try connection.run("SET statement_timeout TO \(timeout_ms); SET default_transaction_read_only TO on")
       lane.connection = connection
     }
-    lane.running.withLock { $0 = (ticket, connection) }
+    lane.running.withLock { $0 = (ticket.number, connection) }
     defer {
       lane.running.withLock { $0 = nil }
       if !connection.isUsable { lane.connection = nil }
     }
+    // While the connection was made nothing could be interrupted.
+    if ticket.isCancelled.load(ordering: .sequentiallyConsistent) { throw CancellationError() }
     return isSnapshot
       ? try connection.transaction("ISOLATION LEVEL REPEATABLE READ") { try body(connection) } : try body(connection)
   }

@@ -190,6 +190,14 @@ private final class Counter: Sendable {
     query.cancel()
     await #expect(throws: CancellationError.self) { try await query.value }
     #expect(Date().timeIntervalSince(started) < 10)
+    // At any moment: while the connection is made, before the statement has reached the server, while it runs.
+    for pause_us in stride(from: 0, to: 20_000, by: 1_000) {
+      let query = Task { try await store.rows("SELECT 1 FROM pg_sleep(30)") { $0.integer(0) } }
+      try await Task.sleep(for: .microseconds(pause_us))
+      query.cancel()
+      await #expect(throws: CancellationError.self, "after \(pause_us) µs") { try await query.value }
+    }
+    #expect(Date().timeIntervalSince(started) < 25)
     // More than there are connections: each comes to its turn, and none is taken for another's interruption.
     try await withThrowingTaskGroup(of: Int64.self) { group in
       for _ in 0..<50 { group.addTask { try await store.sequence() } }
