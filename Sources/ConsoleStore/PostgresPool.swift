@@ -13,14 +13,14 @@ final class PostgresPool: Sendable {
     /// Only touched on the queue.
     nonisolated(unsafe) var connection: PostgresConnection?
     /// What runs on the lane, for whoever wants to interrupt it.
-    let running = Mutex<(ticket: UInt64, connection: PostgresConnection)?>(nil)
+    let running = Mutex<(ticket: Ticket, connection: PostgresConnection)?>(nil)
     init(_ number: Int) { queue = DispatchQueue(label: "postgres-\(number)") }
 
     /// Asks the server to end what runs under a ticket.
     /// - Returns: whether that still runs.
-    func interrupt(_ ticket: UInt64) -> Bool {
+    func interrupt(_ ticket: Ticket) -> Bool {
       running.withLock { running in
-        guard let running, running.ticket == ticket else { return false }
+        guard let running, running.ticket === ticket else { return false }
         running.connection.interrupt()
         return true
       }
@@ -28,14 +28,11 @@ final class PostgresPool: Sendable {
   }
   /// What one read is known by, and whether it is to end.
   private final class Ticket: Sendable {
-    let number: UInt64
     let isCancelled = Atomic(false)
-    init(_ number: UInt64) { self.number = number }
   }
   private struct State {
     var idle: [Lane]
     var waiting: [CheckedContinuation<Lane, Never>] = []
-    var tickets: UInt64 = 0
   }
   private let settings: PostgresSettings
   private let state: Mutex<State>
@@ -74,11 +71,7 @@ final class PostgresPool: Sendable {
     let lane = await take()
     defer { give(lane) }
     try Task.checkCancellation()
-    let ticket = Ticket(
-      state.withLock { state in
-        state.tickets += 1
-        return state.tickets
-      })
+    let ticket = Ticket()
     return try await withTaskCancellationHandler {
       do {
         return try await work(lane, ticket, isSnapshot, body)
@@ -90,14 +83,14 @@ final class PostgresPool: Sendable {
     } onCancel: {
       // Before it is looked what runs: what begins now sees it.
       ticket.isCancelled.store(true, ordering: .sequentiallyConsistent)
-      guard lane.interrupt(ticket.number) else { return }
+      guard lane.interrupt(ticket) else { return }
       // The server takes no notice of it while the statement has not reached it.
       Task.detached {
         var pause_ms = 100
         repeat {
           try? await Task.sleep(for: .milliseconds(pause_ms))
           pause_ms = min(2 * pause_ms, 2_000)
-        } while lane.interrupt(ticket.number)
+        } while lane.interrupt(ticket)
       }
     }
   }
@@ -135,7 +128,7 @@ final class PostgresPool: Sendable {
       try connection.run("SET statement_timeout TO \(timeout_ms); SET default_transaction_read_only TO on")
       lane.connection = connection
     }
-    lane.running.withLock { $0 = (ticket.number, connection) }
+    lane.running.withLock { $0 = (ticket, connection) }
     defer {
       lane.running.withLock { $0 = nil }
       if !connection.isUsable { lane.connection = nil }
